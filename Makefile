@@ -1,0 +1,73 @@
+# One command a job; each sets up what it needs in .venv, once.
+# Every version is pinned in constraints.txt; to renew it, install every extra without it in a
+# fresh environment and keep what `pip freeze` says.
+# `make PYTHON=python3.12 test` takes another Python.
+
+# The first of these that runs and is new enough.
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+READY := $(VENV)/.ready
+
+# `make test SLOW=1` runs the slow tests too.
+SLOW ?=
+
+# Versions are pinned: pyright need not ask for a newer one, nor the theme announce its successor.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export NO_MKDOCS_2_WARNING := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all format lint types docs check bench clean
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY)-examples ## Train a real model on real data and say what to do next
+	$(PY) examples/demo.py
+
+test: $(READY)-test ## Run the tests that are fast, docstring examples included
+	$(PY) -m pytest -n 2 --durations=10 --durations-min=2 $(if $(SLOW),,-m "not slow")
+
+test-all: ## Run every test, the slow ones too
+	$(MAKE) test SLOW=1
+
+format: $(READY)-dev ## Mend format and what ruff can mend by itself
+	$(PY) -m ruff check --fix --quiet || true
+	$(PY) -m ruff format
+
+lint: $(READY)-dev ## Check format and style
+	$(PY) -m ruff format --check
+	$(PY) -m ruff check
+
+types: $(READY)-dev ## Check types
+	$(PY) -m pyright --pythonpath $(PY)
+
+docs: $(READY)-dev ## Build the documentation into site/; any warning fails
+	$(PY) -m mkdocs build --strict --quiet
+
+check: lint types docs ## All that CI checks: format, lint, types, docs, every test
+	$(MAKE) test SLOW=1
+
+bench: $(READY)-bench ## Measure speed and memory beside other packages
+	$(PY) -m benchmarks
+
+clean: ## Remove what these commands made, .venv too
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp an extra, so that the demo need not wait for the tools that only developers use.
+# Without build isolation the build back end is pinned like the rest.
+$(READY)-%: pyproject.toml constraints.txt | $(PY)
+	$(PIP) install -c constraints.txt hatchling
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[$*]'
+	@touch $@
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
