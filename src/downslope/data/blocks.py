@@ -1,0 +1,165 @@
+"""Blocks of a table: buffers of rows with their windows, in the order of an `Order`.
+
+Where a source lies in memory and in random order, a block is a view and nothing is
+copied; otherwise rows are read or gathered into a small ring of aligned buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from downslope.data.arrays import Arrays
+from downslope.data.order import Order
+from downslope.data.source import Source
+from downslope.data.stream import Block, Position, Ring, Stream
+from downslope.data.windows import Windows, cut
+from downslope.errors import UsageError
+from downslope.tree import Rows, aligned_empty, map_arrays, pad
+
+
+def table_stream(
+    source: Source,
+    order: Order,
+    *,
+    batch_rows: int,
+    step_rows: int,
+    start: Position = Position(),  # noqa: B008 - immutable
+    num_epochs: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> Stream:
+    """The blocks of a source from any position on, read ahead.
+
+    Args:
+        source: where the rows come from.
+        order: the order of every epoch.
+        batch_rows: rows per update.
+        step_rows: rows the device takes at once, at most `batch_rows`.
+        start: position to begin at.
+        num_epochs: stop before this epoch; None never stops.
+        shard: (index, count): one worker's equal share of every batch out of `count`.
+            The batches are the same whatever the count.
+
+    Raises:
+        UsageError: the windows cannot be shared equally.
+    """
+    if step_rows % shard[1]:
+        raise UsageError(
+            f"{shard[1]} workers need batches of a multiple of {shard[1]} rows; got {step_rows}"
+        )
+    template = source.read(0, 1)
+
+    def empty() -> Rows:
+        size = order.buffer_rows
+        return map_arrays(lambda a: aligned_empty((size, *a.shape[1:]), a.dtype), template)
+
+    ring = Ring(empty)
+    reader = _Reader(source, order, batch_rows, step_rows, shard, ring)
+    return Stream(reader.blocks(start, num_epochs), ring)
+
+
+class _Reader:
+    def __init__(
+        self,
+        source: Source,
+        order: Order,
+        batch_rows: int,
+        step_rows: int,
+        shard: tuple[int, int],
+        ring: Ring,
+    ):
+        self.source, self.order, self.ring, self.shard = source, order, ring, shard
+        self.batch_rows, self.step_rows = batch_rows, step_rows
+        self._views = isinstance(source, Arrays) and not order.mix
+        self._scratch: Rows = None
+
+    def blocks(self, start: Position, num_epochs: int | None) -> Iterator[Block]:
+        epoch, row = start
+        while num_epochs is None or epoch < num_epochs:
+            for index in range(row // self.order.buffer_rows, self.order.num_buffers):
+                yield self._block(epoch, index, row)
+            epoch, row = epoch + 1, 0
+
+    def _block(self, epoch: int, index: int, row: int) -> Block:
+        """Buffer `index` of an epoch, without the windows that end at or before `row`."""
+        order = self.order
+        first_row = index * order.buffer_rows
+        windows = cut(
+            first_row,
+            order.length(index),
+            order.num_rows,
+            batch_rows=self.batch_rows,
+            step_rows=self.step_rows,
+            buffer_rows=order.buffer_rows,
+        )
+        rows_after = first_row + windows.highs.astype(np.int64)
+        done = int(np.searchsorted(rows_after[: windows.count], row, side="right"))
+        windows = windows._replace(first=done, count=windows.count - done)
+        rows, slot = self._rows(epoch, index)
+        if self.shard[1] > 1:
+            rows, windows = take_share(rows, windows, self.step_rows, self.shard)
+        return Block(
+            rows=rows,
+            windows=windows,
+            epoch=epoch,
+            rows_after=rows_after,
+            ends_epoch=index == order.num_buffers - 1,
+            slot=slot,
+        )
+
+    def _rows(self, epoch: int, index: int) -> tuple[Rows, int | None]:
+        """The buffer's rows: a view where one stretch of memory holds them all, else a copy."""
+        order, source = self.order, self.source
+        ranges = order.ranges(epoch, index)
+        whole = order.length(index) == order.buffer_rows
+        if self._views and whole and len(ranges) == 1:
+            return source.read(*ranges[0]), None
+        slot = self.ring.take()
+        out = self.ring.slots[slot]
+        permutation = order.permutation(epoch, index)
+        if permutation is None:
+            _read_ranges(source, ranges, out)
+        elif isinstance(source, Arrays):
+            numbers = np.concatenate([np.arange(a, b) for a, b in ranges])[permutation]
+            _gather(source.tree, numbers, out)
+        else:
+            if self._scratch is None:
+                self._scratch = self.ring.empty()
+            _read_ranges(source, ranges, self._scratch)
+            _gather(self._scratch, permutation, out)
+        pad(out, order.length(index))
+        return out, slot
+
+
+def take_share(
+    rows: Rows, windows: Windows, step_rows: int, shard: tuple[int, int]
+) -> tuple[Rows, Windows]:
+    """One worker's equal part of every window, stacked, and the windows of that stack."""
+    index, count = shard
+    share = step_rows // count
+    offsets = windows.starts[:, None] + index * share + np.arange(share)
+    begin = windows.starts + index * share
+    place = np.arange(len(windows.starts), dtype=np.int32) * share
+    part = windows._replace(
+        starts=place,
+        lows=place + np.clip(windows.lows - begin, 0, share).astype(np.int32),
+        highs=place + np.clip(windows.highs - begin, 0, share).astype(np.int32),
+    )
+    return map_arrays(lambda a: a[offsets.ravel()], rows), part
+
+
+def _read_ranges(source: Source, ranges: list[tuple[int, int]], out: Rows) -> None:
+    filled = 0
+    for start, stop in ranges:
+        low, high = filled, filled + stop - start
+        source.read(start, stop, map_arrays(lambda o, i=low, j=high: o[i:j], out))
+        filled = high
+
+
+def _gather(tree: Rows, numbers: np.ndarray, out: Rows) -> None:
+    def take(a: np.ndarray, o: np.ndarray) -> None:
+        # mode="clip" lets NumPy write straight into `out`; the numbers are in range
+        np.take(a, numbers, axis=0, out=o[: len(numbers)], mode="clip")
+
+    map_arrays(take, tree, out)

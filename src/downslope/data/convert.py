@@ -1,0 +1,352 @@
+"""Converts a table, once, into shuffled rows of float32 and the encoding that made them.
+
+One pass over the table learns the encoding and writes raw rows into random buckets
+(decoding is the costly part, so it happens once); a second pass over the buckets finishes
+the rows and appends them, each bucket permuted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from downslope.config import TableOptions
+from downslope.data.ahead import read_ahead
+from downslope.data.buckets import BUCKET_BYTES, MAX_BUCKETS, Buckets, write_all
+from downslope.data.encoding import Encoding, dense_finish
+from downslope.data.finish import Finish
+from downslope.data.learn import Finished, Learner, Placement, learner_for
+from downslope.data.roles import check_names, column_kind
+from downslope.data.stored import (
+    ENCODING,
+    FORMAT,
+    HELD_OUT,
+    TABLE,
+    TRAIN,
+    StoredTable,
+    write_manifest,
+)
+from downslope.data.tabular import Table, named
+from downslope.data.target import RAW_SLOTS, TargetFinish, TargetLearner, WeightLearner
+from downslope.data.words import mixed
+from downslope.errors import DataError, UsageError
+from downslope.storage import capacity_errors, remove_stale, sync, write_json
+
+_THREADS = 2  # the second pass is bound by memory, not by cores
+_CHUNK_ROWS = 1 << 13  # rows finished at once: 2 MiB of 64 columns, which a cache holds
+_TILE_ROWS = 1 << 10  # rows transposed at once
+# Columns a power of two apart fall on the same lines of a cache: transposing took 2.4 times
+# as long without these 64 bytes between them (measured).
+_PAD = 16
+
+
+def fingerprint(table: Table, options: TableOptions) -> str:
+    """sha256 over everything that decides the converted rows."""
+    record = [FORMAT, table.fingerprint, dataclasses.asdict(options)]
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def convert(table: Table, options: TableOptions, folder: str | os.PathLike[str]) -> StoredTable:
+    """The table as rows on disk in a new folder, which appears whole or not at all.
+
+    Memory stays below about 600 MiB, whatever the number of rows.
+
+    Raises:
+        DataError: what the table holds cannot be used; the message names the column and,
+            where one is at fault, the row.
+        CapacityError: the disk is full.
+        UsageError: options that contradict each other.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise DataError("already exists", path=folder, remedy="choose another name or remove it")
+    with capacity_errors(folder), _new_folder(folder) as scratch, named(table.path):
+        Conversion(table, options, scratch).run()
+    return StoredTable.open(folder)
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(folder.parent)
+    scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=folder.parent))
+    try:
+        yield scratch
+        write_manifest(scratch)
+        os.rename(scratch, folder)
+        sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def held_out_keys(start: int, count: int, seed: int) -> np.ndarray:
+    """A number in [0, 1) for each row, a pure function of the seed and the row's place.
+
+    A row is held out when its number is below the share asked for.
+    """
+    salt = int(np.random.SeedSequence([seed, 0x5E1D]).generate_state(1, np.uint64)[0])
+    rows = np.arange(start, start + count, dtype=np.uint64)
+    return (mixed(mixed(rows + np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(salt)) >> 11) / 2.0**53
+
+
+class Conversion:
+    """The state of one conversion into the folder `scratch`."""
+
+    def __init__(self, table: Table, options: TableOptions, scratch: Path):
+        self.table, self.options, self.scratch = table, options, scratch
+        self.notes: list[str] = []
+        check_names(table, options)
+        self.target = TargetLearner(options.target, table.types[options.target], options.task)
+        self.weight: WeightLearner | None = None
+        if options.weight is not None:
+            self.weight = WeightLearner(options.weight, table.types[options.weight])
+        self.learners: list[Learner] = []
+        self.num_rows = self.num_held_out = self.num_train = 0
+        self._columns = np.empty((0, 0), np.float32)
+
+    def run(self) -> None:
+        """Writes all files."""
+        taken = {self.options.target, self.options.weight, *self.options.ignore}
+        features = [name for name in self.table.names if name not in taken]
+        columns = [self.options.target, *([self.options.weight] if self.weight else []), *features]
+        with contextlib.closing(read_ahead(self.table.batches(columns))) as batches:
+            first, second = next(batches, None), next(batches, None)
+            if first is None:
+                raise DataError("the table has no rows", remedy="give a table with data")
+            self._begin(first, features)
+            try:
+                self._add(first, alone=second is None)
+                if second is not None:
+                    self._add(second)
+                del first, second
+                for batch in batches:
+                    self._add(batch)
+                self._finish()
+            finally:
+                self.buckets.close()
+
+    def _begin(self, first: pa.RecordBatch, features: list[str]) -> None:
+        """Chooses each column's kind, and the buckets, once the first rows are known."""
+        for name in features:
+            kind = column_kind(name, self.table.types[name], first.column(name), self.options)
+            if kind == "text" and name not in self.options.text:
+                self.notes.append(
+                    f"column {name!r} is read as text; --categorical {name} undoes it"
+                )
+            self.learners.append(learner_for(name, kind, self.table.types[name]))
+        self.learners.sort(key=lambda learner: learner.coded)  # numbers first; stable
+        self.num_raw = sum(learner.num_raw for learner in self.learners)
+        self.width = self.num_raw + RAW_SLOTS + 1
+        num_buckets = -(-self._estimated_rows(first) * self.width * 4 // BUCKET_BYTES)
+        self.num_buckets = min(max(num_buckets, 1), MAX_BUCKETS)
+        # The last bucket takes the rows that are held out.
+        self.buckets = Buckets(self.scratch / "buckets", self.width, self.num_buckets + 1)
+        self.rng = np.random.Generator(np.random.Philox(key=[self.options.seed, 0xB0C]))
+
+    def _estimated_rows(self, first: pa.RecordBatch) -> int:
+        if self.table.num_rows is not None:
+            return self.table.num_rows
+        # Gzip makes tables up to some ten times smaller than the memory of a batch.
+        return 10 * self.table.size_bytes * first.num_rows // max(first.nbytes, 1) + first.num_rows
+
+    # --- the first pass ---------------------------------------------------------------
+
+    def _add(self, batch: pa.RecordBatch, alone: bool = False) -> None:
+        first_row = self.num_rows + 1
+        target = self.target.values(batch.column(self.options.target), first_row)
+        weight = None
+        if self.weight is not None:
+            weight = self.weight.values(batch.column(self.options.weight), first_row)
+        place, counts = self._place(~np.isnan(target), first_row, alone)
+        self.num_rows += batch.num_rows
+        if not len(place.order):
+            return
+        raw = self._scratch_columns(len(place.order))
+        at = 0
+        for learner in self.learners:
+            learner.read(batch.column(learner.name), place, raw[at : at + learner.num_raw])
+            at += learner.num_raw
+        self.target.learn(target, place)
+        raw[at : at + RAW_SLOTS] = target[place.order].view(np.float32).reshape(-1, RAW_SLOTS).T
+        raw[at + RAW_SLOTS] = 1
+        if self.weight is not None and weight is not None:
+            self.weight.learn(weight, place)
+            raw[at + RAW_SLOTS] = weight[place.order]
+        self.buckets.add(transposed(raw), counts)
+
+    def _scratch_columns(self, num_rows: int) -> np.ndarray:
+        """Uninitialised float32 [width, num_rows], the same memory for each batch."""
+        if self._columns.shape[1] < num_rows + _PAD:
+            self._columns = np.empty((self.width, num_rows + _PAD), np.float32)
+        return self._columns[:, :num_rows]
+
+    def _place(
+        self, usable: np.ndarray, first_row: int, alone: bool
+    ) -> tuple[Placement, np.ndarray]:
+        """The order in which to write the usable rows, and how many go to each bucket."""
+        keys = held_out_keys(first_row - 1, len(usable), self.options.seed)
+        held_out = usable & (keys < self.options.validation)
+        if alone and self.options.validation > 0 and np.count_nonzero(usable) > 1:
+            keys = np.where(usable, keys, np.nan)  # at least one row on each side
+            held_out[np.nanargmin(keys)], held_out[np.nanargmax(keys)] = True, False
+        bucket = np.full(len(usable), self.num_buckets, np.uint16)
+        if self.num_buckets > 1:
+            bucket[:] = self.rng.integers(self.num_buckets, size=len(usable), dtype=np.uint16)
+        else:
+            bucket[:] = 0
+        bucket[held_out] = self.num_buckets
+        rows = np.flatnonzero(usable)
+        bucket = bucket[rows]
+        counts = np.bincount(bucket, minlength=self.num_buckets + 1)
+        order = rows[np.argsort(bucket, kind="stable")]
+        num_held_out = int(counts[-1])
+        self.num_held_out += num_held_out
+        self.num_train += len(order) - num_held_out
+        return Placement(order, len(order) - num_held_out, first_row), counts
+
+    # --- the second pass --------------------------------------------------------------
+
+    def _finish(self) -> None:
+        self._check_counts()
+        task, target, finish_target = self.target.finished(self.notes)
+        scale = self.weight.scale() if self.weight else 1.0
+        finished, at = [], 0
+        for learner in self.learners:
+            found = learner.finished(at, self.notes)
+            finished += [found] if found is not None else []
+            at += learner.num_raw
+        if not finished:
+            raise DataError(
+                "no column is left to learn from",
+                path=self.table.path,
+                remedy="give columns beside the target that vary",
+            )
+        used = {found.column.name for found in finished}
+        encoding = Encoding(
+            columns=tuple(found.column for found in finished),
+            target=target,
+            task=task,
+            ignored=tuple(name for name in self.table.names if name not in used | {target.name}),
+        )
+        self._write_rows(Finisher(_finish_of(finished), finish_target, scale, self.num_raw))
+        write_json(self.scratch / ENCODING, encoding.to_json())
+        write_json(self.scratch / TABLE, self._record(encoding))
+
+    def _check_counts(self) -> None:
+        column = self.options.target
+        if self.num_train + self.num_held_out == 0:
+            raise DataError(
+                "the target has no value in any row", column=column, remedy="choose another target"
+            )
+        if self.target.num_missing:
+            self.notes.append(
+                f"{self.target.num_missing:,} rows without a value of the target {column!r} were "
+                "left out"
+            )
+        if self.options.validation and not self.num_held_out:
+            if self.num_train > 1:
+                raise UsageError(
+                    f"validation {self.options.validation:g} holds out none of "
+                    f"{self.num_train:,} rows; give a larger share, or 0"
+                )
+            self.notes.append("one row only: none was held out for validation")
+
+    def _write_rows(self, finisher: Finisher) -> None:
+        with _synced_file(self.scratch / TRAIN) as fd:
+            starts = np.cumsum([0, *self.buckets.counts[: self.num_buckets]]).tolist()
+
+            def write(bucket: int) -> None:
+                # A generator for each bucket: the order does not depend on threads.
+                seeds = np.random.Philox(key=[self.options.seed, 0x5F1E], counter=[0, 0, 0, bucket])
+                places = np.random.Generator(seeds).permutation(self.buckets.counts[bucket])
+                finisher.write(fd, starts[bucket], self.buckets.take(bucket, places))
+
+            with ThreadPoolExecutor(_THREADS) as pool:
+                for _ in pool.map(write, range(self.num_buckets)):
+                    pass
+        if self.num_held_out:
+            with _synced_file(self.scratch / HELD_OUT) as fd:
+                at = 0
+                for raw in self.buckets.pieces(self.num_buckets):
+                    finisher.write(fd, at, raw)
+                    at += len(raw)
+        self.buckets.close()
+
+    def _record(self, encoding: Encoding) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "fingerprint": fingerprint(self.table, self.options),
+            "source": {
+                "path": os.path.abspath(self.table.path),
+                "bytes": self.table.size_bytes,
+                "rows": self.num_rows,
+                "fingerprint": self.table.fingerprint,
+            },
+            "num_train": self.num_train,
+            "num_held_out": self.num_held_out,
+            "width": encoding.width,
+            "row_bytes": 4 * encoding.width,
+            "task": encoding.task,
+            "options": dataclasses.asdict(self.options),
+            "notes": self.notes,
+        }
+
+
+class Finisher(NamedTuple):
+    """The second stage for whole rows: features, target, weight."""
+
+    features: Finish
+    target: TargetFinish
+    weight_scale: float
+    target_at: int  # raw column of the target; the weight's follows
+
+    def write(self, fd: int, first: int, raw: np.ndarray) -> None:
+        """Writes these rows, finished, so that they begin at row `first` of the file."""
+        at, weight_at = self.target_at, self.target_at + RAW_SLOTS
+        out = np.empty((min(_CHUNK_ROWS, len(raw)), self.features.width + 2), np.float32)
+        for start in range(0, len(raw), _CHUNK_ROWS):
+            part = raw[start : start + _CHUNK_ROWS]
+            done = out[: len(part)]
+            self.features(part, done)
+            target = np.ascontiguousarray(part[:, at:weight_at]).view(np.float64)[:, 0]
+            done[:, -2] = self.target(target)
+            np.multiply(part[:, weight_at], np.float32(self.weight_scale), out=done[:, -1])
+            write_all(fd, done, (first + start) * done.shape[1] * 4)
+
+
+def _finish_of(finished: list[Finished]) -> Finish:
+    numeric = [raw for found in finished for raw in found.kept]
+    columns: Any = tuple(found.column for found in finished if found.codes is None)
+    codes = tuple(found.codes for found in finished if found.codes is not None)
+    return dense_finish(columns, np.array(numeric, np.intp), codes)
+
+
+@contextlib.contextmanager
+def _synced_file(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        yield fd
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def transposed(columns: np.ndarray) -> np.ndarray:
+    """The same float32 numbers with rows contiguous: [width, n] to [n, width]."""
+    rows = np.empty(columns.shape[::-1], np.float32)
+    for start in range(0, len(rows), _TILE_ROWS):  # tiles that a cache holds
+        rows[start : start + _TILE_ROWS] = columns[:, start : start + _TILE_ROWS].T
+    return rows

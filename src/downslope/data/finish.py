@@ -1,0 +1,66 @@
+"""Raw vectors become the numbers that are trained on: the second stage of the encoding.
+
+Learning knows means, scales and vocabularies only after the last row, so rows are first
+written raw (`columns.py`, codes in order of first sight) and finished when the encoding is
+known. Predicting runs the same arithmetic on the same float32 values, so that a row
+gives the same bits on both paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSlots:
+    """`count` raw columns from `start` that hold codes, and what each code becomes."""
+
+    start: int
+    count: int
+    renumber: np.ndarray | None = None  # float32 [raw codes]; None keeps them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """What to do with rows of raw values.
+
+    `numeric` lists the raw columns that are kept as numbers, `offset` and `inverse_scale`
+    (float32, one each) standardise them, and `indicators` lists those whose absence becomes
+    a number of its own. The finished row is numbers, indicators, codes.
+    """
+
+    numeric: np.ndarray
+    offset: np.ndarray
+    inverse_scale: np.ndarray
+    indicators: np.ndarray
+    codes: tuple[CodeSlots, ...] = ()
+    width: int = field(init=False)
+
+    def __post_init__(self):
+        codes = sum(slots.count for slots in self.codes)
+        object.__setattr__(self, "width", len(self.numeric) + len(self.indicators) + codes)
+
+    def __call__(self, raw: np.ndarray, out: np.ndarray) -> None:
+        """Writes finished rows of `raw` (float32 [n, raw width]) to `out` [n, >= width]."""
+        numbers, at = len(self.numeric), 0
+        np.subtract(_columns(raw, self.numeric), self.offset, out=out[:, :numbers])
+        out[:, :numbers] *= self.inverse_scale
+        if not np.isfinite(np.add.reduce(out[:, :numbers], axis=None)):
+            np.copyto(out[:, :numbers], 0, where=np.isnan(out[:, :numbers]))
+        at = numbers + len(self.indicators)
+        out[:, numbers:at] = np.isnan(_columns(raw, self.indicators))
+        for slots in self.codes:
+            found = raw[:, slots.start : slots.start + slots.count]
+            if slots.renumber is not None:
+                found = slots.renumber[found.astype(np.intp)]
+            out[:, at : at + slots.count] = found
+            at += slots.count
+
+
+def _columns(raw: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Those columns of `raw`: a view where they are neighbours, else a copy."""
+    if len(wanted) and wanted[-1] - wanted[0] + 1 == len(wanted):
+        return raw[:, wanted[0] : wanted[-1] + 1]
+    return raw[:, wanted]

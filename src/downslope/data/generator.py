@@ -1,0 +1,116 @@
+"""A source without a table: batches drawn by a function, for problems that sample their points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from downslope.data.stream import Block, Position, Ring, Stream
+from downslope.data.windows import cut
+from downslope.errors import UsageError
+from downslope.tree import Rows, aligned_empty, arrays, map_arrays, pad, row_bytes
+
+BLOCK_BYTES = 8 << 20
+MOST_BATCHES = 64  # drawn for one block: the first step should not wait for more
+ENDLESS = 2**62
+
+
+class Generator:
+    """Rows made by `draw(rng, num_rows) -> rows`, as many as are asked for, for ever.
+
+    Each batch gets a random generator of its own, a pure function of the seed and of the
+    batch's number, so a resumed run draws exactly what the first one would have drawn.
+
+    Args:
+        draw: takes a `numpy.random.Generator` and a number of rows; returns an array, or
+            tuples and dicts of arrays, with that many rows.
+
+    Example:
+        >>> points = Generator(lambda rng, n: rng.uniform(-1, 1, (n, 2)).astype("float32"))
+        >>> points.batch(seed=0, number=3, num_rows=5).shape
+        (5, 2)
+    """
+
+    def __init__(self, draw: Callable[[np.random.Generator, int], Rows]):
+        self.draw = draw
+
+    @property
+    def fingerprint(self) -> str:
+        """The function's name: what it draws cannot be compared without drawing it."""
+        return f"generator {getattr(self.draw, '__qualname__', type(self.draw).__name__)}"
+
+    def batch(self, *, seed: int, number: int, num_rows: int) -> Rows:
+        """Batch `number`, as arrays of at most 32-bit numbers.
+
+        Raises:
+            UsageError: the function returned another number of rows.
+        """
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number))))
+        rows = map_arrays(_narrow, self.draw(rng, num_rows))
+        lengths = {a.shape[0] if a.ndim else None for a in arrays(rows)}
+        if lengths != {num_rows}:
+            raise UsageError(
+                f"the generator must return arrays of {num_rows} rows; "
+                f"got {', '.join(sorted(map(str, lengths)))}"
+            )
+        return rows
+
+    def unpack(self, rows: Any) -> Any:
+        """The rows as they are."""
+        return rows
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def _narrow(a: Any) -> np.ndarray:
+    a = np.asarray(a)
+    narrow = {"f8": np.float32, "i8": np.int32, "u8": np.uint32}.get(a.dtype.str[1:])
+    return a.astype(narrow) if narrow else a
+
+
+def generator_stream(
+    source: Generator, *, batch_rows: int, step_rows: int, seed: int, start: Position
+) -> Stream:
+    """Blocks of drawn batches; a position counts the rows drawn in an endless epoch 0."""
+    template = source.batch(seed=seed, number=0, num_rows=1)
+    batches = BLOCK_BYTES // max(1, batch_rows * row_bytes(template))
+    batches = min(max(1, batches), MOST_BATCHES)
+    buffer_rows = batches * math.ceil(batch_rows / step_rows) * step_rows
+    ring = Ring(
+        lambda: map_arrays(lambda a: aligned_empty((buffer_rows, *a.shape[1:]), a.dtype), template)
+    )
+
+    def blocks() -> Iterator[Block]:
+        number = start.row // batch_rows
+        while True:
+            slot = ring.take()
+            for place in range(batches):
+                rows = source.batch(seed=seed, number=number + place, num_rows=batch_rows)
+                _write(rows, ring.slots[slot], place * batch_rows)
+            length = batches * batch_rows
+            pad(ring.slots[slot], length)
+            windows = cut(
+                number * batch_rows, length, ENDLESS,
+                batch_rows=batch_rows, step_rows=step_rows, buffer_rows=buffer_rows,
+            )  # fmt: skip
+            rows_after = number * batch_rows + windows.highs.astype(np.int64)
+            done = int(np.searchsorted(rows_after[: windows.count], start.row, side="right"))
+            yield Block(
+                rows=ring.slots[slot],
+                windows=windows._replace(first=done, count=windows.count - done),
+                epoch=0,
+                rows_after=rows_after,
+                ends_epoch=False,
+                slot=slot,
+            )
+            number += batches
+
+    return Stream(blocks(), ring)
+
+
+def _write(rows: Rows, out: Rows, first: int) -> None:
+    map_arrays(lambda a, o: np.copyto(o[first : first + len(a)], a), rows, out)

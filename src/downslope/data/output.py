@@ -1,0 +1,82 @@
+"""Writing a Parquet file that is either whole or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from downslope.errors import DataError
+from downslope.storage import capacity_errors, sync
+
+
+def write_parquet(
+    path: str | os.PathLike[str],
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    overwrite: bool = False,
+) -> int:
+    """The number of rows written to `path`, which appears when all are on the disk.
+
+    Batches are written as they come, under a temporary name beside `path`; whatever is
+    raised meanwhile, that file is removed. Pages carry checksums.
+
+    Args:
+        path: the file to write; its folder exists.
+        schema: of every batch.
+        batches: record batches of any sizes.
+        overwrite: replace a file that exists.
+
+    Raises:
+        DataError: `path` exists, or its folder does not.
+        CapacityError: the disk is full or a quota is reached.
+
+    >>> import tempfile
+    >>> batch = pa.record_batch({"prediction": [0.5, 1.5]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_parquet(f"{folder}/predictions.parquet", batch.schema, [batch])
+    2
+    """
+    path = Path(path)
+    check_writable(path, overwrite=overwrite)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with capacity_errors(path):
+            rows = _write(scratch, schema, batches)
+            os.replace(scratch, path)
+            sync(path.parent)
+            return rows
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, *, overwrite: bool = False) -> None:
+    """Refuses a path that exists, or whose folder cannot take a file, before costly work.
+
+    Raises:
+        DataError: says which.
+    """
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise DataError(
+            "already exists", path=path, remedy="choose another name, or remove it first"
+        )
+    if not path.parent.is_dir():
+        raise DataError("no such folder", path=path.parent, remedy="make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise DataError("no permission to write in it", path=path.parent)
+
+
+def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    rows = 0
+    with open(path, "wb") as file:
+        with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+                rows += batch.num_rows
+        file.flush()
+        os.fsync(file.fileno())
+    return rows

@@ -1,0 +1,62 @@
+"""Which column plays which part: checked against the table, or told from its type."""
+
+from __future__ import annotations
+
+import difflib
+
+import pyarrow as pa
+
+from downslope.config import TableOptions
+from downslope.data.columns import Kind, natural_kind, readable_as
+from downslope.data.learn import looks_like_text
+from downslope.data.tabular import Table
+from downslope.errors import DataError, UsageError
+
+
+def check_names(table: Table, options: TableOptions) -> None:
+    """Refuses options that name a column twice, or one that the table does not have.
+
+    Raises:
+        UsageError: no target, or a column in two roles.
+        DataError: a column that is not there.
+    """
+    if options.target is None:
+        raise UsageError(f"name the column to predict: --target, one of {_some(table.names)}")
+    roles = {"target": (options.target,), "weight": (options.weight,) if options.weight else ()}
+    roles |= {role: tuple(getattr(options, role)) for role in ("categorical", "text", "ignore")}
+    seen: dict[str, str] = {}
+    for role, names in roles.items():
+        for name in names:
+            if name not in table.types:
+                close = difflib.get_close_matches(name, table.names, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {_some(table.names)}"
+                raise DataError(
+                    f"no such column (named as {role})", path=table.path, column=name, remedy=hint
+                )
+            if seen.setdefault(name, role) != role:
+                raise UsageError(f"column {name!r} is named as {seen[name]} and as {role}")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:8])
+    return f"{shown}, ... ({len(names)} columns)" if len(names) > 8 else shown
+
+
+def column_kind(name: str, dtype: pa.DataType, values: pa.Array, options: TableOptions) -> Kind:
+    """How a column is to be read: as the options say, or by its type and first values.
+
+    Raises:
+        DataError: it cannot be read so.
+    """
+    kind: Kind | None = natural_kind(dtype)
+    if name in options.categorical or name in options.text:
+        kind = "text" if name in options.text else "category"
+    elif kind == "category" and not pa.types.is_dictionary(dtype) and looks_like_text(values):
+        kind = "text"
+    if kind is None or not readable_as(dtype, kind):
+        raise DataError(
+            f"values of type {dtype} cannot be read" + (f" as {kind}" if kind else ""),
+            column=name,
+            remedy=f"--ignore {name}, or convert it",
+        )
+    return kind

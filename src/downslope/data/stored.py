@@ -1,0 +1,176 @@
+"""A converted table: rows of float32 on disk, and the encoding that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from downslope.data.buckets import read_all
+from downslope.data.encoding import Encoding
+from downslope.errors import DataError
+from downslope.storage import read_json, sync, write_json
+from downslope.tree import aligned_empty
+
+FORMAT = "downslope table 1"
+TRAIN, HELD_OUT = "train.rows", "held_out.rows"
+ENCODING, TABLE, MANIFEST = "encoding.json", "table.json", "manifest.json"
+
+
+class TableBatch(NamedTuple):
+    """Rows as a model sees them; leading axes are those of the rows.
+
+    Attributes:
+        x: float32 [..., num_numeric].
+        codes: int32 [..., num_codes_columns].
+        y: float32 [...]: class index or standardised number.
+        weight: float32 [...]: mean 1 over the training rows.
+    """
+
+    x: Any
+    codes: Any
+    y: Any
+    weight: Any
+
+
+class RowFile:
+    """A Source over a file of contiguous float32 rows.
+
+    The fingerprint is that of the conversion (table, options, format) and of the part: the
+    same conversion gives the same rows.
+    """
+
+    def __init__(self, path: Path, encoding: Encoding, fingerprint: str, shuffled: bool):
+        self.path = path
+        self.shuffled = shuffled
+        self.fingerprint = hashlib.sha256(f"{fingerprint} {path.name}".encode()).hexdigest()
+        self.row_bytes = 4 * encoding.width
+        self._width = encoding.width
+        self._numbers, self._codes = encoding.num_numeric, encoding.num_codes_columns
+        self._fd = os.open(path, os.O_RDONLY)
+        self.num_rows = os.fstat(self._fd).st_size // self.row_bytes
+
+    def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows `start` to `stop`, float32 [stop - start, width].
+
+        Args:
+            start: first row, from 0.
+            stop: one past the last row, at most `num_rows`.
+            out: filled and returned, if given: C-contiguous float32 of that shape.
+
+        Raises:
+            ValueError: the range lies outside the file, or the file is closed.
+        """
+        if self._fd < 0:
+            raise ValueError(f"{self.path} is closed")
+        if not 0 <= start <= stop <= self.num_rows:
+            raise ValueError(f"rows {start} to {stop} of {self.num_rows}")
+        if out is None:
+            out = aligned_empty((stop - start, self._width), np.float32)
+        elif out.shape != (stop - start, self._width) or out.dtype != np.float32:
+            raise ValueError(f"out has shape {out.shape} and type {out.dtype}")
+        try:
+            view = out.reshape(-1, copy=False).view(np.uint8).data
+            read_all(self._fd, view, start * self.row_bytes)
+        except EOFError as error:
+            raise DataError(
+                "the file became shorter while it was read",
+                path=self.path,
+                remedy="convert the table again",
+            ) from error
+        return out
+
+    def unpack(self, rows: Any) -> TableBatch:
+        """The parts of rows [..., width]; slices and one cast, so JAX may trace it."""
+        codes = self._numbers + self._codes
+        return TableBatch(
+            x=rows[..., : self._numbers],
+            codes=rows[..., self._numbers : codes].astype("int32"),
+            y=rows[..., codes],
+            weight=rows[..., codes + 1],
+        )
+
+    def close(self) -> None:
+        """Closes the file; reading afterwards raises ValueError."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class StoredTable:
+    """A converted table, open for reading.
+
+    Attributes:
+        folder: where it lies.
+        encoding: how columns became numbers.
+        train: rows for training, in random order.
+        held_out: rows for validation in the order of the table, or None.
+        notes: what could be lived with, one sentence each.
+        fingerprint: sha256 over the table, the options and the format.
+    """
+
+    def __init__(self, folder: Path, encoding: Encoding, record: dict[str, Any]):
+        self.folder, self.encoding = folder, encoding
+        self.notes: tuple[str, ...] = tuple(record["notes"])
+        self.fingerprint: str = record["fingerprint"]
+        self.num_train: int = record["num_train"]
+        self.num_held_out: int = record["num_held_out"]
+        self.train = RowFile(folder / TRAIN, encoding, self.fingerprint, shuffled=True)
+        self.held_out = None
+        if self.num_held_out:
+            self.held_out = RowFile(folder / HELD_OUT, encoding, self.fingerprint, shuffled=False)
+
+    @staticmethod
+    def open(folder: str | os.PathLike[str]) -> StoredTable:
+        """The converted table in `folder`, after its files were compared with its manifest.
+
+        Raises:
+            DataError: a file is missing, of another size or changed.
+        """
+        folder = Path(folder)
+        _check(folder)
+        encoding = Encoding.from_json(read_json(folder / ENCODING))
+        record = read_json(folder / TABLE)
+        try:
+            return StoredTable(folder, encoding, record)
+        except (KeyError, TypeError) as error:
+            raise DataError(f"lacks {error}", path=folder / TABLE) from error
+
+    def close(self) -> None:
+        """Closes its files."""
+        self.train.close()
+        if self.held_out is not None:
+            self.held_out.close()
+
+
+def write_manifest(folder: Path) -> None:
+    """Writes sizes of all files, and SHA-256 of those that are small, and syncs the folder.
+
+    Rows are not hashed: that would cost more than writing them (1.4 GB/s a core,
+    measured), and a table can be converted again at any time.
+    """
+    files = {path.name: _describe(path) for path in sorted(folder.iterdir())}
+    write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
+    sync(folder)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"bytes": path.stat().st_size}
+    if path.suffix != ".rows":
+        entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return entry
+
+
+def _check(folder: Path) -> None:
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DataError(f"not in the format {FORMAT!r}", path=folder / MANIFEST)
+    for name in (TRAIN, ENCODING, TABLE, *manifest.get("files", {})):
+        path = folder / name
+        if not path.is_file() or _describe(path) != manifest["files"].get(name):
+            raise DataError(
+                "missing, or not as its manifest says", path=path, remedy="convert the table again"
+            )

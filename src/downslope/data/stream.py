@@ -1,0 +1,153 @@
+"""Blocks read ahead by one thread, with bounded memory.
+
+The thread stays at most `AHEAD` blocks in front. Buffers that are written to come from a
+ring and go back to it once nothing on the device reads them any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from downslope.data.windows import Windows
+from downslope.tree import Rows
+
+AHEAD = 2  # blocks read before they are asked for; two hide a block's reading and its jitter
+
+
+class Position(NamedTuple):
+    """Where a run stands: an epoch, and how many of its rows have been used."""
+
+    epoch: int = 0
+    row: int = 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Block:
+    """A buffer of rows [C, ...], and what is to be done with it.
+
+    Attributes:
+        rows: tree of arrays whose first axis has the same length C in every block.
+        windows: the updates, or parts of updates, that the rows are cut into.
+        epoch: the epoch the rows belong to.
+        rows_after: position in the epoch after each window, int [M].
+        ends_epoch: the last block of its epoch.
+        slot: number of the ring's buffer that holds the rows, or None for a view.
+    """
+
+    rows: Rows
+    windows: Windows
+    epoch: int
+    rows_after: np.ndarray
+    ends_epoch: bool
+    slot: int | None
+
+    def position_after(self, window: int) -> Position:
+        """Where the run stands when the windows before `window` are done."""
+        if self.ends_epoch and window == self.windows.first + self.windows.count:
+            return Position(self.epoch + 1, 0)
+        return Position(self.epoch, int(self.rows_after[window - 1]))
+
+
+class Closed(Exception):
+    """The stream was closed while its thread waited for a buffer."""
+
+
+class Ring:
+    """A few buffers, made when first needed and used again and again.
+
+    Args:
+        empty: makes one buffer.
+    """
+
+    # one being filled, AHEAD waiting, one in use, and one in use by the call before
+    SIZE = AHEAD + 3
+
+    def __init__(self, empty: Callable[[], Rows]):
+        self.empty = empty
+        self.slots: list[Rows] = []
+        self._free: queue.Queue[int] = queue.Queue()
+        self.closed = threading.Event()
+
+    def take(self) -> int:
+        """The number of a buffer that nothing reads; waits for one.
+
+        Raises:
+            Closed: the stream was closed meanwhile.
+        """
+        if self._free.empty() and len(self.slots) < self.SIZE:
+            self.slots.append(self.empty())
+            return len(self.slots) - 1
+        while not self.closed.is_set():
+            with contextlib.suppress(queue.Empty):
+                return self._free.get(timeout=0.1)
+        raise Closed
+
+    def give(self, slot: int) -> None:
+        """Makes a buffer free again."""
+        self._free.put(slot)
+
+
+class Stream:
+    """Blocks in order, read ahead. Use as a context manager and iterate.
+
+    `seconds_waited` is the time that the caller has spent waiting for data.
+
+    Args:
+        blocks: makes the blocks; runs in the reading thread.
+        ring: where they keep their rows.
+    """
+
+    def __init__(self, blocks: Iterator[Block], ring: Ring):
+        self.seconds_waited = 0.0
+        self._blocks, self._ring = blocks, ring
+        self._ready: queue.Queue[Block | BaseException | None] = queue.Queue(maxsize=AHEAD)
+        self._thread = threading.Thread(target=self._read, name="downslope-reader", daemon=True)
+
+    def __enter__(self) -> Stream:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ring.closed.set()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Block]:
+        while True:
+            begin = time.perf_counter()
+            item = self._ready.get()
+            self.seconds_waited += time.perf_counter() - begin
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def release(self, block: Block) -> None:
+        """Lets the block's rows be overwritten; call it once nothing reads them any more."""
+        if block.slot is not None:
+            self._ring.give(block.slot)
+
+    def _read(self) -> None:
+        try:
+            for block in self._blocks:
+                self._put(block)
+            self._put(None)
+        except Closed:
+            return
+        except BaseException as error:  # raised again in the thread that iterates
+            with contextlib.suppress(Closed):
+                self._put(error)
+
+    def _put(self, item: Block | BaseException | None) -> None:
+        while not self._ring.closed.is_set():
+            with contextlib.suppress(queue.Full):
+                return self._ready.put(item, timeout=0.1)
+        raise Closed
