@@ -1,0 +1,145 @@
+"""What is minimised: the mean of a loss over independent examples, plus a penalty."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from downslope.errors import UsageError
+
+Model = Any  # a pytree
+Params = Any  # the model with None in place of every leaf that is not trained
+Loss = Callable[[Model, Any, Array], Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A loss over examples and a penalty on the model, ready to be differentiated.
+
+    Attributes:
+        loss: `loss(model, batch, key) -> losses`, shape [B], or a scalar when the examples
+            of a batch interact.
+        unpack: turns stored rows into the batch that `loss` sees.
+        fixed: the model's leaves that are not trained, None elsewhere.
+        penalty: `penalty(model) -> scalar`, or None.
+        separable: the loss has one value per example.
+    """
+
+    loss: Loss
+    unpack: Callable[[Any], Any]
+    fixed: Any
+    penalty: Callable[[Model], Array] | None
+    separable: bool
+
+    def model(self, params: Params) -> Model:
+        """The whole model, trained leaves and fixed ones."""
+        return merge(params, self.fixed)
+
+    def losses(self, params: Params, rows: Any, key: Array) -> Array:
+        """Loss of every row, [B]; a scalar loss is repeated for every row."""
+        batch = self.unpack(rows)
+        value = self.loss(self.model(params), batch, key)
+        if self.separable:
+            return value
+        return jnp.broadcast_to(value, (jax.tree.leaves(rows)[0].shape[0],))
+
+    def loss_sum(self, params: Params, rows: Any, counted: Array, key: Array) -> Array:
+        """Sum of the losses of the rows that `counted` [B] marks."""
+        losses = self.losses(params, rows, key)
+        # Not a product: an uncounted row's infinite loss would turn into a NaN.
+        return jnp.where(counted, losses, 0.0).sum()
+
+    def penalty_gradient(self, params: Params) -> Params | None:
+        """Gradient of the penalty, or None without one."""
+        penalty = self.penalty
+        return penalty and jax.grad(lambda p: penalty(self.model(p)))(params)
+
+
+def build(
+    loss: Loss,
+    model: Model,
+    example_rows: Any,
+    unpack: Callable[[Any], Any],
+    penalty: Callable[[Model], Array] | None = None,
+    *,
+    num_rows: int = 2,
+) -> tuple[Objective, Params]:
+    """The objective and the trained part of the model, after checking the loss's shape.
+
+    Args:
+        example_rows: a few rows, to trace the loss with.
+        num_rows: rows that the loss will be given at once.
+
+    Raises:
+        UsageError: the model has nothing to train, or the loss has a wrong shape or type.
+    """
+    params, fixed = split(model)
+    if not jax.tree.leaves(params):
+        raise UsageError("model has no floating-point array to train; give a pytree of arrays")
+
+    def traced(num: int) -> Any:
+        rows = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((num, *a.shape[1:]), jnp.result_type(a)), example_rows
+        )
+        return jax.eval_shape(
+            lambda p, r: loss(merge(p, fixed), unpack(r), jax.random.key(0)), params, rows
+        )
+
+    out, num = traced(num_rows), num_rows
+    if _shape(out) == (num,):  # of the batch's length, or of a length that happens to equal it?
+        out, num = traced(2 * num), 2 * num
+    if _shape(out) not in ((), (num,)):
+        raise UsageError(
+            "loss must return one number per example, shape (B,), or a scalar; "
+            f"for B = {num} it returned {jax.tree.map(lambda s: s.shape, out)}"
+        )
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        raise UsageError(f"loss must return floating-point numbers; got {out.dtype}")
+    term = penalty and jax.eval_shape(lambda p: penalty(merge(p, fixed)), params)
+    if term is not None and _shape(term) != ():
+        raise UsageError(
+            f"penalty must return a scalar; it returned {jax.tree.map(lambda s: s.shape, term)}"
+        )
+    objective = Objective(
+        loss=loss, unpack=unpack, fixed=fixed, penalty=penalty, separable=out.shape != ()
+    )
+    return objective, params
+
+
+def _shape(out: Any) -> tuple[int, ...] | None:
+    return out.shape if isinstance(out, jax.ShapeDtypeStruct) else None
+
+
+def split(model: Model) -> tuple[Params, Any]:
+    """The trained leaves (floating-point arrays) and all others, None where the other has one."""
+    if type(model) in (dict, list, tuple) and any(
+        isinstance(leaf, float) for leaf in jax.tree.leaves(model)
+    ):
+        warnings.warn(
+            "the model holds plain Python numbers; only arrays are trained, so write "
+            "numpy.float32(0) instead of 0.0 where a number is meant to be learned",
+            stacklevel=3,
+        )
+    params = jax.tree.map(lambda leaf: leaf if _is_trained(leaf) else None, model)
+    fixed = jax.tree.map(lambda leaf: None if _is_trained(leaf) else leaf, model)
+    return params, fixed
+
+
+def merge(params: Params, fixed: Any) -> Model:
+    """The inverse of `split`."""
+    return jax.tree.map(
+        lambda p, f: f if p is None else p, params, fixed, is_leaf=lambda leaf: leaf is None
+    )
+
+
+def _is_trained(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray, np.floating)) and jnp.issubdtype(
+        leaf.dtype, jnp.floating
+    )

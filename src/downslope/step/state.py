@@ -1,0 +1,79 @@
+"""What a step carries on, and the knobs it obeys."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from downslope.step.optimizers import Optimizer
+from downslope.tree import aligned_empty
+
+
+class State(NamedTuple):
+    """Everything that a checkpoint must hold for a step to go on bit for bit.
+
+    Attributes:
+        params: the trained leaves, None where the model has another leaf.
+        opt_state: the optimizer's own state.
+        average: running average of the parameters, or None without averaging.
+        gradient: sum of the gradients of the update under way, or None where every window
+            is a whole update.
+        step: updates made so far, int32.
+        key: random key data of the run, uint32 [2].
+    """
+
+    params: Any
+    opt_state: Any
+    average: Any
+    gradient: Any
+    step: Array
+    key: Array
+
+
+class Knobs(NamedTuple):
+    """What decisions may change while training; arrays, so that changing them never compiles.
+
+    Attributes:
+        learning_rate: step size before the schedule's factor, float32.
+        clip_norm: largest global gradient norm, float32; unused when clipping is off.
+        batch_size: examples per update, float32: what sums of gradients are divided by.
+    """
+
+    learning_rate: Any
+    clip_norm: Any
+    batch_size: Any
+
+
+def initial_state(
+    params: Any, optimizer: Optimizer, *, averages: bool, accumulates: bool, seed: int
+) -> State:
+    """The state before the first step; made to be compiled as one call (`on_device`)."""
+    params = jax.tree.map(jnp.asarray, params)
+    return State(
+        params=params,
+        opt_state=optimizer.build(optimizer.learning_rate or 1.0).init(params),
+        average=params if averages else None,
+        gradient=jax.tree.map(jnp.zeros_like, params) if accumulates else None,
+        step=jnp.zeros((), jnp.int32),
+        key=jax.random.key_data(jax.random.key(seed)),
+    )
+
+
+def to_device(state: Any) -> Any:
+    """A tree of arrays on the device, each in memory that nothing else owns.
+
+    A compiled call may hand an input back as an output, or one array as two; the copies
+    made here can all be donated to the first step.
+    """
+    return jax.device_put(jax.tree.map(_own, jax.device_get(state)))
+
+
+def _own(a: Any) -> np.ndarray:
+    a = np.asarray(a)
+    out = aligned_empty(a.shape, a.dtype)
+    np.copyto(out, a)
+    return out

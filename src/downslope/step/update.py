@@ -1,0 +1,105 @@
+"""One update: from the sum of a batch's gradients to new parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from downslope.config import Training
+from downslope.objective import Objective
+from downslope.step.optimizers import Optimizer
+from downslope.step.state import Knobs, State
+
+
+def make_update(
+    objective: Objective,
+    optimizer: Optimizer,
+    factor: Callable[[Array], Array],
+    training: Training,
+    penalized: Any,
+) -> Callable[[State, Any, Knobs], State]:
+    """`update(state, gradient_sum, knobs) -> state`, one step of the optimizer.
+
+    The sum is divided by the batch size, also when a last batch is short: every example
+    then weighs the same in every epoch.
+
+    Args:
+        penalized: tree of bools over the parameters: which of them L1 and L2 act on.
+    """
+    l1, l2 = training.l1, training.l2
+
+    def update(state: State, gradient_sum: Any, knobs: Knobs) -> State:
+        params = state.params
+        rate = knobs.learning_rate * factor(state.step)
+        gradient = jax.tree.map(lambda g: g / knobs.batch_size.astype(g.dtype), gradient_sum)
+        extra = objective.penalty_gradient(params)
+        if extra is not None:
+            gradient = jax.tree.map(jnp.add, gradient, extra)
+        if l2:
+            gradient = jax.tree.map(
+                lambda g, p, on: g + l2 * p if on else g, gradient, params, penalized
+            )
+        if training.clip_norm is not None:
+            gradient = clip(gradient, knobs.clip_norm)
+        updates, opt_state = optimizer.build(rate).update(gradient, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
+        if l1 and optimizer.l1_scale is not None:
+            scale = optimizer.l1_scale(opt_state, rate, params)
+            params = jax.tree.map(
+                lambda p, s, on: soft_threshold(p, l1 * s) if on else p, params, scale, penalized
+            )
+        average = state.average
+        if average is not None:
+            kept = optimizer.evaluation_params(opt_state, params)
+            share = _average_share(state.step, training)
+            average = jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), average, kept)
+        return state._replace(
+            params=params, opt_state=opt_state, average=average, step=state.step + 1
+        )
+
+    return update
+
+
+def clip(gradient: Any, norm: Array) -> Any:
+    """The gradient, shortened to `norm` where its global norm is larger."""
+    scale = jnp.minimum(1.0, norm / jnp.maximum(optax.tree.norm(gradient), 1e-30))
+    return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
+
+
+def soft_threshold(p: Array, threshold: Array) -> Array:
+    """The proximal step of `threshold * |p|`: what is smaller than it becomes exactly 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> soft_threshold(jnp.array([-3.0, 0.5, 2.0]), jnp.float32(1.0)).tolist()
+        [-2.0, 0.0, 1.0]
+    """
+    return jnp.sign(p) * jnp.maximum(jnp.abs(p) - threshold, 0.0)
+
+
+def _average_share(step: Array, training: Training) -> Array:
+    """Weight of the newest parameters in the average after update number `step`.
+
+    polyak: 1/n for the n-th averaged step, the plain mean. ema: (1-d)/(1-d^n), which is an
+    exponential average started from nothing and corrected for it (Kingma & Ba 2015, 3).
+    Before averaging begins the share is 1: the average follows the parameters.
+    """
+    n = jnp.maximum(step - training.average_from_step + 1, 1).astype(jnp.float32)
+    if training.average == "polyak":
+        return 1.0 / n
+    decay = training.ema_decay
+    # 1 - d^n in float32 would lose all digits of a d near 1
+    return (1.0 - decay) / -jnp.expm1(n * math.log(decay))
+
+
+def evaluated_params(state: State, optimizer: Optimizer) -> Any:
+    """The parameters that a run evaluates and keeps: averaged ones where there are."""
+    if state.average is not None:
+        return state.average
+    return optimizer.evaluation_params(state.opt_state, state.params)
