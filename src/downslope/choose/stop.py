@@ -1,0 +1,54 @@
+"""When to stop: pure functions of losses seen so far."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+EXPLOSION = 100.0  # assumed: far above what noise does to a median, far below overflow
+EXPLOSION_STEPS = 16  # updates in each of the two medians
+
+
+def has_exploded(first: Sequence[float], last: Sequence[float]) -> bool:
+    """Whether the loss has left for good: recent median over 100 times the early size.
+
+    Medians, since at batch size 1 single losses of a heavy tail exceed that on a good run.
+    Where most early losses are zero, their mean size is the scale; where all are, there is
+    none, and only a loss that is not finite tells.
+
+    Args:
+        first: losses of the run's first updates.
+        last: losses of its latest updates.
+
+    Returns:
+        False with fewer than 16 of either, or without a scale: not estimable.
+
+    Example:
+        >>> has_exploded([1.0] * 16, [5000.0] * 16)
+        True
+    """
+    if min(len(first), len(last)) < EXPLOSION_STEPS:
+        return False
+    sizes = [abs(loss) for loss in first[:EXPLOSION_STEPS]]
+    scale = statistics.median(sizes) or statistics.fmean(sizes)
+    return scale > 0 and statistics.median(last[-EXPLOSION_STEPS:]) > EXPLOSION * scale
+
+
+def is_better(loss: float, best: float | None, tolerance: float) -> bool:
+    """Whether a held-out loss beats the best one by the relative `tolerance`.
+
+    Example:
+        >>> is_better(0.99, 1.0, 1e-3), is_better(0.9999, 1.0, 1e-3), is_better(5.0, None, 0.0)
+        (True, False, True)
+    """
+    return best is None or loss < best - tolerance * abs(best)
+
+
+def has_converged(evaluations_since_gain: int, patience: int | None) -> bool:
+    """Whether `patience` evaluations in a row brought no better held-out loss.
+
+    Example:
+        >>> has_converged(5, 5), has_converged(4, 5), has_converged(100, None)
+        (True, False, False)
+    """
+    return patience is not None and evaluations_since_gain >= patience

@@ -1,0 +1,1 @@
+"""What `fit` is made of: the parts put together, one run in the air, and its folder."""

@@ -1,0 +1,91 @@
+"""A model's loss and metrics on all rows of a source, block by block."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax import Array
+
+from downslope.data.blocks import table_stream
+from downslope.data.order import in_order
+from downslope.data.source import Source
+from downslope.metrics import MeanLoss, Results
+from downslope.objective import Objective, Params
+
+WINDOW_ROWS = 2048  # rows evaluated at once: bounds the memory of a wide model's activations
+
+
+class Scorer(Protocol):
+    """What an evaluation looks at: per-row outputs, and what adds them up."""
+
+    def score(self, model: Any, batch: Any, losses: Array) -> dict[str, Array]:
+        """Per-row arrays [B, ...] for the accumulator's `add`; traced by JAX."""
+        ...
+
+    def accumulator(self) -> Any:
+        """A new object with `add(**arrays)` and `result() -> Results`."""
+        ...
+
+
+class LossScorer:
+    """Scores nothing but the loss itself."""
+
+    def score(self, model: Any, batch: Any, losses: Array) -> dict[str, Array]:
+        """The losses."""
+        return {"losses": losses}
+
+    def accumulator(self) -> MeanLoss:
+        """Mean loss with its interval."""
+        return MeanLoss()
+
+
+def make_evaluator(
+    objective: Objective, scorer: Scorer, source: Source, step_rows: int | None = None
+) -> Callable[[Params], Results]:
+    """`evaluate(params) -> Results` over every row of `source`.
+
+    Args:
+        step_rows: rows evaluated together; a loss whose examples interact needs the number
+            it is trained with, and is then averaged over windows of it.
+    """
+    step_rows = min(step_rows or WINDOW_ROWS, source.num_rows)
+    order = in_order(source.num_rows, source.row_bytes, step_rows=step_rows)
+    key = jax.random.key(0)  # one key for every evaluation: results of two differ by the model
+
+    @jax.jit
+    def outputs(params: Params, rows: Any) -> dict[str, Array]:
+        def window(part: Any) -> dict[str, Array]:
+            losses = objective.losses(params, part, key)
+            return scorer.score(objective.model(params), objective.unpack(part), losses)
+
+        parts = jax.tree.map(lambda a: a.reshape(-1, step_rows, *a.shape[1:]), rows)
+        found = jax.lax.map(window, parts)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
+
+    def evaluate(params: Params) -> Results:
+        accumulator = scorer.accumulator()
+        stream = table_stream(
+            source, order, batch_rows=step_rows, step_rows=step_rows, num_epochs=1
+        )
+        with stream as blocks:
+            for block in blocks:
+                found = outputs(params, jax.device_put(block.rows))
+                length = int(block.windows.highs.max())
+                keep = functools.partial(_keep, length=length, objective=objective, step=step_rows)
+                accumulator.add(**{k: keep(v) for k, v in found.items()})  # host sync
+                blocks.release(block)
+        return accumulator.result()
+
+    return evaluate
+
+
+def _keep(values: Array, *, length: int, objective: Objective, step: int) -> np.ndarray:
+    """The counted rows; where a loss has one value per window, one row of each whole window."""
+    host = np.asarray(values)
+    if objective.separable:
+        return host[:length]
+    return host[: length - length % step or length : step]

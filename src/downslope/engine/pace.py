@@ -1,0 +1,78 @@
+"""How much work one call to the device gets: efficient, and never long to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from downslope.data.stream import Block, Position
+from downslope.data.windows import Windows
+
+LEAST_SECONDS, MOST_SECONDS = 0.1, 0.4  # a Ctrl-C or a time budget is obeyed within this
+FIRST_WINDOWS = 64  # before any call was timed
+
+
+class Pace:
+    """Windows per call, doubled while calls are short and halved when one takes too long."""
+
+    def __init__(self):
+        self.windows = FIRST_WINDOWS
+
+    def saw(self, windows: int, seconds: float) -> None:
+        """Takes note of a finished call."""
+        if seconds > MOST_SECONDS:
+            self.windows = max(1, windows // 2)
+        elif windows >= self.windows and seconds < LEAST_SECONDS:
+            self.windows *= 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call's work: some of a block's windows.
+
+    Attributes:
+        block: the block they belong to.
+        windows: the windows to run.
+        num_steps: updates that they complete.
+        num_examples: rows that they count.
+        position: where the run stands afterwards.
+        ends_block: nothing of the block is left.
+    """
+
+    block: Block
+    windows: Windows
+    num_steps: int
+    num_examples: int
+    position: Position
+    ends_block: bool
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the epoch's last row is among the windows."""
+        return self.position.epoch > self.block.epoch
+
+
+def calls(blocks: Iterable[Block], pace: Pace, num_steps: int | None) -> Iterator[Call]:
+    """Divides blocks into calls, and ends after exactly `num_steps` updates where given."""
+    left = num_steps
+    for block in blocks:
+        at, stop = block.windows.first, block.windows.first + block.windows.count
+        while at < stop:
+            if left == 0:
+                return
+            end = min(stop, at + pace.windows)
+            ends = np.flatnonzero(block.windows.ends[at:end])
+            if left is not None and len(ends) >= left:  # the last update: no part of the next one
+                end, ends = at + int(ends[left - 1]) + 1, ends[:left]
+            yield Call(
+                block=block,
+                windows=block.windows._replace(first=at, count=end - at),
+                num_steps=len(ends),
+                num_examples=int(block.windows.sizes[at:end].sum()),
+                position=block.position_after(end),
+                ends_block=end == stop,
+            )
+            left = None if left is None else left - len(ends)
+            at = end

@@ -1,0 +1,72 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from downslope.errors import StopReason
+from downslope.metrics import Results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A trained model and how it came about.
+
+    Attributes:
+        params: the model with trained leaves in place, a pytree like the one given.
+        stop_reason: why the run ended; `.advice` says what to try next.
+        history: journal records, oldest first; `event` is "progress" or "evaluated".
+        validation: held-out metrics by name, each with its interval; None without held-out rows.
+        train_loss: mean training loss of the last whole epoch, or of the rows seen before that.
+        num_steps: updates made.
+        num_examples: rows used, over all epochs.
+        num_epochs: epochs done, with a fraction for one under way; None for a generator.
+        batch_size: examples per update.
+        learning_rate: step size before the schedule; None where the optimizer holds its own.
+        optimizer: its name.
+        seconds: time spent training, with evaluations and checkpoints.
+        shuffling: one sentence on how rows were shuffled and what was left undone.
+        diverged_at_step: update whose loss was not finite or had exploded, else None.
+        signal: number of the signal that interrupted the run, else None.
+        run: the run's folder, or None.
+    """
+
+    params: Any
+    stop_reason: StopReason
+    history: list[dict[str, Any]]
+    validation: Results | None
+    train_loss: float | None
+    num_steps: int
+    num_examples: int
+    num_epochs: float | None
+    batch_size: int
+    learning_rate: float | None
+    optimizer: str
+    seconds: float
+    shuffling: str
+    diverged_at_step: int | None
+    signal: int | None
+    run: Path | None
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers as plain values, for JSON; `validation_intervals` holds lo and hi."""
+        found = self.validation or {}
+        return {
+            "run": None if self.run is None else str(self.run),
+            "optimizer": self.optimizer,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "num_steps": self.num_steps,
+            "num_examples": self.num_examples,
+            "num_epochs": self.num_epochs,
+            "seconds": self.seconds,
+            "train_loss": self.train_loss,
+            "validation": {name: estimate.value for name, estimate in found.items()},
+            "validation_intervals": {n: [e.lo, e.hi] for n, e in found.items()},
+            "validation_missing": {} if self.validation is None else self.validation.reasons,
+            "stop_reason": str(self.stop_reason),
+            "diverged_at_step": self.diverged_at_step,
+            "advice": self.stop_reason.advice,
+        }

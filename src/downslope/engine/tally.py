@@ -1,0 +1,125 @@
+"""The account of a run: where it stands, what it has seen, how it is doing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from downslope.choose.stop import EXPLOSION_STEPS, has_exploded, is_better
+from downslope.data.stream import Position
+
+SMOOTHING = 100  # windows that the shown loss looks back on; assumed
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tally:
+    """Counts and losses of a run, kept on the host and saved in its checkpoints.
+
+    Attributes:
+        position: epoch, and rows used of it.
+        num_steps: updates made.
+        num_examples: rows used, over all epochs.
+        seconds: time spent training, with evaluations and checkpoints.
+        smoothed_loss: mean training loss of the latest windows, weights falling by age.
+        epoch_loss, epoch_rows: sum of the losses, and rows, of the epoch under way.
+        last_epoch_loss: mean training loss of the last whole epoch, or None.
+        first_losses, last_losses: losses of the first and the latest windows.
+        best_loss, best_step: lowest held-out loss so far, and the step it was seen at.
+        gained_loss: the held-out loss that a better one must beat by the tolerance.
+        evaluations_since_gain: held-out evaluations since that was beaten.
+        evaluated_step: step of the latest held-out evaluation, or None.
+    """
+
+    position: Position = Position()  # noqa: RUF009 - immutable
+    num_steps: int = 0
+    num_examples: int = 0
+    seconds: float = 0.0
+    smoothed_loss: float | None = None
+    epoch_loss: float = 0.0
+    epoch_rows: int = 0
+    last_epoch_loss: float | None = None
+    first_losses: list[float] = dataclasses.field(default_factory=list)
+    last_losses: deque[float] = dataclasses.field(
+        default_factory=lambda: deque(maxlen=EXPLOSION_STEPS)
+    )
+    best_loss: float | None = None
+    best_step: int = 0
+    gained_loss: float | None = None
+    evaluations_since_gain: int = 0
+    evaluated_step: int | None = None
+
+    def add(
+        self, loss_sums: np.ndarray, sizes: np.ndarray, num_steps: int, position: Position
+    ) -> None:
+        """Takes in the windows of one call: their summed losses and their rows, both [n]."""
+        means = loss_sums / np.maximum(sizes, 1)
+        self._smooth(means)
+        self.epoch_loss += float(loss_sums.sum(dtype=np.float64))
+        self.epoch_rows += int(sizes.sum())
+        self.num_steps += num_steps
+        self.num_examples += int(sizes.sum())
+        missing = EXPLOSION_STEPS - len(self.first_losses)
+        if missing > 0:
+            self.first_losses += means[:missing].tolist()
+        self.last_losses.extend(means[-EXPLOSION_STEPS:].tolist())
+        if position.epoch > self.position.epoch:
+            self.last_epoch_loss = self.epoch_loss / max(1, self.epoch_rows)
+            self.epoch_loss, self.epoch_rows = 0.0, 0
+        self.position = position
+
+    def _smooth(self, means: np.ndarray) -> None:
+        recent = means[-10 * SMOOTHING :]
+        if not len(recent):
+            return
+        weight = (1 - 1 / SMOOTHING) ** np.arange(len(recent))[::-1]
+        mean, kept = float(np.average(recent, weights=weight)), (1 - 1 / SMOOTHING) ** len(recent)
+        before = mean if self.smoothed_loss is None else self.smoothed_loss
+        self.smoothed_loss = kept * before + (1 - kept) * mean
+
+    @property
+    def train_loss(self) -> float | None:
+        """Mean training loss of the last whole epoch; before there is one, of the rows so far."""
+        if self.last_epoch_loss is not None:
+            return self.last_epoch_loss
+        return self.epoch_loss / self.epoch_rows if self.epoch_rows else None
+
+    @property
+    def exploded(self) -> bool:
+        """Whether the training loss has left for good."""
+        return has_exploded(self.first_losses, list(self.last_losses))
+
+    def evaluated(self, loss: float | None, tolerance: float) -> bool:
+        """Takes in a held-out loss, None where it is not finite; True when the lowest so far."""
+        self.evaluated_step = self.num_steps
+        self.evaluations_since_gain += 1
+        if loss is None:
+            return False
+        if is_better(loss, self.gained_loss, tolerance):
+            self.gained_loss, self.evaluations_since_gain = loss, 0
+        lowest = is_better(loss, self.best_loss, 0.0)
+        if lowest:
+            self.best_loss, self.best_step = loss, self.num_steps
+        return lowest
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        lists = ("position", "first_losses", "last_losses")  # copies: a saved tally stays as it was
+        return values | {name: list(values[name]) for name in lists}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Tally:
+        """The inverse of `to_json`."""
+        last: Sequence[float] = values["last_losses"]
+        return cls(
+            **values
+            | {
+                "position": Position(*values["position"]),
+                "first_losses": list(values["first_losses"]),
+                "last_losses": deque(last, maxlen=EXPLOSION_STEPS),
+            }
+        )

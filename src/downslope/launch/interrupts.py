@@ -1,0 +1,37 @@
+"""Ctrl-C and termination, turned into a wish that the loop reads between calls."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+
+class Interrupts:
+    """Catches SIGINT and SIGTERM while open; `received` is the signal's number or None.
+
+    A second signal falls through to the handler that was there before, so a user who
+    presses Ctrl-C twice gets out at once. Outside the main thread nothing is caught.
+    """
+
+    def __init__(self):
+        self.received: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before.clear()

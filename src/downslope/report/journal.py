@@ -1,0 +1,92 @@
+"""The journal: what was measured, decided and saved, one JSON object a line.
+
+Lines are only ever appended. Progress, reports and loggers are readers of it: a reader
+is a function of one record, called as the record is written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from downslope.storage import capacity_errors
+
+Record = dict[str, Any]
+Reader = Callable[[Record], None]
+
+
+class Journal:
+    """Appends records to a file, where there is one, and hands them to readers.
+
+    Args:
+        path: the file, or None to keep records in memory only.
+        readers: called with each record.
+    """
+
+    def __init__(self, path: Path | None, readers: Iterable[Reader] = ()):
+        self._path = path
+        self._readers = tuple(readers)
+        self.records: list[Record] = read_journal(path) if path else []
+        self._file = _open_to_append(path) if path else None
+
+    def write(self, event: str, **values: Any) -> None:
+        """Appends one record; numbers that are not finite are written as null."""
+        record = {"event": event, **{k: _plain(v) for k, v in values.items()}}
+        self.records.append(record)
+        if event == "resumed":
+            self.records = _forget_after(self.records, record)
+        if self._file:
+            with capacity_errors(self._path or ""):
+                self._file.write(json.dumps(record, allow_nan=False) + "\n")
+                self._file.flush()
+        for reader in self._readers:
+            reader(record)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file:
+            self._file.close()
+
+
+def _open_to_append(path: Path) -> TextIO:
+    """The file, open at the beginning of a line: a crash may have cut the last one short."""
+    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
+    file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+    file.write("" if whole else "\n")
+    return file
+
+
+def read_journal(path: Path) -> list[Record]:
+    """The records of a journal that count: what a crash made a run repeat is left out.
+
+    Lines that were cut off by a crash are passed over.
+    """
+    if not path.exists():
+        return []
+    records: list[Record] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        records.append(record)
+        if record.get("event") == "resumed":
+            records = _forget_after(records, record)
+    return records
+
+
+def _forget_after(records: list[Record], resumed: Record) -> list[Record]:
+    return [r for r in records if r is resumed or r.get("step", 0) <= resumed["step"]]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

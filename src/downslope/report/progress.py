@@ -1,0 +1,123 @@
+"""One line that says how a run is doing: live on a terminal, now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+PLAIN_SECONDS = 10.0  # between lines where there is no terminal
+
+
+class Progress:
+    """A reader of the journal that shows the latest numbers. Use as a context manager.
+
+    Args:
+        stream: where to write; standard error, so that results can be piped.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._console = Console(file=stream, highlight=False)
+        self._live = (
+            Live(console=self._console, auto_refresh=False, transient=True)
+            if self._console.is_terminal
+            else None
+        )
+        self._held_out = ""
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, sentence: str) -> None:
+        """Prints one sentence above the line."""
+        self._console.print(Text(sentence), soft_wrap=True)
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Takes in a journal record."""
+        event = record["event"]
+        if event in ("started", "resumed"):
+            if event == "resumed":
+                self.say(f"resumed at step {record['step']:,}")
+            self.say(record["shuffling"])
+        elif event == "evaluated":
+            self._held_out = held_out_text(record["metrics"])
+        elif event == "diverged":
+            self.say(f"diverged at step {record['bad_step']:,}; back to step {record['step']:,}")
+        elif event == "progress":
+            self._show(progress_text(record) + self._held_out)
+
+    def _show(self, line: str) -> None:
+        if self._live:
+            self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+        elif time.monotonic() - self._told >= PLAIN_SECONDS:
+            self._told = time.monotonic()
+            self.say(line)
+
+
+def progress_text(record: dict[str, Any]) -> str:
+    """The line for a progress record.
+
+    Example:
+        >>> progress_text({"epoch": 2, "step": 1500, "loss": 0.25, "fraction": 0.5, "seconds": 8.0,
+        ...                "examples_per_second": 2.5e6, "waiting_share": 0.031})
+        'epoch 2, step 1,500, loss 0.25, 2.5M examples/s, 3 % waiting for data, 8 s left'
+    """
+    loss = "not finite" if record["loss"] is None else f"{record['loss']:.4g}"
+    parts = [
+        f"epoch {record['epoch']}",
+        f"step {record['step']:,}",
+        f"loss {loss}",
+        f"{short(record['examples_per_second'])} examples/s",
+        f"{record['waiting_share']:.0%} waiting for data".replace("%", " %"),
+    ]
+    fraction = record["fraction"]
+    if fraction:
+        left = record["seconds"] * (1 - min(1.0, fraction)) / fraction
+        parts.append(f"{duration(left)} left")
+    return ", ".join(parts)
+
+
+def held_out_text(metrics: dict[str, Any]) -> str:
+    """The end of the line: one held-out metric, the one a reader looks for first."""
+    for name in ("accuracy", "rmse", "loss"):
+        if name in metrics:
+            return f"; held out: {name} {metrics[name]['value']:.4g}"
+    return ""
+
+
+def short(number: float) -> str:
+    """A count in three digits.
+
+    Example:
+        >>> short(1234), short(56.7), short(2.5e9)
+        ('1.23k', '56.7', '2.5G')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    Example:
+        >>> duration(4.2), duration(200), duration(8000)
+        ('4 s', '3 min 20 s', '2 h 13 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
