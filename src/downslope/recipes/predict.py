@@ -1,0 +1,132 @@
+"""Predictions for a table from a trained run, streamed, in the table's order."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from downslope import DataError, load_model, read_metadata
+from downslope.data.output import check_writable, write_parquet
+from downslope.data.stored import TableBatch
+from downslope.data.tabular import open_table
+from downslope.recipes.calibration import probabilities
+from downslope.recipes.table import TableModel
+
+ROWS = 8192  # predicted in one call; the last one is padded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """How many rows were predicted, and what they held that training had not seen.
+
+    Attributes:
+        num_rows: rows written.
+        unseen: rows with a category unknown to the model, by column.
+        missing: rows with a value missing where training had none, by column.
+    """
+
+    num_rows: int
+    unseen: dict[str, int]
+    missing: dict[str, int]
+
+
+def predict(
+    run: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Predicted:
+    """Writes a Parquet file with one row of predictions for each row of a table, in its order.
+
+    Classes: `prediction`, and `probability_<class>` for each class. Numbers: `prediction`.
+
+    Args:
+        run: folder of a run that `downslope fit` made.
+        path: a table with at least the columns of training; the target is not needed.
+        out: the file to write; it appears when it is complete.
+        overwrite: replace `out` if it exists.
+
+    Raises:
+        DataError: the table, the run or `out` cannot be used.
+        MismatchError: columns are missing or of another type than in training.
+    """
+    metadata = read_metadata(run)
+    if metadata.get("recipe") != "table":
+        raise DataError("was not trained on a table", path=run, remedy="predict with its own code")
+    model = TableModel.from_json(metadata)
+    params = load_model(run, model.init(0))
+    check_writable(Path(out), overwrite=overwrite)
+    encoding = model.encoding
+    table = open_table(path, encoding.string_columns)
+    encoding.check_columns(table)
+    unseen: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
+    forward = _forward(model, params)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        row = 1
+        for batch in table.batches(encoding.names):
+            rows, found = encoding.encode(batch, row)
+            unseen.update(found.categories)
+            missing.update(found.missing)
+            row += batch.num_rows
+            if batch.num_rows:
+                yield _to_arrow(model, forward(rows), metadata.get("calibration"))
+
+    count = write_parquet(out, _schema(model), batches(), overwrite=overwrite)
+    return Predicted(num_rows=count, unseen=dict(unseen), missing=dict(missing))
+
+
+def _forward(model: TableModel, params: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Outputs for encoded rows of any number, by one compiled program."""
+    numbers = model.encoding.num_numeric
+
+    @jax.jit
+    def outputs(params: Any, rows: Any) -> Any:
+        batch = TableBatch(rows[:, :numbers], rows[:, numbers:].astype("int32"), None, None)
+        return model.outputs(params, batch)
+
+    def forward(rows: np.ndarray) -> np.ndarray:
+        found = []
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS]
+            padded = np.zeros((ROWS, rows.shape[1]), np.float32)
+            padded[: len(part)] = part
+            found.append(np.asarray(outputs(params, padded))[: len(part)])
+        return np.concatenate(found)
+
+    params = jax.device_put(params)
+    return forward
+
+
+def _class_type(classes: tuple[Any, ...]) -> pa.DataType:
+    return pa.array(list(classes)).type
+
+
+def _schema(model: TableModel) -> pa.Schema:
+    if model.encoding.task == "regress":
+        return pa.schema([("prediction", pa.float64())])
+    classes = model.encoding.classes
+    fields = [("prediction", _class_type(classes))]
+    return pa.schema(fields + [(f"probability_{c}", pa.float64()) for c in classes])
+
+
+def _to_arrow(model: TableModel, outputs: np.ndarray, calibration: Any) -> pa.RecordBatch:
+    encoding = model.encoding
+    if encoding.task == "regress":
+        values = encoding.target_mean + encoding.target_scale * outputs.astype(np.float64)
+        return pa.record_batch([values], schema=_schema(model))
+    p = probabilities(outputs, calibration)
+    # the class by the outputs themselves, as in evaluation: calibration may move the border
+    chosen = (outputs > 0).astype(int) if outputs.ndim == 1 else outputs.argmax(axis=1)
+    labels = pa.array(list(encoding.classes)).take(pa.array(chosen))
+    return pa.record_batch([labels, *p.T], schema=_schema(model))
