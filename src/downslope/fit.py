@@ -109,8 +109,8 @@ def fit(
         >>> model = {"w": np.zeros(3, "float32")}
         >>> def loss(model, batch, key):
         ...     return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
-        >>> result = fit(loss, model, (x, y), optimizer="sgd", epochs=5)
-        >>> result.params["w"].round(2).tolist()
+        >>> result = fit(loss, model, (x, y), optimizer="sgd", epochs=20)
+        >>> [round(float(w), 2) for w in result.params["w"]]
         [1.0, -2.0, 3.0]
     """
     given = dict(locals())
@@ -183,7 +183,7 @@ def _finish(
         stop_reason=reason,
         history=[r for r in run.journal.records if r["event"] in ("progress", "evaluated")],
         validation=validation,
-        train_loss=tally.train_loss,
+        train_loss=tally.smoothed_loss if engine.num_rows is None else tally.train_loss,
         num_steps=tally.num_steps,
         num_examples=tally.num_examples,
         num_epochs=engine.num_rows and tally.position.epoch + tally.position.row / engine.num_rows,

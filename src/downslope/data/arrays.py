@@ -101,9 +101,10 @@ def open_array_file(path: Path) -> Arrays:
         DataError: the file is missing, corrupt, without rows, or holds Python objects.
     """
     try:
-        tree: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        if path.suffix == ".npz":
-            with tree as archive:
+        if path.suffix == ".npy":
+            tree: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:  # opened here, since NumPy leaves a damaged archive open
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 tree = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(

@@ -64,7 +64,7 @@ class Encoding:
     """How a table's columns become rows of float32, learned from its training rows.
 
     Attributes:
-        columns: the columns that are used, in the table's order.
+        columns: the columns that are used, numbers first, then those with codes.
         target: the column to predict.
         task: "classify" or "regress".
         ignored: columns of the table that are left out on purpose or for want of information.

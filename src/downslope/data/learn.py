@@ -248,7 +248,7 @@ class CategoryLearner:
 
     def __post_init__(self) -> None:
         self.vocabulary = Vocabulary(pa.large_string(), MAX_VALUES)
-        self.counts = np.zeros(FIRST_VALUE + MAX_VALUES + HASH_BUCKETS, np.int64)
+        self.counts = np.zeros(FIRST_VALUE, np.int64)  # training rows by raw code; grows
 
     def read(self, array: pa.Array, place: Placement, out: np.ndarray) -> None:
         _check_type(self.name, array, "category", place)
@@ -258,7 +258,9 @@ class CategoryLearner:
             codes = self._codes(*encoded_strings(array))
         put(codes.astype(np.float32), place, out[0])
         seen = codes[place.order[: place.num_train]]
-        self.counts += np.bincount(seen, minlength=len(self.counts))
+        counts = np.bincount(seen, minlength=len(self.counts))
+        counts[: len(self.counts)] += self.counts
+        self.counts = counts
 
     def _codes(self, words: pa.Array, indices: np.ndarray) -> np.ndarray:
         used = np.bincount(indices[indices >= 0], minlength=len(words)) > 0
@@ -275,6 +277,7 @@ class CategoryLearner:
 
     def finished(self, first_raw: int, notes: list[str]) -> Finished | None:
         size = len(self.vocabulary.values)
+        self.counts = np.append(self.counts, np.zeros(FIRST_VALUE + size, np.int64))
         counts = self.counts[FIRST_VALUE : FIRST_VALUE + size]
         hashed = bool(self.counts[FIRST_VALUE + MAX_VALUES :].any())
         if not counts.any():
@@ -287,24 +290,35 @@ class CategoryLearner:
             pa.table({"count": counts, "value": self.vocabulary.values}),
             [("count", "descending"), ("value", "ascending")],
         ).to_numpy()[: np.count_nonzero(counts)]
-        renumber = np.zeros(FIRST_VALUE + MAX_VALUES + HASH_BUCKETS, np.float32)  # UNKNOWN
-        renumber[MISSING] = MISSING
-        renumber[FIRST_VALUE + order] = FIRST_VALUE + np.arange(len(order))
         if hashed:
-            buckets = FIRST_VALUE + len(order) + np.arange(HASH_BUCKETS)
-            renumber[FIRST_VALUE + MAX_VALUES :] = buckets
             notes.append(
                 f"column {self.name!r} has more than {MAX_VALUES:,} categories; later ones share "
                 f"{HASH_BUCKETS:,} hashed codes"
             )
-        assert renumber[UNKNOWN] == UNKNOWN
         column = CategoryColumn(
             name=self.name,
             type=str(self.dtype),
             hashed=hashed,
             values=tuple(self.vocabulary.values.take(pa.array(order)).to_pylist()),
         )
+        renumber = self._renumber(order, hashed)
         return Finished(column, [], CodeSlots(start=first_raw, count=1, renumber=renumber))
+
+    def _renumber(self, order: np.ndarray, hashed: bool) -> np.ndarray:
+        """The final code of each raw code; the values with ids `order` come first."""
+        values = self.vocabulary.values
+        size = FIRST_VALUE + (MAX_VALUES + HASH_BUCKETS if self.vocabulary.full else len(values))
+        renumber = np.full(size, UNKNOWN, np.float32)
+        if hashed:
+            # Values of held-out rows alone are hashed too, as predicting will do.
+            base = FIRST_VALUE + len(order)
+            renumber[FIRST_VALUE : FIRST_VALUE + len(values)] = base + hash_strings(
+                values, HASH_BUCKETS
+            )
+            renumber[FIRST_VALUE + MAX_VALUES :] = base + np.arange(HASH_BUCKETS)
+        renumber[MISSING] = MISSING
+        renumber[FIRST_VALUE + order] = FIRST_VALUE + np.arange(len(order))
+        return renumber
 
 
 @dataclass

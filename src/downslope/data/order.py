@@ -171,7 +171,9 @@ def _generator(seed: int, epoch: int, role: int) -> np.random.Generator:
 def _units(order: Order, epoch: int) -> tuple[np.ndarray, int]:
     """Units in visiting order, the short one last, and the row at which the epoch begins."""
     count = math.ceil(order.num_rows / order.unit_rows)
-    if not order.shuffle:
+    # A single unit that is mixed needs no turn, which would make the order depend on its size:
+    # a table in one buffer then has the same batches whatever the micro-batch.
+    if not order.shuffle or (order.mix and count == 1):
         return np.arange(count), 0
     draw = _generator(order.seed, epoch, 0)
     full = order.num_rows // order.unit_rows

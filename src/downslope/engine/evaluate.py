@@ -88,4 +88,4 @@ def _keep(values: Array, *, length: int, objective: Objective, step: int) -> np.
     host = np.asarray(values)
     if objective.separable:
         return host[:length]
-    return host[: length - length % step or length : step]
+    return host[: length - length % step : step]

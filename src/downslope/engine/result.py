@@ -19,7 +19,8 @@ class Result:
         stop_reason: why the run ended; `.advice` says what to try next.
         history: journal records, oldest first; `event` is "progress" or "evaluated".
         validation: held-out metrics by name, each with its interval; None without held-out rows.
-        train_loss: mean training loss of the last whole epoch, or of the rows seen before that.
+        train_loss: mean training loss of the last whole epoch, or of the rows seen before that;
+            for a generator, of the latest windows.
         num_steps: updates made.
         num_examples: rows used, over all epochs.
         num_epochs: epochs done, with a fraction for one under way; None for a generator.

@@ -16,7 +16,7 @@ import pyarrow as pa
 from downslope import DataError, load_model, read_metadata
 from downslope.data.output import check_writable, write_parquet
 from downslope.data.stored import TableBatch
-from downslope.data.tabular import open_table
+from downslope.data.tabular import named, open_table
 from downslope.recipes.calibration import probabilities
 from downslope.recipes.table import TableModel
 
@@ -75,7 +75,8 @@ def predict(
     def batches() -> Iterator[pa.RecordBatch]:
         row = 1
         for batch in table.batches(encoding.names):
-            rows, found = encoding.encode(batch, row)
+            with named(table.path):
+                rows, found = encoding.encode(batch, row)
             unseen.update(found.categories)
             missing.update(found.missing)
             row += batch.num_rows

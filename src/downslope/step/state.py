@@ -55,12 +55,33 @@ def initial_state(
     params = jax.tree.map(jnp.asarray, params)
     return State(
         params=params,
-        opt_state=optimizer.build(optimizer.learning_rate or 1.0).init(params),
+        opt_state=_opt_state(params, optimizer),
         average=params if averages else None,
         gradient=jax.tree.map(jnp.zeros_like, params) if accumulates else None,
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(jax.random.key(seed)),
     )
+
+
+def _opt_state(params: Any, optimizer: Optimizer) -> Any:
+    """The optimizer's first state, in the types that its updates return.
+
+    With 16-bit parameters some rules begin in 16 bits and go on in the rate's float32,
+    one part of the state after another.
+    """
+
+    def update(state: Any) -> Any:
+        rule = optimizer.build(jnp.float32(optimizer.learning_rate or 1.0))
+        after = rule.update(params, state, params)[1]
+        return jax.tree.map(lambda a, b: a.astype(jnp.promote_types(a, b)), state, after)
+
+    state = jax.tree.map(jnp.asarray, optimizer.build(optimizer.learning_rate or 1.0).init(params))
+    while True:  # types only ever grow
+        after = jax.eval_shape(update, state)
+        grown = jax.tree.map(lambda leaf, later: leaf.astype(later.dtype), state, after)
+        if all(jax.tree.leaves(jax.tree.map(lambda a, b: a.dtype == b.dtype, state, grown))):
+            return state
+        state = grown
 
 
 def to_device(state: Any) -> Any:
