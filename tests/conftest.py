@@ -1,0 +1,66 @@
+"""One setting for every test: CPU, a cache of its own, repeatable examples, no silent skips."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+# Set here and not in a fixture: JAX reads it when first imported, which collecting doctests does,
+# and pytest-xdist's workers and the tests' own subprocesses inherit it.
+os.environ["JAX_PLATFORMS"] = "cpu"
+if not IS_WORKER:
+    os.environ["DOWNSLOPE_CACHE"] = tempfile.mkdtemp(prefix="downslope-tests-")
+
+# No deadline: the first example pays for a compilation, the others do not.
+hypothesis.settings.register_profile(
+    "downslope",
+    deadline=None,
+    derandomize=IN_CI,
+    max_examples=50,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("downslope")
+
+
+def pytest_unconfigure() -> None:
+    if not IS_WORKER:
+        shutil.rmtree(os.environ["DOWNSLOPE_CACHE"], ignore_errors=True)
+
+
+def _skipped(config: pytest.Config) -> list[str]:
+    """Names of the skipped tests, or of the files skipped as a whole."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = reporter.stats.get("skipped", []) if reporter else []
+    return sorted({report.nodeid for report in reports})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test fails the run: there, everything that a test needs is installed."""
+    if IN_CI and not IS_WORKER and session.exitstatus == 0 and _skipped(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if IN_CI and (names := _skipped(terminalreporter.config)):
+        terminalreporter.write_line(f"skipped, which fails in CI: {', '.join(names)}", red=True)
+
+
+@pytest.fixture(scope="session")
+def documented() -> frozenset[str]:
+    """Dotted names that the reference pages ask mkdocstrings to render (`::: name`)."""
+    pages = (ROOT / "docs" / "reference").rglob("*.md")
+    return frozenset(
+        name
+        for page in pages
+        for name in re.findall(r"^::: ([\w.]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    )

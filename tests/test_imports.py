@@ -1,0 +1,347 @@
+"""Who may import whom, read off the imports, and what importing may cost.
+
+`fit` joins the parts; the parts do not know each other. So data can be read in a process that
+never touches an accelerator, and a decision can be replayed from a journal by floats alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+FILES = sorted((SOURCE / "downslope").rglob("*.py"))
+
+# The folders of the house that `fit` brings together.
+PARTS = frozenset({"data", "step", "noise", "choose", "check", "launch", "report"})
+# What may bring more than one of them together; "" is the package's own list of public names.
+# `engine` is what `fit` is made of: parts put together, nothing of its own beside them.
+JOINERS = frozenset({"", "fit", "engine"})
+# The outermost layer: nothing inside knows of it.
+USERS = frozenset({"recipes", "cli", "__main__"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a part may import: modules of ours, and packages beside the standard library.
+
+    Attributes:
+        ours: of our modules, only these; None: any that is no part.
+        others: of other packages, only these; None: any.
+        parts: these parts too.
+    """
+
+    ours: frozenset[str] | None = None
+    others: frozenset[str] | None = None
+    parts: frozenset[str] = frozenset()
+
+
+def only(names: str = "") -> frozenset[str]:
+    return frozenset(names.split())
+
+
+RULES = {
+    "errors": Rule(ours=only(), others=only()),
+    "config": Rule(ours=only("errors"), others=only()),  # a value out of range is an error of ours
+    "data": Rule(others=only("numpy pyarrow")),
+    "step": Rule(others=only("jax numpy optax"), parts=only("noise")),
+    "noise": Rule(ours=only("errors"), others=only("jax numpy")),  # arrays only
+    "choose": Rule(ours=only("errors config"), others=only()),  # floats only
+    "report": Rule(  # the journal only
+        ours=only("errors config storage"), others=only("rich tensorboard mlflow")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name, absolute and dotted, with the line it stands on."""
+
+    name: str
+    line: int
+
+    @property
+    def package(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def part(self) -> str:
+        """Second component of one of our names: folder, module or public name."""
+        return self.name.split(".")[1] if "." in self.name else ""
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    return Import(module, 0).part
+
+
+def imports(tree: ast.AST, module: str, is_package: bool = False) -> Iterator[Import]:
+    """Every import of a module, inside functions and under TYPE_CHECKING too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = node.level - is_package
+                parents = module.split(".")
+                base = ".".join([*parents[: len(parents) - up], *([base] if base else [])])
+            yield from (Import(f"{base}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def broken_layers(tree: ast.AST, module: str, is_package: bool = False) -> list[str]:
+    """Imports that the layers forbid to this module, as `line: name`."""
+    here = part_of(module)
+    if here in USERS:  # for them there are the public names, below
+        return []
+    rule = RULES.get(here, Rule())
+    found = list(imports(tree, module, is_package))
+    ours = [each for each in found if each.package == "downslope" and each.part != here]
+    foreign = [
+        each for each in found if each.package not in {"downslope", *sys.stdlib_module_names}
+    ]
+
+    broken = [each for each in ours if each.part in USERS]
+    if rule.others is not None:
+        broken += [each for each in foreign if each.package not in rule.others]
+    if rule.ours is not None:
+        broken += [each for each in ours if each.part not in rule.ours | PARTS]
+    joined = [each for each in ours if each.part in PARTS - rule.parts]
+    if here in PARTS or rule.ours is not None:
+        broken += joined + [each for each in ours if each.part in JOINERS]
+    elif here not in JOINERS and len({each.part for each in joined}) > 1:
+        broken += joined  # a module beside the folders may build on one of them
+    return sorted({f"{each.line}: {each.name}" for each in broken})
+
+
+def broken_launch(tree: ast.AST, module: str) -> list[str]:
+    """Uses of Ray and of `jax.distributed`, which belong to `launch` alone."""
+    if part_of(module) == "launch":
+        return []
+    broken = [
+        f"{found.line}: {found.name}"
+        for found in imports(tree, module)
+        if found.package == "ray" or f"{found.name}.".startswith("jax.distributed.")
+    ]
+    return broken + [
+        f"{node.lineno}: jax.distributed"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "jax.distributed"
+    ]
+
+
+def broken_public(tree: ast.AST, module: str, public: frozenset[str]) -> list[str]:
+    """What a recipe or the command line takes from us that is not public, private members too.
+
+    `public` has the dotted names of the public things and of the public modules, whose members
+    without a leading underscore are public as well.
+    """
+    here = part_of(module)
+    broken = []
+    for found in imports(tree, module):
+        inside = found.package != "downslope" or found.part == here or found.name == "downslope"
+        hidden = any(piece.startswith("_") for piece in found.name.split(".")[1:])
+        known = found.name in public or found.name.rpartition(".")[0] in public - {"downslope"}
+        if not inside and (hidden or not known):
+            broken.append(f"{found.line}: {found.name}")
+    ours = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+        if alias.name.startswith("downslope")
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("downslope"))
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            root = ast.unparse(node).partition(".")[0]
+            if root in ours and not node.attr.startswith("__"):
+                broken.append(f"{node.lineno}: {ast.unparse(node)}")
+    return broken
+
+
+@pytest.fixture(scope="session")
+def public(documented: frozenset[str]) -> frozenset[str]:
+    import downslope
+
+    return documented | {f"downslope.{name}" for name in downslope.__all__}
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_layers(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    module = module_name(file)
+    assert not broken_layers(tree, module, file.name == "__init__.py")
+    assert not broken_launch(tree, module)
+
+
+USER_FILES = [file for file in FILES if part_of(module_name(file)) in USERS]
+
+
+@pytest.mark.parametrize("file", USER_FILES, ids=module_name)
+def test_users_take_public_names_only(file: Path, public: frozenset[str]) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    assert not broken_public(tree, module_name(file), public)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("errors", "import downslope.config"),
+        ("config", "import numpy"),
+        ("config", "from downslope.storage import atomic_folder"),
+        ("data.arrays", "import jax"),
+        ("data.arrays", "def f():\n    from jax import numpy"),
+        ("data.arrays", "from downslope import fit"),
+        ("data.arrays", "from ..step import update"),
+        ("data.arrays", "from .. import step"),
+        ("noise.scale", "from downslope.step.update import State"),
+        ("noise.scale", "import optax"),
+        ("choose.batch", "import numpy as np"),
+        ("choose.batch", "from downslope.noise import scale"),
+        ("step.update", "from downslope.data.blocks import Block"),
+        ("predict", "from downslope.data import stored\nfrom downslope.report import journal"),
+        ("report.html", "import jax"),
+        ("report.html", "from downslope.step import update"),
+        ("check.order", "from downslope.launch import local"),
+        ("launch.local", "from downslope.fit import fit"),
+        ("fit", "from downslope.recipes import ridge"),
+        ("storage", "from downslope.cli import main"),
+    ],
+)
+def test_layers_catch(module: str, line: str) -> None:
+    assert broken_layers(ast.parse(line), f"downslope.{module}")
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("config", "from downslope.errors import UsageError"),
+        ("data.arrays", "import numpy.typing\nimport pyarrow.parquet as pq\nimport os.path"),
+        ("data.arrays", "from .tree import Rows\nfrom ..errors import DataError"),
+        ("predict", "from downslope.data import stored\nfrom downslope import checkpoint"),
+        ("step.update", "import optax\nfrom downslope.noise.moments import Sums"),
+        ("fit", "from downslope.data.blocks import Blocks\nfrom downslope.step import update"),
+        ("cli", "from downslope import fit"),
+    ],
+)
+def test_layers_let_pass(module: str, line: str) -> None:
+    assert not broken_layers(ast.parse(line), f"downslope.{module}")
+    package = ast.parse("from . import source")
+    assert not broken_layers(package, "downslope.data", is_package=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import ray",
+        "def f():\n    from ray.util import queue",
+        "from jax import distributed",
+        "import jax.distributed",
+        "import jax\njax.distributed.initialize()",
+    ],
+)
+def test_only_launch_starts_processes(line: str) -> None:
+    assert broken_launch(ast.parse(line), "downslope.fit")
+    assert not broken_launch(ast.parse(line), "downslope.launch.processes")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_allowed"),
+    [
+        ("import downslope", True),
+        ("from downslope import fit", True),
+        ("from downslope.errors import DataError", True),
+        ("from downslope import errors", True),
+        ("from downslope.recipes import ridge", True),
+        ("import numpy", True),
+        ("from downslope import storage", False),
+        ("from downslope.storage import atomic_folder", False),
+        ("from downslope.errors import _ADVICE", False),
+        ("from downslope.errors.inner import Name", False),
+        ("import downslope.step.update", False),
+        ("import downslope\ndownslope._fit()", False),
+        ("from downslope import errors as e\ne._ADVICE", False),
+        ("import downslope as d\nd.errors._ADVICE", False),
+    ],
+)
+def test_public_names_only(line: str, is_allowed: bool) -> None:
+    public = frozenset({"downslope", "downslope.fit", "downslope.errors"})
+    broken = broken_public(ast.parse(line), "downslope.recipes.anomaly", public)
+    assert (not broken) is is_allowed
+
+
+def run(code: str) -> str:
+    """Standard output of the code in a fresh interpreter."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+def test_data_never_imports_jax() -> None:
+    """Nor does anything that it imports, which only running it tells."""
+    count = run(
+        "import importlib, pkgutil, sys\n"
+        "import downslope.data as data\n"
+        "found = [m.name for m in pkgutil.walk_packages(data.__path__, 'downslope.data.')]\n"
+        "for name in found: importlib.import_module(name)\n"
+        "assert 'jax' not in sys.modules\n"
+        "print(len(found))"
+    )
+    assert int(count) > 0
+
+
+def test_import_is_quiet_and_light() -> None:
+    assert not run("import sys, downslope\nassert 'jax' not in sys.modules")
+
+
+def test_names_do_not_depend_on_what_was_imported_before() -> None:
+    """A module imported under a public name would take that name's place on the package."""
+    kinds = "print([(n, type(getattr(downslope, n)).__name__) for n in sorted(downslope.__all__)])"
+    every = (
+        "import importlib, pkgutil\n"
+        "for m in pkgutil.walk_packages(downslope.__path__, 'downslope.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
+    )
+    assert run(f"import downslope\n{kinds}") == run(f"import downslope\n{every}{kinds}")
+
+
+HELP = """
+import sys
+from downslope.cli import main
+sys.argv = ["downslope", *{arguments}]
+try:
+    code = main()
+except SystemExit as stop:
+    code = stop.code
+assert not code, code
+assert "jax" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["predict", "--help"]])
+def test_help_is_light(arguments: list[str]) -> None:
+    assert "usage" in run(HELP.format(arguments=arguments)).lower()
+
+
+def test_help_is_fast() -> None:
+    """Far above what it takes alone (`make bench` measures that): other tests share the cores."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run(HELP.format(arguments=["--help"]))
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.5
