@@ -41,7 +41,8 @@ class RankHistogram:
     masses. Its variance is DeLong's: the variance of each group's placement values over the
     group's size, summed over both groups (DeLong, DeLong and Clarke-Pearson 1988, equations 4 to
     6). The interval is symmetric in the log odds of the area, with Student's t at Welch's degrees
-    of freedom; in simulation this covered closer to 95 % than value -+ z * error, by far where the area is near 1.
+    of freedom; in simulation this covered closer to 95 % than value -+ z * error, by far where
+    the area is near 1.
 
     Args:
         num_classes: K >= 2.

@@ -78,7 +78,9 @@ class ClassificationMetrics:
             targets: class index [n], integers 0 to K - 1.
             weight: [n], or None for ones.
             scores: what ranks the rows for AUC, [n, K] or [n] for two classes; by default the
-                probabilities. Logits rank rows whose float32 probability is rounded to 1.
+                probabilities. For two classes logits rank even rows whose probability is rounded
+                to 1. For more, leave it out where there are probabilities: softmax logits are not
+                comparable between rows, since a shift of a row's logits changes nothing but this.
 
         Raises:
             UsageError: shapes that do not fit, targets outside their range, a negative weight,
