@@ -9,15 +9,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
+import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from downslope.config import ModelOptions, TableOptions, Training
-from downslope.errors import CapacityError, DataError, DownslopeError, UsageError
-from downslope.flags import add_flags, configured
+from downslope.errors import (
+    CapacityError,
+    DataError,
+    DownslopeError,
+    MismatchError,
+    UsageError,
+)
+from downslope.flags import add_flags, configured, in_flags
+from downslope.launch.local import Terminated, terminable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,20 +36,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 a fault of ours, 2 usage, 3 bad input, 4 diverged, 5 out of memory or disk,
     6 checkpoint and run do not match, 130 or 143 interrupted after saving.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return options.command(options)
+        with terminable():
+            return options.command(options)
     except Exception as error:
         if options.debug:
-            raise
+            traceback.print_exc()
         known = _known(error)
         print(f"downslope: {_one_line(known or error)}", file=sys.stderr)
-        if known is None:
-            print("this is a fault of downslope; --debug shows where", file=sys.stderr)
         return 1 if known is None else known.exit_code
-    except KeyboardInterrupt:
-        print("downslope: interrupted before training began; nothing was kept", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as stop:
+        kept = str(stop) or "nothing was kept"
+        print(f"downslope: interrupted; {kept}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"downslope: {message}; see {self.prog} --help\n")
 
 
 def _known(error: Exception) -> DownslopeError | None:
@@ -48,18 +68,29 @@ def _known(error: Exception) -> DownslopeError | None:
         return error
     if isinstance(error, MemoryError):
         return CapacityError("memory ran out; use a smaller batch or microbatch size")
-    if isinstance(error, OSError) and error.filename is not None:
-        return DataError(error.strerror or str(error), path=error.filename)
-    return None
+    if not isinstance(error, OSError):
+        return None
+    from downslope.storage import DISK_FULL  # here, since it imports NumPy
+
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in DISK_FULL:
+        return CapacityError(f"{error.filename or 'output'}: {reason}; free some space")
+    if error.filename is None:
+        return None
+    return DataError(reason, path=error.filename, remedy="check the path and its permissions")
 
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, DownslopeError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, UsageError):
+        return in_flags(text)
+    if isinstance(error, DownslopeError):
+        return text
+    return f"{type(error).__name__}: {text} (a fault of downslope; --debug shows where)"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="downslope",
         description="Mini-batch training for tables of any size.",
         epilog="Exit codes: 0 done, 1 a fault of downslope, 2 usage, 3 bad input, 4 diverged, "
@@ -96,7 +127,7 @@ def _add_fit(commands: Any) -> None:
     )
     run.add_argument("--json", action="store_true", help="print one JSON object at the end")
     fit.add_argument("--debug", action="store_true", help="show tracebacks")
-    fit.set_defaults(command=_fit)
+    fit.set_defaults(command=_fit, parser=fit)
 
 
 def _add_predict(commands: Any) -> None:
@@ -112,57 +143,71 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     predict.add_argument("--json", action="store_true", help="print one JSON object at the end")
     predict.add_argument("--debug", action="store_true", help="show tracebacks")
-    predict.set_defaults(command=_predict)
+    predict.set_defaults(command=_predict, parser=predict)
 
 
 def _fit(options: argparse.Namespace) -> int:
-    given = vars(options)
-    path, before = _request(options)
-    table = configured(TableOptions, given, before.get("table"))
-    model = configured(ModelOptions, given, before.get("model"))
-    training = configured(Training, given, before.get("training"))
-    if table.target is None:
-        raise UsageError("--target is needed: the column to predict")
-    if not Path(path).exists():
-        raise DataError("no such file or folder", path=path, remedy="check the path")
-    out = None if options.resume else Path(options.out) if options.out else _free_folder(path)
+    path, before, limits = _request(options)
+    table, model, training = (
+        configured(config, vars(options), before and before[part], limits)
+        for part, config in (
+            ("table", TableOptions),
+            ("model", ModelOptions),
+            ("training", Training),
+        )
+    )
+    folder = Path(options.resume or options.out or _free_folder(path))
     _use_cache()
 
     from downslope.recipes import table as recipe
     from downslope.report.progress import Progress
 
-    with Progress(sys.stderr) as progress:
-        found = recipe.fit(
-            path,
-            table,
-            model,
-            training,
-            out=out,
-            resume=options.resume,
-            readers=(progress,),
-            say=progress.say,
-        )
-    summary = found.summary()
-    if options.json:
-        print(json.dumps(summary, allow_nan=False))
-    else:
-        print(recipe.describe(found, path))
+    try:
+        with Progress(sys.stderr) as progress:
+            found = recipe.fit(
+                path,
+                table,
+                model,
+                training,
+                out=None if options.resume else folder,
+                resume=options.resume,
+                readers=(progress,),
+                say=progress.say,
+            )
+    except (KeyboardInterrupt, CapacityError) as stop:
+        if folder.exists():
+            go_on = f"go on with: downslope fit --resume {shlex.quote(str(folder))}"
+            stop.args = (f"{stop}; then {go_on}" if stop.args else go_on,)
+        raise
+    text = (
+        json.dumps(found.summary(), allow_nan=False)
+        if options.json
+        else recipe.describe(found, path)
+    )
+    _print(text)
     return _exit_code(found.result)
 
 
-def _request(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """The table, and what a resumed run was begun with."""
+def _request(options: argparse.Namespace) -> tuple[str, dict[str, Any] | None, Collection[str]]:
+    """The table; what a resumed run was begun with, and what it may be asked anew."""
     if options.resume is None:
         if options.table is None:
             raise UsageError("TABLE is needed: a Parquet, Arrow, CSV, .npy or .npz file")
-        return options.table, {}
+        return options.table, None, ()
     if options.out is not None:
         raise UsageError("--out and --resume exclude each other: a resumed run keeps its folder")
 
+    from downslope.engine.run import LIMITS
     from downslope.recipes.table import request_of
 
     before = request_of(options.resume)
-    return options.table or before["path"], before
+    path = before["path"]
+    if options.table is not None and str(Path(options.table).resolve()) != path:
+        raise MismatchError(
+            f"TABLE was {path} when the run began and is now {options.table}; leave it out, or "
+            "start a new run"
+        )
+    return path, before, LIMITS
 
 
 def _free_folder(path: str) -> Path:
@@ -196,22 +241,35 @@ def _predict(options: argparse.Namespace) -> int:
     found = predict(options.run, options.table, options.out, overwrite=options.overwrite)
     for column, count in found.unseen.items():
         print(
-            f"column {column!r}: {count:,} rows hold a category that training had not seen; "
-            "they count as unknown",
+            f"column {column!r}: a category that training had not seen in {_rows(count)}, "
+            "read as unknown",
             file=sys.stderr,
         )
     for column, count in found.missing.items():
         print(
-            f"column {column!r}: {count:,} rows lack a value that training always had; "
-            "the mean stands in",
+            f"column {column!r}: no value in {_rows(count)}, though training had one in every "
+            "row; read as the mean",
             file=sys.stderr,
         )
     if options.json:
         counts = {"unseen": found.unseen, "missing": found.missing}
-        print(json.dumps({"out": str(options.out), "num_rows": found.num_rows, **counts}))
+        _print(json.dumps({"out": str(options.out), "num_rows": found.num_rows, **counts}))
     else:
-        print(f"{found.num_rows:,} predictions in {options.out}")
+        _print(f"{_rows(found.num_rows)} of predictions in {options.out}")
     return 0
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count > 1)}"
+
+
+def _print(text: str) -> None:
+    """Prints a result; it does not matter when nobody reads on (`downslope fit ... | true`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # else Python would try again, and complain, when it closes standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -100,9 +100,9 @@ def _is_of(kind: Any, value: Any) -> bool:
 
 
 def _in_words(kind: Any) -> str:
-    choices = get_args(kind)
+    choices = list(get_args(kind))
     if get_origin(kind) is tuple:
-        return f"a tuple of {'names' if choices[0] is str else 'whole numbers'}"
+        return f"a tuple of {'names' if str in choices else 'whole numbers'}"
     if choices:
         return f"one of {', '.join(choices)}" if len(choices) > 1 else repr(choices[0])
     return {int: "a whole number", float: "a number", str: "a name"}.get(kind, "None")

@@ -7,11 +7,11 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
-from downslope.config import FULL_BATCH, OptimizerName
-from downslope.errors import UsageError
+from downslope.config import FULL_BATCH, ModelOptions, OptimizerName, TableOptions, Training
+from downslope.errors import MismatchError, UsageError
 
 # The command line says `--time 60s` where Python says `seconds=60`.
 RENAMED = {"seconds": "time"}
@@ -21,11 +21,10 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
     """Adds a flag for each field; a flag that was not given leaves no attribute behind."""
     hints = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
-        flag = "--" + RENAMED.get(field.name, field.name).replace("_", "-")
         arguments = _arguments(field, hints[field.name])
         try:
             parser.add_argument(
-                flag,
+                flag_of(field.name),
                 dest=field.name,
                 default=argparse.SUPPRESS,
                 help=field.metadata["help"] + _default_text(field),
@@ -33,6 +32,37 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
             )
         except argparse.ArgumentError:
             continue  # two configurations share a field, such as the seed: one flag sets both
+
+
+def flag_of(name: str) -> str:
+    """The flag that sets a field.
+
+    Example:
+        >>> flag_of("batch_size"), flag_of("seconds")
+        ('--batch-size', '--time')
+    """
+    return "--" + RENAMED.get(name, name).replace("_", "-")
+
+
+def in_flags(sentence: str) -> str:
+    """A sentence about fields, with the flags that a user typed in their place.
+
+    Names of one word are also words, so they are replaced at the beginning only.
+
+    Example:
+        >>> in_flags("microbatch_size must be at most batch_size (128); got 512")
+        '--microbatch-size must be at most --batch-size (128); got 512'
+        >>> in_flags("loss hinge is no loss for numbers")
+        '--loss hinge is no loss for numbers'
+    """
+    names = {f.name for c in (TableOptions, ModelOptions, Training) for f in dataclasses.fields(c)}
+
+    def flag(found: re.Match[str]) -> str:
+        name = found[0]
+        is_field = name in names and ("_" in name or found.start() == 0)
+        return flag_of(name) if is_field else name
+
+    return re.sub(r"(?<![\w'/-])[a-z]\w*(?![\w'/])", flag, sentence)
 
 
 def _arguments(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
@@ -56,13 +86,17 @@ def _arguments(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    # `Literal[...] | None` is an old-style Union, `int | None` is not
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    parts = typing.get_args(hint) if is_union else (hint,)
     return tuple(c for p in parts if typing.get_origin(p) is Literal for c in typing.get_args(p))
 
 
 def _default_text(field: dataclasses.Field[Any]) -> str:
     shown = field.default
-    if shown is None or shown == ():
+    if shown == ():
+        return " (may be repeated)"
+    if shown is None:
         return ""
     if isinstance(shown, tuple):
         shown = ",".join(map(str, shown))
@@ -70,11 +104,21 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
 
 
 def _count_or_full(text: str) -> int | str:
-    return FULL_BATCH if text == FULL_BATCH else int(text)
+    try:
+        return FULL_BATCH if text == FULL_BATCH else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a whole number nor {FULL_BATCH!r}"
+        ) from None
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
+    try:
+        return tuple(int(part) for part in text.split(",") if part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of whole numbers; write 64 or 64,64"
+        ) from None
 
 
 def parse_seconds(text: str) -> float:
@@ -93,16 +137,46 @@ def parse_seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time; write 60s, 5m or 2h") from None
 
 
-def configured(config: Any, given: dict[str, Any], before: dict[str, Any] | None = None) -> Any:
+def configured(
+    config: Any,
+    given: dict[str, Any],
+    before: dict[str, Any] | None = None,
+    limits: Collection[str] = (),
+) -> Any:
     """A configuration from given flags, over those that a resumed run began with.
+
+    Args:
+        config: the configuration's class.
+        given: values of flags, by field.
+        before: values that the run to go on with began with.
+        limits: fields that may have another value than before.
 
     Raises:
         UsageError: a value lies outside its range, or values contradict each other.
+        MismatchError: a value is not the one that the run began with.
     """
-    names = {f.name for f in dataclasses.fields(config)}
-    values = {k: v for k, v in (before or {}).items() if k in names}
-    values |= {k: v for k, v in given.items() if k in names}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    names = [f.name for f in dataclasses.fields(config)]
+    values = {k: _plain(v) for k, v in (before or {}).items() if k in names}
+    for name in names:
+        if name not in given:
+            continue
+        new = _plain(given[name])
+        if before is not None and name not in limits and new != values.get(name):
+            raise MismatchError(
+                f"{flag_of(name)} was {_shown(values.get(name))} when the run began and is now "
+                f"{_shown(new)}; leave it out, or start a new run"
+            )
+        values[name] = new
     if values.get("optimizer") == "optax":
         raise UsageError("this run was begun in Python with its own optimizer; resume it there")
     return config(**values)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == ():
+        return "not given"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

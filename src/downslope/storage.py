@@ -26,7 +26,7 @@ from downslope.errors import CapacityError, DataError
 FORMAT = "downslope folder 1"
 MANIFEST = "manifest.json"
 RESTORE = "restore the folder from a copy"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def capacity_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             raise CapacityError(
                 f"{path}: the disk is full or a quota is reached ({error.strerror}); "
                 "free some space, or choose another place"
@@ -181,7 +181,7 @@ def read_json(path: Path) -> Any:
             "missing file", path=path, remedy="is this a folder of downslope?"
         ) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"not readable as JSON ({error})", path=path) from error
+        raise DataError(f"not readable as JSON ({error})", path=path, remedy=RESTORE) from error
 
 
 def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
     folder = Path(folder)
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"not in the format {FORMAT!r}", path=folder / MANIFEST)
+        raise DataError(f"not in the format {FORMAT!r}", path=folder / MANIFEST, remedy=RESTORE)
     files = manifest.get("files")
     # nothing hashes the manifest itself, but it can be compared with what would be written
     if not isinstance(files, dict) or (folder / MANIFEST).read_bytes() != _json_bytes(manifest):

@@ -118,9 +118,14 @@ def open_array_file(path: Path) -> Arrays:
         raise DataError(str(error), path=path) from error
 
 
+def drawn(seed: int, purpose: str) -> np.random.Generator:
+    """A random generator of its own for each purpose, so that no two share their numbers."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *purpose.encode()))))
+
+
 def shuffled_copy(source: Arrays, seed: int) -> Arrays:
     """The same rows in a random order, in aligned memory: one pass of gathering."""
-    order = np.random.Generator(np.random.Philox(seed)).permutation(source.num_rows)
+    order = drawn(seed, "shuffle").permutation(source.num_rows)
     out = map_arrays(lambda a: aligned_empty(a.shape, a.dtype), source.tree)
     map_arrays(lambda a, o: np.take(a, order, axis=0, out=o, mode="clip"), source.tree, out)
     return Arrays(out, shuffled=True, wide=True)

@@ -12,7 +12,7 @@ from downslope.config import TableOptions
 from downslope.data.convert import convert, fingerprint
 from downslope.data.stored import StoredTable
 from downslope.data.tabular import Table
-from downslope.errors import DataError
+from downslope.errors import CapacityError, DataError
 from downslope.storage import remove_stale
 
 
@@ -48,6 +48,10 @@ def cached(table: Table, options: TableOptions) -> StoredTable:
             _discard(folder)
     try:
         stored = convert(table, options, folder)
+    except CapacityError as error:
+        if not isinstance(error.__cause__, OSError):  # memory, not the disk
+            raise
+        raise CapacityError(f"{error} (DOWNSLOPE_CACHE names it)") from error
     except (DataError, OSError):
         # Another process may have finished the same conversion first.
         if not folder.exists():

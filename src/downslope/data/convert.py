@@ -109,6 +109,7 @@ class Conversion:
         self.table, self.options, self.scratch = table, options, scratch
         self.notes: list[str] = []
         check_names(table, options)
+        assert options.target is not None  # as was just checked
         self.target = TargetLearner(options.target, table.types[options.target], options.task)
         self.weight: WeightLearner | None = None
         if options.weight is not None:

@@ -24,7 +24,7 @@ import numpy as np
 MIXED_BYTES = 32 << 20  # up to this size a full permutation of each epoch costs less than a step
 BUFFER_BYTES = 8 << 20  # contiguous stretch: long enough to stream, short enough to overlap
 UNIT_BYTES = 32 << 10  # rows drawn together from a file of unknown order (measured: 16 to 32 KiB)
-WINDOW_BYTES = 256 << 20  # bound of a windowed buffer
+WINDOW_BYTES = 128 << 20  # bound of a windowed buffer
 ALIGN_ROWS = 64  # a stretch that begins at a multiple of 64 rows is aligned to 64 bytes
 
 

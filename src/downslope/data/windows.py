@@ -16,13 +16,15 @@ import numpy as np
 class Windows(NamedTuple):
     """Windows of one buffer; every array has the same fixed length M.
 
-    `starts`, `lows` and `highs` are int32 row numbers inside the buffer, `ends` is bool,
-    and windows `first` to `first + count` are to be run.
+    `starts`, `lows` and `highs` are int32 row numbers inside the buffer, `offsets` are those of
+    `lows` inside the update, `ends` is bool, and windows `first` to `first + count` are to be
+    run.
     """
 
     starts: np.ndarray
     lows: np.ndarray
     highs: np.ndarray
+    offsets: np.ndarray
     ends: np.ndarray
     first: int
     count: int
@@ -66,6 +68,7 @@ def cut(
         starts=_fixed(np.clip(begins - first_row, 0, buffer_rows - step_rows), size, np.int32),
         lows=_fixed(begins - first_row, size, np.int32),
         highs=_fixed(ends_at - first_row, size, np.int32),
+        offsets=_fixed(begins % batch_rows, size, np.int32),
         ends=_fixed((ends_at % batch_rows == 0) | (ends_at == num_rows), size, np.bool_),
         first=0,
         count=len(begins),

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from downslope.config import FULL_BATCH, Training
-from downslope.data.arrays import Arrays, shuffled_copy
+from downslope.data.arrays import Arrays, drawn, shuffled_copy
 from downslope.data.blocks import table_stream
 from downslope.data.generator import Generator, generator_stream
 from downslope.data.order import MIXED_BYTES, plan
@@ -29,7 +29,7 @@ from downslope.step.loop import compile_steps
 from downslope.step.optimizers import Optimizer, make_optimizer, rate_factor
 from downslope.step.state import Knobs, State, initial_state, to_device
 from downslope.step.update import evaluated_params, make_update
-from downslope.tree import map_arrays
+from downslope.tree import arrays, map_arrays
 
 STEP_BYTES = 64 << 20  # rows beyond this are accumulated: a batch must fit a buffer
 STEP_ROWS = 8192  # assumed: beyond it a device gains little, and activations cost memory
@@ -181,7 +181,7 @@ def _sources(data: Any, validation: Any, seed: int) -> tuple[Any, Source | None]
         raise UsageError("validation as a share needs data in arrays; give a source instead")
     if not 0 < validation < 1:
         raise UsageError(f"validation must be greater than 0 and less than 1; got {validation!r}")
-    rows = np.random.Generator(np.random.Philox(seed)).permutation(source.num_rows)
+    rows = drawn(seed, "validation").permutation(source.num_rows)
     count = min(max(1, round(validation * source.num_rows)), source.num_rows - 1)
     if count < 1:
         raise UsageError("validation needs at least two rows of data; got one")
@@ -221,9 +221,13 @@ def _sizes(source: Any, training: Training) -> tuple[int, int]:
 
 
 def _in_random_order(source: Arrays, seed: int) -> Arrays:
-    """Rows gathered into random order once, where they are many and there is room for a copy."""
+    """Rows gathered into random order once, where they are many and there is room for a copy.
+
+    A memory map stays where it is: its rows are drawn in windows, in bounded memory.
+    """
     size = source.num_rows * source.row_bytes
-    if source.shuffled or size <= MIXED_BYTES or size > _free_bytes() / 2:
+    mapped = any(isinstance(a, np.memmap) for a in arrays(source.tree))
+    if source.shuffled or mapped or size <= MIXED_BYTES or size > _free_bytes() / 2:
         return source
     return shuffled_copy(source, seed)
 

@@ -10,6 +10,7 @@ RUN/result.json     the summary
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -122,6 +123,7 @@ def open_run(
 def check_request(folder: Path, request: dict[str, Any]) -> None:
     """Raises MismatchError where a resumed run asks for something else than before."""
     before = read_request(folder)
+    request = json.loads(json.dumps(request))  # a tuple comes back from a file as a list
     for part in ("data", "params", "metadata"):
         if before.get(part) != request[part]:
             raise MismatchError(
@@ -143,19 +145,32 @@ def create(folder: Path, request: dict[str, Any]) -> None:
     Raises:
         DataError: it exists.
     """
-    if folder.exists():
-        raise DataError(
-            "already exists",
-            path=folder,
-            remedy=f"choose another --out, or go on with --resume {folder}",
-        )
+    check_free(folder)
     with atomic_folder(folder, manifest=False) as scratch:
         write_json(scratch / REQUEST, request)
 
 
+def check_free(folder: Path) -> None:
+    """Refuses a folder for a new run that is taken, or that cannot be made.
+
+    Raises:
+        DataError: says which.
+    """
+    if folder.exists():
+        go_on = f", or go on with --resume {folder}" if (folder / REQUEST).is_file() else ""
+        raise DataError("already exists", path=folder, remedy=f"choose another --out{go_on}")
+    parent = next(p for p in folder.absolute().parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        reason = "not writable" if parent.is_dir() else "not a folder"
+        raise DataError(
+            f"{reason}, so it cannot take a run", path=parent, remedy="choose another --out"
+        )
+
+
 def discard(folder: Path) -> None:
     """Removes a run that failed before it had anything to resume from."""
-    if not (folder / CHECKPOINTS).exists() and not (folder / MODEL).exists():
+    saved = (folder / CHECKPOINTS).is_dir() and any((folder / CHECKPOINTS).iterdir())
+    if not saved and not (folder / MODEL).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
 

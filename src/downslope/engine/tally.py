@@ -24,7 +24,8 @@ class Tally:
         num_steps: updates made.
         num_examples: rows used, over all epochs.
         seconds: time spent training, with evaluations and checkpoints.
-        smoothed_loss: mean training loss of the latest windows, weights falling by age.
+        smoothed_loss: mean training loss of the latest windows, weights falling by age;
+            `smoothed_weight` is the sum of those weights.
         epoch_loss, epoch_rows: sum of the losses, and rows, of the epoch under way.
         last_epoch_loss: mean training loss of the last whole epoch, or None.
         first_losses, last_losses: losses of the first and the latest windows.
@@ -39,6 +40,7 @@ class Tally:
     num_examples: int = 0
     seconds: float = 0.0
     smoothed_loss: float | None = None
+    smoothed_weight: float = 0.0
     epoch_loss: float = 0.0
     epoch_rows: int = 0
     last_epoch_loss: float | None = None
@@ -72,13 +74,16 @@ class Tally:
         self.position = position
 
     def _smooth(self, means: np.ndarray) -> None:
-        recent = means[-10 * SMOOTHING :]
+        keep = 1 - 1 / SMOOTHING
+        recent = means[-40 * SMOOTHING :].astype(np.float64)  # what is older weighs under 1e-17
         if not len(recent):
             return
-        weight = (1 - 1 / SMOOTHING) ** np.arange(len(recent))[::-1]
-        mean, kept = float(np.average(recent, weights=weight)), (1 - 1 / SMOOTHING) ** len(recent)
-        before = mean if self.smoothed_loss is None else self.smoothed_loss
-        self.smoothed_loss = kept * before + (1 - kept) * mean
+        weights = keep ** np.arange(len(recent))[::-1]
+        # Sums, divided only when shown: the mean then does not depend on where calls begin.
+        before = keep ** len(recent) * self.smoothed_weight
+        total = before * (self.smoothed_loss or 0.0) + float(weights @ recent)
+        self.smoothed_weight = before + float(weights.sum())
+        self.smoothed_loss = total / self.smoothed_weight
 
     @property
     def train_loss(self) -> float | None:

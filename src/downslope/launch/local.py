@@ -1,8 +1,34 @@
-"""This process: what to set before JAX starts."""
+"""This process: what to set before JAX starts, and how it is ended."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, on the way out that Ctrl-C takes: temporary files are removed."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Raises Terminated at a SIGTERM that comes meanwhile; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise Terminated
 
 
 def use_compilation_cache(folder: Path) -> None:

@@ -13,13 +13,15 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from downslope import DataError, load_model, read_metadata
+from downslope import DataError, UsageError, load_model, read_metadata
 from downslope.data.output import check_writable, write_parquet
 from downslope.data.stored import TableBatch
 from downslope.data.tabular import named, open_table
+from downslope.launch.memory import memory_errors
 from downslope.recipes.calibration import probabilities
 from downslope.recipes.table import TableModel
 
+PARQUET = (".parquet", ".pq")
 ROWS = 8192  # predicted in one call; the last one is padded
 
 
@@ -57,8 +59,13 @@ def predict(
 
     Raises:
         DataError: the table, the run or `out` cannot be used.
+        UsageError: `out` does not end in .parquet.
         MismatchError: columns are missing or of another type than in training.
     """
+    if Path(out).suffix.lower() not in PARQUET:
+        raise UsageError(
+            f"predictions are written as Parquet; name the file {Path(out).stem}.parquet, not {out}"
+        )
     metadata = read_metadata(run)
     if metadata.get("recipe") != "table":
         raise DataError("was not trained on a table", path=run, remedy="predict with its own code")
@@ -83,7 +90,8 @@ def predict(
             if batch.num_rows:
                 yield _to_arrow(model, forward(rows), metadata.get("calibration"))
 
-    count = write_parquet(out, _schema(model), batches(), overwrite=overwrite)
+    with memory_errors():
+        count = write_parquet(out, _schema(model), batches(), overwrite=overwrite)
     return Predicted(num_rows=count, unseen=dict(unseen), missing=dict(missing))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,18 @@ import jax.numpy as jnp
 from jax import Array
 
 import downslope
-from downslope import DataError, ModelOptions, Result, TableOptions, Training, UsageError
+from downslope import (
+    DataError,
+    ModelOptions,
+    Result,
+    StopReason,
+    TableOptions,
+    Training,
+    UsageError,
+)
 from downslope.data.encoding import Encoding
 from downslope.data.stored import StoredTable
+from downslope.engine.run import check_free
 from downslope.losses import NAMED
 from downslope.metrics import ClassificationMetrics, RegressionMetrics, Results
 from downslope.recipes.calibration import calibrate
@@ -165,7 +176,10 @@ class _Classes:
         self, losses: Any, targets: Any, weight: Any, outputs: Any, probabilities: Any = None
     ) -> None:
         classes = targets.astype("int32")
-        self.metrics.add(losses, probabilities, classes, weight, scores=outputs)
+        # Log-odds rank rows whose probability rounds to 1; logits of several classes cannot be
+        # compared between rows, their probabilities can.
+        ranks = outputs if probabilities is None or outputs.ndim == 1 else None
+        self.metrics.add(losses, probabilities, classes, weight, scores=ranks)
 
     def result(self) -> Results:
         return self.metrics.result()
@@ -222,27 +236,29 @@ def fit(
         >>> found.result.validation["r2"].value > 0.99
         True
     """
+    if out is not None:
+        check_free(Path(out))
     stored = downslope.open(path, table)
     assert isinstance(stored, StoredTable)
     for note in stored.notes:
         say(note)
-    chosen = _choose(stored.encoding, model or ModelOptions())
-    training = training or Training(seed=table.seed)
-    result = downslope.fit(
-        chosen.loss_fn,
-        chosen.init(training.seed),
-        stored.train,
-        validation=stored.held_out,
-        scorer=TableScorer(chosen),
-        penalize=weights_only,
-        metadata=chosen.to_json() | _request(path, table),
-        describe=lambda params: _calibration(chosen, params, stored),
-        out=out,
-        resume=resume,
-        readers=readers,
-        **{f.name: getattr(training, f.name) for f in dataclasses.fields(training)},
-    )
-    stored.close()
+    with contextlib.closing(stored):
+        chosen = _choose(stored.encoding, model or ModelOptions())
+        training = training or Training(seed=table.seed)
+        result = downslope.fit(
+            chosen.loss_fn,
+            chosen.init(training.seed),
+            stored.train,
+            validation=stored.held_out,
+            scorer=TableScorer(chosen),
+            penalize=weights_only,
+            metadata=chosen.to_json() | _request(path, table),
+            describe=lambda params: _calibration(chosen, params, stored),
+            out=out,
+            resume=resume,
+            readers=readers,
+            **{f.name: getattr(training, f.name) for f in dataclasses.fields(training)},
+        )
     return TableResult(result=result, model=chosen, notes=stored.notes)
 
 
@@ -280,7 +296,8 @@ def describe(found: TableResult, path: str | os.PathLike[str]) -> str:
             for name, estimate in result.validation.items()
         ]
         lines += [f"held out   {name}: {why}" for name, why in result.validation.reasons.items()]
-    epochs = "" if result.num_epochs is None else f"{result.num_epochs:.3g} epochs, "
+    count = f"{result.num_epochs or 0:.3g}"
+    epochs = "" if result.num_epochs is None else f"{count} epoch{'s' * (count != '1')}, "
     lines.append(
         f"trained    {epochs}{result.num_steps:,} steps of {result.batch_size:,} examples "
         f"in {result.seconds:.1f} s"
@@ -289,8 +306,15 @@ def describe(found: TableResult, path: str | os.PathLike[str]) -> str:
     lines.append(f"stopped    {result.stop_reason}{at}: {result.stop_reason.advice}")
     if result.run is not None:
         lines.append(f"model      {result.run}")
-        lines.append(f"next       downslope predict {result.run} {path} --out predictions.parquet")
+        lines.append(f"next       {_next_command(result, path)}")
     return "\n".join(lines)
+
+
+def _next_command(result: Result, path: str | os.PathLike[str]) -> str:
+    if result.stop_reason is StopReason.INTERRUPTED:
+        return shlex.join(["downslope", "fit", "--resume", str(result.run)])
+    words = ["downslope", "predict", str(result.run), str(path), "--out", "predictions.parquet"]
+    return shlex.join(words)
 
 
 def _unit(unit: str) -> str:

@@ -67,7 +67,7 @@ def read_journal(path: Path) -> list[Record]:
     if not path.exists():
         return []
     records: list[Record] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
