@@ -1,0 +1,292 @@
+"""Whole runs: against optima found otherwise, what may be trained, and on what."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.svm import LinearSVC
+
+import downslope
+from downslope import UsageError, losses
+
+
+def _standard(a):
+    return (a - a.mean(0)) / a.std(0)
+
+
+def _line(model, batch, key):
+    return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
+
+
+def _zeros(width=3):
+    return {"w": np.zeros(width, "float32")}
+
+
+@pytest.fixture(scope="module")
+def small():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)).astype("float32")
+    return x, x @ np.float32([1, -2, 3]) + 0.1 * rng.normal(size=200).astype("float32")
+
+
+def test_ridge_by_averaged_sgd_reaches_the_closed_form():
+    """Catches an average of the wrong iterates, an L2 off by a factor, unequal weights of rows.
+
+    Tolerance: 3e-3 of the weights' norm, where the last iterate alone is 1e-2 away.
+    """
+    x, y = (_standard(a) for a in load_diabetes(return_X_y=True))
+    truth = np.linalg.solve(x.T @ x / len(y) + 0.1 * np.eye(10), x.T @ y / len(y))
+    options = {"optimizer": "sgd", "learning_rate": 0.03, "batch_size": 16, "epochs": 200}
+    error = {}
+    for average in ("polyak", None):
+        result = downslope.fit(
+            _line, _zeros(10), (x, y), l2=0.1, average=average, average_from_step=1000, **options
+        )
+        error[average] = np.linalg.norm(result.params["w"] - truth) / np.linalg.norm(truth)
+    assert error["polyak"] < 3e-3
+    assert error[None] > 2 * error["polyak"]
+
+
+def test_hinge_svm_reaches_the_objective_of_liblinear():
+    """Catches a wrong hinge or L2: the objective has to come within 0.1 % of the optimum."""
+    x, y = load_breast_cancer(return_X_y=True)
+    x = np.c_[_standard(x), np.ones(len(y))]  # the constant is penalized like the rest, in both
+    l2, sign = 0.01, 2 * y - 1
+
+    def objective(w):
+        return np.maximum(0, 1 - sign * (x @ w)).mean() + l2 / 2 * w @ w
+
+    machine = LinearSVC(
+        loss="hinge", C=1 / (len(y) * l2), fit_intercept=False, tol=1e-9, max_iter=10**7
+    )
+    best = objective(machine.fit(x, y).coef_[0])
+    result = downslope.fit(
+        lambda m, b, k: losses.hinge(b[0] @ m["w"], b[1]), _zeros(31), (x, y), l2=l2,
+        optimizer="sgd", learning_rate=0.1, schedule="cosine", batch_size=16, epochs=400,
+    )  # fmt: skip
+    assert -1e-6 < objective(result.params["w"].astype(float)) / best - 1 < 1e-3
+
+
+def test_sorted_by_label_trains_as_well_as_shuffled():
+    """Catches batches of one class, and a held-out share that is cut from the end."""
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype("float32")
+    rng = np.random.default_rng(0)
+    model = {"w": np.zeros((64, 10), "float32"), "b": np.zeros(10, "float32")}
+
+    def loss(model, batch, key):
+        return losses.softmax(batch[0] @ model["w"] + model["b"], batch[1])
+
+    accuracy = {}
+    mixed = rng.permutation(len(y))
+    test, train = mixed[:400], mixed[400:]
+    for name, rows in {
+        "shuffled": train, "sorted": train[np.argsort(y[train], kind="stable")],
+    }.items():  # fmt: skip
+        fitted = downslope.fit(
+            loss, model, (x[rows], y[rows]), learning_rate=0.01, batch_size=32, epochs=6,
+            validation=0.1,
+        )  # fmt: skip
+        scores = x[test] @ fitted.params["w"] + fitted.params["b"]
+        accuracy[name] = (scores.argmax(1) == y[test]).mean()
+        assert fitted.validation["loss"].value < 0.35
+    assert accuracy["shuffled"] > 0.93
+    assert abs(accuracy["sorted"] - accuracy["shuffled"]) < 0.02  # about 2 standard errors
+
+
+class Pair(NamedTuple):
+    w: Any
+    rest: Any
+
+
+MODELS = {
+    "dict": ({"w": np.zeros(3, "float32"), "n": 3, "name": "x"}, lambda m: m["w"]),
+    "list": ([np.zeros(3, "float32"), np.arange(4), None], lambda m: m[0]),
+    "named tuple": (Pair(np.zeros(3, "float32"), ("a", np.array([True]))), lambda m: m.w),
+    "array": (np.zeros(3, "float32"), lambda m: m),
+    "jax array": ((jnp.zeros(3),), lambda m: m[0]),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_any_tree_of_arrays_is_trained_and_the_rest_kept(name, small):
+    """Catches a model that comes back as another type, or without its static leaves."""
+    model, weights = MODELS[name]
+
+    def loss(model, batch, key):
+        return _line({"w": weights(model)}, batch, key)
+
+    result = downslope.fit(
+        loss, model, small, optimizer="sgd", epochs=10, validation=0.1, batch_size=20
+    )
+    assert_allclose(weights(result.params), [1, -2, 3], atol=0.1)
+    assert type(result.params) is type(model) or name == "array"
+    assert jax.tree.structure(result.params) == jax.tree.structure(model)
+    kept = [
+        (a, b)
+        for a, b in zip(jax.tree.leaves(result.params), jax.tree.leaves(model), strict=True)
+        if getattr(b, "dtype", None) != np.float32
+    ]
+    for a, b in kept:
+        assert_array_equal(a, b)
+    assert not np.any(weights(model))  # the caller's own arrays are left alone
+
+
+def test_equinox_modules_are_trained(small):
+    """Catches a module whose functions and integers are lost on the way."""
+    eqx = pytest.importorskip("equinox")
+    model = eqx.nn.MLP(3, "scalar", 8, 1, key=jax.random.key(0))
+
+    def loss(model, batch, key):
+        return 0.5 * (jax.vmap(model)(batch[0]) - batch[1]) ** 2
+
+    result = downslope.fit(loss, model, small, learning_rate=0.01, epochs=30, batch_size=20)
+    assert isinstance(result.params, eqx.nn.MLP)
+    assert result.params.activation is model.activation
+    before = float(loss(model, small, None).mean())
+    after = float(loss(result.params, small, None).mean())
+    assert after < before / 5
+    assert result.train_loss == pytest.approx(after, rel=0.5)
+
+
+def test_data_may_be_any_tree_and_of_any_number_type(small):
+    """Catches rows of integers turned into floats, or dicts whose columns change places."""
+    x, y = small
+    data = {"x": x.astype("float64"), "part": (y.astype("float16"), np.arange(200))}
+
+    def loss(model, batch, key):
+        assert batch["x"].dtype == jnp.float32
+        assert batch["part"][0].dtype == jnp.float16
+        assert batch["part"][1].dtype == jnp.int32
+        return _line(model, (batch["x"], batch["part"][0]), key)
+
+    result = downslope.fit(loss, _zeros(), data, optimizer="sgd", epochs=10, batch_size=20)
+    assert_allclose(result.params["w"], [1, -2, 3], atol=0.1)
+
+
+def test_a_generator_of_batches_is_trained_for_the_steps_asked():
+    """Catches the same batch drawn again and again, and epochs where there are none."""
+
+    def draw(rng, num):
+        x = rng.normal(size=(num, 3))
+        return x, x @ [1, -2, 3]
+
+    source = downslope.Generator(draw)
+    result = downslope.fit(_line, _zeros(), source, optimizer="sgd", batch_size=16, steps=200)
+    assert_allclose(result.params["w"], [1, -2, 3], atol=1e-3)
+    assert (result.num_steps, result.num_examples, result.num_epochs) == (200, 3200, None)
+    with pytest.raises(UsageError, match="no epochs"):
+        downslope.fit(_line, _zeros(), source, epochs=1)
+    with pytest.raises(UsageError, match="no full batch"):
+        downslope.fit(_line, _zeros(), source, steps=1, batch_size="full")
+
+
+def test_a_scalar_loss_is_trained_but_not_accumulated(small):
+    """Catches the sum of a scalar over rows, B times too steep, and parts of a batch loss."""
+
+    def loss(model, batch, key):
+        return _line(model, batch, key).mean()
+
+    options = {"optimizer": "sgd", "learning_rate": 0.05, "batch_size": 20, "steps": 25}
+    whole = downslope.fit(loss, _zeros(), small, **options)
+    rows = downslope.fit(_line, _zeros(), small, **options)
+    assert_allclose(whole.params["w"], rows.params["w"], rtol=1e-5)
+    with pytest.raises(UsageError, match="cannot be accumulated"):
+        downslope.fit(loss, _zeros(), small, microbatch_size=5, **options)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "words"),
+    [
+        (lambda m, b, k: _line(m, b, k)[:, None], {}, "one number per example"),
+        (lambda m, b, k: jnp.zeros((5,)), {}, "one number per example"),
+        (_line, {"steps": 0}, "steps must be greater than or equal to 1.*; got 0"),
+        (_line, {"learning_rate": -1.0}, "learning_rate must be"),
+        (_line, {"batch_size": 8, "microbatch_size": 9}, "microbatch_size must be at most"),
+        (_line, {"schedule": "cosine", "seconds": 1.0}, "cosine needs epochs or steps"),
+        (_line, {"out": "a", "resume": "b"}, "exclude each other"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(loss, options, words, small, tmp_path):
+    """Catches an error after costly work, from the middle of a trace, or over many lines."""
+    with pytest.raises(UsageError, match=words) as caught:
+        downslope.fit(loss, _zeros(), small, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path, small):
+    """Catches a half-made run that the next attempt finds in its way."""
+
+    def failing(model, batch, key):
+        if batch[0].shape[0] == 16:
+            raise RuntimeError("no such thing")
+        return _line(model, batch, key)
+
+    with pytest.raises(RuntimeError, match="no such thing"):
+        downslope.fit(failing, _zeros(), small, batch_size=16, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+SCRIPT = """
+    import json, sys
+    import jax, numpy as np
+    import downslope
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    y = x @ [1, -2, 3] + 0.1 * rng.normal(size=200)
+
+    def loss(model, batch, key):
+        return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2 * (1 + jax.random.uniform(key))
+
+    result = downslope.fit(
+        loss, {"w": np.zeros(3)}, (x, y), epochs=4, batch_size=16, validation=0.2, average="ema"
+    )
+    w = result.params["w"]
+    print(json.dumps([len(jax.devices()), str(w.dtype), w.tolist(), result.num_steps,
+                      result.validation["loss"].value]))
+"""
+
+
+def _script(**variables):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT)],
+        env=os.environ | variables, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return _script()
+
+
+def test_four_devices_give_the_same_result(plain):
+    """Catches state spread over devices that were never asked for, or a key for each of them."""
+    found = _script(XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    assert (plain[0], found[0]) == (1, 4)
+    assert found[1] == plain[1] == "float32"
+    assert_allclose(found[2], plain[2], rtol=1e-6)
+    assert found[3] == plain[3] == 40
+    assert math.isclose(found[4], plain[4], rel_tol=1e-6)
+
+
+def test_float64_is_kept_where_jax_has_it(plain):
+    """Catches float32 knobs that drag parameters down with them, or data narrowed before."""
+    found = _script(JAX_ENABLE_X64="1")
+    assert found[1] == "float64"
+    assert_allclose(found[2], plain[2], rtol=0.2)  # other random numbers, the same road
+    assert float(np.float32(found[2][0])) != found[2][0]

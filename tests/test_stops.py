@@ -1,0 +1,181 @@
+"""How runs stop: finished, time up, converged, diverged, and with which parameters."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import downslope
+from downslope import StopReason, Training
+from downslope.config import EPOCHS
+from downslope.data.stream import Position
+from downslope.engine.assemble import assemble
+
+
+def _line(model, batch, key):
+    return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
+
+
+def _zeros():
+    return {"w": np.zeros(3, "float32")}
+
+
+@pytest.fixture(scope="module")
+def small():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)).astype("float32")
+    return x, x @ np.float32([1, -2, 3]) + 0.1 * rng.normal(size=200).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("limits", "steps", "epochs"),
+    [
+        ({"epochs": 3}, 21, 3),
+        ({"steps": 10}, 10, 1 + 96 / 200),
+        ({"epochs": 2, "steps": 99}, 14, 2),
+    ],
+)
+def test_finished_means_the_exact_number_of_steps(limits, steps, epochs, small):
+    """Catches a run that rounds its steps up to a call, a block or an epoch."""
+    result = downslope.fit(_line, _zeros(), small, batch_size=32, **limits)
+    assert result.stop_reason is StopReason.FINISHED
+    assert result.num_steps == steps
+    # seven batches make an epoch, the last of 8 rows; three more have 32 each
+    assert (result.num_epochs, result.num_examples) == (epochs, round(epochs * 200))
+
+
+def test_a_run_without_limits_ends_after_the_documented_epochs(small):
+    """Catches a run without any limit that never ends."""
+    result = downslope.fit(_line, _zeros(), small, batch_size=200)
+    assert (result.num_epochs, result.stop_reason) == (EPOCHS, StopReason.FINISHED)
+
+
+def test_time_up_keeps_to_the_budget(small):
+    """Catches a clock that is read once an epoch, or that counts calls instead of seconds."""
+    begin = time.perf_counter()
+    result = downslope.fit(
+        _line, _zeros(), (np.tile(small[0], (2000, 1)), np.tile(small[1], 2000)),
+        batch_size=4, seconds=0.8,
+    )  # fmt: skip
+    assert result.stop_reason is StopReason.TIME_UP
+    assert 0.8 <= result.seconds < 2.5  # the first call's compilation counts, and a busy machine
+    assert time.perf_counter() - begin < 8
+    assert result.num_steps > 10
+
+
+def test_converged_returns_the_parameters_of_the_lowest_held_out_loss(small):
+    """Catches the last parameters returned instead of the best, a patience that counts epochs
+    since the beginning, and best parameters whose memory the next step has overwritten.
+    """
+    x, y = small
+    drift = {"w": np.float32([1, -2, 3]), "away": np.zeros((), "float32")}
+
+    def loss(model, batch, key):  # held-out rows like `away` at 0.5, training rows endlessly
+        gain = jnp.where(batch[2] > 0, (model["away"] - 0.5) ** 2, 4 - model["away"])
+        return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2 + gain
+
+    data, held_out = (x, y, np.zeros(200)), (x, y, np.ones(200))
+    result = downslope.fit(
+        loss, drift, data, validation=held_out, optimizer="sgd", learning_rate=0.01,
+        batch_size=40, epochs=200, patience=4, tolerance=0.0,
+    )  # fmt: skip
+    assert result.stop_reason is StopReason.CONVERGED
+    history = [r["metrics"]["loss"]["value"] for r in result.history if r["event"] == "evaluated"]
+    best = int(np.argmin(history))
+    assert len(history) == best + 1 + 4
+    assert result.num_epochs == len(history)
+    assert float(result.params["away"]) == pytest.approx(0.05 * (best + 1), rel=1e-4)
+    assert result.validation["loss"].value == pytest.approx(history[best], rel=1e-6)
+
+
+def test_without_patience_the_last_parameters_are_kept(small):
+    """Catches best parameters kept although nobody asked for them."""
+    options = {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": 40, "epochs": 8}
+    alone = downslope.fit(_line, _zeros(), small, **options)
+    x, y = small
+    watched = downslope.fit(_line, _zeros(), small, validation=(x, -y), patience=None, **options)
+    assert watched.stop_reason is StopReason.FINISHED
+    assert_array_equal(watched.params["w"], alone.params["w"])
+
+
+@pytest.mark.parametrize("micro", [None, 8])
+def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
+    """Catches the wrong step, NaN in what is returned, and a run that goes on after it."""
+    x, y = small
+    training = Training(batch_size=16, microbatch_size=micro)
+    engine = assemble(_line, _zeros(), (x, np.arange(200)), training)
+    with engine.open_stream(Position()) as stream:
+        order = next(iter(stream)).rows[1][:200].tolist()
+    bad = order[77]
+    result = downslope.fit(
+        _line, _zeros(), (x, np.where(np.arange(200) == bad, np.inf, y)), batch_size=16,
+        microbatch_size=micro, epochs=4, average="ema",
+    )  # fmt: skip
+    assert result.stop_reason is StopReason.DIVERGED
+    assert result.diverged_at_step == 77 // 16 + 1
+    assert result.num_steps == 0  # no checkpoint yet: back to the start
+    assert_array_equal(result.params["w"], np.zeros(3))
+    assert result.stop_reason.exit_code == 4
+
+
+def test_divergence_goes_back_to_the_last_checkpoint(tmp_path, small):
+    """Catches a roll-back to the start, or to the state just before the bad step."""
+
+    def loss(model, batch, key):  # infinite once the clock, which adds 1 a step, shows 101
+        left = 1 - jax.lax.stop_gradient(model["clock"]) / 100.5
+        return 1e-3 * _line(model, batch, key) - jnp.log(jnp.maximum(0.0, left))
+
+    result = downslope.fit(
+        loss, {**_zeros(), "clock": np.float32(0)}, small, penalty=lambda m: -m["clock"],
+        optimizer="sgd", learning_rate=1.0, batch_size=200, epochs=150, checkpoint_seconds=0.0,
+        out=tmp_path / "run",
+    )  # fmt: skip
+    assert result.stop_reason is StopReason.DIVERGED
+    assert result.diverged_at_step == 102  # whose loss sees the clock that step 101 has set
+    folders = (tmp_path / "run" / "checkpoints").iterdir()
+    assert result.num_steps == max(int(p.name.split("-")[0]) for p in folders)
+    assert 90 < result.num_steps <= 101
+    assert float(result.params["clock"]) == result.num_steps
+    journal = (tmp_path / "run" / "journal.jsonl").read_text().splitlines()
+    diverged = [r for r in map(json.loads, journal) if r["event"] == "diverged"]
+    assert [r["bad_step"] for r in diverged] == [102]
+
+
+def test_parameters_that_break_in_the_last_step_are_not_returned(small):
+    """Catches a run that ends between a gradient of NaN and the loss that would show it."""
+
+    def loss(model, batch, key):  # at 0 the square root is finite and its slope is not
+        return _line(model, batch, key) + jnp.sqrt(jnp.abs(model["w"][0]))
+
+    result = downslope.fit(loss, _zeros(), small, batch_size="full", steps=1)
+    assert (result.stop_reason, result.diverged_at_step) == (StopReason.DIVERGED, 1)
+    assert_array_equal(result.params["w"], np.zeros(3))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_learning_rate_that_explodes_gives_finite_parameters(name, small):
+    """Catches overflow that only the next loss would show, where the run ends before it."""
+    rate = {"sgd": 1e3, "adam": 1e37}[name]
+    for steps in (2, 40):
+        result = downslope.fit(
+            _line, _zeros(), small, optimizer=name, learning_rate=rate, steps=steps, batch_size=50
+        )
+        assert np.isfinite(result.params["w"]).all()
+        assert (result.stop_reason is StopReason.DIVERGED) == (result.diverged_at_step is not None)
+    assert result.stop_reason is StopReason.DIVERGED
+    assert 2 <= result.diverged_at_step <= 40
+
+
+def test_a_slow_explosion_is_seen_before_it_overflows(small):
+    """Catches a run that leaves its minimum for good and calls the result a model."""
+    result = downslope.fit(
+        _line, _zeros(), small, optimizer="sgd", learning_rate=2.2, batch_size=200, steps=200
+    )
+    assert result.stop_reason is StopReason.DIVERGED
+    assert_array_equal(result.params["w"], np.zeros(3))
