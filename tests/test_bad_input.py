@@ -351,7 +351,7 @@ def test_tables_that_do_not_match_the_run(make, path, code, words, run, trained,
 
 def test_rows_are_counted_over_batches(run, trained, monkeypatch):
     """Catches a row counted from the beginning of its batch."""
-    monkeypatch.setattr("downslope.data.tabular.MAX_BATCH_ROWS", 256)
+    monkeypatch.setattr("downslope.data.ingest.tabular.MAX_BATCH_ROWS", 256)
     write(T, x=with_value(289, np.inf))
     for command in (["fit", T, "--target", "label"], ["predict", trained, T, "--out", "p.parquet"]):
         code, lines = run(*command)

@@ -248,7 +248,7 @@ def test_a_table_is_converted_once(summary, monkeypatch):
     write_table()
     first = summary("t.parquet", *arguments, "a")
     with monkeypatch.context() as patched:
-        patched.setattr("downslope.data.cache.convert", None)
+        patched.setattr("downslope.data.ingest.cache.convert", None)
         second = summary("t.parquet", *arguments, "b")
     assert second["train_loss"] == first["train_loss"]
     pq.write_table(pa.table(columns()).slice(0, 300), "t.parquet")
@@ -374,7 +374,7 @@ def test_interrupted_while_converting(number, run, folder, monkeypatch):
     """Catches temporary files of a conversion that was ended, and a handler left behind."""
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(
-        "downslope.data.convert.Conversion._finish", lambda _: signal.raise_signal(number)
+        "downslope.data.ingest.convert.Conversion._finish", lambda _: signal.raise_signal(number)
     )
     out, err = run("fit", write_table(), "--target", "y", "--out", "run", code=CODES[number])
     assert (out, err) == ("", "downslope: interrupted; nothing was kept\n")

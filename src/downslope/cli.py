@@ -220,7 +220,7 @@ def _free_folder(path: str) -> Path:
 
 
 def _use_cache() -> None:
-    from downslope.data.cache import cache_folder
+    from downslope.data.ingest.cache import cache_folder
     from downslope.launch.local import use_compilation_cache
 
     with contextlib.suppress(OSError):

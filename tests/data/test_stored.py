@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from downslope.config import TableOptions
-from downslope.data.convert import convert
+from downslope.data.ingest.convert import convert
+from downslope.data.ingest.tabular import open_table
 from downslope.data.source import Source
 from downslope.data.stored import StoredTable
-from downslope.data.tabular import open_table
 from downslope.errors import DataError
 from downslope.tree import aligned_empty
 

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from downslope import DataError, MismatchError, TableOptions, Training, UsageError
-from downslope.data import output, tabular
-from downslope.data.encoding import Encoding
+from downslope.data import output
+from downslope.data.ingest import tabular
+from downslope.data.ingest.encoding import Encoding
 from downslope.recipes import predict, table
 
 ROWS = 400

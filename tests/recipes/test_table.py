@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 import downslope
 from downslope import ModelOptions, TableOptions, Training
-from downslope.data.convert import held_out_keys
+from downslope.data.ingest.convert import held_out_keys
 from downslope.recipes import predict, table
 
 ROWS = 1500

@@ -50,7 +50,7 @@ def open(path: str | os.PathLike[str], options: TableOptions | None = None) -> A
             )
         return open_array_file(Path(path))
 
-    from downslope.data.cache import cached
-    from downslope.data.tabular import open_table
+    from downslope.data.ingest.cache import cached
+    from downslope.data.ingest.tabular import open_table
 
     return cached(open_table(path, (*options.categorical, *options.text)), options)

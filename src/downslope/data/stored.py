@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from downslope.data.buckets import read_all
-from downslope.data.encoding import Encoding
+from downslope.data.ingest.buckets import read_all
+from downslope.data.ingest.encoding import Encoding
 from downslope.errors import DataError
 from downslope.storage import read_json, sync, write_json
 from downslope.tree import aligned_empty

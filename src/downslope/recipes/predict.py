@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from downslope import DataError, UsageError, load_model, read_metadata
+from downslope.data.ingest.tabular import named, open_table
 from downslope.data.output import check_writable, write_parquet
 from downslope.data.stored import TableBatch
-from downslope.data.tabular import named, open_table
 from downslope.launch.memory import memory_errors
 from downslope.recipes.calibration import probabilities
 from downslope.recipes.table import TableModel

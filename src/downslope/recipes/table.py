@@ -25,7 +25,7 @@ from downslope import (
     Training,
     UsageError,
 )
-from downslope.data.encoding import Encoding
+from downslope.data.ingest.encoding import Encoding
 from downslope.data.stored import StoredTable
 from downslope.engine.run import check_free
 from downslope.losses import NAMED

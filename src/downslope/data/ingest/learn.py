@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from downslope.data.arrow import compute as pc
-from downslope.data.columns import (
+from downslope.data.ingest.arrow import compute as pc
+from downslope.data.ingest.columns import (
     PARTS,
     Center,
     Kind,
@@ -25,10 +25,10 @@ from downslope.data.columns import (
     readable_as,
     ticks,
 )
-from downslope.data.encoding import strings_of, time_vectors
-from downslope.data.finish import CodeSlots
-from downslope.data.moments import Moments
-from downslope.data.records import (
+from downslope.data.ingest.encoding import strings_of, time_vectors
+from downslope.data.ingest.finish import CodeSlots
+from downslope.data.ingest.moments import Moments
+from downslope.data.ingest.records import (
     FIRST_VALUE,
     HASH_BUCKETS,
     MISSING,
@@ -39,7 +39,7 @@ from downslope.data.records import (
     TextColumn,
     TimeColumn,
 )
-from downslope.data.words import hash_strings, hashed_words
+from downslope.data.ingest.words import hash_strings, hashed_words
 from downslope.errors import DataError
 
 MAX_VALUES = 1 << 16  # categories told apart; values beyond share hash buckets

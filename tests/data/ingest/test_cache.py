@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from downslope.config import TableOptions
-from downslope.data import cache as cache_module
-from downslope.data.cache import cache_folder, cached
-from downslope.data.tabular import open_table
+from downslope.data.ingest import cache as cache_module
+from downslope.data.ingest.cache import cache_folder, cached
+from downslope.data.ingest.tabular import open_table
 from downslope.errors import DataError
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from downslope.data.arrow import compute as pc
+from downslope.data.ingest.arrow import compute as pc
 from downslope.errors import DataError
 
 Kind = Literal["number", "timestamp", "time", "duration", "category", "text"]

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from downslope.data.ingest.tabular import batch_rows, open_table, rebatched
 from downslope.data.output import write_parquet
-from downslope.data.tabular import batch_rows, open_table, rebatched
 from downslope.errors import DataError
 
 TABLE = pa.table({"x": [1.5, -2.0, 3.25], "k": [1, 2, 3], "s": ["a", "b", "c"]})
@@ -206,7 +206,9 @@ def test_unreadable_path(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     pq.write_table(TABLE, tmp_path / "t.parquet")
-    monkeypatch.setattr("downslope.data.tabular.open", refuse, raising=False)  # root reads all
+    monkeypatch.setattr(
+        "downslope.data.ingest.tabular.open", refuse, raising=False
+    )  # root reads all
     assert "permission" in str(fault(tmp_path / "t.parquet"))
 
 

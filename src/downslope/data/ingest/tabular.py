@@ -21,10 +21,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.types as pt
 
-from downslope.data.arrow import compute as pc
-from downslope.data.columns import is_number
-from downslope.data.delimited import open_delimited
-from downslope.data.formats import (
+from downslope.data.ingest.arrow import compute as pc
+from downslope.data.ingest.columns import is_number
+from downslope.data.ingest.delimited import open_delimited
+from downslope.data.ingest.formats import (
     Batches,
     Opened,
     open_arrow,

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from downslope.config import TableOptions
-from downslope.data import buckets as buckets_module
-from downslope.data.ahead import read_ahead
-from downslope.data.buckets import Buckets
-from downslope.data.convert import convert, held_out_keys, transposed
-from downslope.data.tabular import open_table
+from downslope.data.ingest import buckets as buckets_module
+from downslope.data.ingest.ahead import read_ahead
+from downslope.data.ingest.buckets import Buckets
+from downslope.data.ingest.convert import convert, held_out_keys, transposed
+from downslope.data.ingest.tabular import open_table
 from downslope.errors import CapacityError, DataError, UsageError
 
 
@@ -67,9 +67,9 @@ def ids_of(rows, count):
 @pytest.fixture
 def small_buckets(monkeypatch):
     """Many buckets, and rows on the disk, for tables of a few thousand rows."""
-    monkeypatch.setattr("downslope.data.convert.BUCKET_BYTES", 4096)
+    monkeypatch.setattr("downslope.data.ingest.convert.BUCKET_BYTES", 4096)
     monkeypatch.setattr(buckets_module, "BUDGET_BYTES", 20_000)
-    monkeypatch.setattr("downslope.data.tabular.MAX_BATCH_ROWS", 500)
+    monkeypatch.setattr("downslope.data.ingest.tabular.MAX_BATCH_ROWS", 500)
 
 
 # --- which rows, in which order -------------------------------------------------------
@@ -253,7 +253,7 @@ def test_statistics_are_numpys_on_the_training_rows(tmp_path, small_buckets):
 @pytest.mark.parametrize("limit", [1 << 16, 3])
 def test_predicting_gives_the_same_bits(tmp_path, small_buckets, monkeypatch, limit):
     """Wrong: the two paths round in another order, or number categories differently."""
-    monkeypatch.setattr("downslope.data.learn.MAX_VALUES", limit)
+    monkeypatch.setattr("downslope.data.ingest.learn.MAX_VALUES", limit)
     table = mixed_table()
     stored = converted(table, tmp_path, weight="w", categorical=("zip",))
     encoding, source = stored.encoding, open_table(tmp_path / "t.parquet")
@@ -372,8 +372,8 @@ def _run(tmp_path, body):
     code = f"""
         import resource, signal, sys, time
         from downslope.config import TableOptions
-        from downslope.data.convert import convert
-        from downslope.data.tabular import open_table
+        from downslope.data.ingest.convert import convert
+        from downslope.data.ingest.tabular import open_table
         from downslope.data.output import write_parquet
         from downslope.errors import CapacityError
         table, options = open_table({str(path)!r}), TableOptions(target="y")
@@ -415,7 +415,7 @@ def test_full_disk(tmp_path, what):
 def test_killed_conversion_is_cleared_away(tmp_path):
     """Wrong: the folder is visible before it is whole; what a dead process left stays for ever."""
     process = _run(tmp_path, """
-        import downslope.data.convert as module
+        import downslope.data.ingest.convert as module
         def halt(*_):
             print("halfway", flush=True)
             time.sleep(60)
@@ -437,13 +437,13 @@ def test_full_disk_is_told_from_other_faults(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("downslope.data.buckets.os.pwrite", refuse)
+    monkeypatch.setattr("downslope.data.ingest.buckets.os.pwrite", refuse)
     fault({"x": X, "y": X}, tmp_path, CapacityError)
 
 
 def test_memory_does_not_grow_with_the_table(tmp_path, small_buckets, monkeypatch):
     """Wrong: rows on the disk stay in memory too (peak of Python's and NumPy's allocations)."""
-    monkeypatch.setattr("downslope.data.convert.BUCKET_BYTES", 1 << 16)
+    monkeypatch.setattr("downslope.data.ingest.convert.BUCKET_BYTES", 1 << 16)
     monkeypatch.setattr(buckets_module, "BUDGET_BYTES", 1 << 18)
     peaks = []
     for count in (50_000, 200_000):

@@ -13,7 +13,7 @@ import functools
 import numpy as np
 import pyarrow as pa
 
-from downslope.data.arrow import compute as pc
+from downslope.data.ingest.arrow import compute as pc
 
 WORD_BUCKETS = 1 << 16
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from downslope.data.columns import Kind
+from downslope.data.ingest.columns import Kind
 
 UNKNOWN, MISSING, FIRST_VALUE = 0, 1, 2
 HASH_BUCKETS = 1 << 16

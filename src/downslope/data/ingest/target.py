@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from downslope.config import Task
-from downslope.data.arrow import compute as pc
-from downslope.data.columns import encoded_strings, is_number, is_string
-from downslope.data.learn import Placement, Vocabulary, describe
-from downslope.data.moments import Moments
-from downslope.data.records import Target
+from downslope.data.ingest.arrow import compute as pc
+from downslope.data.ingest.columns import encoded_strings, is_number, is_string
+from downslope.data.ingest.learn import Placement, Vocabulary, describe
+from downslope.data.ingest.moments import Moments
+from downslope.data.ingest.records import Target
 from downslope.errors import DataError
 
 MAX_CLASSES = 1000

@@ -23,12 +23,15 @@ import numpy as np
 import pyarrow as pa
 
 from downslope.config import TableOptions
-from downslope.data.ahead import read_ahead
-from downslope.data.buckets import BUCKET_BYTES, MAX_BUCKETS, Buckets, write_all
-from downslope.data.encoding import Encoding, dense_finish
-from downslope.data.finish import Finish
-from downslope.data.learn import Finished, Learner, Placement, learner_for
-from downslope.data.roles import check_names, column_kind
+from downslope.data.ingest.ahead import read_ahead
+from downslope.data.ingest.buckets import BUCKET_BYTES, MAX_BUCKETS, Buckets, write_all
+from downslope.data.ingest.encoding import Encoding, dense_finish
+from downslope.data.ingest.finish import Finish
+from downslope.data.ingest.learn import Finished, Learner, Placement, learner_for
+from downslope.data.ingest.roles import check_names, column_kind
+from downslope.data.ingest.tabular import Table, named
+from downslope.data.ingest.target import RAW_SLOTS, TargetFinish, TargetLearner, WeightLearner
+from downslope.data.ingest.words import mixed
 from downslope.data.stored import (
     ENCODING,
     FORMAT,
@@ -38,9 +41,6 @@ from downslope.data.stored import (
     StoredTable,
     write_manifest,
 )
-from downslope.data.tabular import Table, named
-from downslope.data.target import RAW_SLOTS, TargetFinish, TargetLearner, WeightLearner
-from downslope.data.words import mixed
 from downslope.errors import DataError, UsageError
 from downslope.storage import capacity_errors, remove_stale, sync, write_json
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from downslope.data.columns import Center, center_of, centered, phases
-from downslope.data.encoding import Encoding, Lookup
-from downslope.data.learn import (
+from downslope.data.ingest.columns import Center, center_of, centered, phases
+from downslope.data.ingest.encoding import Encoding, Lookup
+from downslope.data.ingest.learn import (
     CategoryLearner,
     NumberLearner,
     Placement,
@@ -25,10 +25,10 @@ from downslope.data.learn import (
     Vocabulary,
     looks_like_text,
 )
-from downslope.data.moments import Moments
-from downslope.data.records import CategoryColumn
-from downslope.data.target import TargetLearner, WeightLearner
-from downslope.data.words import hash_strings, hashed_words
+from downslope.data.ingest.moments import Moments
+from downslope.data.ingest.records import CategoryColumn
+from downslope.data.ingest.target import TargetLearner, WeightLearner
+from downslope.data.ingest.words import hash_strings, hashed_words
 from downslope.errors import DataError, MismatchError
 
 TYPES = [pa.int8(), pa.uint8(), pa.int16(), pa.uint32(), pa.int64(), pa.uint64(),
@@ -260,7 +260,7 @@ def test_other_types_as_categories(array, values):
 
 def test_more_categories_than_are_told_apart(monkeypatch):
     """Wrong: Python's hash() gives other codes in the next process; counts of code 0 grow."""
-    monkeypatch.setattr("downslope.data.learn.MAX_VALUES", 100)
+    monkeypatch.setattr("downslope.data.ingest.learn.MAX_VALUES", 100)
     words = pa.array([f"v{i % 300}" for i in range(900)])
     raw, found, notes = learned(CategoryLearner("c", pa.string()), words)
     codes = found.codes.renumber[raw[0].astype(int)]
@@ -272,7 +272,7 @@ def test_more_categories_than_are_told_apart(monkeypatch):
 
 def test_held_out_values_of_a_hashed_column(monkeypatch):
     """Wrong: a value of held-out rows alone is "unknown" when stored and hashed when predicted."""
-    monkeypatch.setattr("downslope.data.learn.MAX_VALUES", 2)
+    monkeypatch.setattr("downslope.data.ingest.learn.MAX_VALUES", 2)
     words = pa.array(["late", "a", "b", "c", "c"])
     learner = CategoryLearner("c", pa.string())
     out = np.empty((1, 5), np.float32)
@@ -325,7 +325,7 @@ def test_hash_of_strings_spreads_and_crosses_chunks(monkeypatch):
     """Wrong: positions of a chunk enter the hash; low bits alone decide the bucket."""
     words = pa.array([f"category {i}" for i in range(20_000)], pa.large_string())
     found = hash_strings(words, 1 << 16)
-    monkeypatch.setattr("downslope.data.words._CHUNK_BYTES", 1000)
+    monkeypatch.setattr("downslope.data.ingest.words._CHUNK_BYTES", 1000)
     np.testing.assert_array_equal(hash_strings(words, 1 << 16), found)
     expected = 65_536 * -math.expm1(-20_000 / 65_536)  # buckets hit by uniform hashes: 17,236
     assert abs(len(set(found)) - expected) < 200

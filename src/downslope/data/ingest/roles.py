@@ -7,9 +7,9 @@ import difflib
 import pyarrow as pa
 
 from downslope.config import TableOptions
-from downslope.data.columns import Kind, natural_kind, readable_as
-from downslope.data.learn import looks_like_text
-from downslope.data.tabular import Table
+from downslope.data.ingest.columns import Kind, natural_kind, readable_as
+from downslope.data.ingest.learn import looks_like_text
+from downslope.data.ingest.tabular import Table
 from downslope.errors import DataError, UsageError
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from downslope.config import Task
-from downslope.data.arrow import compute as pc
-from downslope.data.columns import (
+from downslope.data.ingest.arrow import compute as pc
+from downslope.data.ingest.columns import (
     PARTS,
     Center,
     centered,
@@ -30,8 +30,8 @@ from downslope.data.columns import (
     strings,
     ticks,
 )
-from downslope.data.finish import CodeSlots, Finish
-from downslope.data.records import (
+from downslope.data.ingest.finish import CodeSlots, Finish
+from downslope.data.ingest.records import (
     FIRST_VALUE,
     HASH_BUCKETS,
     MISSING,
@@ -44,7 +44,7 @@ from downslope.data.records import (
     TextColumn,
     TimeColumn,
 )
-from downslope.data.words import WORD_BUCKETS, hash_strings, hashed_words
+from downslope.data.ingest.words import WORD_BUCKETS, hash_strings, hashed_words
 from downslope.errors import DataError, MismatchError
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pc_csv
 
-from downslope.data.arrow import compute as pc
-from downslope.data.formats import Batches, Opened
+from downslope.data.ingest.arrow import compute as pc
+from downslope.data.ingest.formats import Batches, Opened
 from downslope.errors import DataError
 
 _BLOCK_BYTES = 1 << 22

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from downslope.config import TableOptions
-from downslope.data.convert import convert, fingerprint
+from downslope.data.ingest.convert import convert, fingerprint
+from downslope.data.ingest.tabular import Table
 from downslope.data.stored import StoredTable
-from downslope.data.tabular import Table
 from downslope.errors import CapacityError, DataError
 from downslope.storage import remove_stale
 
