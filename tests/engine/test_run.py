@@ -220,3 +220,23 @@ def test_a_run_with_damaged_checkpoints_leaves_no_file_open(folder):
         file.write_bytes(b"")
     with pytest.raises(DataError, match="tensors"):
         Run(folder)
+
+
+def test_an_edited_request_is_refused(tmp_path):
+    """Catches a resumed run that takes another penalty or rate from a damaged `run.json`."""
+    folder = tmp_path / "r"
+    runs.create(folder, REQUEST)
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace('"abc"', '"abd"'))
+    with pytest.raises(DataError, match=r"run\.json: does not match its SHA-256"):
+        runs.read_request(folder)
+
+
+def test_a_cosine_is_not_stretched_by_a_resume(tmp_path):
+    """Catches a schedule that changes in mid-run because the number of epochs is a limit."""
+    cosine = asked("training", schedule="cosine")
+    folder = tmp_path / "r"
+    runs.create(folder, cosine)
+    with pytest.raises(MismatchError, match="epochs"):
+        runs.check_request(folder, asked("training", schedule="cosine", epochs=99))
+    runs.check_request(folder, asked("training", schedule="cosine", seconds=99.0))

@@ -43,6 +43,7 @@ class Flight:
         self._on_device: tuple[Any, Any] = (None, None)
         self._results: tuple[int, Results] | None = None
         self._bad_step: int | None = None
+        self._saved_moment: tuple[int, int | None] | None = None
         self._begun = self._landed = self._saved = self._told = time.perf_counter()
         self._seconds_before = self.tally.seconds
         self._told_examples, self._told_waited = self.tally.num_examples, 0.0
@@ -159,8 +160,10 @@ class Flight:
     def checkpoint(self) -> None:
         """Saves where the run stands, unless it has gone wrong."""
         self.land()
-        if not self.healthy:
+        moment = (self.tally.num_steps, self.tally.evaluated_step)
+        if not self.healthy or moment == self._saved_moment:
             return
+        self._saved_moment = moment
         self.tally.seconds = self.seconds
         snapshot = self.engine.snapshot(self._state, self.tally, self._best)
         self.run.checkpoint(self.tally.num_steps, snapshot)

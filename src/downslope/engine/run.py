@@ -10,6 +10,7 @@ RUN/result.json     the summary
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -109,7 +110,7 @@ def open_run(
         create(Path(out), request)
     elif resume is not None:
         check_request(Path(resume), request)
-        replace_json(Path(resume) / REQUEST, request)
+        replace_json(Path(resume) / REQUEST, _signed(request))
     folder = out or resume
     try:
         with Run(Path(folder) if folder else None, readers) as run:
@@ -131,7 +132,9 @@ def check_request(folder: Path, request: dict[str, Any]) -> None:
                 "resume with the same, or start a new run"
             )
     asked, now = before["training"], request["training"]
-    for name in sorted(now.keys() - LIMITS):
+    # a cosine is stretched over the whole run, so its end is no mere limit
+    limits = LIMITS - ({"epochs", "steps"} if asked.get("schedule") == "cosine" else set())
+    for name in sorted(now.keys() - limits):
         if asked.get(name) != now[name]:
             raise MismatchError(
                 f"{folder}: {name} was {asked.get(name)!r} when the run began and is now "
@@ -147,7 +150,7 @@ def create(folder: Path, request: dict[str, Any]) -> None:
     """
     check_free(folder)
     with atomic_folder(folder, manifest=False) as scratch:
-        write_json(scratch / REQUEST, request)
+        write_json(scratch / REQUEST, _signed(request))
 
 
 def check_free(folder: Path) -> None:
@@ -178,12 +181,29 @@ def read_request(run: str | os.PathLike[str]) -> dict[str, Any]:
     """What a run was asked to do.
 
     Raises:
-        DataError: the folder is no run.
+        DataError: the folder is no run, or `run.json` is damaged or was edited.
     """
-    folder = Path(run)
-    if not (folder / REQUEST).is_file():
-        raise DataError("not the folder of a run", path=folder, remedy="name one made by fit --out")
-    return read_json(folder / REQUEST)
+    path = Path(run) / REQUEST
+    if not path.is_file():
+        raise DataError("not the folder of a run", path=run, remedy="name one made by fit --out")
+    request = read_json(path)
+    digest = request.pop("sha256", None) if isinstance(request, dict) else None
+    if digest != _digest(request):
+        raise DataError(
+            "does not match its SHA-256",
+            path=path,
+            remedy="restore it from a copy",
+        )
+    return request
+
+
+def _signed(request: dict[str, Any]) -> dict[str, Any]:
+    """The request with its own hash: the file is replaced now and then, without a manifest."""
+    return {**request, "sha256": _digest(request)}
+
+
+def _digest(request: Any) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def read_metadata(run: str | os.PathLike[str]) -> dict[str, Any]:
