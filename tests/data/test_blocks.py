@@ -29,6 +29,7 @@ class File:
         self.rows = np.stack([np.arange(num_rows), -np.arange(num_rows)], axis=1).astype("i4")
         self.num_rows, self.row_bytes, self.shuffled = num_rows, 8, shuffled
         self.fingerprint, self.num_read = "file", 0
+        self.expected: list[tuple[int, int]] = []  # ranges announced
 
     def read(self, start, stop, out=None):
         assert 0 <= start < stop <= self.num_rows
@@ -37,6 +38,9 @@ class File:
             return self.rows[start:stop].copy()
         np.copyto(out, self.rows[start:stop])
         return out
+
+    def expect(self, start, stop):
+        self.expected.append((start, stop))
 
     def unpack(self, rows):
         return rows
@@ -362,3 +366,22 @@ def test_the_first_axis_has_one_length_in_every_block():
                     map_arrays(lambda a: a.sum(), block.rows)
                     stream.release(block)
     assert len(lengths) == 6
+
+
+def test_what_will_be_read_is_announced_before(run_of):
+    """Catches a disk that is told too late, or of rows that nobody reads."""
+    source = File(1000, shuffled=True)
+    order = small_order(source, "rotated", 4, 4)
+    announced_before = []
+    read = source.read
+
+    def watched(start, stop, out=None):
+        announced_before.append((start, stop) in source.expected)
+        return read(start, stop, out)
+
+    source.read = watched
+    run_of(source, order, batch_rows=4, step_rows=4, epochs=1)
+    first = [False] + [False] * len(order.ranges(0, 0))  # a row for its shape, and the first buffer
+    assert announced_before == first + [True] * (len(announced_before) - len(first))
+    rest = [each for i in range(1, order.num_buffers) for each in order.ranges(0, i)]
+    assert source.expected == rest

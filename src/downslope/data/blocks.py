@@ -18,6 +18,8 @@ from downslope.data.windows import Windows, cut
 from downslope.errors import UsageError
 from downslope.tree import Rows, aligned_empty, map_arrays, pad
 
+EXPECTED = 2  # buffers announced to the disk before they are read; one hardly hides a seek
+
 
 def table_stream(
     source: Source,
@@ -77,9 +79,19 @@ class _Reader:
     def blocks(self, start: Position, num_epochs: int | None) -> Iterator[Block]:
         epoch, row = start
         while num_epochs is None or epoch < num_epochs:
-            for index in range(row // self.order.buffer_rows, self.order.num_buffers):
+            first = row // self.order.buffer_rows
+            for index in range(first, self.order.num_buffers):
+                self._expect(epoch, index, EXPECTED if index == first else 1)
                 yield self._block(epoch, index, row)
             epoch, row = epoch + 1, 0
+
+    def _expect(self, epoch: int, index: int, count: int) -> None:
+        """Announces the `count` newest of the buffers up to `EXPECTED` ahead."""
+        ahead = range(index + 1 + EXPECTED - count, index + 1 + EXPECTED)
+        for each in ahead:
+            if each < self.order.num_buffers:
+                for start, stop in self.order.ranges(epoch, each):
+                    self.source.expect(start, stop)
 
     def _block(self, epoch: int, index: int, row: int) -> Block:
         """Buffer `index` of an epoch, without the windows that end at or before `row`."""

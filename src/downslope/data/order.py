@@ -22,7 +22,7 @@ import math
 import numpy as np
 
 MIXED_BYTES = 32 << 20  # up to this size a full permutation of each epoch costs less than a step
-BUFFER_BYTES = 8 << 20  # contiguous stretch: long enough to stream, short enough to overlap
+BUFFER_BYTES = 16 << 20  # contiguous stretch: a call's fixed cost is a hundredth of it
 UNIT_BYTES = 32 << 10  # rows drawn together from a file of unknown order (measured: 16 to 32 KiB)
 WINDOW_BYTES = 128 << 20  # bound of a windowed buffer
 ALIGN_ROWS = 64  # a stretch that begins at a multiple of 64 rows is aligned to 64 bytes

@@ -32,6 +32,10 @@ class Source(Protocol):
         """
         ...
 
+    def expect(self, start: int, stop: int) -> None:
+        """Announces that these rows will be read soon, so that a disk can begin."""
+        ...
+
     def unpack(self, rows: Any) -> Any:
         """The batch that a loss sees, from stored rows.
 

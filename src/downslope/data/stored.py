@@ -83,6 +83,12 @@ class RowFile:
             ) from error
         return out
 
+    def expect(self, start: int, stop: int) -> None:
+        """Asks the kernel to read these rows ahead, where it can be asked."""
+        if hasattr(os, "posix_fadvise"):
+            size = (stop - start) * self.row_bytes
+            os.posix_fadvise(self._fd, start * self.row_bytes, size, os.POSIX_FADV_WILLNEED)
+
     def unpack(self, rows: Any) -> TableBatch:
         """The parts of rows [..., width]; slices and one cast, so JAX may trace it."""
         codes = self._numbers + self._codes
