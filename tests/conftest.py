@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,9 @@ IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 os.environ["JAX_PLATFORMS"] = "cpu"
 if not IS_WORKER:
     os.environ["DOWNSLOPE_CACHE"] = tempfile.mkdtemp(prefix="downslope-tests-")
+
+# A shell that runs a script in the background has its programs ignore Ctrl-C, and theirs too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the first example pays for a compilation, the others do not.
 hypothesis.settings.register_profile(

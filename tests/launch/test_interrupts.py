@@ -81,3 +81,15 @@ def test_a_second_sigterm_ends_the_process():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == f"{int(signal.SIGTERM)}\n"
     assert done.returncode == -signal.SIGTERM
+
+
+def test_what_is_ignored_stays_ignored():
+    """Catches a job in the background that Ctrl-C on another one ends."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.received is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -11,7 +11,8 @@ class Interrupts:
     """Catches SIGINT and SIGTERM while open; `received` is the signal's number or None.
 
     A second signal falls through to the handler that was there before, so a user who
-    presses Ctrl-C twice gets out at once. Outside the main thread nothing is caught.
+    presses Ctrl-C twice gets out at once. A signal that the process was told to ignore (a job
+    in the background) stays ignored, and outside the main thread nothing is caught.
     """
 
     def __init__(self):
@@ -21,7 +22,8 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
