@@ -52,7 +52,7 @@ RULES = {
     "config": Rule(ours=only("errors"), others=only()),  # a value out of range is an error of ours
     "data": Rule(others=only("numpy pyarrow")),
     "step": Rule(others=only("jax numpy optax"), parts=only("noise")),
-    "noise": Rule(ours=only("errors"), others=only("jax numpy")),  # arrays only
+    "noise": Rule(ours=only("errors"), others=only("jax numpy scipy matfree optax")),  # arrays only
     "choose": Rule(ours=only("errors config"), others=only()),  # floats only
     "report": Rule(  # the journal only
         ours=only("errors config storage"), others=only("rich tensorboard mlflow")

@@ -251,6 +251,11 @@ class Training:
     tolerance: float = option(
         1e-3, "relative gain in held-out loss that counts as better", low=0, high=1
     )
+    measure_every: int | None = option(
+        128,
+        "one update in so many measures the noise of its gradient",
+        low=1,
+    )
     checkpoint_seconds: float = option(30.0, "seconds between checkpoints", low=0, high=math.inf)
     seed: int = option(0, "seed of every random choice", low=0, high=2**63 - 1)
 

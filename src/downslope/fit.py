@@ -51,6 +51,7 @@ def fit(
     average_from_step: int = Training.average_from_step,
     patience: int | None = Training.patience,
     tolerance: float = Training.tolerance,
+    measure_every: int | None = Training.measure_every,
     checkpoint_seconds: float = Training.checkpoint_seconds,
     seed: int = Training.seed,
     validation: Any = None,
@@ -89,8 +90,8 @@ def fit(
         readers: functions called with every journal record.
         optimizer, learning_rate, momentum, batch_size, microbatch_size, epochs, steps,
             seconds, schedule, warmup_steps, decay_steps, clip_norm, weight_decay, l1, l2,
-            average, ema_decay, average_from_step, patience, tolerance, checkpoint_seconds,
-            seed: see `downslope.Training`.
+            average, ema_decay, average_from_step, patience, tolerance, measure_every,
+            checkpoint_seconds, seed: see `downslope.Training`.
 
     Returns:
         The trained model as `.params`, with `.history`, `.validation`, `.stop_reason`. With

@@ -30,6 +30,8 @@ class Objective:
         fixed: the model's leaves that are not trained, None elsewhere.
         penalty: `penalty(model) -> scalar`, or None.
         separable: the loss has one value per example.
+        interacts: that value depends on the other examples of the batch, so that a gradient
+            per example does not exist.
     """
 
     loss: Loss
@@ -37,6 +39,7 @@ class Objective:
     fixed: Any
     penalty: Callable[[Model], Array] | None
     separable: bool
+    interacts: bool
 
     def model(self, params: Params) -> Model:
         """The whole model, trained leaves and fixed ones."""
@@ -108,7 +111,12 @@ def build(
             f"penalty must return a scalar; it returned {jax.tree.map(lambda s: s.shape, term)}"
         )
     objective = Objective(
-        loss=loss, unpack=unpack, fixed=fixed, penalty=penalty, separable=out.shape != ()
+        loss=loss,
+        unpack=unpack,
+        fixed=fixed,
+        penalty=penalty,
+        separable=out.shape != (),
+        interacts=out.shape == (),
     )
     return objective, params
 

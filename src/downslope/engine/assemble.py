@@ -151,7 +151,13 @@ def assemble(
     return Engine(
         objective=objective,
         optimizer=optimizer,
-        steps=compile_steps(objective, update, step_rows, accumulates=accumulates),
+        steps=compile_steps(
+            objective,
+            update,
+            step_rows,
+            accumulates=accumulates,
+            measure_every=training.measure_every,
+        ),
         evaluate=evaluate,
         open_stream=open_stream,
         num_rows=num_rows,
@@ -165,6 +171,7 @@ def assemble(
             optimizer=optimizer,
             averages=training.average is not None,
             accumulates=accumulates,
+            measures=training.measure_every is not None,
             seed=training.seed,
         ),
     )

@@ -15,10 +15,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from downslope.noise.probes import (
+    Probe,
+    compare,
+    compare_updates,
+    is_measured,
+    most_measured,
+    moves_anchor,
+)
 from downslope.objective import Objective
+from downslope.step.gradient import make_gradients
 from downslope.step.state import Knobs, State
+from downslope.step.update import Move
 
-Update = Callable[[State, Any, Knobs], State]
+Update = Callable[[State, Any, Knobs], tuple[State, Move]]
 
 
 class Seen(NamedTuple):
@@ -28,15 +38,26 @@ class Seen(NamedTuple):
         loss_sums: sum of the losses of each window, float [M]; zero where none was run.
         done: windows whose loss was finite; fewer than asked when one was not.
         healthy: every loss was finite, and so are the parameters at the call's end.
+        probes: what the measured windows saw, float [K, F] in the order of `Probe`.
+        probe_steps: the updates they belong to, int32 [K].
+        num_probes: how many of those rows are filled.
     """
 
     loss_sums: Array
     done: Array
     healthy: Array
+    probes: Array
+    probe_steps: Array
+    num_probes: Array
 
 
 def compile_steps(
-    objective: Objective, update: Update, step_rows: int, *, accumulates: bool
+    objective: Objective,
+    update: Update,
+    step_rows: int,
+    *,
+    accumulates: bool,
+    measure_every: int | None = None,
 ) -> Callable[..., tuple[State, Seen]]:
     """`steps(state, rows, windows, knobs) -> (state, seen)`; `state` is donated.
 
@@ -46,54 +67,143 @@ def compile_steps(
     update in place (measured).
 
     With `accumulates` a window is a part of an update, made when its `ends` is set.
+
+    With `measure_every` one update in so many is measured. Plain and measured windows have
+    loops of their own, one after the other inside a third: a branch inside a single loop
+    would copy the state at every step.
     """
+    gradients = make_gradients(objective, step_rows, accumulates=accumulates)
 
-    def gradient(state: State, rows: Any, windows: Any, i: Array) -> tuple[Array, Any]:
-        start = windows.starts[i]
-        part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, step_rows), rows)
-        place = start + jnp.arange(step_rows)
-        counted = (place >= windows.lows[i]) & (place < windows.highs[i])
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        if accumulates:
-            key = jax.random.fold_in(key, windows.offsets[i])  # wherever the buffer begins
-        return jax.value_and_grad(objective.loss_sum)(state.params, part, counted, key)
-
-    def finish(state: State, knobs: Knobs) -> State:
-        zeros = jax.tree.map(jnp.zeros_like, state.gradient)
-        return update(state, state.gradient, knobs)._replace(gradient=zeros)
+    def finish(state: State, knobs: Knobs) -> tuple[State, Move]:
+        after, move = update(state, state.gradient, knobs)
+        return after._replace(gradient=jax.tree.map(jnp.zeros_like, state.gradient)), move
 
     def advance(state: State, grad: Any, ends: Array, knobs: Knobs) -> State:
         if not accumulates:
-            return update(state, grad, knobs)
+            return update(state, grad, knobs)[0]
         state = state._replace(gradient=jax.tree.map(jnp.add, state.gradient, grad))
-        return lax.cond(ends, lambda s: finish(s, knobs), lambda s: s, state)
+        return lax.cond(ends, lambda s: finish(s, knobs)[0], lambda s: s, state)
+
+    def advance_measured(
+        state: State, grad: Any, ends: Array, knobs: Knobs, before: Any
+    ) -> tuple[State, dict[str, Array]]:
+        if not accumulates:
+            return _watched(state, *update(state, grad, knobs), before, measure_every or 1)
+        state = state._replace(gradient=jax.tree.map(jnp.add, state.gradient, grad))
+        unseen = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), _shapes(state, knobs))
+        return lax.cond(
+            ends,
+            lambda s: _watched(s, *finish(s, knobs), before, measure_every or 1),
+            lambda s: (s, unseen),
+            state,
+        )
+
+    def _shapes(state: State, knobs: Knobs) -> Any:
+        return jax.eval_shape(lambda s: _watched(s, *finish(s, knobs), s.params, 1)[1], state)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def steps(state: State, rows: Any, windows: Any, knobs: Knobs) -> tuple[State, Seen]:
         stop = windows.first + windows.count
 
-        def unfinished(carry: Any) -> Array:
-            i, _, seen = carry
+        def goes_on(i: Array, seen: Seen) -> Array:
             return (i < stop) & seen.healthy
 
-        def body(carry: Any) -> Any:
+        def plain(carry: Any) -> Any:
             i, state, seen = carry
-            loss, grad = gradient(state, rows, windows, i)
-            healthy = jnp.isfinite(loss)
+            loss, grad = gradients.whole(state, rows, windows, i)
             state = advance(state, grad, windows.ends[i], knobs)
-            seen = Seen(
-                seen.loss_sums.at[i].set(loss), seen.done + healthy.astype(jnp.int32), healthy
-            )
-            return i + 1, state, seen
+            return i + 1, state, _note(seen, i, loss)
 
-        dtype = jax.eval_shape(lambda: gradient(state, rows, windows, windows.first)[0]).dtype
-        seen = Seen(
-            jnp.zeros(windows.starts.shape, dtype), jnp.zeros((), jnp.int32), jnp.array(True)
-        )
-        _, state, seen = lax.while_loop(unfinished, body, (windows.first, state, seen))
+        def measured(carry: Any) -> Any:
+            i, state, seen, before = carry
+            parts = gradients.parts(state, rows, windows, i)
+            found = compare(*parts[2:])
+            step, params = state.step, state.params
+            state, moved = advance_measured(state, parts.total, windows.ends[i], knobs, before)
+            ended = windows.ends[i] if accumulates else True
+            before = jax.tree.map(lambda b, p: jnp.where(ended, p, b), before, params)
+            seen = _note(seen, i, parts.loss)
+            return i + 1, state, _note_probe(seen, Probe(**found, **moved), step), before
+
+        def stretch(carry: Any) -> Any:
+            every = measure_every or 1
+            carry = lax.while_loop(
+                lambda c: goes_on(c[0], c[2]) & ~is_measured(c[1].step, every), plain, carry
+            )
+            *carry, _ = lax.while_loop(
+                lambda c: goes_on(c[0], c[2]) & is_measured(c[1].step, every),
+                measured,
+                (*carry, carry[1].params),
+            )
+            return tuple(carry)
+
+        body = plain if measure_every is None else stretch
+        loss = jax.eval_shape(lambda: gradients.whole(state, rows, windows, windows.first)[0])
+        num_probes = len(windows.starts)
+        if not accumulates:
+            num_probes = min(num_probes, most_measured(num_probes, measure_every))
+        carry = windows.first, state, _nothing(windows, loss.dtype, num_probes)
+        _, state, seen = lax.while_loop(lambda c: goes_on(c[0], c[2]), body, carry)
         return state, _checked(seen, state.params)
 
     return steps
+
+
+def _nothing(windows: Any, dtype: Any, num_probes: int) -> Seen:
+    wide = jnp.promote_types(dtype, jnp.float32)
+    zero = jnp.zeros((), jnp.int32)
+    return Seen(
+        loss_sums=jnp.zeros(windows.starts.shape, dtype),
+        done=zero,
+        healthy=jnp.array(True),
+        probes=jnp.zeros((num_probes, len(Probe._fields)), wide),
+        probe_steps=jnp.zeros((num_probes,), jnp.int32),
+        num_probes=zero,
+    )
+
+
+def _note(seen: Seen, i: Array, loss: Array) -> Seen:
+    healthy = jnp.isfinite(loss)
+    return seen._replace(
+        loss_sums=seen.loss_sums.at[i].set(loss),
+        done=seen.done + healthy.astype(jnp.int32),
+        healthy=healthy,
+    )
+
+
+def _note_probe(seen: Seen, probe: Probe, step: Array) -> Seen:
+    row = jnp.stack([jnp.asarray(value, seen.probes.dtype) for value in probe])
+    return seen._replace(
+        probes=seen.probes.at[seen.num_probes].set(row),
+        probe_steps=seen.probe_steps.at[seen.num_probes].set(step),
+        num_probes=seen.num_probes + 1,
+    )
+
+
+def _watched(
+    state: State, after: State, move: Move, before: Any, every: int
+) -> tuple[State, dict[str, Array]]:
+    """The state after an update, its anchor moved if it is time, and the update's part of a probe.
+
+    Args:
+        state, after: before the update and after it.
+        before: parameters one update earlier, or those of `state` where that was not seen.
+    """
+    seen = {
+        "square_gradient": move.square_gradient,
+        "clipped": move.clipped.astype(jnp.float32),
+        "learning_rate": move.learning_rate,
+        **compare_updates(
+            state.params,
+            after.params,
+            before=before,
+            anchor=state.anchor,
+            gradient=move.gradient,
+        ),
+    }
+    now = moves_anchor(state.step, every)
+    anchor = jax.tree.map(lambda a, p: jnp.where(now, p, a), state.anchor, after.params)
+    return after._replace(anchor=anchor), seen
 
 
 def _checked(seen: Seen, params: Any) -> Seen:

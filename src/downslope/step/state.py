@@ -22,6 +22,8 @@ class State(NamedTuple):
         average: running average of the parameters, or None without averaging.
         gradient: sum of the gradients of the update under way, or None where every window
             is a whole update.
+        anchor: parameters of an earlier step, against which a measured one is held, or None
+            where nothing is measured.
         step: updates made so far, int32.
         key: random key data of the run, uint32 [2].
     """
@@ -30,6 +32,7 @@ class State(NamedTuple):
     opt_state: Any
     average: Any
     gradient: Any
+    anchor: Any
     step: Array
     key: Array
 
@@ -49,7 +52,13 @@ class Knobs(NamedTuple):
 
 
 def initial_state(
-    params: Any, optimizer: Optimizer, *, averages: bool, accumulates: bool, seed: int
+    params: Any,
+    optimizer: Optimizer,
+    *,
+    averages: bool,
+    accumulates: bool,
+    measures: bool,
+    seed: int,
 ) -> State:
     """The state before the first step; made to be compiled as one call (`on_device`)."""
     params = jax.tree.map(jnp.asarray, params)
@@ -58,6 +67,7 @@ def initial_state(
         opt_state=_opt_state(params, optimizer),
         average=params if averages else None,
         gradient=jax.tree.map(jnp.zeros_like, params) if accumulates else None,
+        anchor=params if measures else None,
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(jax.random.key(seed)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,26 @@ import optax
 from jax import Array
 
 from downslope.config import Training
+from downslope.noise.probes import dot
 from downslope.objective import Objective
 from downslope.step.optimizers import Optimizer
 from downslope.step.state import Knobs, State
+
+
+class Move(NamedTuple):
+    """How an update came about; costs nothing where it is not looked at.
+
+    Attributes:
+        gradient: tree of the gradient that the optimizer got.
+        square_gradient: its squared norm before clipping.
+        clipped: whether clipping shortened it.
+        learning_rate: the step size, with the schedule's factor.
+    """
+
+    gradient: Any
+    square_gradient: Array
+    clipped: Array
+    learning_rate: Array
 
 
 def make_update(
@@ -23,8 +40,8 @@ def make_update(
     factor: Callable[[Array], Array],
     training: Training,
     penalized: Any,
-) -> Callable[[State, Any, Knobs], State]:
-    """`update(state, gradient_sum, knobs) -> state`, one step of the optimizer.
+) -> Callable[[State, Any, Knobs], tuple[State, Move]]:
+    """`update(state, gradient_sum, knobs) -> (state, move)`, one step of the optimizer.
 
     The sum is divided by the batch size, also when a last batch is short: every example
     then weighs the same in every epoch.
@@ -34,7 +51,7 @@ def make_update(
     """
     l1, l2 = training.l1, training.l2
 
-    def update(state: State, gradient_sum: Any, knobs: Knobs) -> State:
+    def update(state: State, gradient_sum: Any, knobs: Knobs) -> tuple[State, Move]:
         params = state.params
         rate = knobs.learning_rate * factor(state.step)
         gradient = jax.tree.map(lambda g: g / knobs.batch_size.astype(g.dtype), gradient_sum)
@@ -45,7 +62,9 @@ def make_update(
             gradient = jax.tree.map(
                 lambda g, p, on: g + l2 * p if on else g, gradient, params, penalized
             )
+        square, clipped = dot(gradient, gradient), jnp.array(False)
         if training.clip_norm is not None:
+            clipped = square > knobs.clip_norm**2
             gradient = clip(gradient, knobs.clip_norm)
         updates, opt_state = optimizer.build(rate).update(gradient, state.opt_state, params)
         params = optax.apply_updates(params, updates)
@@ -59,9 +78,10 @@ def make_update(
             kept = optimizer.evaluation_params(opt_state, params)
             share = _average_share(state.step, training)
             average = jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), average, kept)
-        return state._replace(
+        after = state._replace(
             params=params, opt_state=opt_state, average=average, step=state.step + 1
         )
+        return after, Move(gradient, square, clipped, rate)
 
     return update
 
