@@ -25,6 +25,8 @@ from downslope.launch.memory import memory_errors
 from downslope.objective import Loss, Model
 from downslope.report.journal import Reader
 
+HISTORY = ("progress", "evaluated", "measured")  # journal records that a result keeps
+
 
 def fit(
     loss: Loss,
@@ -178,11 +180,12 @@ def _finish(
         flight.checkpoint()  # without the evaluation below, which a longer run does not make here
     params = flight.kept_params()
     validation = flight.validation(params)
-    tally = flight.tally
+    tally, readings = flight.tally, flight.measure()
     return Result(
         params=engine.model(jax.device_get(params)),
         stop_reason=reason,
-        history=[r for r in run.journal.records if r["event"] in ("progress", "evaluated")],
+        history=[r for r in run.journal.records if r["event"] in HISTORY],
+        measurements={} if readings is None else readings.measurements(),
         validation=validation,
         train_loss=tally.smoothed_loss if engine.num_rows is None else tally.train_loss,
         num_steps=tally.num_steps,

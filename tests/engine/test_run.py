@@ -37,6 +37,7 @@ def result(content=0, folder=None):
         params=model,
         stop_reason=StopReason.FINISHED,
         history=[],
+        measurements={},
         validation=None,
         train_loss=0.5,
         num_steps=content,

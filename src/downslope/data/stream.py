@@ -74,6 +74,7 @@ class Ring:
         self.empty = empty
         self.slots: list[Rows] = []
         self._free: queue.Queue[int] = queue.Queue()
+        self.seconds_waited = 0.0
         self.closed = threading.Event()
 
     def take(self) -> int:
@@ -85,9 +86,12 @@ class Ring:
         if self._free.empty() and len(self.slots) < self.SIZE:
             self.slots.append(self.empty())
             return len(self.slots) - 1
+        begin = time.perf_counter()
         while not self.closed.is_set():
             with contextlib.suppress(queue.Empty):
-                return self._free.get(timeout=0.1)
+                slot = self._free.get(timeout=0.1)
+                self.seconds_waited += time.perf_counter() - begin
+                return slot
         raise Closed
 
     def give(self, slot: int) -> None:
@@ -98,7 +102,8 @@ class Ring:
 class Stream:
     """Blocks in order, read ahead. Use as a context manager and iterate.
 
-    `seconds_waited` is the time that the caller has spent waiting for data.
+    `seconds_waited` is the time that the caller has spent waiting for data, `seconds_read` the
+    time that reading, ordering and gathering took, mostly beside the caller's own work.
 
     Args:
         blocks: makes the blocks; runs in the reading thread.
@@ -106,7 +111,7 @@ class Stream:
     """
 
     def __init__(self, blocks: Iterator[Block], ring: Ring):
-        self.seconds_waited = 0.0
+        self.seconds_waited = self._seconds_at_work = 0.0
         self._blocks, self._ring = blocks, ring
         self._ready: queue.Queue[Block | BaseException | None] = queue.Queue(maxsize=AHEAD)
         self._thread = threading.Thread(target=self._read, name="downslope-reader", daemon=True)
@@ -130,6 +135,11 @@ class Stream:
                 raise item
             yield item
 
+    @property
+    def seconds_read(self) -> float:
+        """Time spent on making blocks, without the wait for a free buffer."""
+        return max(0.0, self._seconds_at_work - self._ring.seconds_waited)
+
     def release(self, block: Block) -> None:
         """Lets the block's rows be overwritten; call it once nothing reads them any more."""
         if block.slot is not None:
@@ -137,8 +147,11 @@ class Stream:
 
     def _read(self) -> None:
         try:
+            begin = time.perf_counter()
             for block in self._blocks:
+                self._seconds_at_work += time.perf_counter() - begin
                 self._put(block)
+                begin = time.perf_counter()
             self._put(None)
         except Closed:
             return

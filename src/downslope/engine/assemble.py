@@ -24,6 +24,8 @@ from downslope.engine.evaluate import LossScorer, Scorer, make_evaluator
 from downslope.engine.tally import Tally
 from downslope.errors import UsageError
 from downslope.metrics import Results
+from downslope.noise.dynamics import MomentumKind
+from downslope.noise.watch import Setting, Watch
 from downslope.objective import Loss, Model, Objective, Params, build, merge
 from downslope.step.loop import compile_steps
 from downslope.step.optimizers import Optimizer, make_optimizer, rate_factor
@@ -34,6 +36,8 @@ from downslope.tree import arrays, map_arrays
 STEP_BYTES = 64 << 20  # rows beyond this are accumulated: a batch must fit a buffer
 STEP_ROWS = 8192  # assumed: beyond it a device gains little, and activations cost memory
 PART_ROWS = 4096  # rows at once when accumulating
+KINDS_OF_MOMENTUM: dict[str, MomentumKind] = {"momentum": "heavy_ball", "nesterov": "nesterov"}
+WATCH = "watch"  # where a snapshot keeps the measured steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,7 @@ class Engine:
         shuffling: one sentence on what the order does and leaves undone.
         params: the trained leaves as given.
         initial_state: makes the state before the first step from them; traceable.
+        setting: what reads the measured steps, or None where none is measured.
     """
 
     objective: Objective
@@ -67,6 +72,7 @@ class Engine:
     shuffling: str
     params: Params
     initial_state: Callable[[Params], State]
+    setting: Setting | None
 
     def knobs(self, training: Training) -> Knobs:
         """The knobs as the configuration sets them."""
@@ -88,9 +94,12 @@ class Engine:
         """The whole model with these parameters."""
         return merge(params, self.objective.fixed)
 
-    def snapshot(self, state: State, tally: Tally, best: Params | None) -> Snapshot:
+    def snapshot(
+        self, state: State, tally: Tally, best: Params | None, watch: Watch | None
+    ) -> Snapshot:
         """A copy of everything that a resumed run needs."""
         trees = {"state": state._asdict()} | ({} if best is None else {"best": best})
+        trees |= {} if watch is None else {WATCH: watch.arrays()}
         document = {"fingerprint": self.fingerprint, "tally": tally.to_json()}
         return Snapshot(tensors=host_tensors(trees), document=document)
 
@@ -102,11 +111,29 @@ class Engine:
         """
         template = jax.eval_shape(self.initial_state, self.params)
         parts: dict[str, Any] = {"state": template._asdict()}
-        if any(name.split("/")[0] == "best" for name in snapshot.tensors):
+        if _under("best", snapshot.tensors):
             parts["best"] = template.params
-        found = restore_leaves(parts, snapshot.tensors, where)
+        watched = {f"{WATCH}/{name}" for name in _under(WATCH, snapshot.tensors)}
+        tensors = {k: v for k, v in snapshot.tensors.items() if k not in watched}
+        found = restore_leaves(parts, tensors, where)
         state = to_device(State(**found["state"]))
         return state, Tally.from_json(snapshot.document["tally"]), found.get("best")
+
+    def watch(self, snapshot: Snapshot | None = None) -> Watch | None:
+        """What reads the measured steps, with those of a snapshot; None without measuring."""
+        if self.setting is None:
+            return None
+        watch = Watch(self.setting)
+        before = {} if snapshot is None else _under(WATCH, snapshot.tensors)
+        if before:
+            watch.restore(before)
+        return watch
+
+
+def _under(folder: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The named tensors of one part of a snapshot, without its name."""
+    prefix = f"{folder}/"
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def assemble(
@@ -174,6 +201,33 @@ def assemble(
             measures=training.measure_every is not None,
             seed=training.seed,
         ),
+        setting=_setting(training, objective, optimizer, params, num_rows, batch_rows),
+    )
+
+
+def _setting(
+    training: Training,
+    objective: Objective,
+    optimizer: Optimizer,
+    params: Params,
+    num_rows: int | None,
+    batch_rows: int,
+) -> Setting | None:
+    """How the measured steps are to be read, or None where none is measured."""
+    if training.measure_every is None:
+        return None
+    kind: MomentumKind | None = KINDS_OF_MOMENTUM.get(optimizer.name)
+    return Setting(
+        optimizer=optimizer.name,
+        momentum=training.momentum if kind else 0.0,
+        momentum_kind=kind,
+        dim=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        batch_size=batch_rows,
+        num_rows=num_rows,
+        sampling="streaming" if num_rows is None else "reshuffled",
+        interacts=objective.interacts,
+        clips=training.clip_norm is not None,
+        plain=not (training.weight_decay or training.l1),
     )
 
 

@@ -6,6 +6,7 @@ buffers that are free again. Host syncs happen here and nowhere else in the loop
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -19,11 +20,13 @@ from downslope.engine.pace import Call, Pace
 from downslope.engine.run import Run
 from downslope.engine.tally import Tally
 from downslope.metrics import Results
+from downslope.noise.watch import Readings
 from downslope.objective import Params
 from downslope.step.loop import Seen
 from downslope.step.state import Knobs
 
 PROGRESS_SECONDS = 0.5  # between progress records
+MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
 
 
 class Flight:
@@ -39,6 +42,7 @@ class Flight:
         self.engine, self.training, self.run = engine, training, run
         self.pace, self.healthy = Pace(), True
         self._state, self.tally, self._best = self._begin()
+        self.watch = engine.watch(run.last)
         self._air: tuple[Call, Seen, float] | None = None
         self._on_device: tuple[Any, Any] = (None, None)
         self._results: tuple[int, Results] | None = None
@@ -46,13 +50,14 @@ class Flight:
         self._saved_moment: tuple[int, int | None] | None = None
         self._begun = self._landed = self._saved = self._told = time.perf_counter()
         self._seconds_before = self.tally.seconds
-        self._told_examples, self._told_waited = self.tally.num_examples, 0.0
+        self._told_examples, self._told_waited, self._told_read = self.tally.num_examples, 0.0, 0.0
+        self._measured = -math.inf
 
     def _begin(self) -> tuple[Any, Tally, Params | None]:
         if self.run.last is not None:
             return self.engine.restore(self.run.last, str(self.run.folder))
         state, tally = self.engine.start(), Tally()
-        self.run.last = self.engine.snapshot(state, tally, None)  # to roll back to
+        self.run.last = self.engine.snapshot(state, tally, None, None)  # to roll back to
         return state, tally, None
 
     def open(self) -> Stream:
@@ -99,6 +104,9 @@ class Flight:
             ended = int(call.block.windows.ends[call.windows.first : done].sum())
             self.healthy, self._bad_step = False, self.tally.num_steps + ended + 1
             return
+        if self.watch is not None:
+            count = int(seen.num_probes)
+            self.watch.add(seen.probe_steps[:count], seen.probes[:count])
         sizes = call.block.windows.sizes[part]
         self.tally.add(loss_sums[part], sizes, call.num_steps, call.position)
         self.tally.seconds = self.seconds
@@ -110,7 +118,7 @@ class Flight:
     def _tell(self, now: float) -> None:
         """Writes a progress record about the time since the last one."""
         tally, seconds = self.tally, max(now - self._told, 1e-9)
-        waited = self._stream.seconds_waited
+        waited, read = self._stream.seconds_waited, self._stream.seconds_read
         self.run.journal.write(
             "progress",
             step=tally.num_steps,
@@ -119,9 +127,31 @@ class Flight:
             loss=tally.smoothed_loss,
             examples_per_second=(tally.num_examples - self._told_examples) / seconds,
             waiting_share=min(1.0, (waited - self._told_waited) / seconds),
+            reading_share=min(1.0, (read - self._told_read) / seconds),
             seconds=tally.seconds,
         )
-        self._told, self._told_examples, self._told_waited = now, tally.num_examples, waited
+        self._told, self._told_examples = now, tally.num_examples
+        self._told_waited, self._told_read = waited, read
+        if now - self._measured >= MEASURED_SHARE * tally.seconds:
+            self._measured = now
+            self.measure()
+
+    def measure(self) -> Readings | None:
+        """Writes a record of what the measured steps say, and gives it; None where none is."""
+        if self.watch is None:
+            return None
+        readings = self.watch.read()
+        if readings.step is not None:
+            found = {name: m.to_json() for name, m in readings.measurements().items()}
+            self.run.journal.write(
+                "measured",
+                step=self.tally.num_steps,
+                seconds=self.tally.seconds,
+                batch_size=self.engine.batch_rows,
+                stability=readings.stability,
+                **{name: {k: v for k, v in m.items() if v} for name, m in found.items()},
+            )
+        return readings
 
     def _fraction(self) -> float | None:
         """How much of the run is done, by whichever limit comes first."""
@@ -167,7 +197,7 @@ class Flight:
             return
         self._saved_moment = moment
         self.tally.seconds = self.seconds
-        snapshot = self.engine.snapshot(self._state, self.tally, self._best)
+        snapshot = self.engine.snapshot(self._state, self.tally, self._best, self.watch)
         self.run.checkpoint(self.tally.num_steps, snapshot)
         self._saved = time.perf_counter()
         if self.run.folder:
@@ -177,6 +207,7 @@ class Flight:
         """Returns to the last good state; gives the step that went wrong."""
         if self.run.last is not None:
             self._state, self.tally, self._best = self.engine.restore(self.run.last, "checkpoint")
+            self.watch = self.engine.watch(self.run.last)
         self.run.journal.write("diverged", step=self.tally.num_steps, bad_step=self._bad_step)
         return self._bad_step
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from downslope.errors import StopReason
 from downslope.metrics import Results
+from downslope.noise.record import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,9 @@ class Result:
     Attributes:
         params: the model with trained leaves in place, a pytree like the one given.
         stop_reason: why the run ended; `.advice` says what to try next.
-        history: journal records, oldest first; `event` is "progress" or "evaluated".
+        history: journal records, oldest first; `event` is "progress", "evaluated" or "measured".
+        measurements: what the run measured of its own noise, at its end, by name; see
+            `downslope.noise.watch.Readings`. Empty where nothing was measured.
         validation: held-out metrics by name, each with its interval; None without held-out rows.
         train_loss: mean training loss of the last whole epoch, or of the rows seen before that;
             for a generator, of the latest windows.
@@ -37,6 +40,7 @@ class Result:
     params: Any
     stop_reason: StopReason
     history: list[dict[str, Any]]
+    measurements: dict[str, Measurement]
     validation: Results | None
     train_loss: float | None
     num_steps: int
@@ -67,6 +71,7 @@ class Result:
             "validation": {name: estimate.value for name, estimate in found.items()},
             "validation_intervals": {n: [e.lo, e.hi] for n, e in found.items()},
             "validation_missing": {} if self.validation is None else self.validation.reasons,
+            "measurements": {name: m.to_json() for name, m in self.measurements.items()},
             "stop_reason": str(self.stop_reason),
             "diverged_at_step": self.diverged_at_step,
             "advice": self.stop_reason.advice,

@@ -26,7 +26,7 @@ class Progress:
             if self._console.is_terminal
             else None
         )
-        self._held_out = ""
+        self._held_out = self._noise = ""
         self._told = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -53,8 +53,10 @@ class Progress:
             self._held_out = held_out_text(record["metrics"])
         elif event == "diverged":
             self.say(f"diverged at step {record['bad_step']:,}; back to step {record['step']:,}")
+        elif event == "measured":
+            self._noise = noise_text(record)
         elif event == "progress":
-            self._show(progress_text(record) + self._held_out)
+            self._show(progress_text(record) + self._held_out + self._noise)
 
     def _show(self, line: str) -> None:
         if self._live:
@@ -93,6 +95,22 @@ def held_out_text(metrics: dict[str, Any]) -> str:
         if name in metrics:
             return f"; held out: {name} {metrics[name]['value']:.4g}"
     return ""
+
+
+def noise_text(record: dict[str, Any]) -> str:
+    """The part of the line about a measured record: the noise scale, where there is one.
+
+    Example:
+        >>> noise_text({"noise_scale": {"value": 44.9, "lo": 38.2, "hi": 52.9}})
+        '; noise scale 45 (38 to 53)'
+        >>> noise_text({"noise_scale": {"lo": 310.0, "reason": "signal lost in noise"}})
+        '; noise scale at least 310'
+    """
+    found = record["noise_scale"]
+    value, lo, hi = (found.get(key) for key in ("value", "lo", "hi"))
+    if value is not None:
+        return f"; noise scale {value:.2g}" + (f" ({lo:.2g} to {hi:.2g})" if lo and hi else "")
+    return f"; noise scale at least {lo:.2g}" if lo else ""
 
 
 def short(number: float) -> str:

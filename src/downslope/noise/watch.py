@@ -1,0 +1,264 @@
+"""What a run's measured steps say together: the record that is always on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from downslope.noise.clipping import clip_fraction
+from downslope.noise.dynamics import MomentumKind, Sampling
+from downslope.noise.equilibrium import equilibrium_ratio, update_equilibrium_ratio
+from downslope.noise.oscillation import OnlineStability, online_stability
+from downslope.noise.probes import Probe
+from downslope.noise.ranges import Floats
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.scale import Noise, from_halves
+from downslope.noise.series import ratio_of_means
+from downslope.noise.temperature import effective_temperature, measured_temperature
+from downslope.noise.temperature_report import PRECONDITIONED
+
+MOST_PROBES = 1024  # kept: the memory of a run's measurements
+FEWEST, MOST = 24, 256  # measured updates behind a number; from 20 on intervals are right
+SAME_RATE = 1e-3  # relative change of the learning rate that still counts as none; assumed
+NO_CLIPPING = "clipping is off"
+NONE_YET = "no update has been measured yet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What must be known of a run to read its measured steps.
+
+    Attributes:
+        optimizer: its name; temperatures are defined for "sgd" and "momentum" only.
+        momentum: beta, 0 without.
+        momentum_kind: None without momentum.
+        dim: number of trained parameters.
+        batch_size: examples per update.
+        num_rows: rows of the table, None for a generator.
+        sampling: how batches are drawn.
+        interacts: the examples of a batch interact, so that the batch is the unit of noise.
+        clips: gradients are clipped.
+        plain: updates follow from gradients alone (no weight decay, no proximal step).
+    """
+
+    optimizer: str
+    momentum: float
+    momentum_kind: MomentumKind | None
+    dim: int
+    batch_size: int
+    num_rows: int | None
+    sampling: Sampling
+    interacts: bool
+    clips: bool
+    plain: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readings:
+    """What the measured steps of a run say.
+
+    Attributes:
+        step: the latest measured update, or None before there is one.
+        noise: |G|^2, tr Sigma and the noise scale.
+        temperature: T_eff, from settings and noise; loss per parameter.
+        measured_temperature: T_meas, from the updates.
+        equilibrium: R_eq, 1 once the run is stationary.
+        clip_fraction: share of updates whose gradient was clipped.
+        step_correlation: m, of neighbouring updates: negative where they oscillate.
+        stability: what m means, in words.
+    """
+
+    step: int | None
+    noise: Noise
+    temperature: Measurement
+    measured_temperature: Measurement
+    equilibrium: Measurement
+    clip_fraction: Measurement
+    step_correlation: Measurement
+    stability: str
+
+    def measurements(self) -> dict[str, Measurement]:
+        """The measurements by name."""
+        return {
+            "noise_scale": self.noise.scale,
+            "gradient_signal": self.noise.signal,
+            "gradient_noise": self.noise.trace,
+            "temperature": self.temperature,
+            "measured_temperature": self.measured_temperature,
+            "equilibrium_ratio": self.equilibrium,
+            "clip_fraction": self.clip_fraction,
+            "step_correlation": self.step_correlation,
+        }
+
+
+class Watch:
+    """The latest measured steps of a run, and what they say. Memory is bounded.
+
+    The noise is read from the measured updates of the last octave (since half the steps), at
+    least 24 and at most 256 of them: long enough for an interval, short enough to follow.
+
+    Example:
+        >>> import numpy as np
+        >>> setting = Setting(optimizer="sgd", momentum=0.0, momentum_kind=None, dim=100,
+        ...                   batch_size=24, num_rows=None, sampling="streaming",
+        ...                   interacts=False, clips=False, plain=True)
+        >>> watch, rng = Watch(setting), np.random.default_rng(0)
+        >>> g = 0.2 + rng.normal(size=(50, 2, 100)) / 12**0.5  # |G|^2 = 4, tr Sigma = 100
+        >>> probes = np.full((50, 12), np.nan)
+        >>> probes[:, :2] = 12
+        >>> probes[:, 2], probes[:, 3] = (g[:, 0] * g[:, 1]).sum(1), ((g[:, 0] - g[:, 1])**2).sum(1)
+        >>> watch.add(np.arange(50), probes)
+        >>> print(watch.read().noise.scale)
+        22.5 (19.9 to 25.5) examples
+    """
+
+    def __init__(self, setting: Setting):
+        self.setting = setting
+        self._steps = np.zeros(0, np.int64)
+        self._probes = np.zeros((0, len(Probe._fields)))
+
+    def add(self, steps: Any, probes: Any) -> None:
+        """Takes in measured windows: the updates [k] they belong to, and their probes [k, F]."""
+        self._steps = np.concatenate([self._steps, np.asarray(steps, np.int64)])[-MOST_PROBES:]
+        found = np.asarray(probes, np.float64)
+        self._probes = np.concatenate([self._probes, found])[-MOST_PROBES:]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is remembered, for a checkpoint."""
+        return {"steps": self._steps.copy(), "probes": self._probes.copy()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `arrays`."""
+        self._steps, self._probes = arrays["steps"], arrays["probes"]
+
+    def read(self) -> Readings:
+        """What the measured steps say now."""
+        noise = self._noise()
+        stability = self._stability()
+        return Readings(
+            step=int(self._steps[-1]) if len(self._steps) else None,
+            noise=noise,
+            temperature=self._temperature(noise.trace),
+            measured_temperature=self._measured_temperature(),
+            equilibrium=self._equilibrium(),
+            clip_fraction=self._clip_fraction(),
+            step_correlation=stability[0],
+            stability=stability[1],
+        )
+
+    def _column(self, name: str, rows: Any) -> Floats:
+        return self._probes[rows, Probe._fields.index(name)]
+
+    def _latest(self, known: str) -> np.ndarray:
+        """Numbers of the probes of the last octave that hold this field."""
+        have = np.flatnonzero(~np.isnan(self._column(known, slice(None))))
+        octave = have[self._steps[have] >= self._steps[have[-1]] / 2] if len(have) else have
+        return have[-min(max(len(octave), FEWEST), MOST) :]
+
+    def _noise(self) -> Noise:
+        rows = self._latest("dot")
+        sizes = [self._column(name, rows) for name in ("rows_first", "rows_second")]
+        dots = self._column("dot", rows)
+        distances = self._column("square_distance", rows)
+        return from_halves(dots, distances, *sizes, interacting=self.setting.interacts)
+
+    def _rate(self, rows: np.ndarray) -> float | str:
+        """The learning rate of these updates, or why there is not one."""
+        rates = self._column("learning_rate", rows)
+        if not len(rates):
+            return NONE_YET
+        if not rates[-1] > 0:
+            return "the optimizer holds its own learning rate"
+        if abs(rates / rates[-1] - 1).max() > SAME_RATE:
+            return "the learning rate changed meanwhile"
+        return float(rates[-1])
+
+    def _dynamics(self) -> dict[str, Any]:
+        s = self.setting
+        return {"momentum": s.momentum, "momentum_kind": s.momentum_kind}
+
+    def _temperature(self, trace: Measurement) -> Measurement:
+        rows = self._latest("square_update")[-1:]
+        rate = self._undefined() or self._rate(rows)
+        if isinstance(rate, str):
+            return not_estimable(rate, unit="loss")
+        s = self.setting
+        return effective_temperature(
+            trace,
+            s.dim,
+            learning_rate=rate,
+            batch_size=s.batch_size,
+            num_rows=s.num_rows,
+            sampling=s.sampling,
+            **self._dynamics(),
+        )
+
+    def _undefined(self) -> str | None:
+        """Why the formulas of the temperature do not hold here, or None."""
+        s = self.setting
+        if s.optimizer == "nesterov":
+            return "the parameters kept are those ahead, not those that the velocity moves"
+        if s.optimizer not in ("sgd", "momentum"):
+            return PRECONDITIONED
+        return None if s.plain else "weight decay or a proximal step moves the parameters too"
+
+    def _measured_temperature(self) -> Measurement:
+        rows = self._latest("square_update")
+        rate = self._undefined() or self._rate(rows)
+        if isinstance(rate, str):
+            return not_estimable(rate, unit="loss")
+        squares = self._column("square_update", rows)
+        dim = self.setting.dim
+        return measured_temperature(squares, dim, learning_rate=rate, **self._dynamics())
+
+    def _settled(self) -> np.ndarray:
+        """Probes far enough from their anchor: those of the second half of an octave."""
+        rows = np.flatnonzero(~np.isnan(self._column("position_dot_update", slice(None))))
+        done = self._steps[rows] + 1
+        octave = np.floor(np.log2(done))
+        late = done >= 1.5 * 2**octave
+        newest = octave[late].max(initial=0)
+        chosen = rows[late & (octave == newest)]
+        return chosen if len(chosen) >= FEWEST else rows[late & (octave >= newest - 1)]
+
+    def _equilibrium(self) -> Measurement:
+        rows = self._settled()
+        if not len(rows):
+            return not_estimable(NONE_YET, unit="")
+        dots, squares = (
+            self._column(name, rows) for name in ("position_dot_update", "square_update")
+        )
+        rate = self._undefined() or self._rate(rows)
+        if isinstance(rate, str):  # the form that holds for every rule
+            return update_equilibrium_ratio(dots, squares)
+        dots = self._column("position_dot_gradient", rows)
+        return equilibrium_ratio(dots, squares, rate, **self._dynamics())
+
+    def _clip_fraction(self) -> Measurement:
+        if not self.setting.clips:
+            return not_estimable(NO_CLIPPING, unit="share of gradients")
+        return clip_fraction(self._column("clipped", self._latest("clipped")), 0.5)
+
+    def _stability(self) -> tuple[Measurement, str]:
+        rows = self._latest("update_dot_before")
+        dots = self._column("update_dot_before", rows)
+        squares = self._column("square_before", rows)
+        rate = self._rate(rows)
+        if self.setting.optimizer == "sgd" and isinstance(rate, float):
+            found: OnlineStability = online_stability(dots, squares, rate)
+            return found.correlation, found.words
+        what = "correlation of neighbouring updates"
+        m = ratio_of_means(dots, squares, what=what)
+        return m, _words(m)
+
+
+def _words(m: Measurement) -> str:
+    """What the correlation of neighbouring updates says under momentum or preconditioning."""
+    if m.value is None:
+        return "not known"
+    if m.value < -0.5:
+        return "neighbouring updates undo each other: the learning rate is near its limit"
+    return "neighbouring updates agree" if m.value > 0 else "neighbouring updates disagree"
