@@ -52,7 +52,8 @@ RULES = {
     "config": Rule(ours=only("errors"), others=only()),  # a value out of range is an error of ours
     "data": Rule(others=only("numpy pyarrow")),
     "step": Rule(others=only("jax numpy optax"), parts=only("noise")),
-    "noise": Rule(ours=only("errors"), others=only("jax numpy scipy matfree optax")),  # arrays only
+    "noise": Rule(ours=only("errors"), others=only("jax numpy scipy")),  # arrays only
+    "noise.adapters": Rule(ours=only("errors"), others=only("jax numpy scipy optax")),
     "choose": Rule(ours=only("errors config"), others=only()),  # floats only
     "report": Rule(  # the journal only
         ours=only("errors config storage"), others=only("rich tensorboard mlflow")
@@ -105,7 +106,8 @@ def broken_layers(tree: ast.AST, module: str, is_package: bool = False) -> list[
     here = part_of(module)
     if here in USERS:  # for them there are the public names, below
         return []
-    rule = RULES.get(here, Rule())
+    inside = ".".join(module.split(".")[1:3])
+    rule = RULES.get(inside, RULES.get(here, Rule()))
     found = list(imports(tree, module, is_package))
     ours = [each for each in found if each.package == "downslope" and each.part != here]
     foreign = [

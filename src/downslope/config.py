@@ -256,6 +256,13 @@ class Training:
         "one update in so many measures the noise of its gradient",
         low=1,
     )
+    anatomy_share: float | None = option(
+        None,
+        "share of the time, at most, for close looks at the gradient's noise while training, "
+        "such as 0.1; by default none",
+        low=0,
+        high=0.9,
+    )
     checkpoint_seconds: float = option(30.0, "seconds between checkpoints", low=0, high=math.inf)
     seed: int = option(0, "seed of every random choice", low=0, high=2**63 - 1)
 

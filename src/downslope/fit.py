@@ -25,7 +25,7 @@ from downslope.launch.memory import memory_errors
 from downslope.objective import Loss, Model
 from downslope.report.journal import Reader
 
-HISTORY = ("progress", "evaluated", "measured")  # journal records that a result keeps
+HISTORY = ("progress", "evaluated", "measured", "anatomy")  # journal records that a result keeps
 
 
 def fit(
@@ -54,6 +54,7 @@ def fit(
     patience: int | None = Training.patience,
     tolerance: float = Training.tolerance,
     measure_every: int | None = Training.measure_every,
+    anatomy_share: float | None = Training.anatomy_share,
     checkpoint_seconds: float = Training.checkpoint_seconds,
     seed: int = Training.seed,
     validation: Any = None,
@@ -93,7 +94,7 @@ def fit(
         optimizer, learning_rate, momentum, batch_size, microbatch_size, epochs, steps,
             seconds, schedule, warmup_steps, decay_steps, clip_norm, weight_decay, l1, l2,
             average, ema_decay, average_from_step, patience, tolerance, measure_every,
-            checkpoint_seconds, seed: see `downslope.Training`.
+            anatomy_share, checkpoint_seconds, seed: see `downslope.Training`.
 
     Returns:
         The trained model as `.params`, with `.history`, `.validation`, `.stop_reason`. With
@@ -165,6 +166,7 @@ def _descend(engine: Engine, training: Training, run: Run) -> Result:
             if reason is not StopReason.FINISHED:
                 break
             flight.checkpoint_if_due()
+            flight.look_if_due()
         flight.land()
         if not flight.healthy:
             reason = StopReason.DIVERGED

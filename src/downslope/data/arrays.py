@@ -45,6 +45,7 @@ class Arrays:
             raise UsageError("data must have at least one row; got none")
         self.row_bytes = row_bytes(self.tree)
         self.shuffled = shuffled
+        self.row_numbers: np.ndarray | None = None  # of the caller's rows, where these are a part
 
     @property
     def fingerprint(self) -> str:

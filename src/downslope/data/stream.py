@@ -103,7 +103,8 @@ class Stream:
     """Blocks in order, read ahead. Use as a context manager and iterate.
 
     `seconds_waited` is the time that the caller has spent waiting for data, `seconds_read` the
-    time that reading, ordering and gathering took, mostly beside the caller's own work.
+    time that reading, ordering and gathering took, mostly beside the caller's own work and without
+    the wait for a free buffer.
 
     Args:
         blocks: makes the blocks; runs in the reading thread.
@@ -111,7 +112,7 @@ class Stream:
     """
 
     def __init__(self, blocks: Iterator[Block], ring: Ring):
-        self.seconds_waited = self._seconds_at_work = 0.0
+        self.seconds_waited = self.seconds_read = 0.0
         self._blocks, self._ring = blocks, ring
         self._ready: queue.Queue[Block | BaseException | None] = queue.Queue(maxsize=AHEAD)
         self._thread = threading.Thread(target=self._read, name="downslope-reader", daemon=True)
@@ -135,11 +136,6 @@ class Stream:
                 raise item
             yield item
 
-    @property
-    def seconds_read(self) -> float:
-        """Time spent on making blocks, without the wait for a free buffer."""
-        return max(0.0, self._seconds_at_work - self._ring.seconds_waited)
-
     def release(self, block: Block) -> None:
         """Lets the block's rows be overwritten; call it once nothing reads them any more."""
         if block.slot is not None:
@@ -147,11 +143,13 @@ class Stream:
 
     def _read(self) -> None:
         try:
-            begin = time.perf_counter()
+            begin, idle = time.perf_counter(), self._ring.seconds_waited
             for block in self._blocks:
-                self._seconds_at_work += time.perf_counter() - begin
+                # once a block, so that it never falls while a buffer is waited for
+                idle = self._ring.seconds_waited - idle
+                self.seconds_read += time.perf_counter() - begin - idle
                 self._put(block)
-                begin = time.perf_counter()
+                begin, idle = time.perf_counter(), self._ring.seconds_waited
             self._put(None)
         except Closed:
             return

@@ -21,11 +21,12 @@ from downslope.data.source import Source
 from downslope.data.stream import Position, Stream
 from downslope.engine.checkpoint import Snapshot, host_tensors, named_leaves, restore_leaves
 from downslope.engine.evaluate import LossScorer, Scorer, make_evaluator
+from downslope.engine.interaction import NUM_ROWS, examples_interact
 from downslope.engine.tally import Tally
 from downslope.errors import UsageError
 from downslope.metrics import Results
-from downslope.noise.dynamics import MomentumKind
-from downslope.noise.watch import Setting, Watch
+from downslope.noise.running.watch import Setting, Watch
+from downslope.noise.temperature.dynamics import MomentumKind
 from downslope.objective import Loss, Model, Objective, Params, build, merge
 from downslope.step.loop import compile_steps
 from downslope.step.optimizers import Optimizer, make_optimizer, rate_factor
@@ -58,6 +59,7 @@ class Engine:
         params: the trained leaves as given.
         initial_state: makes the state before the first step from them; traceable.
         setting: what reads the measured steps, or None where none is measured.
+        source: where the training rows come from, in their own order.
     """
 
     objective: Objective
@@ -73,6 +75,7 @@ class Engine:
     params: Params
     initial_state: Callable[[Params], State]
     setting: Setting | None
+    source: Any
 
     def knobs(self, training: Training) -> Knobs:
         """The knobs as the configuration sets them."""
@@ -81,6 +84,11 @@ class Engine:
             clip_norm=np.float32(training.clip_norm or math.inf),
             batch_size=np.float32(self.batch_rows),
         )
+
+    @functools.cached_property
+    def row_losses(self) -> Callable[[Any, Any], Any]:
+        """`losses(params, rows)`: for measuring, where a loss that draws is taken at one draw."""
+        return lambda params, rows: self.objective.losses(params, rows, jax.random.key(0))
 
     def start(self) -> State:
         """The state before the first step, on the device."""
@@ -152,12 +160,17 @@ def assemble(
     if held_out is not None:
         _check_alike(source, held_out)
     batch_rows, step_rows = _sizes(source, training)
+    given = source
     if isinstance(source, Arrays):
         source = _in_random_order(source, training.seed)
     accumulates = step_rows < batch_rows
     objective, params = build(
-        loss, model, _example(source), source.unpack, penalty, num_rows=step_rows
+        loss, model, _example(source, 2), source.unpack, penalty, num_rows=step_rows
     )
+    if training.measure_every is not None:
+        rows = _example(source, NUM_ROWS)
+        interacts = examples_interact(objective, params, rows)
+        objective = dataclasses.replace(objective, interacts=interacts)
     if accumulates and not objective.separable:
         raise UsageError(
             "a loss whose examples interact cannot be accumulated over micro-batches; "
@@ -202,6 +215,7 @@ def assemble(
             seed=training.seed,
         ),
         setting=_setting(training, objective, optimizer, params, num_rows, batch_rows),
+        source=given,
     )
 
 
@@ -216,9 +230,11 @@ def _setting(
     """How the measured steps are to be read, or None where none is measured."""
     if training.measure_every is None:
         return None
-    kind: MomentumKind | None = KINDS_OF_MOMENTUM.get(optimizer.name)
+    # a function of the user's may be called "sgd" too
+    name = optimizer.name if isinstance(training.optimizer, str) else "optax"
+    kind: MomentumKind | None = KINDS_OF_MOMENTUM.get(name)
     return Setting(
-        optimizer=optimizer.name,
+        optimizer=name,
         momentum=training.momentum if kind else 0.0,
         momentum_kind=kind,
         dim=sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -256,11 +272,13 @@ def _source(data: Any) -> Any:
 
 def _part(source: Arrays, rows: np.ndarray) -> Arrays:
     rows = np.sort(rows)
-    return Arrays(map_arrays(lambda a: a[rows], source.tree), wide=True)
+    part = Arrays(map_arrays(lambda a: a[rows], source.tree), wide=True)
+    part.row_numbers = rows if source.row_numbers is None else source.row_numbers[rows]
+    return part
 
 
 def _check_alike(source: Any, held_out: Source) -> None:
-    shapes = [map_arrays(lambda a: a.shape[1:], _example(s)) for s in (source, held_out)]
+    shapes = [map_arrays(lambda a: a.shape[1:], _example(s, 2)) for s in (source, held_out)]
     if shapes[0] != shapes[1]:
         raise UsageError(
             f"validation must be like data, with rows of shape {shapes[0]}; got {shapes[1]}"
@@ -302,12 +320,12 @@ def _free_bytes() -> float:
         return math.inf  # not Linux: trust that arrays in memory leave room for a copy
 
 
-def _example(source: Any) -> Any:
-    """Two rows, to learn shapes from."""
+def _example(source: Any, count: int) -> Any:
+    """A few rows, to learn shapes from; repeated where there are not so many."""
     if isinstance(source, Generator):
-        return source.batch(seed=0, number=0, num_rows=2)
-    rows = source.read(0, min(2, source.num_rows))
-    return map_arrays(lambda a: np.resize(a, (2, *a.shape[1:])), rows)
+        return source.batch(seed=0, number=0, num_rows=count)
+    rows = source.read(0, min(count, source.num_rows))
+    return map_arrays(lambda a: np.resize(a, (count, *a.shape[1:])), rows)
 
 
 def _streams(

@@ -16,17 +16,19 @@ import numpy as np
 from downslope.config import Training
 from downslope.data.stream import Stream
 from downslope.engine.assemble import Engine
+from downslope.engine.looks import Looks, short_record
 from downslope.engine.pace import Call, Pace
 from downslope.engine.run import Run
 from downslope.engine.tally import Tally
 from downslope.metrics import Results
-from downslope.noise.watch import Readings
+from downslope.noise.running.watch import Readings
 from downslope.objective import Params
 from downslope.step.loop import Seen
 from downslope.step.state import Knobs
 
 PROGRESS_SECONDS = 0.5  # between progress records
 MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
+READING_SHARE = 0.01  # of the time, at most, for making them: epochs may take less than that
 
 
 class Flight:
@@ -43,6 +45,7 @@ class Flight:
         self.pace, self.healthy = Pace(), True
         self._state, self.tally, self._best = self._begin()
         self.watch = engine.watch(run.last)
+        self._looks = Looks(engine, training)
         self._air: tuple[Call, Seen, float] | None = None
         self._on_device: tuple[Any, Any] = (None, None)
         self._results: tuple[int, Results] | None = None
@@ -51,7 +54,7 @@ class Flight:
         self._begun = self._landed = self._saved = self._told = time.perf_counter()
         self._seconds_before = self.tally.seconds
         self._told_examples, self._told_waited, self._told_read = self.tally.num_examples, 0.0, 0.0
-        self._measured = -math.inf
+        self._measured, self._reading_seconds = -math.inf, 0.0
 
     def _begin(self) -> tuple[Any, Tally, Params | None]:
         if self.run.last is not None:
@@ -109,6 +112,8 @@ class Flight:
             self.watch.add(seen.probe_steps[:count], seen.probes[:count])
         sizes = call.block.windows.sizes[part]
         self.tally.add(loss_sums[part], sizes, call.num_steps, call.position)
+        if self.watch is not None:
+            self.watch.add_point(seen.projection, self.tally.num_steps)
         self.tally.seconds = self.seconds
         if self.tally.exploded:
             self.healthy, self._bad_step = False, self.tally.num_steps
@@ -132,9 +137,12 @@ class Flight:
         )
         self._told, self._told_examples = now, tally.num_examples
         self._told_waited, self._told_read = waited, read
-        if now - self._measured >= MEASURED_SHARE * tally.seconds:
+        if now - self._measured >= max(
+            MEASURED_SHARE * tally.seconds, self._reading_seconds / READING_SHARE
+        ):
             self._measured = now
             self.measure()
+            self._reading_seconds = time.perf_counter() - now
 
     def measure(self) -> Readings | None:
         """Writes a record of what the measured steps say, and gives it; None where none is."""
@@ -149,7 +157,7 @@ class Flight:
                 seconds=self.tally.seconds,
                 batch_size=self.engine.batch_rows,
                 stability=readings.stability,
-                **{name: {k: v for k, v in m.items() if v} for name, m in found.items()},
+                **{name: _filled(m) for name, m in found.items()},
             )
         return readings
 
@@ -203,6 +211,19 @@ class Flight:
         if self.run.folder:
             self.run.journal.write("saved", step=self.tally.num_steps, seconds=self.tally.seconds)
 
+    def look_if_due(self) -> None:
+        """Looks closely at one subject of the noise, if the share of time for that allows."""
+        if not self._looks.is_due(self.seconds):
+            return
+        self.land()
+        if not self.healthy:
+            return
+        name, found = self._looks.look(self._state, self.watch, self.steps_left)
+        values = {"reason": found} if isinstance(found, str) else short_record(found)
+        self.run.journal.write(
+            "anatomy", step=self.tally.num_steps, seconds=self.seconds, subject=name, **values
+        )
+
     def roll_back(self) -> int | None:
         """Returns to the last good state; gives the step that went wrong."""
         if self.run.last is not None:
@@ -225,3 +246,8 @@ class Flight:
         if self._results is not None and self._results[0] == kept:
             return self._results[1]
         return self.engine.evaluate(params)
+
+
+def _filled(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without what is missing in it; a zero is a value."""
+    return {k: v for k, v in record.items() if v is not None and v != "" and v != []}

@@ -18,9 +18,10 @@ class Result:
     Attributes:
         params: the model with trained leaves in place, a pytree like the one given.
         stop_reason: why the run ended; `.advice` says what to try next.
-        history: journal records, oldest first; `event` is "progress", "evaluated" or "measured".
+        history: journal records, oldest first; `event` is "progress", "evaluated", "measured"
+            or "anatomy".
         measurements: what the run measured of its own noise, at its end, by name; see
-            `downslope.noise.watch.Readings`. Empty where nothing was measured.
+            `downslope.noise.running.watch.Readings`. Empty where nothing was measured.
         validation: held-out metrics by name, each with its interval; None without held-out rows.
         train_loss: mean training loss of the last whole epoch, or of the rows seen before that;
             for a generator, of the latest windows.

@@ -33,7 +33,15 @@ from downslope.report.journal import Journal, Reader
 from downslope.storage import atomic_folder, read_json, replace_json, write_json
 
 # What a resumed run may ask for differently: limits, never what decides the path taken.
-LIMITS = {"epochs", "steps", "seconds", "patience", "tolerance", "checkpoint_seconds"}
+LIMITS = {
+    "epochs",
+    "steps",
+    "seconds",
+    "patience",
+    "tolerance",
+    "anatomy_share",
+    "checkpoint_seconds",
+}
 
 REQUEST, JOURNAL, CHECKPOINTS, MODEL, RESULT = (
     "run.json",

@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from downslope.noise.probes import (
+from downslope.noise.running.probes import (
     Probe,
     compare,
     compare_updates,
     is_measured,
     most_measured,
     moves_anchor,
+    project,
 )
 from downslope.objective import Objective
 from downslope.step.gradient import make_gradients
@@ -41,6 +42,7 @@ class Seen(NamedTuple):
         probes: what the measured windows saw, float [K, F] in the order of `Probe`.
         probe_steps: the updates they belong to, int32 [K].
         num_probes: how many of those rows are filled.
+        projection: the parameters at the call's end, projected at random; empty without probes.
     """
 
     loss_sums: Array
@@ -49,6 +51,7 @@ class Seen(NamedTuple):
     probes: Array
     probe_steps: Array
     num_probes: Array
+    projection: Array
 
 
 def compile_steps(
@@ -144,6 +147,8 @@ def compile_steps(
             num_probes = min(num_probes, most_measured(num_probes, measure_every))
         carry = windows.first, state, _nothing(windows, loss.dtype, num_probes)
         _, state, seen = lax.while_loop(lambda c: goes_on(c[0], c[2]), body, carry)
+        if measure_every is not None:
+            seen = seen._replace(projection=project(state.params))
         return state, _checked(seen, state.params)
 
     return steps
@@ -159,6 +164,7 @@ def _nothing(windows: Any, dtype: Any, num_probes: int) -> Seen:
         probes=jnp.zeros((num_probes, len(Probe._fields)), wide),
         probe_steps=jnp.zeros((num_probes,), jnp.int32),
         num_probes=zero,
+        projection=jnp.zeros((0,), wide),
     )
 
 

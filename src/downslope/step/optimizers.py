@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import optax.contrib
 from jax import Array
@@ -156,6 +157,37 @@ def _adam_scale(opt_state: Any, rate: Array, params: Any) -> Any:
     debias = 1 - b2 ** count.astype(jnp.float32)
     nus = optax.tree.get(opt_state, "nu")
     return jax.tree.map(lambda nu: rate / (jnp.sqrt(nu / debias) + eps), nus)
+
+
+def preconditioner(optimizer: Optimizer, state: Any) -> np.ndarray | None:
+    """What divides each coordinate of a step, flat [d] in float64; None for plain rules.
+
+    Infinite where a coordinate has not moved yet.
+    """
+    if optimizer.l1_scale is None or optimizer.name in ("sgd", "momentum", "nesterov"):
+        return None
+    scales = optimizer.l1_scale(state.opt_state, jnp.float32(1.0), state.params)
+    flat = [np.ravel(jax.device_get(leaf)).astype(np.float64) for leaf in jax.tree.leaves(scales)]
+    with np.errstate(divide="ignore"):
+        return 1.0 / np.concatenate(flat)
+
+
+def decays(training: Training) -> dict[str, float]:
+    """The decay of every moving average that training keeps, by name."""
+    name = training.optimizer if isinstance(training.optimizer, str) else ""
+    rules: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+        "rmsprop": (optax.rmsprop, ("decay",)),
+        "adam": (optax.adam, ("b1", "b2")),
+        "adamw": (optax.adamw, ("b1", "b2")),
+        "schedule_free": (optax.contrib.schedule_free_adamw, ("b1", "b2")),
+    }
+    rule, names = rules.get(name, (optax.sgd, ()))
+    found = {each: float(_default(rule, each)) for each in names}
+    if name in ("momentum", "nesterov"):
+        found["momentum"] = training.momentum
+    if training.average == "ema":
+        found["average"] = training.ema_decay
+    return found
 
 
 def rate_factor(training: Training, num_steps: int | None) -> Callable[[Array], Array]:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from downslope.noise.clipping import clip_fraction
-from downslope.noise.dynamics import MomentumKind, Sampling
-from downslope.noise.equilibrium import equilibrium_ratio, update_equilibrium_ratio
-from downslope.noise.oscillation import OnlineStability, online_stability
-from downslope.noise.probes import Probe
-from downslope.noise.ranges import Floats
+from downslope.noise.curvature.oscillation import OnlineStability, online_stability
 from downslope.noise.record import Measurement, not_estimable
-from downslope.noise.scale import Noise, from_halves
-from downslope.noise.series import ratio_of_means
-from downslope.noise.temperature import effective_temperature, measured_temperature
-from downslope.noise.temperature_report import PRECONDITIONED
+from downslope.noise.running.probes import PROJECTED, Probe
+from downslope.noise.scale.steps import Noise, from_halves, no_noise
+from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.series import ratio_of_series
+from downslope.noise.tails.clipping import clip_fraction
+from downslope.noise.temperature.dynamics import MomentumKind, Sampling
+from downslope.noise.temperature.equilibrium import equilibrium_ratio, update_equilibrium_ratio
+from downslope.noise.temperature.prescribed import effective_temperature, measured_temperature
+from downslope.noise.temperature.report import PRECONDITIONED
+from downslope.noise.trajectory import Trajectory
 
+PATH_ARRAYS, PATH_NUMBERS = (
+    ("points", "steps", "mean", "scatter"),
+    ("stride", "count", "num_bad", "last_step"),
+)
 MOST_PROBES = 1024  # kept: the memory of a run's measurements
 FEWEST, MOST = 24, 256  # measured updates behind a number; from 20 on intervals are right
 SAME_RATE = 1e-3  # relative change of the learning rate that still counts as none; assumed
 NO_CLIPPING = "clipping is off"
+CLIPPED = "gradients were clipped: it is prescribed for those that were not"
 NONE_YET = "no update has been measured yet"
 
 
@@ -112,13 +119,19 @@ class Watch:
         >>> probes[:, 2], probes[:, 3] = (g[:, 0] * g[:, 1]).sum(1), ((g[:, 0] - g[:, 1])**2).sum(1)
         >>> watch.add(np.arange(50), probes)
         >>> print(watch.read().noise.scale)
-        22.5 (19.9 to 25.5) examples
+        22.4 (19.9 to 25.5) examples
     """
 
     def __init__(self, setting: Setting):
         self.setting = setting
         self._steps = np.zeros(0, np.int64)
         self._probes = np.zeros((0, len(Probe._fields)))
+        self.trajectory = Trajectory(setting.dim, PROJECTED)
+
+    def add_point(self, projection: Any, step: int) -> None:
+        """Takes in where the parameters stand, projected, after so many updates."""
+        if len(self.trajectory.steps) == 0 or step > self.trajectory.steps[-1]:
+            self.trajectory.add_projected(projection, step)
 
     def add(self, steps: Any, probes: Any) -> None:
         """Takes in measured windows: the updates [k] they belong to, and their probes [k, F]."""
@@ -128,11 +141,18 @@ class Watch:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is remembered, for a checkpoint."""
-        return {"steps": self._steps.copy(), "probes": self._probes.copy()}
+        found = {"steps": self._steps.copy(), "probes": self._probes.copy()}
+        path = self.trajectory.state()
+        found |= {f"path_{name}": path[name] for name in PATH_ARRAYS}
+        numbers = [path[name] or 0 for name in PATH_NUMBERS]
+        return found | {"path_numbers": np.array(numbers, np.int64)}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """The inverse of `arrays`."""
         self._steps, self._probes = arrays["steps"], arrays["probes"]
+        path = self.trajectory.state() | {name: arrays[f"path_{name}"] for name in PATH_ARRAYS}
+        path |= dict(zip(PATH_NUMBERS, arrays["path_numbers"].tolist(), strict=True))
+        self.trajectory = Trajectory.from_state(path | {"last_step": path["last_step"] or None})
 
     def read(self) -> Readings:
         """What the measured steps say now."""
@@ -161,6 +181,8 @@ class Watch:
     def _noise(self) -> Noise:
         rows = self._latest("dot")
         sizes = [self._column(name, rows) for name in ("rows_first", "rows_second")]
+        if not all((size > 0).all() and np.isfinite(size).all() for size in sizes):
+            return no_noise("the sizes of the parts that were compared are not known")
         dots = self._column("dot", rows)
         distances = self._column("square_distance", rows)
         return from_halves(dots, distances, *sizes, interacting=self.setting.interacts)
@@ -170,9 +192,9 @@ class Watch:
         rates = self._column("learning_rate", rows)
         if not len(rates):
             return NONE_YET
-        if not rates[-1] > 0:
+        if not 0 < rates[-1] < np.inf:
             return "the optimizer holds its own learning rate"
-        if abs(rates / rates[-1] - 1).max() > SAME_RATE:
+        if not abs(rates - rates[-1]).max() <= SAME_RATE * rates[-1]:  # a NaN is another rate too
             return "the learning rate changed meanwhile"
         return float(rates[-1])
 
@@ -186,7 +208,7 @@ class Watch:
         if isinstance(rate, str):
             return not_estimable(rate, unit="loss")
         s = self.setting
-        return effective_temperature(
+        found = effective_temperature(
             trace,
             s.dim,
             learning_rate=rate,
@@ -195,6 +217,8 @@ class Watch:
             sampling=s.sampling,
             **self._dynamics(),
         )
+        clipped = (self._column("clipped", self._latest("clipped")) > 0).any()
+        return found.flagged(CLIPPED) if clipped else found
 
     def _undefined(self) -> str | None:
         """Why the formulas of the temperature do not hold here, or None."""
@@ -240,7 +264,9 @@ class Watch:
     def _clip_fraction(self) -> Measurement:
         if not self.setting.clips:
             return not_estimable(NO_CLIPPING, unit="share of gradients")
-        return clip_fraction(self._column("clipped", self._latest("clipped")), 0.5)
+        found = clip_fraction(self._column("clipped", self._latest("clipped")), 0.5)
+        # updates were counted, not examples
+        return dataclasses.replace(found, num_examples=None, num_steps=found.num_examples)
 
     def _stability(self) -> tuple[Measurement, str]:
         rows = self._latest("update_dot_before")
@@ -251,7 +277,7 @@ class Watch:
             found: OnlineStability = online_stability(dots, squares, rate)
             return found.correlation, found.words
         what = "correlation of neighbouring updates"
-        m = ratio_of_means(dots, squares, what=what)
+        m = ratio_of_series(dots, squares, what=what)
         return m, _words(m)
 
 

@@ -1,0 +1,46 @@
+"""Whether the loss of one example depends on the other examples of its batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from downslope.objective import Objective, Params
+
+NUM_ROWS = 12  # rows that are enough to tell
+
+
+def examples_interact(objective: Objective, params: Params, rows: Any) -> bool:
+    """Whether some examples' losses change when the rest of their batch is exchanged.
+
+    Batch normalisation and contrastive losses do that; such a loss has no gradient per
+    example. A batch [a, b] is compared with [a, c], under one random key: the losses of a
+    must stay the same to rounding. A scalar loss is taken to interact.
+
+    Args:
+        rows: at least three rows; with fewer, nothing can be told and the answer is False.
+    """
+    if not objective.separable:
+        return True
+    size = jax.tree.leaves(rows)[0].shape[0] // 3
+    if size == 0:
+        return False
+
+    @jax.jit
+    def of_first(params: Params, kept: Any, others: Any) -> Any:
+        batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, others)
+        return objective.losses(params, batch, jax.random.key(0))[:size]
+
+    parts = [jax.tree.map(lambda a, k=k: a[k * size : (k + 1) * size], rows) for k in range(3)]
+    try:
+        one, other = (np.asarray(of_first(params, parts[0], part)) for part in parts[1:])
+    except (TypeError, ValueError):  # a loss for batches of another size only
+        return False
+    # products of float32 matrices round differently from row to row
+    tolerance = 1e-9 if one.dtype == np.float64 else 1e-4
+    scale = np.abs(one).max() + np.abs(other).max()
+    apart = np.abs(one - other).max()
+    return bool(np.isfinite(scale) and apart > tolerance * scale)

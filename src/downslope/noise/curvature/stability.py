@@ -1,0 +1,215 @@
+"""How large a learning rate the curvature bears, and where a run stands against it.
+
+Bounds of the noise-free iteration on a quadratic, exact for each kind of momentum. Mini-batches
+lower them: `downslope.noise.curvature.mean_square`. Signals that need no curvature:
+`downslope.noise.curvature.oscillation`.
+"""
+
+from __future__ import annotations
+
+import cmath
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from downslope.errors import UsageError
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.statistics.ranges import array, as_measurement, positive
+from downslope.noise.temperature.dynamics import (
+    MomentumKind,
+    checked_kind,
+    effective_rate,
+    recursion,
+)
+
+MONOTONE = "monotone"
+OSCILLATES = "oscillates and decays"
+AT_THE_BOUND = "never dies"
+DIVERGES = "diverges"
+NO_BOUND = "no bound: the loss does not curve up"
+EDGE = (0.9, 1.2)  # ratios called the edge of stability while the loss falls; assumed
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityRatio:
+    """Where a learning rate stands against the largest stable one.
+
+    Attributes:
+        ratio: s = eta / eta_max; above 1 the sharpest direction grows on a quadratic.
+        largest_stable_rate: eta_max for this momentum.
+        effective_rate: eta / (1 - beta), or eta for EMA momentum.
+        regime: what the error along the sharpest direction does: "monotone", "oscillates and
+            decays", "never dies" (at the bound), "diverges", or why nothing bounds it.
+        at_edge: edge of stability: .9 < s < 1.2 while the loss fell. Nets trained with the full
+            batch stay there: not a failure.
+        growth: factor on the error along the sharpest direction, per step in the long run.
+    """
+
+    ratio: Measurement
+    largest_stable_rate: Measurement
+    effective_rate: float
+    regime: str
+    at_edge: bool
+    growth: float | None
+
+    def __str__(self) -> str:
+        edge = "; edge of stability: the loss still falls" if self.at_edge else ""
+        return f"{self.ratio} of the largest stable learning rate: {self.regime}{edge}"
+
+
+def rate_limit(momentum: float = 0.0, momentum_kind: MomentumKind | None = None) -> float:
+    """The largest stable value of learning rate times curvature.
+
+    2 for gradient descent, 2 (1 + beta) for heavy ball, 2 (1 + beta) / (1 - beta) for EMA
+    momentum (and Adam with a frozen preconditioner P, the curvature then being that of P^-1 H),
+    2 (1 + beta) / (1 + 2 beta) for Nesterov.
+
+    Example:
+        >>> round(rate_limit(0.9, "ema"), 9)  # Adam: 38 / learning_rate bounds the curvature
+        38.0
+
+    Source: Polyak 1964; for Adam Cohen, Ghorbani et al. 2022.
+    """
+    kind = checked_kind(momentum, momentum_kind)
+    if kind == "nesterov":
+        return 2 * (1 + momentum) / (1 + 2 * momentum)
+    return 2 * (1 + momentum) / (1 - momentum if kind == "ema" else 1)
+
+
+def largest_stable_rate(
+    lambda_max: float, *, momentum: float = 0.0, momentum_kind: MomentumKind | None = None
+) -> float:
+    """The largest stable learning rate on a quadratic, `rate_limit` / lambda_max.
+
+    Args:
+        lambda_max: largest curvature, in loss / parameter^2; of P^-1 H for Adam
+            (`spectrum.preconditioned` gives its products). 0 or less: nothing bounds the rate.
+        momentum: beta, 0 or more and below 1.
+        momentum_kind: needed unless momentum is 0; "ema" for Adam's beta_1.
+
+    Raises:
+        UsageError: a value that is not finite or outside its range.
+
+    Example:
+        >>> round(largest_stable_rate(2.0, momentum=0.9, momentum_kind="nesterov"), 8)
+        0.67857143
+    """
+    if not math.isfinite(lambda_max):
+        raise UsageError(f"lambda_max must be finite; got {lambda_max}")
+    limit = rate_limit(momentum, momentum_kind)
+    return limit / lambda_max if lambda_max > 0 else math.inf
+
+
+def largest_stable_curvature(
+    learning_rate: float, *, momentum: float = 0.0, momentum_kind: MomentumKind | None = None
+) -> float:
+    """The curvature at which this learning rate stops being stable, `rate_limit` / eta.
+
+    Example:
+        >>> round(largest_stable_curvature(0.001, momentum=0.9, momentum_kind="ema"))
+        38000
+    """
+    return rate_limit(momentum, momentum_kind) / positive("learning_rate", learning_rate)
+
+
+def stability_ratio(
+    lambda_max: float | Measurement,
+    learning_rate: float,
+    *,
+    momentum: float = 0.0,
+    momentum_kind: MomentumKind | None = None,
+    losses: ArrayLike | None = None,
+) -> StabilityRatio:
+    """s = eta / eta_max, with the regime in words.
+
+    Along the sharpest direction the error of gradient descent multiplies by 1 - eta lambda: it
+    shrinks with one sign up to eta lambda = 1, changes sign and shrinks up to 2, and grows beyond.
+    With momentum the same three come from the roots of its two-step recursion.
+
+    Args:
+        lambda_max: largest curvature; of P^-1 H for Adam.
+        learning_rate: eta > 0.
+        momentum, momentum_kind: as in `largest_stable_rate`.
+        losses: [K >= 4] losses of the last window, in order: for the edge of stability, the
+            median of its second half is compared with that of its first.
+
+    Raises:
+        UsageError: a value outside its range.
+
+    Example:
+        >>> print(stability_ratio(30.0, 0.05))
+        0.75 of the largest stable learning rate: oscillates and decays
+        >>> stability_ratio(41.0, 0.05, losses=[1.0, 1.2, 0.8, 0.9]).at_edge
+        True
+
+    Source: Cohen, Kaur et al. 2021.
+    """
+    positive("learning_rate", learning_rate)
+    limit = rate_limit(momentum, momentum_kind)
+    effective = effective_rate(learning_rate, momentum, momentum_kind)
+    curvature = as_measurement(lambda_max, unit="loss / parameter^2")
+    ratio, largest, regime, growth = _scaled(curvature, learning_rate / limit), None, "", None
+    if curvature.value is None:
+        regime = f"unknown: {curvature.reason}"
+        largest = not_estimable(str(curvature.reason), unit="parameter^2 / loss")
+    elif curvature.value <= 0:
+        regime = NO_BOUND
+        largest = not_estimable(NO_BOUND, unit="parameter^2 / loss")
+    else:
+        regime, growth = _regime(learning_rate * curvature.value, momentum, momentum_kind)
+        largest = _inverse(curvature, limit)
+    if ratio.lo is not None and ratio.hi is not None and ratio.lo < 1 < ratio.hi:
+        ratio = ratio.flagged("the interval holds 1: stable or not is open")
+    at_edge = ratio.value is not None and EDGE[0] < ratio.value < EDGE[1] and _fell(losses)
+    return StabilityRatio(
+        ratio=ratio, largest_stable_rate=largest, effective_rate=effective, regime=regime,
+        at_edge=at_edge, growth=growth,
+    )  # fmt: skip
+
+
+def _regime(
+    rate_times_curvature: float, momentum: float, momentum_kind: MomentumKind | None
+) -> tuple[str, float]:
+    a, b = recursion(rate_times_curvature, momentum, momentum_kind)
+    root = cmath.sqrt(a * a + 4 * b)
+    roots = ((a + root) / 2, (a - root) / 2)
+    growth = max(abs(each) for each in roots)
+    if growth > 1 + ROUNDING:
+        return DIVERGES, growth
+    if growth > 1 - ROUNDING:
+        return AT_THE_BOUND, growth
+    one_sign = all(abs(each.imag) < ROUNDING and each.real > -ROUNDING for each in roots)
+    return (MONOTONE if one_sign else OSCILLATES), growth
+
+
+def _scaled(value: Measurement, factor: float) -> Measurement:
+    """The measurement times a positive number without unit's care: a ratio has none."""
+    value_, lo, hi = (None if x is None else x * factor for x in (value.value, value.lo, value.hi))
+    return dataclasses.replace(value, value=value_, lo=lo, hi=hi, unit="")
+
+
+def _inverse(value: Measurement, numerator: float) -> Measurement:
+    """numerator / value; an end of the interval at or below 0 leaves the inverse open."""
+    assert value.value is not None
+    known = value.lo is not None and value.hi is not None and value.lo > 0
+    return dataclasses.replace(
+        value, value=numerator / value.value, unit="parameter^2 / loss",
+        lo=numerator / value.hi if known and value.hi else None,
+        hi=numerator / value.lo if known and value.lo else None,
+    )  # fmt: skip
+
+
+def _fell(losses: ArrayLike | None) -> bool:
+    if losses is None:
+        return False
+    window = array("losses", losses, 1)
+    if len(window) < 4:
+        raise UsageError(f"losses must hold at least 4 values; got {len(window)}")
+    if not np.isfinite(window).all():
+        return False
+    half = len(window) // 2
+    return bool(np.median(window[-half:]) < np.median(window[:half]))

@@ -1,0 +1,180 @@
+"""How far the order of a data set inflates the variance between consecutive batches."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from downslope.errors import UsageError
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.statistics.delete_one import NOT_FINITE, centred, measured
+from downslope.noise.statistics.ranges import count
+
+LEAST_BATCHES = 20  # sheet section 21: n >= 20 B
+UNIT = "times"
+
+
+class VarianceRatio(NamedTuple):
+    """F with its interval, and the probability of one as far from 1 in a random order."""
+
+    ratio: Measurement
+    p_value: float | None
+
+
+def batch_variance_ratio(values: ArrayLike, batch_size: int) -> VarianceRatio:
+    """F = B Var(means of consecutive batches) / Var(items): exactly 1 on average in random order.
+
+    The factor by which the file's order inflates the variance of a batch mean: 1 + (B-1) rho for
+    batches of correlated items, about B for sorted data, below 1 where batches are balanced. For
+    columns of a matrix, variances are summed (traces). Under a random order the sum of squares
+    between batches over the total is near Beta(r(m-1)/2, r m(B-1)/2), r the effective rank of the
+    columns: sd of F near sqrt(2/(r(m-1))). The interval takes batch means as independent.
+
+    Args:
+        values: numbers [n], or projected gradients [n, k]; labels go to `label_variance_ratio`.
+        batch_size: B >= 2; n >= 20 B. A partial last batch is left out.
+
+    Returns:
+        Ratio and two-sided p-value.
+
+    Raises:
+        UsageError: values have another shape, or batch_size < 1.
+
+    Example:
+        >>> found = batch_variance_ratio(np.sort(np.random.default_rng(0).normal(size=5000)), 50)
+        >>> print(found.ratio)
+        50.4 (38.8 to 68) times
+        >>> print(batch_variance_ratio(np.random.default_rng(0).normal(size=5000), 50).ratio)
+        1.07 (0.824 to 1.44) times
+
+    Source: one-way analysis of variance; Cochran 1977, section 8.3 (systematic samples).
+    """
+    items = np.asarray(values, dtype=np.float64)
+    items = items[:, None] if items.ndim == 1 else items
+    if items.ndim != 2:
+        raise UsageError(f"values must have shape [n] or [n, k]; got {list(items.shape)}")
+    size = count("batch_size", batch_size)
+    if reason := _too_few(len(items), size):
+        return _none(reason, len(items))
+    if not np.isfinite(items).all():
+        return _none(NOT_FINITE, len(items))
+    num = len(items) // size
+    deviation = centred(items[: num * size])
+    if isinstance(deviation, str):
+        return _none("every value is the same", len(items))
+    deviation = deviation / np.abs(deviation).max()  # squares stay within range
+    means = deviation.reshape(num, size, -1).mean(axis=1)
+    between, total = size * float((means**2).sum()), float((deviation**2).sum())
+    scatter = deviation.T @ deviation
+    rank = float(np.trace(scatter)) ** 2 / float((scatter**2).sum())
+    return _judged(between / total, num, size, rank, len(items))
+
+
+def label_variance_ratio(labels: ArrayLike, batch_size: int) -> VarianceRatio:
+    """F of class labels, whatever their names: of the indicator columns, variances summed.
+
+    F = B Var(class shares of batches) / Var(indicators); see `batch_variance_ratio`.
+
+    Args:
+        labels: [n], of any type that sorts.
+        batch_size: B >= 2; n >= 20 B.
+
+    Returns:
+        Ratio and two-sided p-value.
+
+    Raises:
+        UsageError: labels are not [n], or batch_size < 1.
+
+    Example:
+        >>> sorted_by_class = np.repeat(list("abcdefghij"), 2000)
+        >>> print(f"{label_variance_ratio(sorted_by_class, 50).ratio.value:.1f}")
+        50.1
+    """
+    codes, counts = class_codes(labels)
+    size = count("batch_size", batch_size)
+    if reason := _too_few(len(codes), size):
+        return _none(reason, len(codes))
+    num = len(codes) // size
+    used = codes[: num * size]
+    counts = np.bincount(used, minlength=len(counts)).astype(np.float64)
+    if np.count_nonzero(counts) < 2:
+        return _none("one class only", len(codes))
+    # sum over batches and classes of the squared count, from the pairs that occur
+    pairs = np.unique(np.repeat(np.arange(num), size) * len(counts) + used, return_counts=True)[1]
+    p = counts / counts.sum()
+    within = float((pairs.astype(np.float64) ** 2).sum()) / size
+    between = within - num * size * float((p**2).sum())  # counts: exact in doubles
+    total = num * size * (1 - float((p**2).sum()))
+    square = float((p**2).sum() - 2 * (p**3).sum() + (p**2).sum() ** 2)
+    rank = (1 - float((p**2).sum())) ** 2 / square
+    return _judged(between / total, num, size, rank, len(codes))
+
+
+def class_codes(labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Classes numbered from 0, and how many items each has.
+
+    Example:
+        >>> codes, counts = class_codes(["b", "a", "b"])
+        >>> codes.tolist(), counts.tolist()
+        ([1, 0, 1], [1, 2])
+    """
+    names = np.asarray(labels)
+    if names.ndim != 1:
+        raise UsageError(f"labels must have shape [n]; got {list(names.shape)}")
+    if not len(names):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    _, codes, counts = np.unique(names, return_inverse=True, return_counts=True)
+    return codes.astype(np.int64), counts
+
+
+def largest_ratio(num_rows: int, batch_size: int) -> float:
+    """F of data whose batches are pure (each batch one value): B (n-1) / (B (m-1)), about B.
+
+    Example:
+        >>> round(largest_ratio(20000, 50), 2)
+        50.12
+    """
+    num = num_rows // count("batch_size", batch_size)
+    if num < 2:
+        raise UsageError(f"num_rows must hold two batches; got {num_rows} of {batch_size}")
+    return (num * batch_size - 1) / (num - 1)
+
+
+def _judged(share: float, num: int, size: int, rank: float, n: int) -> VarianceRatio:
+    """F and its p-value from the share of the sum of squares that lies between batches."""
+    ratio = share * (num * size - 1) / (num - 1)
+    freedom = rank * (num - 1)
+    shape = freedom / 2, rank * num * (size - 1) / 2  # of the beta law of the share
+    share = min(max(share, 0.0), 1.0)  # rounding
+    tails = special.betainc(*shape, share), special.betaincc(*shape, share)
+    p_value = min(1.0, 2 * float(min(tails)))
+    interval = (
+        ratio * freedom / float(special.chdtri(freedom, 0.025)),
+        ratio * freedom / float(special.chdtri(freedom, 0.975)),
+    )
+    flags = (f"random order: 1 with standard deviation {math.sqrt(2 / freedom):.2g}",)
+    if n % size:
+        flags += (f"the last {n % size} items, a partial batch, are left out",)
+    return VarianceRatio(
+        measured(
+            ratio, interval, unit=UNIT, num_examples=n, num_steps=num, flags=flags,
+            method="variance between consecutive batches; chi-square interval",
+        ),
+        p_value,
+    )  # fmt: skip
+
+
+def _too_few(n: int, size: int) -> str | None:
+    if size < 2:
+        return "a batch of one example has no order"
+    if n < LEAST_BATCHES * size:
+        return f"needs at least {LEAST_BATCHES} batches, {LEAST_BATCHES * size} items; got {n}"
+    return None
+
+
+def _none(reason: str, n: int) -> VarianceRatio:
+    return VarianceRatio(not_estimable(reason, unit=UNIT, num_examples=n), None)

@@ -1,0 +1,1 @@
+"""What every run measures of itself: sums inside the compiled loop, records outside."""

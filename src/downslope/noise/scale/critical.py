@@ -1,0 +1,171 @@
+"""The critical batch size from runs at several batch sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import fdtrc
+
+from downslope.errors import UsageError
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.statistics.ratios import Part, plain_part, ratio
+
+NUM_REWEIGHTS = 5  # converges to 1e-6 in three on the data it was tried on
+BEND_P_VALUE = 0.01
+RETUNED = "holds only if the learning rate was retuned at every batch size"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticalBatch:
+    """Steps and examples that a target costs, by batch size: S(B) = S_min (1 + B_crit/B).
+
+    Attributes:
+        min_steps: S_min, steps at a very large batch.
+        min_examples: E_min, examples at a very small batch.
+        batch_size: B_crit = E_min/S_min, where both are twice their least.
+        product: mean of (S/S_min - 1)(E/E_min - 1) over the runs, 1 if the law holds.
+        largest_residual: largest relative distance of a run from the law.
+    """
+
+    min_steps: Measurement
+    min_examples: Measurement
+    batch_size: Measurement
+    product: float | None
+    largest_residual: float | None
+
+
+def fit_critical_batch(batch_sizes: ArrayLike, num_steps: ArrayLike) -> CriticalBatch:
+    """The trade between steps and examples, fitted to runs that all reached the same target.
+
+    S = S_min + E_min/B, by least squares of the relative residuals (weights 1/fit^2, repeated:
+    weights 1/S^2 would be biased towards runs that were short by chance). Intervals from the
+    residuals with Student's t, so they need one run more than the two numbers fitted.
+
+    Args:
+        batch_sizes: [k], examples an update of each run; several runs at one size are welcome.
+        num_steps: [k], updates until the target; runs that never reached it must be left out,
+            and the learning rate retuned for each batch size.
+
+    Returns:
+        `batch_size` is unresolved where S_min cannot be told from 0: then all batches tried
+        were far below it.
+
+    Raises:
+        UsageError: shapes that differ, numbers that are not positive.
+
+    Example:
+        >>> found = fit_critical_batch([16, 64, 256, 1024], [2600, 800, 345, 231])
+        >>> print(found.batch_size, "|", found.min_steps)
+        200 (194 to 205) examples | 194 (190 to 197) steps
+
+    Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.11.
+    """
+    b, s = np.asarray(batch_sizes, dtype=np.float64), np.asarray(num_steps, dtype=np.float64)
+    if b.ndim != 1 or b.shape != s.shape:
+        raise UsageError(
+            f"batch_sizes, num_steps must have the same shape [k]; got {b.shape}, {s.shape}"
+        )
+    for name, values in (("batch_sizes", b), ("num_steps", s)):
+        if not (np.isfinite(values).all() and (values > 0).all()):
+            raise UsageError(f"{name} must be finite and above 0; got one that is not")
+    different = len(np.unique(b))
+    if different < 2:
+        return _nothing(f"{different} batch size(s): at least 2 are needed, better 5")
+    best, covariance, residuals = _fit(b, s)
+    if best is None:
+        return _nothing("the fitted steps are not positive at every batch size")
+    freedom = len(b) - 2
+    covariance = covariance * float(residuals @ residuals) / max(freedom, 1)
+    flags = (
+        *((f"{different} batch sizes; at least 3 show a bend",) if different < 3 else ()),
+        RETUNED,
+    )
+    if _bends(b, s, residuals):
+        flags = ("the steps bend away from the law S_min + E_min/B", *flags)
+    min_steps, min_examples, scale = _measure(best, covariance, freedom, flags)
+    positive = bool((best > 0).all())
+    product = float(((s / best[0] - 1) * (b * s / best[1] - 1)).mean()) if positive else None
+    return CriticalBatch(
+        min_steps=min_steps,
+        min_examples=min_examples,
+        batch_size=scale,
+        product=product,
+        largest_residual=float(abs(residuals).max()),
+    )
+
+
+def _fit(b: np.ndarray, s: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """(S_min, E_min), their covariance per unit of residual variance, relative residuals."""
+    columns = np.stack([np.ones_like(b), 1 / b], axis=1)
+    fitted = s
+    for _ in range(NUM_REWEIGHTS):
+        design = columns / fitted[:, None]
+        lengths = np.linalg.norm(design, axis=0)  # steps and examples differ by orders
+        best = np.linalg.lstsq(design / lengths, s / fitted, rcond=None)[0] / lengths
+        fitted = columns @ best
+        if (fitted <= 0).any():
+            return None, np.zeros((2, 2)), np.zeros(len(b))
+    design = columns / fitted[:, None] / lengths
+    inverse = np.linalg.inv(design.T @ design) / np.outer(lengths, lengths)
+    return best, inverse, s / fitted - 1
+
+
+def _bends(b: np.ndarray, s: np.ndarray, residuals: np.ndarray) -> bool:
+    """Whether a term in B^(-1/2), between the two of the law, takes the residuals away."""
+    freedom = len(b) - 3
+    if freedom < 1 or len(np.unique(b)) < 3:
+        return False
+    fitted = s / (1 + residuals)
+    design = np.stack([np.ones_like(b), 1 / b, b**-0.5], axis=1) / fitted[:, None]
+    design /= np.linalg.norm(design, axis=0)
+    target = s / fitted
+    left = target - design @ np.linalg.lstsq(design, target, rcond=None)[0]
+    rest, before = float(left @ left), float(residuals @ residuals)
+    if before <= 1e-20 * len(b):
+        return False
+    return rest <= 0 or float(fdtrc(1, freedom, (before - rest) / (rest / freedom))) < BEND_P_VALUE
+
+
+def _measure(
+    best: np.ndarray, covariance: np.ndarray, freedom: int, flags: tuple[str, ...]
+) -> tuple[Measurement, Measurement, Measurement]:
+    method = "relative least squares of S = S_min + E_min/B"
+    if freedom < 1:
+        flags = ("two runs: no interval", *flags)
+        named: dict[str, Any] = dict(method=method, flags=flags)
+        return (
+            Measurement(value=float(best[0]), unit="steps", **named),
+            Measurement(value=float(best[1]), unit="examples", **named),
+            not_estimable("two runs do not tell S_min from 0", unit="examples", method=method),
+        )
+    errors = np.sqrt(np.diag(covariance))
+    steps = plain_part(float(best[0]), float(errors[0]), freedom)
+    examples = plain_part(float(best[1]), float(errors[1]), freedom)
+    scale = ratio(
+        examples, steps, covariance=float(covariance[0, 1]), unit="examples",
+        denominator="S_min", method=f"{method}; joined on the log scale",
+    )  # fmt: skip
+    return (
+        _of(steps, "steps", method, flags),
+        _of(examples, "examples", method, flags),
+        scale.flagged(*flags),
+    )
+
+
+def _of(part: Part, unit: str, method: str, flags: tuple[str, ...]) -> Measurement:
+    return Measurement(
+        value=part.value, lo=part.lo, hi=part.hi, unit=unit, method=method, flags=flags
+    )
+
+
+def _nothing(reason: str) -> CriticalBatch:
+    return CriticalBatch(
+        min_steps=not_estimable(reason, unit="steps"),
+        min_examples=not_estimable(reason, unit="examples"),
+        batch_size=not_estimable(reason, unit="examples"),
+        product=None,
+        largest_residual=None,
+    )

@@ -1,0 +1,240 @@
+"""Interval of a ratio of means, where the denominator may not be told from zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from downslope.errors import UsageError
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.statistics.delete_one import t_quantile
+
+EQUAL = 1e-13  # assumed: a relative spread below this is the rounding of equal terms
+LARGE_BIAS = 0.02  # a ratio whose bias may exceed 2 % says so
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Numerator or denominator of a ratio: an estimate, its standard error and 95 % interval."""
+
+    value: float
+    error: float
+    lo: float
+    hi: float
+
+
+def plain_part(value: float, error: float, freedom: float) -> Part:
+    """A part whose interval is value -+ t * error; it may lie below zero."""
+    reach = t_quantile(freedom) * error
+    return Part(value=value, error=error, lo=value - reach, hi=value + reach)
+
+
+def positive_part(value: float, error: float, freedom: float) -> Part:
+    """A part known to be positive: its interval is symmetric in the logarithm."""
+    if value <= 0:
+        return plain_part(value, error, freedom)
+    factor = math.exp(min(t_quantile(freedom) * error / value, 700.0))
+    return Part(value=value, error=error, lo=value / factor, hi=value * factor)
+
+
+def jackknife_means(
+    terms: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Weighted means of several rows of terms with their delete-one jackknife covariance.
+
+    With m_i the weighted means without term i, the covariance is
+    (K - 1)/K sum_i (m_i - mean m)(m_i - mean m)^T. Without weights it is that of a plain mean.
+
+    Args:
+        terms: [p, K], K >= 2, independent from column to column.
+        weights: [K], positive (a batch's size, say), the same for all rows; None: equal.
+
+    Returns:
+        Means [p], covariance [p, p], degrees of freedom: the effective number of terms
+        (sum w)^2 / sum w^2, less one.
+
+    Example:
+        >>> means, covariance, freedom = jackknife_means([[1.0, 2.0, 3.0, 4.0]])
+        >>> means.tolist(), round(float(covariance[0, 0]), 4), freedom
+        ([2.5], 0.4167, 3.0)
+
+    Source: Efron and Stein (1981), The jackknife estimate of variance, equation 1.3.
+    """
+    x = np.asarray(terms, dtype=np.float64)
+    num_terms = x.shape[1]
+    w = np.ones(num_terms) if weights is None else np.asarray(weights, dtype=np.float64)
+    means = (x @ w) / w.sum()
+    # mean without i, less the mean: centred before it is squared
+    shifts = -(x - means[:, None]) * (w / (w.sum() - w))
+    shifts = shifts - shifts.mean(axis=1, keepdims=True)
+    covariance = (num_terms - 1) / num_terms * (shifts @ shifts.T)
+    return means, covariance, float(w.sum() ** 2 / (w**2).sum() - 1)
+
+
+def ratio_of_means(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    unit: str,
+    num_examples: int | None = None,
+) -> Measurement:
+    """Sum of the numerators over the sum of the denominators, with its 95 % interval.
+
+    The terms of one step may depend on each other; those of different steps are independent.
+    Means and errors come from the delete-one jackknife, see `ratio` for the interval.
+
+    Args:
+        numerators, denominators: [K], one term a step. The mean denominator is a quantity that
+            cannot be negative, even where its terms are.
+        weights: [K], positive, for terms that stand for unequal numbers of examples.
+        unit: unit of the ratio.
+        num_examples: examples behind it, for the record.
+
+    Returns:
+        Unresolved, with a lower bound, where the denominator's interval includes 0; not estimable
+        with fewer than two terms or terms that are not finite.
+
+    Raises:
+        UsageError: shapes that differ, weights that are not positive.
+
+    Example:
+        >>> print(ratio_of_means([44.0, 51.0, 39.0, 46.0], [0.9, 1.2, 1.0, 0.9], unit="examples"))
+        44.9 (37.4 to 55.5) examples
+
+    Source: Cochran (1977), Sampling Techniques, section 6.3 (ratio of means, never mean of ratios).
+    """
+    top = np.asarray(numerators, dtype=np.float64)
+    bottom = np.asarray(denominators, dtype=np.float64)
+    w = check_terms([top, bottom], ["numerators", "denominators"], weights)
+    count: dict[str, Any] = dict(num_examples=num_examples, num_steps=len(top))
+    if len(top) < 2:
+        return not_estimable("fewer than 2 terms show no spread", unit=unit, **count)
+    if not (np.isfinite(top).all() and np.isfinite(bottom).all()):
+        return not_estimable("a term is not finite", unit=unit, **count)
+    means, covariance, freedom = jackknife_means(np.stack([top, bottom]), w)
+    errors = np.sqrt(np.diag(covariance))
+    return ratio(
+        plain_part(float(means[0]), float(errors[0]), freedom),
+        plain_part(float(means[1]), float(errors[1]), freedom),
+        covariance=float(covariance[0, 1]),
+        unit=unit,
+        method="ratio of means; delete-one jackknife, joined on the log scale",
+        **count,
+    )
+
+
+def check_terms(
+    terms: Sequence[np.ndarray], names: Sequence[str], weights: ArrayLike | None
+) -> np.ndarray | None:
+    """The weights as an array, once all shapes agree.
+
+    Raises:
+        UsageError: an argument that is not [K], or a weight that is not positive.
+    """
+    shape = terms[0].shape
+    for term, name in zip(terms, names, strict=True):
+        if term.ndim != 1 or term.shape != shape:
+            raise UsageError(
+                f"{name} must have shape [K] as {names[0]} {list(shape)}; got {term.shape}"
+            )
+    if weights is None:
+        return None
+    w = np.asarray(weights, dtype=np.float64)
+    if w.shape != shape:
+        raise UsageError(f"weights must have shape {list(shape)}; got {w.shape}")
+    if not (np.isfinite(w).all() and (w > 0).all()):
+        raise UsageError("weights must be finite and above 0; got one that is not")
+    return w
+
+
+def ratio(
+    top: Part,
+    bottom: Part,
+    *,
+    covariance: float = 0.0,
+    unit: str,
+    denominator: str = "the denominator",
+    method: str = "",
+    num_examples: int | None = None,
+    num_steps: int | None = None,
+) -> Measurement:
+    """top / bottom with the interval that follows from the intervals of both.
+
+    On the log scale, with x = log top and y = log bottom, the ends are x - y -+ reach, where
+    reach^2 = a^2 + b^2 - 2 rho a b, a and b the distances from x and y to the ends of their
+    intervals that matter on that side. To first order this is the jackknife of the logarithm;
+    near the limit of resolution it is wider, since there an end of the denominator's interval
+    comes close to 0: with a relative error of 0.4 in the denominator it covered 95 to 98 % where
+    the jackknife of the logarithm covered 91 to 93 %, and both 94 to 96 % at 0.2 and below.
+    Where the numerator's interval includes 0, Fieller's interval takes its place.
+
+    The plain ratio is too high by about the relative variance of the denominator. Beale's factor
+    (1 + cov/(top bottom)) / (1 + error^2/bottom^2) removes that to first order: with a relative
+    error of 0.24 in the denominator, 7 % too high became 1 % too low. Where it changes the value
+    by more than 2 % a flag says so. The interval needs no such factor.
+
+    Returns:
+        Unresolved, with a lower bound, where the denominator's interval includes 0.
+
+    Source: Zou and Donner (2008), Construction of confidence limits about effect measures, for
+    the join; Fieller (1954) for a numerator of either sign; Tin (1965), Comparison of some ratio
+    estimators, for Beale's factor.
+    """
+    named: dict[str, Any] = dict(
+        unit=unit, method=method, num_examples=num_examples, num_steps=num_steps
+    )
+    if bottom.hi <= 0:
+        return not_estimable(f"{denominator} is estimated at or below 0", **named)
+    if bottom.lo <= 0 or bottom.value <= 0:
+        reason = f"{denominator} cannot be told from 0"
+        if top.lo <= 0:
+            return not_estimable(reason, **named)
+        return Measurement(value=None, lo=top.lo / bottom.hi, reason=reason, **named)
+    plain = top.value / bottom.value
+    value = (plain + covariance / bottom.value**2) / (1 + (bottom.error / bottom.value) ** 2)
+    if _no_spread(top) and _no_spread(bottom):
+        return Measurement(value=value, flags=("all terms are equal: no interval",), **named)
+    lo, hi = (_log_ends if top.lo > 0 else _fieller_ends)(top, bottom, covariance)
+    lo, hi = min(lo, value), max(hi, value)
+    change = abs(value / plain - 1) if top.lo > 0 else 0.0  # no percentage of what may be 0
+    flags = (f"corrected by {change:.0%} for the bias of a ratio",) if change > LARGE_BIAS else ()
+    if not (math.isfinite(lo) and math.isfinite(hi)):
+        return Measurement(value=value, flags=(*flags, "too few terms for an interval"), **named)
+    return Measurement(value=value, lo=lo, hi=hi, flags=flags, **named)
+
+
+def _no_spread(part: Part) -> bool:
+    return part.error <= EQUAL * abs(part.value)
+
+
+def _log_ends(top: Part, bottom: Part, covariance: float) -> tuple[float, float]:
+    errors = top.error * bottom.error
+    rho = min(max(covariance / errors, -1.0), 1.0) if errors > 0 else 0.0
+    value = top.value / bottom.value
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(a * a + b * b - 2 * rho * a * b, 0.0))
+
+    down = reach(math.log(top.value / top.lo), math.log(bottom.hi / bottom.value))
+    up = reach(math.log(top.hi / top.value), math.log(bottom.value / bottom.lo))
+    return value * math.exp(-down), value * math.exp(up) if up < 700 else math.inf
+
+
+def _fieller_ends(top: Part, bottom: Part, covariance: float) -> tuple[float, float]:
+    """Ends of all ratios v for which top - v bottom lies within its error of 0."""
+    t = (bottom.hi - bottom.value) / bottom.error if bottom.error > 0 else 1.96
+    if top.error > 0:
+        t = (top.hi - top.value) / top.error
+    a = bottom.value**2 - (t * bottom.error) ** 2
+    half = top.value * bottom.value - t * t * covariance
+    c = top.value**2 - (t * top.error) ** 2
+    root = math.sqrt(max(half * half - a * c, 0.0))
+    if a <= 0:
+        return -math.inf, math.inf
+    return (half - root) / a, (half + root) / a

@@ -1,0 +1,128 @@
+"""Means and ratios of means of a series of steps, with intervals that know of memory.
+
+Steps of a run are correlated: 10,000 of them may hold no more than 50 independent ones. The
+series is cut into blocks longer than its memory, and the blocks are compared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from downslope.errors import UsageError
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.statistics.delete_one import t_quantile
+from downslope.noise.statistics.ranges import Floats, array
+
+NUM_BLOCKS = 16  # measured here on AR(1) series: 8 to 64 blocks cover alike, 93 to 97 %
+FEWEST_STEPS = 8  # below it there is no interval
+MOST_CORRELATION = 0.5  # between neighbouring blocks; assumed: beyond, blocks are too short
+
+
+def ratio_of_series(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    *,
+    scale: float = 1.0,
+    unit: str = "",
+    what: str = "ratio of means",
+) -> Measurement:
+    """Ratio of two means over steps, with an interval that holds for correlated steps.
+
+    scale * mean(n) / mean(d); the ratio of means, never the mean of ratios. The error is that of
+    the residuals n - R d (with R the ratio) averaged over 16 blocks in a row, with Student's t at
+    15 degrees of freedom, widened by (1 + r)/(1 - r) in variance where neighbouring blocks have
+    a correlation r > 0.
+
+    Args:
+        numerators: [K], any sign.
+        denominators: [K], 0 or more: squares.
+        scale: a known factor.
+        unit: of the result.
+        what: the name of the ratio, for the method.
+
+    Returns:
+        The ratio; from 8 steps on with an interval. Flagged where blocks are still correlated.
+
+    Raises:
+        UsageError: shapes that differ, or a negative denominator.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> d = rng.exponential(size=2000)
+        >>> print(ratio_of_series(3 * d + rng.normal(size=2000), d))
+        3 (2.95 to 3.05)
+
+    Source: batch means, Law and Kelton, Simulation Modeling and Analysis.
+    """
+    n, d = array("numerators", numerators, 1), array("denominators", denominators, 1)
+    if n.shape != d.shape:
+        raise UsageError(
+            f"numerators and denominators must have one shape; got {n.shape} and {d.shape}"
+        )
+    if (d < 0).any():
+        raise UsageError(f"denominators must be 0 or more; got {d.min()}")
+    return _ratio(n, d, scale, unit, what)
+
+
+def mean_of_series(
+    values: ArrayLike, *, scale: float = 1.0, unit: str = "", what: str = "mean"
+) -> Measurement:
+    """Mean of a series of steps times a known factor, with an interval for correlated steps.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> print(mean_of_series(rng.normal(5, 1, size=400), unit="loss"))
+        4.96 (4.87 to 5.06) loss
+    """
+    x = array("values", values, 1)
+    return _ratio(x, np.ones_like(x), scale, unit, what)
+
+
+def _ratio(n: Floats, d: Floats, scale: float, unit: str, what: str) -> Measurement:
+    num = len(n)
+    if num < 2:
+        return not_estimable("fewer than 2 steps", unit=unit, num_steps=num)
+    if not (np.isfinite(n).all() and np.isfinite(d).all()):
+        return not_estimable("a step is not finite", unit=unit, num_steps=num)
+    size_n, size_d = float(np.abs(n).max()), float(d.max())
+    if size_d == 0:
+        return not_estimable("every denominator is 0", unit=unit, num_steps=num)
+    # scaled to order 1 first: squares of tiny steps would underflow
+    n, d = n / (size_n or 1.0), d / size_d
+    factor = scale * (size_n or 1.0) / size_d
+    ratio = float(n.mean() / d.mean())
+    if not math.isfinite(ratio * factor):
+        return not_estimable("the ratio overflows", unit=unit, num_steps=num)
+    if num < FEWEST_STEPS:
+        flags = (f"fewer than {FEWEST_STEPS} steps: no interval",)
+        return Measurement(value=ratio * factor, unit=unit, num_steps=num, method=what, flags=flags)
+    reach, blocks, flags = _reach(n, d, ratio)
+    ends = sorted((factor * (ratio - reach), factor * (ratio + reach)))
+    method = f"{what}; means of {blocks} blocks of steps, Student's t"
+    return Measurement(
+        value=ratio * factor, lo=ends[0], hi=ends[1], unit=unit, num_steps=num, method=method,
+        flags=flags,
+    )  # fmt: skip
+
+
+def _reach(n: Floats, d: Floats, ratio: float) -> tuple[float, int, tuple[str, ...]]:
+    """Half the interval, number of blocks, flags."""
+    blocks = min(NUM_BLOCKS, len(n) // 2)
+    length = len(n) // blocks
+    residual = (n - ratio * d)[len(n) - blocks * length :].reshape(blocks, length).mean(axis=1)
+    residual = residual - residual.mean()
+    spread = float(residual @ residual)
+    if spread == 0:
+        return 0.0, blocks, ("no spread was seen between blocks of steps",)
+    # the estimate of a correlation from few blocks is low by about 1 / blocks
+    correlation = float(residual[1:] @ residual[:-1]) / spread + 1 / blocks
+    widen = min(max(correlation, 0.0), 0.9)
+    variance = spread / (blocks - 1) / blocks * (1 + widen) / (1 - widen)
+    flags = ()
+    if correlation > MOST_CORRELATION:
+        flags = ("blocks of steps are still correlated: the window is too short for its memory",)
+    quantile = t_quantile(blocks - 1)
+    return quantile * math.sqrt(variance) / float(d.mean()), blocks, flags

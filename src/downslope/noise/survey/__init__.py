@@ -1,0 +1,1 @@
+"""Everything the instruments tell about one point of training, put together."""

@@ -1,0 +1,101 @@
+"""Everything the instruments tell about one point, in the order of their cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from downslope.errors import UsageError
+from downslope.noise.survey import batches, landscape, process
+from downslope.noise.survey import rows as rows_of
+from downslope.noise.survey.extras import Extras, Left
+from downslope.noise.survey.point import Point, Setting
+from downslope.noise.survey.record import Anatomy, Section
+
+SECTIONS: dict[str, Callable[..., Section]] = {
+    "gradient": batches.gradient,
+    "scale": batches.scale,
+    "required": batches.required,
+    "curvature": landscape.curvature,
+    "covariance": landscape.covariance,
+    "tails": rows_of.tails,
+    "temperature": process.temperature,
+    "escape": landscape.escape,
+    "memory": process.memory,
+    "order": rows_of.order,
+    "trajectory": process.trajectory,
+}
+NEED_SPECTRUM = frozenset({"curvature", "covariance", "temperature", "escape"})
+
+
+def anatomy(
+    losses: Callable[[Any, Any], Any],
+    params: Any,
+    rows: Any,
+    setting: Setting,
+    *,
+    extras: Extras = Extras(),  # noqa: B008 - immutable
+    sections: Collection[str] | None = None,
+    seconds: float | None = None,
+) -> Anatomy:
+    """What the gradient's noise is like at one point of training, by subject.
+
+    Args:
+        losses: `losses(params, rows) -> [n]`, one loss a row; where the rows of a batch
+            interact (`setting.interacts`), every row's loss inside a batch.
+        params: a pytree of floating arrays.
+        rows: a pytree of arrays [n, ...]: a random sample of the data, without replacement.
+        setting: batch size, learning rate, optimizer: how the point is trained.
+        extras: what else is known; opens more subjects.
+        sections: subjects to look at, of `gradient`, `scale`, `required`, `curvature`,
+            `covariance`, `tails`, `temperature`, `escape`, `memory`, `order`, `trajectory`;
+            all by default.
+        seconds: begin no further subject after so long.
+
+    Raises:
+        UsageError: an unknown subject, or fewer than two units of rows.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(500, 3)).astype("float32")
+        >>> y = x @ np.float32([1, -2, 3]) + rng.normal(size=500).astype("float32")
+        >>> def losses(params, rows):
+        ...     return 0.5 * (rows[0] @ params["w"] - rows[1]) ** 2
+        >>> found = anatomy(losses, {"w": np.zeros(3, "float32")}, (x, y),
+        ...                 Setting(batch_size=32, num_rows=500, learning_rate=0.1),
+        ...                 sections=["scale", "tails"])
+        >>> found.sections["scale"].records["noise_scale"].unit
+        'examples'
+    """
+    begin = time.perf_counter()
+    unknown = sorted(set(sections or ()) - set(SECTIONS))
+    if unknown:
+        raise UsageError(f"sections must be of {', '.join(SECTIONS)}; got {unknown[0]!r}")
+    point = Point(losses=losses, params=params, rows=rows, setting=setting)
+    found: dict[str, Section] = {}
+    skipped: dict[str, str] = {}
+    spectrum = None
+    for name, look in SECTIONS.items():
+        if sections is not None and name not in sections:
+            continue
+        start = time.perf_counter()
+        if seconds is not None and start - begin >= seconds:
+            skipped[name] = f"the time of {seconds:.3g} s was used up"
+            continue
+        try:
+            if name == "order":
+                section = look(point, extras, setting.batch_size, setting.seed)
+            elif name in NEED_SPECTRUM:
+                spectrum = spectrum or landscape.spectrum_of(point)
+                section = look(point, extras, spectrum)
+            else:
+                section = look(point, extras)
+        except Left as reason:
+            skipped[name] = str(reason)
+            continue
+        took = time.perf_counter() - start
+        found[name] = dataclasses.replace(section, seconds=took)
+    return Anatomy(sections=found, skipped=skipped, seconds=time.perf_counter() - begin)

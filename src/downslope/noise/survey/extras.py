@@ -1,0 +1,79 @@
+"""What a caller of an anatomy may know beside the point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from downslope.noise.record import Measurement
+from downslope.noise.survey.point import Point
+from downslope.noise.trajectory import Trajectory
+
+TOP = 10  # directions looked at
+PRODUCT_ROWS = 128  # gradients that meet the Hessian: each costs a product with all rows
+PLAIN = ("sgd", "momentum", "nesterov")  # rules for which temperature and stability have formulas
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What a caller may know beside the point; each opens a subject or a part of one.
+
+    Attributes:
+        row_numbers: [n], what to call the rows of the sample; by default their place in it.
+        inputs: [n, p], the numbers that the model sees, for their condition number.
+        columns: columns of the stored table in its own order, for the order tests.
+        labels: [N], its labels.
+        visited: the same columns as training visits them.
+        preconditioner: [d], the optimizer's sqrt(v) + epsilon, flat.
+        accumulator: mean of the squares summed by AdaGrad, and the steps left.
+        decays: decay of every moving average of the optimizer, by name.
+        other: parameters to escape to.
+        readings: what the run measured of itself, by name.
+        losses: the latest training losses, for the edge of stability.
+        trajectory: the path so far.
+    """
+
+    row_numbers: Any = None
+    inputs: Any = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    labels: Any = None
+    visited: Mapping[str, Any] = field(default_factory=dict)
+    preconditioner: Any = None
+    accumulator: tuple[float, int] | None = None
+    decays: Mapping[str, float] = field(default_factory=dict)
+    other: Any = None
+    readings: Mapping[str, Measurement] = field(default_factory=dict)
+    losses: Any = None
+    trajectory: Trajectory | None = None
+
+
+class Left(Exception):
+    """A subject that cannot be looked at, with the reason."""
+
+
+def is_whole(point: Point) -> bool:
+    """Whether the sample is all of the data set."""
+    return point.setting.num_rows is not None and point.num_rows >= point.setting.num_rows
+
+
+def value_of(found: Any, missing: float | None = None) -> Any:
+    """A measurement's value; plain numbers pass."""
+    value = found.value if isinstance(found, Measurement) else found
+    return missing if value is None else value
+
+
+def in_percent(share: Measurement) -> str:
+    """A share or a chance as a person says it.
+
+    Example:
+        >>> in_percent(Measurement(value=0.123, lo=0.1, hi=0.15, unit="probability"))
+        '12 % (10 to 15 %)'
+    """
+    if share.value is None:
+        bound, word = (share.hi, "at most") if share.lo is None else (share.lo, "at least")
+        return str(share) if bound is None else f"{word} {100 * bound:.2g} %"
+    text = f"{100 * share.value:.2g} %"
+    if share.lo is None or share.hi is None:
+        return text
+    return f"{text} ({100 * share.lo:.2g} to {100 * share.hi:.2g} %)"

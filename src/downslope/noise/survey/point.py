@@ -1,0 +1,180 @@
+"""A point of training and a sample of rows: gradients of single units, Hessian products."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from downslope.errors import UsageError
+from downslope.noise.curvature import chunked_hessian_product, hessian_product
+from downslope.noise.temperature import MomentumKind, Sampling
+
+Losses = Callable[[Any, Any], Any]
+GRADIENT_BYTES = 256 << 20  # of the matrix of gradients, float32
+CHUNK_BYTES = 16 << 20  # of the gradients made at once
+PRODUCTS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How the point is trained.
+
+    Attributes:
+        batch_size: B, examples per update.
+        num_rows: N, rows of the data set; None for a stream.
+        learning_rate: eta, or None where it is not known.
+        optimizer: its name; temperatures are defined for sgd and momentum.
+        momentum: beta, 0 without.
+        momentum_kind: None without momentum.
+        interacts: a row's loss depends on the other rows of its batch, so that the batch is
+            the unit.
+        relative_error, miss_probability: the accuracy for which a batch size is asked.
+        seed: of every random choice.
+    """
+
+    batch_size: int
+    num_rows: int | None = None
+    learning_rate: float | None = None
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    momentum_kind: MomentumKind | None = None
+    interacts: bool = False
+    relative_error: float = 0.5
+    miss_probability: float = 0.1
+    seed: int = 0
+
+    @property
+    def sampling(self) -> Sampling:
+        """How batches are drawn."""
+        return "streaming" if self.num_rows is None else "reshuffled"
+
+    @property
+    def dynamics(self) -> dict[str, Any]:
+        """Momentum, as the instruments take it."""
+        return {"momentum": self.momentum, "momentum_kind": self.momentum_kind}
+
+    @property
+    def unit_batch(self) -> int:
+        """Units per update: examples, or one batch."""
+        return 1 if self.interacts else self.batch_size
+
+    @property
+    def num_units(self) -> int | None:
+        """Units in the data set."""
+        if self.num_rows is None or not self.interacts:
+            return self.num_rows
+        return max(2, self.num_rows // self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Parameters, rows, and what the instruments take of them.
+
+    Attributes:
+        losses: `losses(params, rows) -> [n]`.
+        params: a pytree of floating arrays.
+        rows: a pytree of arrays [n, ...], a random sample.
+        setting: how it is trained.
+    """
+
+    losses: Losses
+    params: Any
+    rows: Any
+    setting: Setting
+
+    @functools.cached_property
+    def dim(self) -> int:
+        """d, the number of parameters."""
+        return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(self.params))
+
+    @functools.cached_property
+    def num_rows(self) -> int:
+        """n, rows of the sample."""
+        return jax.tree.leaves(self.rows)[0].shape[0]
+
+    @functools.cached_property
+    def units(self) -> Any:
+        """The rows by unit: [n, 1, ...], or [m, B, ...] where the examples of a batch interact."""
+        size = self.setting.batch_size if self.setting.interacts else 1
+        count = self.num_rows // size
+        if count < 2:
+            raise UsageError(
+                f"rows must hold at least two batches of {size} where examples interact; "
+                f"got {self.num_rows}"
+            )
+        return jax.tree.map(
+            lambda a: a[: count * size].reshape(count, size, *a.shape[1:]), self.rows
+        )
+
+    @functools.cached_property
+    def gradients(self) -> np.ndarray:
+        """Gradients of the units [n, d], as many of them as the memory allows, float32."""
+        most = max(32, GRADIENT_BYTES // (4 * self.dim))
+        units = jax.tree.map(lambda a: a[:most], self.units)
+        return np.asarray(_gradients(self.losses, self.params, units))
+
+    @functools.cached_property
+    def mean_loss(self) -> float:
+        """Mean loss of the sample."""
+        return float(np.mean(_losses(self.losses, self.params, self.units)))
+
+    @functools.cached_property
+    def matvec(self) -> Callable[[Any], Any]:
+        """v [d] -> H v [d] for the mean loss of the sample."""
+        if self.setting.interacts:
+            return hessian_product(_mean_over_units(self.losses), self.params, self.units)
+        chunk = max(1, min(self.num_rows, 1024))
+        return chunked_hessian_product(self.losses, self.params, self.rows, chunk_size=chunk)
+
+    def products(self, vectors: Any) -> np.ndarray:
+        """Hessian products of many vectors [k, d], some at once."""
+        return np.asarray(self._many(jnp.asarray(vectors, jnp.float32)))
+
+    @functools.cached_property
+    def _many(self) -> Callable[[Any], Any]:
+        matvec = self.matvec  # made outside of the trace
+        return jax.jit(lambda v: jax.lax.map(matvec, v, batch_size=PRODUCTS_AT_ONCE))
+
+    def group_slices(self) -> dict[str, slice]:
+        """The columns of each leaf of the parameters in `gradients`, by its path."""
+        found, start = {}, 0
+        for path, leaf in jax.tree_util.tree_flatten_with_path(self.params)[0]:
+            size = math.prod(np.shape(leaf))
+            found[jax.tree_util.keystr(path, simple=True, separator="/")] = slice(
+                start, start + size
+            )
+            start += size
+        return found
+
+    def at(self, params: Any) -> Point:
+        """The same rows at other parameters."""
+        return Point(losses=self.losses, params=params, rows=self.rows, setting=self.setting)
+
+
+def _mean_over_units(losses: Losses) -> Callable[[Any, Any], Any]:
+    return lambda params, units: jax.vmap(lambda rows: losses(params, rows).mean())(units).mean()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradients(losses: Losses, params: Any, units: Any) -> Any:
+    """Flat gradients of the mean loss of every unit, a chunk at a time."""
+    dim = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
+
+    def of_unit(rows: Any) -> Any:
+        grad = jax.grad(lambda p: losses(p, rows).mean())(params)
+        return ravel_pytree(grad)[0].astype(jnp.float32)
+
+    return jax.lax.map(of_unit, units, batch_size=max(1, CHUNK_BYTES // (4 * dim)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _losses(losses: Losses, params: Any, units: Any) -> Any:
+    return jax.lax.map(lambda rows: losses(params, rows).mean(), units)

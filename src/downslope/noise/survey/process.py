@@ -1,0 +1,109 @@
+"""The run as a stochastic process: temperature, memory, path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from downslope.noise import averages
+from downslope.noise.curvature import (
+    Spectrum,
+)
+from downslope.noise.scale import from_examples
+from downslope.noise.survey.extras import PLAIN, Extras, Left, value_of
+from downslope.noise.survey.point import Point
+from downslope.noise.survey.record import Section
+from downslope.noise.temperature import direction_temperatures, temperature_record
+
+
+def temperature(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
+    """Item 7: temperatures, equilibrium, and what speaks against them."""
+    g, setting = point.gradients, point.setting
+    if setting.learning_rate is None:
+        raise Left("the learning rate is not known")
+    known = setting.optimizer in PLAIN
+    shared: dict[str, Any] = {
+        "learning_rate": setting.learning_rate,
+        "batch_size": setting.batch_size,
+        "num_rows": setting.num_rows,
+        "sampling": setting.sampling,
+        **setting.dynamics,
+    }
+    noise = from_examples(g).trace
+    directions = direction_temperatures(g @ spectrum.eigenvectors.T, **shared) if known else None
+    positive = spectrum.eigenvalues[spectrum.eigenvalues > 0]
+    name = (
+        setting.optimizer
+        if known or setting.optimizer in ("adam", "adamw", "rmsprop", "adagrad")
+        else "other"
+    )
+    found = temperature_record(
+        noise,
+        point.dim,
+        optimizer=name,
+        measured_temperature=extras.readings.get("measured_temperature"),
+        equilibrium=extras.readings.get("equilibrium_ratio"),
+        directions=directions,
+        curvatures=positive if len(positive) else None,
+        **shared,
+    )
+    records = {
+        "temperature": found.effective,
+        "measured_temperature": found.measured,
+        "equilibrium_ratio": found.equilibrium,
+        "anisotropy": found.anisotropy,
+    }
+    tables: dict[str, Any] = {"proxy": found.proxy}
+    if directions is not None:
+        tables["by_direction"] = np.asarray(directions.temperatures).tolist()
+    if found.reshuffling is not None:
+        tables["share_left_by_reshuffling"] = found.reshuffling.tolist()
+    return Section(title="Temperature", sentences=found.flags, records=records, tables=tables)
+
+
+def memory(point: Point, extras: Extras) -> Section:
+    """Item 9: how long the optimizer remembers."""
+    if not extras.decays and extras.accumulator is None:
+        raise Left(f"{point.setting.optimizer} keeps no moving average")
+    rows, batch = point.setting.num_rows, point.setting.batch_size
+    epoch = None if rows is None else max(1.0, rows / batch)
+    found = averages.memories(extras.decays, epoch)
+    sentences = [
+        f"{name} = {m.decay:g}: half-life {m.half_life:.3g} steps"
+        + ("" if m.half_life_epochs is None else f" ({m.half_life_epochs:.2g} epochs)")
+        + f", as good as a mean of {m.equivalent_samples:.3g} independent steps"
+        for name, m in found.items()
+    ]
+    tables = {name: vars(m) for name, m in found.items()}
+    records = {}
+    if extras.accumulator is not None:
+        total, left = extras.accumulator
+        now = from_examples(point.gradients)
+        mean_square = (
+            float((point.gradients.mean(axis=0) ** 2).mean())
+            + value_of(now.trace, 0.0) / point.dim / point.setting.unit_batch
+        )
+        records["adagrad_stall_ratio"] = averages.stall_ratio(total, mean_square, left)
+    return Section(title="Memory", sentences=tuple(sentences), records=records, tables=tables)
+
+
+def trajectory(point: Point, extras: Extras) -> Section:
+    """Item 11: the path so far as a stochastic process."""
+    path = extras.trajectory
+    if path is None or not len(path.points):
+        raise Left("no path was kept")
+    shown = path.principal_path(2)
+    records = {
+        "autocorrelation_time": path.autocorrelation_time(),
+        "displacement_exponent": path.displacement_exponent(),
+    }
+    tables = {name: np.asarray(value).tolist() for name, value in vars(shown).items()}
+    sentence = (
+        f"{len(path.points)} points kept; displacement grows as lag to the power "
+        f"{records['displacement_exponent']} (1 is a random walk in its square, 2 a straight line)"
+    )
+    return Section(
+        title="Trajectory", sentences=(sentence,), records=records,
+        tables={**tables, "steps": np.asarray(path.steps).tolist()},
+    )  # fmt: skip

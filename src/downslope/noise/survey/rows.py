@@ -1,0 +1,78 @@
+"""The rows behind the noise: who carries it, and in which order they come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from downslope.noise.order import is_ordered
+from downslope.noise.survey.extras import TOP, Extras, Left, value_of
+from downslope.noise.survey.point import Point
+from downslope.noise.survey.record import Section
+from downslope.noise.tails import clipping_bias, deviation_norms, tail_report
+
+LEAST_BATCHES = 20  # for the batch variance ratio
+
+
+def tails(point: Point, extras: Extras) -> Section:
+    """Item 6: which rows carry the noise, and how heavy its tails are."""
+    g = point.gradients
+    report = tail_report(deviation_norms(g))
+    held = report.concentration
+    names = np.arange(len(g)) if extras.row_numbers is None else np.asarray(extras.row_numbers)
+    what = "batches" if point.setting.interacts else "rows"
+    top = (
+        names[held.rows[:TOP]].tolist() if not point.setting.interacts else held.rows[:TOP].tolist()
+    )
+    norms = np.linalg.norm(g, axis=1)
+    records = {
+        "top_share": held.top_share,
+        "top_percent_share": held.top_percent_share,
+        "tail_index": report.alpha,
+        "moment_index": report.moment_index,
+        "max_to_sum": report.max_to_sum,
+        "vuong": report.vuong,
+    }
+    threshold = float(np.percentile(norms, 90))
+    if threshold > 0:
+        bias = clipping_bias(g, threshold)
+        records["cosine_if_the_longest_tenth_were_clipped"] = bias.cosine
+        records["norm_ratio_if_the_longest_tenth_were_clipped"] = bias.norm_ratio
+    tables: dict[str, Any] = {f"top_{what}": top, "verdict": str(report.verdict)}
+    if report.curve is not None:
+        tables["hill_curve"] = {k: np.asarray(v).tolist() for k, v in vars(report.curve).items()}
+    sentences = (
+        report.sentence,
+        f"the top 1 % of {what} carry {held.top_percent_share} of the noise: {what} "
+        + ", ".join(map(str, top)),
+    )
+    return Section(title="Tails", sentences=sentences, records=records, tables=tables)
+
+
+def order(point: Point | None, extras: Extras, batch_size: int, seed: int = 0) -> Section:
+    """Item 10: is the stored table sorted, and what is left of that in training."""
+    if not extras.columns and extras.labels is None:
+        raise Left("the order of the stored rows was not given")
+    sentences, records, tables = [], {}, {}
+    for when, columns, labels in (
+        ("as stored", extras.columns, extras.labels),
+        ("as training visits it", extras.visited, None),
+    ):
+        if not columns and labels is None:
+            continue
+        size = _batch_size(batch_size, columns, labels)
+        found = is_ordered(columns, size, labels=labels, seed=seed)
+        sentences.append(f"{when}, in batches of {size:,}: {found.sentence}")
+        ratios = found.variance_ratios
+        shown = {name for name in (found.worst, "labels") if name in ratios}
+        records |= {f"{when}: {name}": ratios[name] for name in sorted(shown)}
+        tables[when] = {name: value_of(ratio) for name, ratio in ratios.items()}
+    return Section(title="Order", sentences=tuple(sentences), records=records, tables=tables)
+
+
+def _batch_size(batch_size: int, columns: Mapping[str, Any], labels: Any) -> int:
+    """The batch of training, or a smaller one where there are not 20 of it."""
+    num_rows = min(len(c) for c in [*columns.values(), *([] if labels is None else [labels])])
+    return max(2, min(batch_size, num_rows // LEAST_BATCHES))

@@ -1,0 +1,242 @@
+"""What gradient clipping does: how often it acts, and how far it turns the mean gradient.
+
+Clipping replaces g by g * min(1, threshold / |g|). It tames rare large gradients and pays with a
+bias: the mean of clipped gradients points elsewhere wherever the noise is lopsided.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from downslope.errors import UsageError
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.statistics.delete_one import (
+    NOT_FINITE,
+    Floats,
+    as_column,
+    as_rows,
+    jackknife_error,
+    linear_interval,
+    log_interval,
+    measured,
+    t_quantile,
+)
+from downslope.noise.statistics.ranges import count, positive
+
+LEAST_ROWS = 3
+Z95 = 1.959964
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClippingBias:
+    """Mean clipped gradient against the mean raw gradient.
+
+    Attributes:
+        cosine: of the angle between them; 1 means that clipping only shortens the step.
+        norm_ratio: |mean clipped| / |mean raw|.
+        clip_fraction: share of gradients that are clipped.
+        threshold: the norm above which they are.
+    """
+
+    cosine: Measurement
+    norm_ratio: Measurement
+    clip_fraction: Measurement
+    threshold: float
+
+
+def clip_factors(norms: ArrayLike, threshold: float) -> Floats:
+    """Factor min(1, threshold / |g|) by which each gradient is shortened.
+
+    Args:
+        norms: [n], 0 or more.
+        threshold: positive.
+
+    Returns:
+        [n], from 0 to 1; NaN for a norm that is not finite.
+
+    Raises:
+        UsageError: threshold is not positive, or norms are not [n].
+
+    Example:
+        >>> clip_factors([0.5, 2.0, 8.0], 2.0).tolist()
+        [1.0, 1.0, 0.25]
+    """
+    x, border = as_column(norms, "norms"), positive("threshold", threshold)
+    with np.errstate(invalid="ignore"):
+        factors = border / np.maximum(x, border)
+    return np.where(np.isfinite(x), factors, np.nan)
+
+
+def clip_fraction(norms: ArrayLike, threshold: float) -> Measurement:
+    """Share of gradients longer than the threshold, with Wilson's interval.
+
+    Args:
+        norms: [n], 0 or more.
+        threshold: positive.
+
+    Returns:
+        Unit "share of gradients".
+
+    Raises:
+        UsageError: threshold is not positive, or norms are not [n].
+
+    Example:
+        >>> print(clip_fraction(np.arange(1.0, 101.0), 90.0))
+        0.1 (0.0552 to 0.174) share of gradients
+
+    Source: Wilson 1927.
+    """
+    x, border = as_column(norms, "norms"), positive("threshold", threshold)
+    fields = {"unit": "share of gradients", "num_examples": len(x), "method": "Wilson score"}
+    if not len(x):
+        return not_estimable("no gradients", **fields)
+    if not np.isfinite(x).all():
+        return not_estimable(NOT_FINITE, **fields)
+    n, share, z2 = len(x), float((x > border).mean()), Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    reach = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    # at shares of 0 and 1 the formula gives exactly 0 and 1, but for rounding
+    interval = max(0.0, min(centre - reach, share)), min(1.0, max(centre + reach, share))
+    return measured(share, interval, **fields)
+
+
+def clipping_bias(
+    gradients: ArrayLike, threshold: float, *, num_rows: int | None = None
+) -> ClippingBias:
+    """How clipping changes the direction and length of the mean gradient.
+
+    With c_i the clipped g_i and sums over i != j, C.G = sum c_i.g_j / (n(n-1)), likewise |C|^2 and
+    |G|^2: unbiased, while the plain means share their noise and look more alike than they are.
+    cosine = C.G / (|C||G|), ratio = |C| / |G|; delete-one jackknife, the ratio's on the log scale.
+    Where the rows are the whole data set (`num_rows` = n), both are exact and taken from the means.
+
+    Args:
+        gradients: per-example or per-batch gradients [n, d], clipped row by row, n >= 3.
+        threshold: positive, in the unit of |g|.
+        num_rows: size of the data set; None if unknown.
+
+    Returns:
+        A `ClippingBias`; cosine and ratio are not estimable where the interval of |G|^2 or |C|^2
+        includes 0.
+
+    Raises:
+        UsageError: gradients are not [n, d], or threshold is not positive.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> gradients = rng.normal([1.0, 0.0], 0.3, (500, 2))
+        >>> gradients[:25] += [0.0, 20.0]  # one in 20 pulls sideways
+        >>> found = clipping_bias(gradients, 2.0, num_rows=500)
+        >>> print(found.cosine, found.norm_ratio)
+        0.766 0.67
+    """
+    rows, border = as_rows(gradients), positive("threshold", threshold)
+    num_rows = None if num_rows is None else count("num_rows", num_rows)
+    n = len(rows)
+    finite = bool(np.isfinite(rows).all())
+    # of the largest entry first, so that squares stay within range
+    scale = float(np.abs(rows).max(initial=0.0)) if finite else 1.0
+    norms = np.linalg.norm(rows / scale, axis=1) * scale if finite and scale else np.zeros(n)
+    fraction = clip_fraction(norms if finite else np.full(n, np.nan), border)
+    fields = {"unit": "", "num_examples": n}
+    if num_rows is not None and num_rows < n:
+        raise UsageError(f"num_rows must be at least the {n} rows given; got {num_rows}")
+    least = 1 if num_rows == n else LEAST_ROWS
+    reason = None
+    if not finite:
+        reason = NOT_FINITE
+    elif n < least:
+        reason = f"needs at least {least} gradients; got {n}"
+    elif scale == 0:
+        reason = "every gradient is 0"
+    if reason is not None:
+        none = not_estimable(reason, **fields)
+        cosine = ratio = none
+    else:
+        raw = rows / scale
+        clipped = raw * clip_factors(norms, border)[:, None]
+        pair = _exact(clipped, raw) if num_rows == n else _sampled(clipped, raw)
+        cosine, ratio = (
+            not_estimable(each, **fields) if isinstance(each, str) else measured(**each, **fields)
+            for each in pair
+        )
+    return ClippingBias(cosine=cosine, norm_ratio=ratio, clip_fraction=fraction, threshold=border)
+
+
+def clipped_mean(cdf: Callable[[float], float], threshold: float) -> float:
+    """E[clip(X)] of a one-dimensional X with a known distribution function, by quadrature.
+
+    E = integral from 0 to threshold of (1 - F(x) - F(-x)); minus E[X] it is the bias of clipping.
+
+    Args:
+        cdf: F(x) = P(X <= x).
+        threshold: positive.
+
+    Raises:
+        UsageError: threshold is not positive.
+
+    Example:
+        >>> from scipy import stats
+        >>> noise = stats.t(1.5, loc=0.3)
+        >>> print(f"{clipped_mean(noise.cdf, 3.0) - 0.3:.3f}")
+        -0.040
+    """
+    from scipy import integrate  # slow to import, rarely needed
+
+    border = positive("threshold", threshold)
+    # split by powers of 2, for the step near 0 may be much narrower than the threshold
+    ends = [0.0, *(border * 2.0**-k for k in range(12, -1, -1))]
+    parts = (
+        integrate.quad(lambda x: 1 - cdf(x) - cdf(-x), a, b)[0] for a, b in itertools.pairwise(ends)
+    )
+    return float(math.fsum(parts))
+
+
+def _exact(clipped: Floats, raw: Floats) -> tuple[dict | str, dict | str]:
+    c, g = clipped.mean(axis=0), raw.mean(axis=0)
+    long = float(np.linalg.norm(g))
+    if long <= len(raw) * np.finfo(float).eps:
+        return "the mean gradient is 0", "the mean gradient is 0"
+    short = float(np.linalg.norm(c))
+    ratio = {"value": short / long, "method": "exact for these rows"}
+    if short <= len(raw) * np.finfo(float).eps * float(np.abs(clipped).max()):
+        return "the mean clipped gradient is 0", ratio
+    return {"value": float(c @ g) / (short * long), "method": "exact for these rows"}, ratio
+
+
+def _sampled(clipped: Floats, raw: Floats) -> tuple[dict | str, dict | str]:
+    """Cosine and norm ratio of the means of the source, with jackknife intervals."""
+    n = len(raw)
+    dots = [_pairs(clipped, raw), _pairs(clipped, clipped), _pairs(raw, raw)]
+    for (value, without), name in zip(dots[1:], ("mean clipped", "mean"), strict=True):
+        reach = t_quantile(n - 1) * jackknife_error(without)
+        if not value - reach > 0 or not (without > 0).all():
+            reason = f"the interval of the squared {name} gradient includes 0: too much noise"
+            return reason, reason
+    (cg, cgs), (cc, ccs), (gg, ggs) = dots
+    cosine, cosines = cg / math.sqrt(cc * gg), cgs / np.sqrt(ccs * ggs)
+    lo, hi = linear_interval(cosine, jackknife_error(cosines), n - 1)
+    ratio = math.sqrt(cc / gg)
+    error = jackknife_error(0.5 * np.log(ccs / ggs))
+    method = "products of different rows; delete-one jackknife"
+    flags = ("by chance above 1: the means are not told apart",) if cosine > 1 else ()
+    return (
+        {"value": cosine, "interval": (lo, hi), "method": method, "flags": flags},
+        {"value": ratio, "interval": log_interval(ratio, error, n - 1), "method": method},
+    )
+
+
+def _pairs(a: Floats, b: Floats) -> tuple[float, Floats]:
+    """Mean of a_i . b_j over i != j, and the same without each row."""
+    n = len(a)
+    total_a, total_b = a.sum(axis=0), b.sum(axis=0)
+    own = np.einsum("ij,ij->i", a, b)
+    all_pairs = float(total_a @ total_b) - float(own.sum())
+    lost = a @ total_b + b @ total_a - 2 * own
+    return all_pairs / (n * (n - 1)), (all_pairs - lost) / ((n - 1) * (n - 2))

@@ -1,0 +1,117 @@
+"""How an update rule carries gradient noise: kinds of momentum and ways of sampling.
+
+Three kinds of momentum, never guessed, all with `theta <- theta - step`:
+
+- "heavy_ball": v <- beta v + eta g;               step = v (optax.sgd, PyTorch's SGD)
+- "ema":        v <- beta v + (1 - beta) g;        step = eta v (Adam's first moment)
+- "nesterov":   v <- beta v + eta g(theta - beta v); step = v
+
+The EMA kind is heavy ball at the rate eta (1 - beta).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from downslope.errors import UsageError
+from downslope.noise.statistics.ranges import count, one_of, positive, share_below_one
+
+MomentumKind = Literal["heavy_ball", "ema", "nesterov"]
+Sampling = Literal["reshuffled", "replacement", "streaming"]
+KINDS = ("heavy_ball", "ema", "nesterov")
+SAMPLINGS = ("reshuffled", "replacement", "streaming")
+
+
+def heavy_ball_rate(
+    learning_rate: float, momentum: float, momentum_kind: MomentumKind | None
+) -> float:
+    """The learning rate of the heavy ball that makes the same steps.
+
+    eta for heavy ball and Nesterov, eta (1 - beta) for EMA momentum.
+
+    Args:
+        learning_rate: eta > 0, in parameter^2 / loss.
+        momentum: beta, 0 or more and below 1.
+        momentum_kind: needed unless momentum is 0.
+
+    Raises:
+        UsageError: a value outside its range, or momentum without its kind.
+
+    Example:
+        >>> round(heavy_ball_rate(0.1, 0.9, "ema"), 12)
+        0.01
+    """
+    positive("learning_rate", learning_rate)
+    kind = checked_kind(momentum, momentum_kind)
+    return float(learning_rate) * (1 - momentum if kind == "ema" else 1.0)
+
+
+def effective_rate(
+    learning_rate: float, momentum: float, momentum_kind: MomentumKind | None
+) -> float:
+    """How far a gradient moves the parameters in the end: eta / (1 - beta), or eta for EMA.
+
+    Example:
+        >>> round(effective_rate(0.1, 0.9, "heavy_ball"), 12)
+        1.0
+    """
+    return heavy_ball_rate(learning_rate, momentum, momentum_kind) / (1 - momentum)
+
+
+def checked_kind(momentum: float, momentum_kind: MomentumKind | None) -> str:
+    """The kind of momentum, checked; plain SGD is heavy ball with momentum 0."""
+    share_below_one("momentum", momentum)
+    if momentum_kind is None:
+        if momentum > 0:
+            raise UsageError(
+                f"momentum_kind must be one of {', '.join(KINDS)} where momentum is not 0; "
+                f"got momentum {momentum} and no kind"
+            )
+        return "heavy_ball"
+    return one_of("momentum_kind", momentum_kind, KINDS)
+
+
+def recursion(
+    rate_times_curvature: float, momentum: float, momentum_kind: MomentumKind | None
+) -> tuple[float, float]:
+    """Coefficients a, b of theta_(t+1) = a theta_t + b theta_(t-1) along one curvature.
+
+    Heavy ball: a = 1 + beta - x, b = -beta; Nesterov: a = (1 + beta)(1 - x), b = -beta (1 - x),
+    with x = eta lambda (eta (1 - beta) lambda for EMA).
+
+    Example:
+        >>> recursion(1.5, 0.0, None)  # gradient descent: the error turns to -0.5 times itself
+        (-0.5, -0.0)
+    """
+    kind = checked_kind(momentum, momentum_kind)
+    x = rate_times_curvature * (1 - momentum if kind == "ema" else 1.0)
+    if kind == "nesterov":
+        return (1 + momentum) * (1 - x), -momentum * (1 - x)
+    return 1 + momentum - x, -momentum
+
+
+def population_factor(batch_size: int, num_rows: int | None, sampling: Sampling) -> float:
+    """Factor phi on the noise of a mini-batch: (N - B)/(N - 1) without replacement, else 1.
+
+    Args:
+        batch_size: B examples an update.
+        num_rows: N rows of the data set; None where it is unknown or endless.
+        sampling: "reshuffled" epochs draw without replacement; "replacement"; "streaming".
+
+    Raises:
+        UsageError: a batch larger than the data set, or reshuffling without its size.
+
+    Example:
+        >>> round(population_factor(5, 60, "reshuffled"), 8)
+        0.93220339
+    """
+    count("batch_size", batch_size)
+    one_of("sampling", sampling, SAMPLINGS)
+    if sampling != "reshuffled":
+        return 1.0
+    if num_rows is None:
+        raise UsageError("num_rows must be given where sampling is 'reshuffled'; got None")
+    count("num_rows", num_rows, 1)
+    if batch_size > num_rows:
+        raise UsageError(f"batch_size must be at most num_rows ({num_rows}); got {batch_size}")
+    return (num_rows - batch_size) / (num_rows - 1) if num_rows > 1 else 0.0

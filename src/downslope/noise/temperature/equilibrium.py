@@ -1,0 +1,93 @@
+"""Whether a run has reached its stationary state, from dot products alone."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from downslope.noise.record import Measurement
+from downslope.noise.statistics.series import ratio_of_series
+from downslope.noise.temperature.dynamics import MomentumKind, heavy_ball_rate
+
+TOLERANCE = 0.1
+TRANSIENT = "not equilibrated: temperature describes a transient"
+
+
+def equilibrium_ratio(
+    position_dot_gradient: ArrayLike,
+    square_velocity: ArrayLike,
+    learning_rate: float,
+    momentum: float = 0.0,
+    momentum_kind: MomentumKind | None = None,
+) -> Measurement:
+    """R_eq = 2 eta E[theta . g] / ((1 + beta) E|v|^2), exactly 1 at stationarity.
+
+    It holds for any loss, learning rate and noise. Scale-invariant weights (before a norm layer)
+    and parameters that drift away never reach it.
+
+    Args:
+        position_dot_gradient: [K], theta . g of the position before the step and the mini-batch
+            gradient that the step used. The position may be taken relative to any fixed point;
+            one in the middle of the window gives the shortest interval.
+        square_velocity: [K], |v|^2 of the step taken, theta <- theta - v, for every kind of
+            momentum (for plain SGD eta^2 |g|^2).
+        learning_rate: eta > 0, constant over the window.
+        momentum, momentum_kind: see `downslope.noise.temperature`. Under EMA momentum
+            eta (1 - beta) takes the place of eta. For Nesterov theta is the position that v
+            moves, not the point ahead of it where the gradient is taken; where only the latter is
+            kept, use `update_equilibrium_ratio`.
+
+    Returns:
+        The ratio, its interval from blocks of steps (too wide at stationarity rather than too
+        short: the residuals of neighbouring blocks cancel there), flagged beyond 1 -+ .1.
+
+    Raises:
+        UsageError: shapes that differ, or a value outside its range.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> theta, dots, squares = 0.0, [], []
+        >>> for _ in range(20_000):
+        ...     g = theta + rng.normal()
+        ...     dots.append(theta * g); squares.append(0.01 * g * g)
+        ...     theta -= 0.1 * g
+        >>> print(equilibrium_ratio(dots[100:], squares[100:], learning_rate=0.1))
+        1 (0.997 to 1)
+
+    Source: Yaida 2019, fluctuation-dissipation relations FDR1 and its momentum form.
+    """
+    rate = heavy_ball_rate(learning_rate, momentum, momentum_kind)
+    ratio = ratio_of_series(
+        position_dot_gradient, square_velocity, scale=2 * rate / (1 + momentum),
+        what="2 eta E[theta.g] / ((1+beta) E|v|^2)",
+    )  # fmt: skip
+    return _judged(ratio)
+
+
+def update_equilibrium_ratio(
+    position_dot_update: ArrayLike, square_update: ArrayLike
+) -> Measurement:
+    """R = 2 E[theta . u] / E|u|^2 for the update theta <- theta - u of any optimizer.
+
+    Exactly 1 at stationarity, because E|theta|^2 then stays the same; Adam's updates too.
+
+    Args:
+        position_dot_update: [K], theta . u of the position before the step.
+        square_update: [K], |u|^2.
+
+    Example:
+        >>> import numpy as np
+        >>> theta = np.array([1.0, -1.0] * 50)  # jumps to and fro for ever
+        >>> print(round(update_equilibrium_ratio(theta * 2 * theta, (2 * theta) ** 2).value, 9))
+        1.0
+    """
+    ratio = ratio_of_series(
+        position_dot_update, square_update, what="2 E[theta.u] / E|u|^2", scale=2
+    )
+    return _judged(ratio)
+
+
+def _judged(ratio: Measurement) -> Measurement:
+    if ratio.value is not None and abs(ratio.value - 1) > TOLERANCE:
+        return ratio.flagged(TRANSIENT)
+    return ratio

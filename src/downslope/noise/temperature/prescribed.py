@@ -1,0 +1,285 @@
+"""One convention for the temperature of SGD, in units of loss per degree of freedom.
+
+    T_eff  = eta phi tr(Sigma) / (2 B (1 - beta) d)    prescribed by settings and measured noise
+    T_meas = (1 + beta) E|v|^2 / (2 eta d)             measured from the steps alone
+    T_i    = eta phi u_i' Sigma u_i / (2 B (1 - beta)) of one direction
+    proxy  = eta / (B (1 - beta))                      comparable inside one problem only
+
+L is the mean loss. Under EMA momentum eta (1 - beta) takes the place of eta. A temperature
+describes the run only at stationarity (`equilibrium`), with noise of the same size in every
+direction, small eta times curvature, and batches drawn with replacement: what speaks against it
+comes back as flags. `temperature_report` puts everything together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from downslope.errors import UsageError
+from downslope.noise.curvature.stability import rate_limit
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.statistics.ranges import Floats, array, as_measurement, count
+from downslope.noise.statistics.series import mean_of_series
+from downslope.noise.temperature.dynamics import (
+    MomentumKind,
+    Sampling,
+    effective_rate,
+    heavy_ball_rate,
+    population_factor,
+)
+
+UNIT = "loss"
+MOST_ANISOTROPY = 2.0  # assumed: beyond it one temperature misleads by direction
+NOISE_UNIT = "(loss / parameter)^2"
+OVERSTATED = (
+    "reshuffled epochs: overstates the heat of slow directions (learning rate * curvature * "
+    "batches per epoch << 1), by orders of magnitude"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionTemperatures:
+    """Temperatures along directions and how far they differ.
+
+    Attributes:
+        temperatures: [k], T_i in loss units, in the order of the directions.
+        anisotropy: max T_i / min T_i; 1 would justify a single temperature.
+    """
+
+    temperatures: Floats
+    anisotropy: Measurement
+
+
+def temperature_factor(
+    learning_rate: float,
+    batch_size: int,
+    *,
+    num_rows: int | None = None,
+    sampling: Sampling,
+    momentum: float = 0.0,
+    momentum_kind: MomentumKind | None = None,
+) -> float:
+    """What turns a noise variance per degree of freedom into a temperature.
+
+    eta phi / (2 B (1 - beta)), in parameter^2 / loss.
+
+    Args:
+        learning_rate: eta > 0.
+        batch_size: B examples an update.
+        num_rows: N, needed for reshuffled epochs.
+        sampling: "reshuffled", "replacement" or "streaming".
+        momentum, momentum_kind: see `downslope.noise.temperature`.
+
+    Example:
+        >>> round(temperature_factor(0.1, 10, sampling="streaming"), 12)
+        0.005
+    """
+    phi = population_factor(batch_size, num_rows, sampling)
+    return effective_rate(learning_rate, momentum, momentum_kind) * phi / (2 * batch_size)
+
+
+def effective_temperature(
+    noise_trace: float | Measurement,
+    dim: int,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    num_rows: int | None = None,
+    sampling: Sampling,
+    momentum: float = 0.0,
+    momentum_kind: MomentumKind | None = None,
+) -> Measurement:
+    """T_eff: the temperature prescribed by the settings and the measured gradient noise.
+
+    eta phi tr(Sigma) / (2 B (1 - beta) d).
+
+    Args:
+        noise_trace: tr(Sigma) of per-example gradients, (loss/parameter)^2; a measurement hands
+            on its interval.
+        dim: d, number of parameters.
+        learning_rate, batch_size, num_rows, sampling, momentum, momentum_kind: as in
+            `temperature_factor`.
+
+    Example:
+        >>> print(effective_temperature(4.5, 3, learning_rate=0.1, batch_size=5, num_rows=60,
+        ...                             sampling="reshuffled"))
+        0.014 loss
+
+    Source: Mandt, Hoffman and Blei 2017 (small steps); the momentum factor from Yaida 2019.
+    """
+    factor = temperature_factor(
+        learning_rate, batch_size, num_rows=num_rows, sampling=sampling, momentum=momentum,
+        momentum_kind=momentum_kind,
+    )  # fmt: skip
+    trace = as_measurement(noise_trace, unit=NOISE_UNIT)
+    found = _times(trace, factor / count("dim", dim), UNIT)
+    return found.flagged(OVERSTATED) if sampling == "reshuffled" else found
+
+
+def measured_temperature(
+    square_velocity: ArrayLike,
+    dim: int,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    momentum_kind: MomentumKind | None = None,
+) -> Measurement:
+    """T_meas: the temperature seen in the steps, without any gradient statistics.
+
+    (1 + beta) E|v|^2 / (2 eta d). At stationarity it is E[(theta - c) . grad L] / d exactly.
+
+    Args:
+        square_velocity: [K], |v|^2 of the steps taken, theta <- theta - v, of every kind of
+            momentum.
+        dim: d, number of parameters.
+        learning_rate, momentum, momentum_kind: as in `temperature_factor`.
+
+    Example:
+        >>> v = 0.1 * np.random.default_rng(0).normal(size=(400, 10))
+        >>> print(measured_temperature((v**2).sum(axis=1), 10, learning_rate=0.1))
+        0.0498 (0.0473 to 0.0524) loss
+    """
+    rate = heavy_ball_rate(learning_rate, momentum, momentum_kind)
+    scale = (1 + momentum) / (2 * rate * count("dim", dim))
+    if (array("square_velocity", square_velocity, 1) < 0).any():
+        raise UsageError("square_velocity must be 0 or more; got a negative value")
+    return mean_of_series(
+        square_velocity, scale=scale, unit=UNIT, what="(1+beta) E|v|^2 / (2 eta d)"
+    )
+
+
+def temperature_proxy(
+    learning_rate: float,
+    batch_size: int,
+    *,
+    momentum: float = 0.0,
+    momentum_kind: MomentumKind | None = None,
+) -> float:
+    """eta / (B (1 - beta)), in parameter^2 / (loss example): comparable inside one problem only.
+
+    Example:
+        >>> round(temperature_proxy(0.1, 50, momentum=0.9, momentum_kind="heavy_ball"), 12)
+        0.02
+    """
+    rate = effective_rate(learning_rate, momentum, momentum_kind)
+    return rate / count("batch_size", batch_size)
+
+
+def direction_temperatures(
+    projections: ArrayLike,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    num_rows: int | None = None,
+    sampling: Sampling,
+    momentum: float = 0.0,
+    momentum_kind: MomentumKind | None = None,
+) -> DirectionTemperatures:
+    """T_i along unit vectors u_i, and the anisotropy max T_i / min T_i.
+
+    Args:
+        projections: per-example gradients along the directions, g_j . u_i, [n examples, k].
+        learning_rate, batch_size, num_rows, sampling, momentum, momentum_kind: as in
+            `temperature_factor`.
+
+    Returns:
+        The temperatures (of the unbiased variances of the columns), and the anisotropy with a
+        delete-one jackknife interval on the log scale for the two directions that gave it.
+
+    Example:
+        >>> g = np.random.default_rng(0).normal(size=(500, 3)) * [1, 2, 3]
+        >>> told = direction_temperatures(g, learning_rate=0.1, batch_size=10,
+        ...                               sampling="streaming")
+        >>> print(told.temperatures.round(3), told.anisotropy)
+        [0.005 0.018 0.047] 9.75 (8.15 to 11.7)
+    """
+    values = array("projections", projections, 2)
+    num, directions = values.shape
+    factor = temperature_factor(
+        learning_rate, batch_size, num_rows=num_rows, sampling=sampling, momentum=momentum,
+        momentum_kind=momentum_kind,
+    )  # fmt: skip
+    fault = None
+    if num < 3 or directions < 2:
+        fault = "needs at least 3 examples and 2 directions"
+    elif not np.isfinite(values).all():
+        fault = "a gradient is not finite"
+    if num < 2 or not np.isfinite(values).all():
+        none = not_estimable(fault or "fewer than 2 examples", unit="", num_examples=num)
+        return DirectionTemperatures(temperatures=np.full(directions, np.nan), anisotropy=none)
+    deviation = values - values.mean(axis=0)
+    temperatures = factor * (deviation**2).sum(axis=0) / (num - 1)
+    if fault is None and temperatures.min() <= 1e-24 * temperatures.max():
+        fault = "a direction without noise"
+    if fault is not None:
+        anisotropy = not_estimable(fault, unit="", num_examples=num)
+    else:
+        anisotropy = _anisotropy(deviation, temperatures)
+    return DirectionTemperatures(temperatures=temperatures, anisotropy=anisotropy)
+
+
+def finite_step_factor(
+    rate_times_curvature: float,
+    *,
+    momentum: float = 0.0,
+    momentum_kind: MomentumKind | None = None,
+) -> float:
+    """By how much a finite step heats a direction beyond T_i: 1/(1 - s) with s = eta / eta_max.
+
+    2/(2 - eta lambda) without momentum, 2 (1 + beta)/(2 (1 + beta) - eta lambda) with heavy ball.
+
+    Args:
+        rate_times_curvature: eta lambda, 0 or more and below the stability bound.
+        momentum, momentum_kind: heavy ball or EMA.
+
+    Raises:
+        UsageError: Nesterov, whose factor has another form, or a rate beyond the bound.
+
+    Example:
+        >>> round(finite_step_factor(0.18), 3)
+        1.099
+    """
+    if momentum_kind == "nesterov":
+        raise UsageError("momentum_kind must be heavy_ball or ema here; got 'nesterov'")
+    limit = rate_limit(momentum, momentum_kind)
+    if not 0 <= rate_times_curvature < limit:
+        raise UsageError(
+            f"rate_times_curvature must be 0 or more and below {limit:g}; "
+            f"got {rate_times_curvature}"
+        )
+    return limit / (limit - rate_times_curvature)
+
+
+def _anisotropy(deviation: Floats, temperatures: Floats) -> Measurement:
+    num = len(deviation)
+    hot, cold = int(np.argmax(temperatures)), int(np.argmin(temperatures))
+    value = float(temperatures[hot] / temperatures[cold])
+    squares = deviation[:, [hot, cold]] ** 2
+    left = squares.sum(axis=0) - squares * num / (num - 1)  # scatter without one example
+    flags = ("largest over smallest of noisy variances: biased up",)
+    if value > MOST_ANISOTROPY:
+        flags = (f"directions differ {value:.2g}-fold: one temperature misleads", *flags)
+    lo = hi = None
+    if (left > 1e-12 * squares.sum(axis=0)).all():
+        logs = np.log(left[:, 0]) - np.log(left[:, 1])
+        logs = logs - logs.mean()
+        error = math.sqrt(float(logs @ logs) * (num - 1) / num)
+        reach = math.exp(min(float(special.stdtrit(num - 1, 0.975)) * error, 300.0))
+        lo, hi = value / reach, value * reach
+    method = "largest over smallest variance; delete-one jackknife on the log scale"
+    return Measurement(
+        value=value, lo=lo, hi=hi, unit="", num_examples=num, method=method, flags=flags
+    )
+
+
+def _times(value: Measurement, factor: float, unit: str) -> Measurement:
+    """The measurement times a factor of 0 or more."""
+    ends = (value.value, value.lo, value.hi)
+    scaled, lo, hi = (None if x is None else x * factor for x in ends)
+    return dataclasses.replace(value, value=scaled, lo=lo, hi=hi, unit=unit)

@@ -1,0 +1,82 @@
+"""How much less SGD jitters when every epoch visits every batch once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from downslope.errors import UsageError
+from downslope.noise.statistics.ranges import Floats, count, positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReshufflingRatio:
+    """Stationary variance under reshuffled epochs over that of drawing with replacement.
+
+    Attributes:
+        epoch_average: exact, averaged over the positions in an epoch.
+        end_of_epoch: exact, right after an epoch, where it is least.
+        small_average: x n / 3, the limit of epoch_average for x n << 1.
+        small_end: (x n)^2 / 12, the limit of end_of_epoch for x n << 1.
+        large: 1 - (2 - x)/(x n), the limit of both for x n >> 1 and many batches.
+    """
+
+    epoch_average: float
+    end_of_epoch: float
+    small_average: float
+    small_end: float
+    large: float
+
+
+def reshuffling_ratio(rate_times_curvature: float, batches_per_epoch: int) -> ReshufflingRatio:
+    """What reshuffling leaves of the stationary variance along one direction. No momentum.
+
+    The noise of the n batches of an epoch adds up to 0, so slow directions (x n << 1 with
+    x = eta lambda) hardly feel it. With S^2 = C n/(n - 1) and w_i = eta (1 - x)^(j-1-i) the
+    variance after j batches of an epoch is V_j = (1 - x)^(2j) V_0 + S^2 (sum w^2 - (sum w)^2 / n)
+    with V_n = V_0; it is divided by C eta / (lambda (2 - x)).
+
+    Args:
+        rate_times_curvature: x = eta lambda, between 0 and 2.
+        batches_per_epoch: n = N / B, 2 or more.
+
+    Raises:
+        UsageError: a value outside its range.
+
+    Example:
+        >>> ratio = reshuffling_ratio(0.01, 100)
+        >>> round(ratio.epoch_average, 8), round(ratio.end_of_epoch, 4)
+        (0.26793532, 0.0772)
+
+    Source: Kuehn and Rosenow 2023, for the anti-correlation over an epoch.
+    """
+    x = positive("rate_times_curvature", rate_times_curvature)
+    n = count("batches_per_epoch", batches_per_epoch, 2)
+    if x >= 2:
+        raise UsageError(f"rate_times_curvature must be below 2; got {rate_times_curvature}")
+    lost = _lost(x, n)  # 1 - (1 - x)^j for j = 0..n; the weights (eta = 1) are 1 - lost
+    kept = 1 - lost
+    deviation = lost[:-1] - lost[:-1].mean()  # the weights' own, without their common 1
+    start = float(deviation @ deviation) / (lost[-1] * (1 + kept[-1]))
+    # V_1 ... V_(n-1): there the two sums do not cancel; V_n = V_0
+    squares, sums = np.cumsum(kept[:-1] ** 2), lost[1:] / x
+    after = kept[1:] ** 2 * start + squares - sums**2 / n
+    after[-1] = start
+    # S^2 over C, divided by the variance with replacement, 1 / (x (2 - x)) for eta = C = 1
+    factor = n / (n - 1) * x * (2 - x)
+    y = x * n
+    return ReshufflingRatio(
+        epoch_average=float(after.mean()) * factor,
+        end_of_epoch=float(start) * factor,
+        small_average=y / 3,
+        small_end=y * y / 12,
+        large=1 - (2 - x) / y,
+    )
+
+
+def _lost(x: float, n: int) -> Floats:
+    j = np.arange(n + 1)
+    lost = -np.expm1(j * math.log1p(-x)) if x < 1 else 1 - (1 - x) ** j
+    return np.asarray(lost, np.float64)

@@ -1,0 +1,281 @@
+"""Statistics of a path of points at even steps: memory, spreading, principal coordinates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from downslope.errors import UsageError
+from downslope.noise.record import Measurement, not_estimable
+from downslope.noise.statistics.delete_one import (
+    Floats,
+    centred,
+    jackknife_error,
+    linear_interval,
+    log_interval,
+    measured,
+)
+from downslope.noise.statistics.ranges import count
+
+WINDOW = 5.0  # window of at least 5 autocorrelation times: Sokal 1997, section 3
+LEAST_POINTS = 20
+LEAST_TIMES = 20  # times the window sum must fit in the path; below, it is cut short. Measured here
+FINE = 2.0  # an autocorrelation time below two strides is not resolved: sum off by 12 %
+NUM_BLOCKS = 10
+WALK_FLAG = "the first coordinates of a pure random walk are cosines that hold 60 %, 15 %, ..."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrincipalPath:
+    """A path along its own principal directions.
+
+    Attributes:
+        steps: [m].
+        coordinates: [m, k], centred.
+        shares: [k], of the path's variance.
+        flags: what else a reader must know.
+    """
+
+    steps: NDArray[np.int64]
+    coordinates: Floats
+    shares: Floats
+    flags: tuple[str, ...]
+
+
+def autocorrelation_time(points: Floats, steps: NDArray[np.int64], stride: int = 1) -> Measurement:
+    """Integrated autocorrelation time: 1 + 2 sum of rho(t), times the spacing.
+
+    rho(t) of the whole vector, sum of autocovariances over coordinates; the sum stops at the first
+    window of 5 times its own value. Relative standard error sqrt(2(2W+1)/m)/sqrt(r), r the
+    effective number of coordinates that vary.
+
+    Args:
+        points: [m, k], m >= 20.
+        steps: [m].
+        stride: points were thinned to every stride-th.
+
+    Returns:
+        Unit steps. Unresolved, with a lower bound, where the path is shorter than 20 such times
+        (a drift counts as memory); with an upper bound where thinning hides shorter times.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> print(autocorrelation_time(rng.normal(size=(500, 40)), np.arange(500)))
+        0.95 (0.888 to 1.01) steps
+
+    Source: Sokal 1997, section 3; Madras and Sokal 1988, appendix C.
+    """
+    m = len(points)
+    fields = {"unit": "steps", "num_steps": m, "method": "windowed sum of autocorrelations"}
+    if m < LEAST_POINTS:
+        return not_estimable(f"needs at least {LEAST_POINTS} points; got {m}", **fields)
+    deviation = centred(points)
+    if isinstance(deviation, str):
+        return not_estimable("the path does not move, or is not finite", **fields)
+    spacing, flags = _spacing(steps)
+    deviation = deviation / np.abs(deviation).max()
+    rho = _vector_autocorrelation(deviation)
+    sums = 1 + 2 * np.cumsum(rho[1:])
+    windows = np.arange(1, len(rho))
+    inside = np.flatnonzero(windows >= WINDOW * np.maximum(sums, 1e-9))
+    stop = int(inside[0]) if len(inside) else len(sums) - 1
+    # centring on the path's own mean lowers every rho by about tau / m: put it back once
+    window = int(windows[stop])
+    tau = float(sums[stop]) * (1 + (2 * window + 1) / m)
+    spread = math.sqrt(2 * (2 * window + 1) / m / _num_coordinates(deviation))
+    if not len(inside) or m < LEAST_TIMES * tau:
+        reason = f"the path is shorter than {LEAST_TIMES} autocorrelation times: still drifting?"
+        if tau <= 0:
+            return not_estimable(reason, **fields)
+        lo = log_interval(tau * spacing, spread, math.inf)[0]
+        return Measurement(value=None, lo=lo, reason=reason, flags=flags, **fields)
+    if tau <= 0:
+        return not_estimable("the sum of autocorrelations is not positive", **fields)
+    lo, hi = linear_interval(tau * spacing, tau * spacing * spread, math.inf)
+    if stride > 1 and tau < FINE:
+        reason = f"shorter than two strides of {spacing:g} steps, to which the path was thinned"
+        return Measurement(value=None, hi=max(hi, FINE * spacing), reason=reason, **fields)
+    return measured(tau * spacing, (lo, hi), flags=flags, **fields)
+
+
+def square_displacement(points: Floats, steps: NDArray[np.int64], lag: int) -> Measurement:
+    """Mean of |theta_{k+lag} - theta_k|^2 over the path.
+
+    Args:
+        points: [m, k].
+        steps: [m].
+        lag: in steps; the nearest multiple of the spacing is taken, and flagged if different.
+
+    Returns:
+        Unit param^2; interval from ten blocks of the path, on the log scale.
+
+    Raises:
+        UsageError: lag < 1.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> walk = rng.normal(size=(2000, 50)).cumsum(axis=0)
+        >>> print(square_displacement(walk, np.arange(2000), 10))  # truth: 500
+        507 (496 to 518) param^2
+    """
+    lag = count("lag", lag)
+    spacing, flags = _spacing(steps) if len(steps) > 1 else (1.0, ())
+    gap = max(1, round(lag / spacing))
+    if gap * spacing != lag:
+        flags += (f"taken at {gap * spacing:g} steps, the nearest lag that was kept",)
+    fields = {"unit": "param^2", "num_steps": len(points), "method": "mean over the path; blocks"}
+    squares = _squares(points, gap)
+    if isinstance(squares, str):
+        return not_estimable(squares, **fields)
+    value = float(squares.mean())
+    if value == 0:
+        return measured(0.0, flags=flags, **fields)
+    if len(squares) < 2 * NUM_BLOCKS or len(squares) < NUM_BLOCKS * gap:
+        flags += ("no interval: fewer than ten independent stretches of this lag",)
+        return measured(value, flags=flags, **fields)
+    logs = np.log(_without_blocks(squares))
+    interval = log_interval(value, jackknife_error(logs), NUM_BLOCKS - 1)
+    return measured(value, interval, flags=flags, **fields)
+
+
+def displacement_exponent(
+    points: Floats, steps: NDArray[np.int64], lag: int | None = None
+) -> Measurement:
+    """Local slope of log square displacement on log lag: ln(D(2 lag)/D(lag)) / ln 2.
+
+    2: ballistic (a steady drift); 1: diffusive (a random walk); near 0: bounded (stationary).
+
+    Args:
+        points: [m, k], m >= 20.
+        steps: [m].
+        lag: in steps; None for a tenth of the path over two.
+
+    Returns:
+        Unit ""; interval by leaving out each of ten blocks of the path.
+
+    Raises:
+        UsageError: lag < 1.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> walk, steps = rng.normal(size=(2000, 50)).cumsum(axis=0), np.arange(2000)
+        >>> print(displacement_exponent(walk, steps, 10))
+        1.01 (0.977 to 1.04)
+        >>> print(f"{displacement_exponent(steps[:, None] * np.ones(3), steps).value:.3f}")
+        2.000
+    """
+    m = len(points)
+    fields = {"unit": "", "num_steps": m, "method": "slope between lag and 2 lag; ten blocks"}
+    if lag is not None:
+        lag = count("lag", lag)
+    if m < LEAST_POINTS:
+        return not_estimable(f"needs at least {LEAST_POINTS} points; got {m}", **fields)
+    spacing, flags = _spacing(steps)
+    gap = max(1, m // (2 * NUM_BLOCKS)) if lag is None else max(1, round(lag / spacing))
+    long = _squares(points, 2 * gap)
+    if isinstance(long, str):
+        return not_estimable(long, **fields)
+    short = _squares(points, gap)
+    if isinstance(short, str):
+        return not_estimable(short, **fields)
+    short = short[: len(long)]  # both from the same starting points, so that the ratio is paired
+    if not (short.mean() > 0 and long.mean() > 0):
+        return not_estimable("the path does not move", **fields)
+    value = math.log2(float(long.mean() / short.mean()))
+    if len(long) < max(2 * NUM_BLOCKS, NUM_BLOCKS * gap):
+        flags += ("no interval: fewer than ten independent stretches of this lag",)
+        return measured(value, flags=flags, **fields)
+    tops, bottoms = _without_blocks(long), _without_blocks(short)
+    if not ((tops > 0).all() and (bottoms > 0).all()):
+        return measured(value, flags=flags, **fields)
+    error = jackknife_error(np.log2(tops / bottoms))
+    return measured(value, linear_interval(value, error, NUM_BLOCKS - 1), flags=flags, **fields)
+
+
+def principal_path(points: Floats, steps: NDArray[np.int64], num: int = 2) -> PrincipalPath:
+    """Coordinates of a path along its principal directions, with their shares of the variance.
+
+    Args:
+        points: [m, k].
+        steps: [m].
+        num: coordinates wanted, 1 or more.
+
+    Returns:
+        A `PrincipalPath`, without coordinates where the path does not move.
+
+    Raises:
+        UsageError: num < 1.
+
+    Example:
+        >>> steps = np.arange(50)
+        >>> line = np.outer(steps, [3.0, 4.0])
+        >>> path = principal_path(line, steps, 1)
+        >>> round(float(abs(path.coordinates[-1, 0] - path.coordinates[0, 0])), 6), path.shares
+        (245.0, array([1.]))
+
+    Source: flags: Antognini and Sohl-Dickstein 2018.
+    """
+    num = count("num", num)
+    deviation = centred(points)
+    if isinstance(deviation, str):
+        none = np.zeros((len(points), 0))
+        return PrincipalPath(steps=steps, coordinates=none, shares=np.zeros(0), flags=(deviation,))
+    left, values, _ = np.linalg.svd(deviation, full_matrices=False)
+    num = min(num, len(values))
+    signs = np.sign(left[-1, :num])
+    signs[signs == 0] = 1.0  # the path ends on the positive side
+    shares = values**2 / (values**2).sum()
+    return PrincipalPath(
+        steps=steps, coordinates=left[:, :num] * values[:num] * signs, shares=shares[:num],
+        flags=(WALK_FLAG,),
+    )  # fmt: skip
+
+
+def _vector_autocorrelation(deviation: Floats) -> Floats:
+    """Sum over coordinates of autocovariances, over that at lag 0, for lags up to m/2."""
+    m = len(deviation)
+    size = 2 ** math.ceil(math.log2(2 * m))
+    power = np.zeros(size // 2 + 1)
+    for column in deviation.T:  # one by one: the transform of all would need as much again
+        power += np.abs(np.fft.rfft(column, size)) ** 2
+    lags = np.fft.irfft(power, size)[: m // 2]
+    # m - t products at lag t: their mean, not their sum over m, or long lags are damped
+    return lags / lags[0] * (m / (m - np.arange(m // 2)))
+
+
+def _num_coordinates(deviation: Floats) -> float:
+    """Effective number of independent coordinates, (sum of variances)^2 / sum of squares."""
+    m, k = deviation.shape
+    square = deviation @ deviation.T if m < k else deviation.T @ deviation
+    r = float(np.trace(square)) ** 2 / float((square**2).sum())
+    # of m points at most m directions are seen; what the sample adds is taken off (section 1)
+    return max(1.0, 1 / max(1 / r - 1 / m, 1e-9)) if r < m else 1.0
+
+
+def _squares(points: Floats, gap: int) -> Floats | str:
+    if len(points) <= gap:
+        return f"the path has {len(points)} points, the lag is {gap}"
+    if not np.isfinite(points).all():
+        return "a point is not finite"
+    move = points[gap:] - points[:-gap]
+    return np.einsum("ij,ij->i", move, move)
+
+
+def _without_blocks(values: Floats) -> Floats:
+    """Means with each of ten consecutive blocks left out."""
+    blocks = np.array_split(values, NUM_BLOCKS)
+    total, n = float(values.sum()), len(values)
+    return np.array([(total - float(b.sum())) / (n - len(b)) for b in blocks])
+
+
+def _spacing(steps: NDArray[np.int64]) -> tuple[float, tuple[str, ...]]:
+    gaps = np.diff(steps)
+    if len(gaps) and (gaps <= 0).any():
+        raise UsageError("steps must rise; got one that does not")
+    middle = float(np.median(gaps)) if len(gaps) else 1.0
+    if len(gaps) and gaps.min() != gaps.max():
+        return middle, (f"steps are not evenly spaced: {middle:g} is taken, their median",)
+    return middle, ()

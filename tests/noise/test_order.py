@@ -1,0 +1,277 @@
+"""Order of a data set: variance ratio, tests of randomness, shuffles, samplers, exact truths.
+
+Each comment names the wrong implementation that the test catches.
+"""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from downslope.errors import UsageError
+from downslope.noise.order import (
+    audit_sampler,
+    autocorrelations,
+    batch_variance_ratio,
+    expected_neighbours,
+    fixed_order_bias,
+    holm,
+    is_ordered,
+    label_variance_ratio,
+    largest_ratio,
+    ljung_box_test,
+    neighbours_test,
+    order_after,
+    runs_test,
+    shuffle_buffer_order,
+    shuffled_once_squared_bias,
+    variance_reshuffled,
+    variance_with_replacement,
+)
+
+CLASSES = np.repeat(np.arange(10), 2000)
+
+
+def clustered(rng, num, size, icc):
+    """Items of batches that share a batch effect: intraclass correlation icc."""
+    return (rng.normal(size=(num, 1)) * np.sqrt(icc)
+            + rng.normal(size=(num, size)) * np.sqrt(1 - icc)).ravel()  # fmt: skip
+
+
+# catches: n for n - 1 in either variance; the factor B left out. Skewed values on purpose
+def test_ratio_in_random_order():
+    found = [
+        batch_variance_ratio(np.random.default_rng(s).exponential(size=1000), 10)
+        for s in range(500)
+    ]
+    values = np.array([f.ratio.value for f in found])
+    assert values.mean() == pytest.approx(1, abs=4 * values.std() / np.sqrt(500))
+    assert values.std() == pytest.approx(np.sqrt(2 / 99), rel=0.15)
+    assert 0.02 < np.mean([f.p_value < 0.05 for f in found]) < 0.09
+
+
+# catches: exactly 1 over all permutations, which any slip in divisors breaks
+def test_ratio_is_one_on_average_over_all_orders():
+    x = np.array([1.0, 1, 4, 9, 2, 30])
+    ratios = []
+    for order in itertools.permutations(range(6)):
+        y = x[list(order)].reshape(3, 2)
+        ratios.append(2 * y.mean(1).var(ddof=1) / x.var(ddof=1))
+    assert np.mean(ratios) == pytest.approx(1, rel=1e-12)
+    big = np.tile(x, 10)
+    y = big.reshape(-1, 3)
+    direct = 3 * y.mean(1).var(ddof=1) / big.var(ddof=1)
+    assert batch_variance_ratio(big, 3).ratio.value == pytest.approx(direct, rel=1e-12)
+
+
+# catches: Appendix C row: F = 1 + (B - 1) rho; the interval's width
+def test_ratio_of_correlated_batches():
+    rng = np.random.default_rng(0)
+    found = [batch_variance_ratio(clustered(rng, 100, 25, 0.1), 25).ratio for _ in range(300)]
+    assert np.mean([f.value for f in found]) == pytest.approx(3.4, rel=0.05)
+    assert np.mean([f.lo <= 3.4 <= f.hi for f in found]) == pytest.approx(0.95, abs=0.04)
+
+
+# catches: class numbers taken as numbers (the middle class would look balanced)
+def test_ratio_of_labels():
+    assert label_variance_ratio(CLASSES, 50).ratio.value == pytest.approx(largest_ratio(20000, 50))
+    names = np.array(list("bca"))[np.random.default_rng(1).integers(0, 3, 3000)]
+    one_hot = (names[:, None] == np.array(list("abc"))).astype(float)
+    assert label_variance_ratio(names, 30).ratio.value == pytest.approx(
+        batch_variance_ratio(one_hot, 30).ratio.value, rel=1e-12
+    )
+    assert label_variance_ratio(names, 30).p_value == pytest.approx(
+        batch_variance_ratio(one_hot, 30).p_value, rel=1e-6
+    )
+    balanced = np.tile(np.arange(10), 200)
+    found = label_variance_ratio(balanced, 20)
+    assert found.ratio.value == pytest.approx(0, abs=1e-12) and found.p_value < 1e-6
+
+
+# catches: degrees of freedom of columns that go together counted as independent
+def test_p_values_of_several_columns():
+    rng, small = np.random.default_rng(2), []
+    for _ in range(400):
+        x = rng.normal(size=(500, 1)) @ np.ones((1, 3)) + 0.3 * rng.normal(size=(500, 3))
+        small.append(batch_variance_ratio(x, 10).p_value < 0.05)
+    assert 0.02 < np.mean(small) < 0.085
+
+
+# catches: the mean n sum p^2 without its -1; one-sided p-values; a wrong variance
+def test_neighbours():
+    assert expected_neighbours([500] * 10) == pytest.approx(499, rel=1e-12)
+    assert neighbours_test(np.tile([0, 1, 2], 50)).p_value == 0.001
+    rng = np.random.default_rng(3)
+    p = [neighbours_test(rng.integers(0, 4, 25_000)).p_value for _ in range(300)]
+    assert stats.kstest(p, "uniform").pvalue > 1e-3
+    p = [neighbours_test(rng.integers(0, 4, 200), seed).p_value for seed in range(60)]
+    assert 0.3 < np.mean(p) < 0.7
+
+
+# catches: variance of the runs: here over all orders of 4 and 3
+def test_runs_moments():
+    orders = set(itertools.permutations([0, 0, 0, 0, 1, 1, 1]))
+    runs = np.array([1 + sum(a != b for a, b in itertools.pairwise(o)) for o in orders])
+    from downslope.noise.order.randomness import _runs_variance
+
+    assert _runs_variance(np.array([4, 3])) == pytest.approx(runs.var(), rel=1e-12)
+    assert runs_test([0] * 20 + [1] * 15).expected == pytest.approx(2 * 20 * 15 / 35 + 1)
+    assert runs_test([0] * 20 + [1] * 15).statistic == 2
+    assert runs_test(np.arange(30)).p_value is None
+
+
+# catches: circular correlation (no padding); lags off by one
+def test_autocorrelations():
+    x = np.random.default_rng(4).normal(size=300).cumsum()
+    d = x - x.mean()
+    direct = [d[:-k] @ d[k:] / (d @ d) for k in range(1, 31)]
+    assert np.allclose(autocorrelations(x), direct, atol=1e-12)
+    rho = np.array([autocorrelations(np.random.default_rng(s).random(200), 1) for s in range(2000)])
+    assert rho.mean() == pytest.approx(-1 / 200, abs=4 / np.sqrt(200 * 2000))
+    assert rho.std() == pytest.approx(1 / np.sqrt(200), rel=0.08)
+
+
+# catches: a period in a long file drowned in n/10 lags; false alarms of the scan
+def test_scan():
+    found = ljung_box_test(np.tile(np.arange(37.0), 100))
+    assert found.detail in {f"largest at lag {37 * k}" for k in range(1, 10)}
+    assert found.p_value < 1e-10
+    rng = np.random.default_rng(5)
+    weak = rng.normal(size=20000)
+    weak += 0.25 * np.tile(rng.normal(size=500), 40)
+    assert ljung_box_test(weak).p_value < 1e-3
+    echo = rng.normal(size=20000)
+    echo[777:] += 0.06 * echo[:-777]  # one lag of 2,000: in their sum it drowns
+    assert ljung_box_test(echo).detail == "largest at lag 777"
+    assert ljung_box_test(echo).p_value < 1e-6
+    small = [ljung_box_test(rng.exponential(size=1000)).p_value < 0.05 for _ in range(400)]
+    assert np.mean(small) < 0.08
+
+
+# catches: no running maximum; ties; more than 1
+def test_holm():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+# catches: Holm left out (a third of random files called ordered)
+def test_report_on_random_order():
+    rng, told = np.random.default_rng(6), 0
+    for seed in range(150):
+        columns = {"x": rng.normal(size=400), "g": rng.normal(size=(400, 3))}
+        told += bool(is_ordered(columns, 10, labels=rng.integers(0, 3, 400), seed=seed).ordered)
+    assert told / 150 < 0.1
+
+
+def test_report_on_sorted_data():
+    rng = np.random.default_rng(7)
+    report = is_ordered({"loss": rng.normal(size=20000)}, 50, labels=CLASSES)
+    assert report.ordered and report.worst == "labels"
+    assert report.sentence.startswith("Order inflates batch-gradient variance x50.1 (")
+    assert "expected x1" in report.sentence
+    periodic = is_ordered({"x": np.tile([1.0, 2, 3, 4, 5], 200)}, 10)
+    assert periodic.ordered and periodic.variance_ratios["x"].value < 0.01
+    assert "does not inflate" in periodic.sentence
+    few = is_ordered({"x": rng.normal(size=100)}, 50)
+    assert few.variance_ratios["x"].value is None and "needs at least 20" in few.sentence
+
+
+# catches: a buffer drained in order; a first row that can never stay
+def test_buffer():
+    order = shuffle_buffer_order(20000, 1000, seed=1)
+    assert np.array_equal(np.sort(order), np.arange(20000))
+    assert np.std(order - np.arange(20000)) == pytest.approx(1000, rel=0.07)
+    rank = np.corrcoef(order, np.arange(20000))[0, 1]
+    assert rank == pytest.approx(1 - 6 * 1000**2 / 20000**2, abs=0.004)
+    assert np.array_equal(shuffle_buffer_order(50, 1), np.arange(50))
+    assert order.argmin() < 12000 and not np.array_equal(order, shuffle_buffer_order(20000, 1000))
+    full = np.array([shuffle_buffer_order(4, 9, seed) for seed in range(4000)])
+    assert np.allclose((full[:, :, None] == np.arange(4)).mean(0), 0.25, atol=0.035)
+    assert shuffle_buffer_order(0, 5).tolist() == []
+
+
+# catches: values read by the inverse permutation; section 21's table
+@pytest.mark.parametrize(("size", "ratio"), [(1, 50.1), (100, 50.0), (1000, 48.4), (5000, 29.7)])
+def test_ratio_after_a_buffer(size, ratio):
+    found = [order_after(CLASSES, shuffle_buffer_order(20000, size, s), 50).value for s in range(3)]
+    assert np.mean(found) == pytest.approx(ratio, rel=0.06)
+    if size == 1000:
+        x = np.random.default_rng(0).normal(size=2000)
+        assert order_after(x, np.argsort(x), 50).value > 45
+
+
+# catches: each clause of the audit
+def test_audit():
+    rng = np.random.default_rng(8)
+    first, second = rng.permutation(500), rng.permutation(500)
+    good = audit_sampler([first, second], 500, shards=[first[:250], first[250:]], batch_size=50)
+    assert (good.every_once, good.new_order, good.disjoint_shards, good.faults) == (
+        True, True, True, (),
+    )  # fmt: skip
+    repeated = first.copy()
+    repeated[0] = repeated[1]
+    bad = audit_sampler([repeated, repeated], 500, shards=[first[:251], first[250:]], batch_size=64)
+    assert not bad.every_once and bad.num_missing == (1, 1) and bad.num_repeated == (1, 1)
+    assert bad.new_order is False and bad.disjoint_shards is False
+    assert bad.partial_batch == 500 % 64 and len(bad.faults) == 5
+    assert audit_sampler([first], 500).new_order is None
+    assert audit_sampler([first, first[::-1]], 500).new_order is False
+    replaced = audit_sampler([rng.integers(0, 500, 500)], 500)
+    assert replaced.num_missing[0] == pytest.approx(500 / np.e, rel=0.15)
+    ranks = [audit_sampler([rng.permutation(200), rng.permutation(200)], 200).rank_correlations[0]
+             for _ in range(300)]  # fmt: skip
+    assert np.std([r.value for r in ranks]) == pytest.approx(1 / np.sqrt(199), rel=0.15)
+
+
+# catches: every slip in the closed forms, by running the recursion itself
+def test_truths_of_reshuffling():
+    rng, n, eta = np.random.default_rng(9), 8, 0.15
+    a = rng.normal(size=n)
+    a -= a.mean()
+    theta, once, drawn = (np.zeros(20000) for _ in range(3))
+    fixed = rng.permuted(np.tile(a, (20000, 1)), axis=1)
+    for _ in range(12):
+        new = rng.permuted(fixed, axis=1)
+        for j in range(n):
+            theta += eta * (new[:, j] - theta)
+            once += eta * (fixed[:, j] - once)
+            drawn += eta * (rng.choice(a, 20000) - drawn)
+    var = a.var()
+    assert theta.var() == pytest.approx(variance_reshuffled(eta, n, var), rel=0.04)
+    assert (once**2).mean() == pytest.approx(shuffled_once_squared_bias(eta, n, var), rel=0.04)
+    assert drawn.var() == pytest.approx(variance_with_replacement(eta, var), rel=0.04)
+    t = 0.0
+    for _ in range(200):
+        for each in a:
+            t += eta * (each - t)
+    assert fixed_order_bias(eta, a + 5) == pytest.approx(t, rel=1e-9)
+    assert fixed_order_bias(0.3, [1.0, -1.0]) == pytest.approx(-0.3 / 1.7, rel=1e-12)
+    tiny = variance_reshuffled(1e-9, 100) / variance_with_replacement(1e-9)
+    assert tiny == pytest.approx((1e-7) ** 2 / 12, rel=1e-3)
+    assert variance_reshuffled(1.5, 7) > 0
+
+
+@pytest.mark.parametrize("x", [np.zeros(100), np.full(100, np.nan), np.zeros(0), [1.0],
+                               np.r_[np.inf, np.ones(99)]])  # fmt: skip
+def test_degenerate(x):
+    x = np.asarray(x, float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = is_ordered({"x": x}, 4, labels=np.zeros(len(x), int))
+        assert report.ordered is None and report.variance_ratios["x"].value is None
+        assert "cannot be judged" in report.sentence
+        assert batch_variance_ratio(np.arange(100.0), 1).ratio.value is None
+        assert batch_variance_ratio(np.arange(79.0), 4).ratio.value is None
+
+
+def test_wrong_use():
+    for wrong in (lambda: is_ordered({"x": [1.0], "y": [1.0, 2.0]}, 2), lambda: is_ordered({}, 2),
+                  lambda: is_ordered({"labels": [1.0]}, 2, labels=[1]),
+                  lambda: order_after([1.0, 2], [0, 0], 2), lambda: variance_with_replacement(2.0),
+                  lambda: audit_sampler([[5]], 3), lambda: batch_variance_ratio(np.ones(9), 0),
+                  lambda: shuffle_buffer_order(5, 0), lambda: holm([2.0])):  # fmt: skip
+        with pytest.raises(UsageError):
+            wrong()
