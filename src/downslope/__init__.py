@@ -18,6 +18,7 @@ if _t.TYPE_CHECKING:
     from downslope.data.generator import Generator
     from downslope.data.source import Source
     from downslope.engine.evaluate import Scorer
+    from downslope.engine.measure import measure
     from downslope.engine.result import Result
     from downslope.engine.run import load_model, read_metadata, read_request
     from downslope.errors import (
@@ -51,6 +52,7 @@ _HOME = {
     "UsageError": "downslope.errors",
     "fit": "downslope.fit",
     "load_model": "downslope.engine.run",
+    "measure": "downslope.engine.measure",
     "open": "downslope.data",
     "read_metadata": "downslope.engine.run",
     "read_request": "downslope.engine.run",
@@ -73,6 +75,7 @@ __all__ = [
     "UsageError",
     "fit",
     "load_model",
+    "measure",
     "open",
     "read_metadata",
     "read_request",

@@ -1,4 +1,4 @@
-"""The command line: `downslope fit` and `downslope predict`.
+"""The command line: `downslope fit`, `downslope predict` and `downslope measure`.
 
 Results go to standard output, everything said on the way to standard error. Heavy modules
 are imported once a command runs, so that `--help` answers at once.
@@ -26,7 +26,7 @@ from downslope.errors import (
     MismatchError,
     UsageError,
 )
-from downslope.flags import add_flags, configured, in_flags
+from downslope.flags import add_flags, configured, flag_of, in_flags, parse_seconds
 from downslope.launch.local import Terminated, terminable
 
 
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_fit(commands)
     _add_predict(commands)
+    _add_measure(commands)
     return parser
 
 
@@ -144,6 +145,45 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--json", action="store_true", help="print one JSON object at the end")
     predict.add_argument("--debug", action="store_true", help="show tracebacks")
     predict.set_defaults(command=_predict, parser=predict)
+
+
+def _add_measure(commands: Any) -> None:
+    measure = commands.add_parser(
+        "measure",
+        help="look at the gradient's noise where a run stands",
+        description="Says what the noise of the gradient is like, by subject: gradient, scale, "
+        "required, curvature, covariance, tails, temperature, escape, memory, order, trajectory. "
+        "RUN is the folder of a run on a table; for a TABLE the model is looked at before its "
+        "first step. Nothing is trained.",
+    )
+    measure.add_argument("what", metavar="RUN|TABLE", help="folder of a run, or a table")
+    looks = measure.add_argument_group("measuring")
+    looks.add_argument("--sections", metavar="NAME,NAME", help="subjects to look at (default: all)")
+    looks.add_argument(
+        "--examples", type=int, default=1024, metavar="N",
+        help="rows of the random sample (default: 1024)",
+    )  # fmt: skip
+    looks.add_argument(
+        "--stop-after", type=parse_seconds, metavar="60s", help="begin no further subject after"
+    )
+    looks.add_argument(
+        "--error", type=float, default=0.5, metavar="X",
+        help="error of the gradient, as a share of its length, for which a batch is asked "
+        "(default: 0.5)",
+    )  # fmt: skip
+    looks.add_argument(
+        "--miss", type=float, default=0.1, metavar="P",
+        help="chance of a larger error (default: 0.1)",
+    )  # fmt: skip
+    looks.add_argument("--json", action="store_true", help="print one JSON object")
+    for title, config in (
+        ("table, where one is given", TableOptions),
+        ("model", ModelOptions),
+        ("training", Training),
+    ):
+        add_flags(measure.add_argument_group(title), config)
+    measure.add_argument("--debug", action="store_true", help="show tracebacks")
+    measure.set_defaults(command=_measure, parser=measure)
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -256,6 +296,45 @@ def _predict(options: argparse.Namespace) -> int:
         _print(json.dumps({"out": str(options.out), "num_rows": found.num_rows, **counts}))
     else:
         _print(f"{_rows(found.num_rows)} of predictions in {options.out}")
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    given = {
+        config: {f for f in config.__dataclass_fields__ if f in vars(options)}
+        for config in (TableOptions, ModelOptions, Training)
+    }
+    if not Path(options.what).exists():
+        remedy = "name the folder of a run, or a table"
+        raise DataError("no such file or folder", path=options.what, remedy=remedy)
+    is_run = (Path(options.what) / "run.json").is_file()
+    flags = sorted(flag_of(name) for names in given.values() for name in names)
+    if is_run and flags:
+        raise UsageError(f"{flags[0]} belongs to a TABLE; a RUN is measured as it was trained")
+    if not is_run and "target" not in vars(options):
+        raise UsageError("target is needed with a TABLE; a RUN is a folder that fit made")
+    if options.examples < 2:
+        raise UsageError(f"examples must be 2 or more; got {options.examples}")
+    for name, value in (("error", options.error), ("miss", options.miss)):
+        if not 0 < value < 1:
+            raise UsageError(f"--{name} must be greater than 0 and less than 1; got {value:g}")
+    _use_cache()
+
+    from downslope.recipes.measure import measure_run, measure_table
+
+    how = {
+        "num_examples": options.examples,
+        "sections": options.sections and tuple(filter(None, options.sections.split(","))),
+        "seconds": options.stop_after,
+        "relative_error": options.error,
+        "miss_probability": options.miss,
+    }
+    if is_run:
+        found = measure_run(options.what, **how)
+    else:
+        configs = [configured(config, vars(options)) for config in given]
+        found = measure_table(options.what, *configs, **how)
+    _print(json.dumps(found.to_json(), allow_nan=False) if options.json else str(found))
     return 0
 
 

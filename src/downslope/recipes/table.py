@@ -243,7 +243,7 @@ def fit(
     for note in stored.notes:
         say(note)
     with contextlib.closing(stored):
-        chosen = _choose(stored.encoding, model or ModelOptions())
+        chosen = choose_model(stored.encoding, model or ModelOptions())
         training = training or Training(seed=table.seed)
         result = downslope.fit(
             chosen.loss_fn,
@@ -321,7 +321,7 @@ def _unit(unit: str) -> str:
     return "" if unit in ("loss", "share of examples") else f" {unit}"
 
 
-def _choose(encoding: Encoding, options: ModelOptions) -> TableModel:
+def choose_model(encoding: Encoding, options: ModelOptions) -> TableModel:
     """The model with its loss, after checking that they suit the task."""
     task, count = encoding.task, len(encoding.classes)
     if options.model == "svm" and task == "regress":
