@@ -49,7 +49,7 @@ types: $(READY)-dev ## Check types
 	$(PY) -m pyright --pythonpath $(PY)
 
 docs: $(READY)-dev ## Build the documentation into site/; any warning fails
-	$(PY) -m mkdocs build --strict --quiet
+	$(PY) -m mkdocs build --strict
 
 check: lint types docs ## All that CI checks: format, lint, types, docs, every test
 	$(MAKE) test SLOW=1

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.report import Findings, markdown
 from benchmarks.timing import load, machine
 
-NAMES = ("linear", "mlp", "sweep", "disk", "start")
+NAMES = ("linear", "mlp", "sweep", "disk", "start", "critical", "overhead")
 
 
 def main(argv: list[str] | None = None) -> None:

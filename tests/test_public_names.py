@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
 import types
 from pathlib import Path
 
@@ -9,6 +12,15 @@ import griffe
 import pytest
 
 import downslope
+import downslope.noise
+
+# Packages that hand out names of their own; those of `downslope.noise` without a list are inner.
+PACKAGES = ["downslope", "downslope.noise"] + [
+    found.name
+    for found in pkgutil.iter_modules(downslope.noise.__path__, "downslope.noise.")
+    if found.ispkg and hasattr(importlib.import_module(found.name), "__all__")
+]
+every_package = pytest.mark.parametrize("name", PACKAGES)
 
 
 @pytest.fixture(scope="module")
@@ -20,56 +32,65 @@ def package() -> griffe.Module:
     return loaded
 
 
-def _names() -> list[str]:
-    return [name for name in downslope.__all__ if not name.startswith("__")]  # not __version__
+def _names(module: types.ModuleType) -> list[str]:
+    return [name for name in module.__all__ if not name.startswith("__")]  # not __version__
 
 
-def test_names_exist_and_stand_there_once() -> None:
-    assert len(set(downslope.__all__)) == len(downslope.__all__)
-    absent = [name for name in downslope.__all__ if not hasattr(downslope, name)]
+@every_package
+def test_names_exist_and_stand_there_once(name: str) -> None:
+    module = importlib.import_module(name)
+    assert len(set(module.__all__)) == len(module.__all__)
+    absent = [each for each in module.__all__ if not hasattr(module, each)]
     assert not absent, "in __all__, but not there"
 
 
-def test_completion_shows_them() -> None:
+@every_package
+def test_completion_shows_them(name: str) -> None:
     """Those that are imported at first use too."""
-    assert set(downslope.__all__) <= set(dir(downslope))
+    module = importlib.import_module(name)
+    assert set(module.__all__) <= set(dir(module))
 
 
-def test_nothing_public_beside_the_list() -> None:
+@every_package
+def test_nothing_public_beside_the_list(name: str) -> None:
     """Modules are left out: importing a submodule sets its name on the package."""
-    for name in downslope.__all__:
-        getattr(downslope, name)
+    module = importlib.import_module(name)
+    for each in module.__all__:
+        getattr(module, each)
     beside = [
-        name
-        for name, thing in vars(downslope).items()
-        if name not in {*downslope.__all__, "annotations", "TYPE_CHECKING"}
-        and not name.startswith("_")
+        each
+        for each, thing in vars(module).items()
+        if each not in {*module.__all__, "annotations", "TYPE_CHECKING"}
+        and not each.startswith("_")
         and not isinstance(thing, types.ModuleType)
     ]
     assert not beside, "public by its name, but not in __all__"
 
 
-def _definition(name: str) -> str:
-    """Dotted name of where a public thing is defined, or of itself where that is not told."""
-    thing = getattr(downslope, name)
+def _definition(package: griffe.Module, module: types.ModuleType, name: str) -> str:
+    """Dotted name of where a public thing is defined: as told by itself, else by the source."""
+    thing = getattr(module, name)
     if isinstance(thing, types.ModuleType):
         return thing.__name__
     place = (getattr(thing, "__module__", None), getattr(thing, "__qualname__", None))
-    return ".".join(place) if all(place) else f"downslope.{name}"
+    if all(place) and str(place[0]).startswith("downslope"):
+        return ".".join(map(str, place))
+    return _find(package, f"{module.__name__}.{name}").canonical_path
 
 
 def _find(package: griffe.Module, path: str) -> griffe.Object | griffe.Alias:
     return package[path.removeprefix("downslope.")] if "." in path else package
 
 
-def test_each_has_a_docstring(package: griffe.Module) -> None:
+@every_package
+def test_each_has_a_docstring(name: str, package: griffe.Module) -> None:
     """Read from the source, so that one inherited or written by a decorator does not count."""
-    bare = []
-    for name in _names():
-        thing = _find(package, _definition(name))
+    module, bare = importlib.import_module(name), []
+    for each in _names(module):
+        thing = _find(package, _definition(package, module, each))
         methods = thing.members.values() if thing.is_class else ()
-        shown = [thing, *(each for each in methods if each.is_public and each.is_function)]
-        bare += [each.path for each in shown if not each.has_docstring and not _is_dunder(each)]
+        shown = [thing, *(m for m in methods if m.is_public and m.is_function)]
+        bare += [m.path for m in shown if not m.has_docstring and not _is_dunder(m)]
     assert not bare, "public, but without a docstring"
 
 
@@ -77,7 +98,10 @@ def _is_dunder(thing: griffe.Object | griffe.Alias) -> bool:
     return thing.name.startswith("__")
 
 
-def test_each_is_in_the_reference(package: griffe.Module, documented: frozenset[str]) -> None:
+@every_package
+def test_each_is_in_the_reference(
+    name: str, package: griffe.Module, documented: frozenset[str]
+) -> None:
     """The page of a module shows its public members, but not its submodules."""
     rendered = set(documented)
     for path in documented:
@@ -85,5 +109,33 @@ def test_each_is_in_the_reference(package: griffe.Module, documented: frozenset[
         if page.is_module:
             shown = [member for member in page.members.values() if member.is_public]
             rendered |= {member.canonical_path for member in shown if not member.is_module}
-    absent = [name for name in _names() if _definition(name) not in rendered]
+    module = importlib.import_module(name)
+    absent = [each for each in _names(module) if _definition(package, module, each) not in rendered]
     assert not absent, "public, but on no page of docs/reference"
+
+
+ARGUMENTS = re.compile(r"^Args:\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"^ {4}([\w*]+(?:, [\w*]+)*):", re.MULTILINE)
+
+
+def test_arguments_in_docstrings_exist(package: griffe.Module) -> None:
+    """Catches an argument that was renamed; its old name would stay in the docstring."""
+    checked, wrong = 0, []
+    for thing in _functions(package):
+        for section in ARGUMENTS.findall(thing.docstring.value if thing.docstring else ""):
+            named = [n for names in NAMED.findall(section) for n in names.split(", ")]
+            taken = {parameter.name for parameter in thing.parameters}
+            wrong += [f"{thing.path}: {n}" for n in named if n.lstrip("*") not in taken]
+            checked += len(named)
+    assert checked > 100
+    assert not wrong, "in a docstring, but not an argument"
+
+
+def _functions(thing: griffe.Module | griffe.Class) -> list[griffe.Function]:
+    found: list[griffe.Function] = []
+    for member in thing.members.values():
+        if isinstance(member, griffe.Function):
+            found.append(member)
+        elif isinstance(member, (griffe.Module, griffe.Class)):
+            found += _functions(member)
+    return found

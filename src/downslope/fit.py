@@ -91,10 +91,8 @@ def fit(
         metadata: plain values to keep with the run and beside the model.
         describe: `describe(model)` gives more of them once the model is trained.
         readers: functions called with every journal record.
-        optimizer, learning_rate, momentum, batch_size, microbatch_size, epochs, steps,
-            seconds, schedule, warmup_steps, decay_steps, clip_norm, weight_decay, l1, l2,
-            average, ema_decay, average_from_step, patience, tolerance, measure_every,
-            anatomy_share, checkpoint_seconds, seed: see `downslope.Training`.
+
+    All other arguments are those of `downslope.Training`.
 
     Returns:
         The trained model as `.params`, with `.history`, `.validation`, `.stop_reason`. With

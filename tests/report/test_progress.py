@@ -10,7 +10,14 @@ import re
 import pytest
 
 from downslope.report import progress
-from downslope.report.progress import Progress, duration, held_out_text, progress_text, short
+from downslope.report.progress import (
+    Progress,
+    duration,
+    held_out_text,
+    noise_text,
+    progress_text,
+    short,
+)
 
 
 def record(step, **more):
@@ -159,6 +166,31 @@ def test_the_held_out_metric_that_is_looked_for_first():
     assert held_out_text({"loss": {"value": 1.5}, "rmse": {"value": 2.0}}).endswith("rmse 2")
     assert held_out_text({"loss": {"value": 1.5}}).endswith("loss 1.5")
     assert held_out_text({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        ({"value": 44.9, "lo": 38.2, "hi": 52.9}, "; noise scale 45 (38 to 53)"),
+        ({"value": 44.9}, "; noise scale 45"),
+        ({"lo": 310.0, "reason": "signal lost in noise"}, "; noise scale at least 3.1e+02"),
+        ({"reason": "1 measured step(s): at least 2 are needed"}, ""),
+    ],
+)
+def test_the_noise_scale_stays_on_the_line(scale, words, clock):
+    """Catches a bound that is shown as a value, and a scale that is seen for one line only."""
+    assert noise_text({"noise_scale": scale}) == words
+    stream = io.StringIO()
+    with Progress(stream) as show:
+        show(STARTED)
+        show(EVALUATED)
+        show({"event": "measured", "step": 5, "noise_scale": scale})
+        for second in (10.0, 20.0):
+            clock[0] = 100.0 + second
+            show(record(second))
+    for line in stream.getvalue().splitlines()[1:]:
+        assert line.endswith("; held out: accuracy 0.9877" + words)
+    assert len(stream.getvalue().splitlines()) == 3
 
 
 def test_numbers_in_few_digits():

@@ -31,7 +31,7 @@ from downslope.objective import Loss, Model, Objective, Params, build, merge
 from downslope.step.loop import compile_steps
 from downslope.step.optimizers import Optimizer, make_optimizer, rate_factor
 from downslope.step.state import Knobs, State, initial_state, to_device
-from downslope.step.update import evaluated_params, make_update
+from downslope.step.update import evaluated_params, make_regularizer, make_update
 from downslope.tree import arrays, map_arrays
 
 STEP_BYTES = 64 << 20  # rows beyond this are accumulated: a batch must fit a buffer
@@ -60,6 +60,8 @@ class Engine:
         initial_state: makes the state before the first step from them; traceable.
         setting: what reads the measured steps, or None where none is measured.
         source: where the training rows come from, in their own order.
+        row_losses: `losses(params, rows)` with penalties, for measuring: a loss that draws is
+            taken at one draw.
     """
 
     objective: Objective
@@ -76,6 +78,7 @@ class Engine:
     initial_state: Callable[[Params], State]
     setting: Setting | None
     source: Any
+    row_losses: Callable[[Params, Any], Any]
 
     def knobs(self, training: Training) -> Knobs:
         """The knobs as the configuration sets them."""
@@ -86,9 +89,11 @@ class Engine:
         )
 
     @functools.cached_property
-    def row_losses(self) -> Callable[[Any, Any], Any]:
-        """`losses(params, rows)`: for measuring, where a loss that draws is taken at one draw."""
-        return lambda params, rows: self.objective.losses(params, rows, jax.random.key(0))
+    def interacts(self) -> bool:
+        """Whether examples interact; looked at here where the steps are not measured."""
+        if self.setting is not None or self.objective.interacts:
+            return self.objective.interacts
+        return examples_interact(self.objective, self.params, _example(self.source, NUM_ROWS))
 
     def start(self) -> State:
         """The state before the first step, on the device."""
@@ -180,9 +185,10 @@ def assemble(
     num_rows = None if isinstance(source, Generator) else source.num_rows
     num_steps = _num_steps(training, num_rows, batch_rows)
     mask = jax.tree.map(lambda _: True, params) if penalize is None else penalize(model)
-    update = make_update(
-        objective, optimizer, rate_factor(training, num_steps), training, _match(mask, params)
-    )
+    mask = _match(mask, params)
+    regularizer = make_regularizer(objective, training.l2, mask)
+    factor = rate_factor(training, num_steps)
+    update = make_update(optimizer, factor, training, mask, regularizer)
     open_stream, shuffling = _streams(source, training, batch_rows, step_rows)
     window = None if objective.separable else step_rows
     evaluate = None
@@ -197,6 +203,7 @@ def assemble(
             step_rows,
             accumulates=accumulates,
             measure_every=training.measure_every,
+            regularizer=regularizer,
         ),
         evaluate=evaluate,
         open_stream=open_stream,
@@ -216,6 +223,7 @@ def assemble(
         ),
         setting=_setting(training, objective, optimizer, params, num_rows, batch_rows),
         source=given,
+        row_losses=_row_losses(objective, training.l2, mask),
     )
 
 
@@ -230,13 +238,8 @@ def _setting(
     """How the measured steps are to be read, or None where none is measured."""
     if training.measure_every is None:
         return None
-    # a function of the user's may be called "sgd" too
-    name = optimizer.name if isinstance(training.optimizer, str) else "optax"
-    kind: MomentumKind | None = KINDS_OF_MOMENTUM.get(name)
     return Setting(
-        optimizer=name,
-        momentum=training.momentum if kind else 0.0,
-        momentum_kind=kind,
+        **rule_of(training, optimizer),
         dim=sum(leaf.size for leaf in jax.tree.leaves(params)),
         batch_size=batch_rows,
         num_rows=num_rows,
@@ -245,6 +248,30 @@ def _setting(
         clips=training.clip_norm is not None,
         plain=not (training.weight_decay or training.l1),
     )
+
+
+def rule_of(training: Training, optimizer: Optimizer) -> dict[str, Any]:
+    """Name and momentum of the update rule, as the instruments take them."""
+    # a function of the user's may be called "sgd" too
+    name = optimizer.name if isinstance(training.optimizer, str) else "optax"
+    kind: MomentumKind | None = KINDS_OF_MOMENTUM.get(name)
+    momentum = training.momentum if kind else 0.0
+    return {"optimizer": name, "momentum": momentum, "momentum_kind": kind}
+
+
+def _row_losses(objective: Objective, l2: float, mask: Any) -> Callable[[Params, Any], Any]:
+    """The loss of every row, each with all smooth penalties: their mean is what is minimised."""
+
+    def losses(params: Params, rows: Any) -> Any:
+        found = objective.losses(params, rows, jax.random.key(0))
+        if objective.penalty is not None:
+            found = found + objective.penalty(objective.model(params))
+        if l2:
+            squares = jax.tree.map(lambda p, on: (p**2).sum() if on else 0.0, params, mask)
+            found = found + l2 / 2 * sum(jax.tree.leaves(squares))
+        return found
+
+    return losses
 
 
 def _sources(data: Any, validation: Any, seed: int) -> tuple[Any, Source | None]:

@@ -21,11 +21,15 @@ from downslope.engine.pace import Call, Pace
 from downslope.engine.run import Run
 from downslope.engine.tally import Tally
 from downslope.metrics import Results
+from downslope.noise.running.probes import project
 from downslope.noise.running.watch import Readings
 from downslope.objective import Params
 from downslope.step.loop import Seen
 from downslope.step.state import Knobs
 
+POINT_SECONDS = 0.05  # between points of the path, at least
+# By a program of its own: inside the loop's it made every step a third slower (measured).
+PROJECT = jax.jit(project)
 PROGRESS_SECONDS = 0.5  # between progress records
 MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
 READING_SHARE = 0.01  # of the time, at most, for making them: epochs may take less than that
@@ -46,7 +50,7 @@ class Flight:
         self._state, self.tally, self._best = self._begin()
         self.watch = engine.watch(run.last)
         self._looks = Looks(engine, training)
-        self._air: tuple[Call, Seen, float] | None = None
+        self._air: tuple[Call, Seen, Any, float] | None = None
         self._on_device: tuple[Any, Any] = (None, None)
         self._results: tuple[int, Results] | None = None
         self._bad_step: int | None = None
@@ -54,6 +58,7 @@ class Flight:
         self._begun = self._landed = self._saved = self._told = time.perf_counter()
         self._seconds_before = self.tally.seconds
         self._told_examples, self._told_waited, self._told_read = self.tally.num_examples, 0.0, 0.0
+        self._pointed = -math.inf
         self._measured, self._reading_seconds = -math.inf, 0.0
 
     def _begin(self) -> tuple[Any, Tally, Params | None]:
@@ -85,14 +90,17 @@ class Flight:
             self._on_device = call.block, jax.device_put(call.block.rows)
         self._state, seen = self.engine.steps(self._state, self._on_device[1], call.windows, knobs)
         sent = time.perf_counter()
+        point = None
+        if self.watch is not None and sent - self._pointed >= POINT_SECONDS:
+            self._pointed, point = sent, PROJECT(self._state.params)
         self.land()
-        self._air = call, seen, sent
+        self._air = call, seen, point, sent
 
     def land(self) -> None:
         """Waits for the call in the air and takes in what it saw."""
         if self._air is None:
             return
-        (call, seen, sent), self._air = self._air, None
+        (call, seen, point, sent), self._air = self._air, None
         loss_sums, healthy = np.asarray(seen.loss_sums), bool(seen.healthy)  # host sync
         now = time.perf_counter()
         self.pace.saw(call.windows.count, now - max(sent, self._landed))
@@ -109,11 +117,14 @@ class Flight:
             return
         if self.watch is not None:
             count = int(seen.num_probes)
-            self.watch.add(seen.probe_steps[:count], seen.probes[:count])
+            if count:
+                self.watch.add(
+                    np.asarray(seen.probe_steps)[:count], np.asarray(seen.probes)[:count]
+                )
         sizes = call.block.windows.sizes[part]
         self.tally.add(loss_sums[part], sizes, call.num_steps, call.position)
-        if self.watch is not None:
-            self.watch.add_point(seen.projection, self.tally.num_steps)
+        if self.watch is not None and point is not None:
+            self.watch.add_point(point, self.tally.num_steps)
         self.tally.seconds = self.seconds
         if self.tally.exploded:
             self.healthy, self._bad_step = False, self.tally.num_steps
@@ -213,7 +224,7 @@ class Flight:
 
     def look_if_due(self) -> None:
         """Looks closely at one subject of the noise, if the share of time for that allows."""
-        if not self._looks.is_due(self.seconds):
+        if not self._looks.is_due(self.seconds - self._seconds_before):  # of this sitting
             return
         self.land()
         if not self.healthy:

@@ -22,7 +22,6 @@ from downslope.noise.running.probes import (
     is_measured,
     most_measured,
     moves_anchor,
-    project,
 )
 from downslope.objective import Objective
 from downslope.step.gradient import make_gradients
@@ -42,7 +41,6 @@ class Seen(NamedTuple):
         probes: what the measured windows saw, float [K, F] in the order of `Probe`.
         probe_steps: the updates they belong to, int32 [K].
         num_probes: how many of those rows are filled.
-        projection: the parameters at the call's end, projected at random; empty without probes.
     """
 
     loss_sums: Array
@@ -51,7 +49,6 @@ class Seen(NamedTuple):
     probes: Array
     probe_steps: Array
     num_probes: Array
-    projection: Array
 
 
 def compile_steps(
@@ -61,6 +58,7 @@ def compile_steps(
     *,
     accumulates: bool,
     measure_every: int | None = None,
+    regularizer: Callable[[Any], Any] = lambda _: None,
 ) -> Callable[..., tuple[State, Seen]]:
     """`steps(state, rows, windows, knobs) -> (state, seen)`; `state` is donated.
 
@@ -73,7 +71,8 @@ def compile_steps(
 
     With `measure_every` one update in so many is measured. Plain and measured windows have
     loops of their own, one after the other inside a third: a branch inside a single loop
-    would copy the state at every step.
+    would copy the state at every step. `regularizer(params)` is the gradient of what is added
+    to the mean loss, or None: the same for both parts of a measured window.
     """
     gradients = make_gradients(objective, step_rows, accumulates=accumulates)
 
@@ -120,7 +119,7 @@ def compile_steps(
         def measured(carry: Any) -> Any:
             i, state, seen, before = carry
             parts = gradients.parts(state, rows, windows, i)
-            found = compare(*parts[2:])
+            found = compare(*parts[2:], regularizer(state.params))
             step, params = state.step, state.params
             state, moved = advance_measured(state, parts.total, windows.ends[i], knobs, before)
             ended = windows.ends[i] if accumulates else True
@@ -147,8 +146,6 @@ def compile_steps(
             num_probes = min(num_probes, most_measured(num_probes, measure_every))
         carry = windows.first, state, _nothing(windows, loss.dtype, num_probes)
         _, state, seen = lax.while_loop(lambda c: goes_on(c[0], c[2]), body, carry)
-        if measure_every is not None:
-            seen = seen._replace(projection=project(state.params))
         return state, _checked(seen, state.params)
 
     return steps
@@ -164,7 +161,6 @@ def _nothing(windows: Any, dtype: Any, num_probes: int) -> Seen:
         probes=jnp.zeros((num_probes, len(Probe._fields)), wide),
         probe_steps=jnp.zeros((num_probes,), jnp.int32),
         num_probes=zero,
-        projection=jnp.zeros((0,), wide),
     )
 
 

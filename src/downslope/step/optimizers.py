@@ -179,10 +179,13 @@ def decays(training: Training) -> dict[str, float]:
         "rmsprop": (optax.rmsprop, ("decay",)),
         "adam": (optax.adam, ("b1", "b2")),
         "adamw": (optax.adamw, ("b1", "b2")),
-        "schedule_free": (optax.contrib.schedule_free_adamw, ("b1", "b2")),
+        # its b1 weighs two sequences of parameters against each other: no average of gradients
+        "schedule_free": (optax.contrib.schedule_free_adamw, ("b2",)),
     }
     rule, names = rules.get(name, (optax.sgd, ()))
     found = {each: float(_default(rule, each)) for each in names}
+    if name == "prodigy":
+        found = dict(zip(("b1", "b2"), _default(optax.contrib.prodigy, "betas"), strict=True))
     if name in ("momentum", "nesterov"):
         found["momentum"] = training.momentum
     if training.average == "ema":

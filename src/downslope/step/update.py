@@ -35,11 +35,11 @@ class Move(NamedTuple):
 
 
 def make_update(
-    objective: Objective,
     optimizer: Optimizer,
     factor: Callable[[Array], Array],
     training: Training,
     penalized: Any,
+    regularizer: Callable[[Any], Any],
 ) -> Callable[[State, Any, Knobs], tuple[State, Move]]:
     """`update(state, gradient_sum, knobs) -> (state, move)`, one step of the optimizer.
 
@@ -47,21 +47,18 @@ def make_update(
     then weighs the same in every epoch.
 
     Args:
-        penalized: tree of bools over the parameters: which of them L1 and L2 act on.
+        penalized: tree of bools over the parameters: which of them L1 acts on.
+        regularizer: gradient of what is added to the mean loss, see `make_regularizer`.
     """
-    l1, l2 = training.l1, training.l2
+    l1 = training.l1
 
     def update(state: State, gradient_sum: Any, knobs: Knobs) -> tuple[State, Move]:
         params = state.params
         rate = knobs.learning_rate * factor(state.step)
         gradient = jax.tree.map(lambda g: g / knobs.batch_size.astype(g.dtype), gradient_sum)
-        extra = objective.penalty_gradient(params)
+        extra = regularizer(params)
         if extra is not None:
             gradient = jax.tree.map(jnp.add, gradient, extra)
-        if l2:
-            gradient = jax.tree.map(
-                lambda g, p, on: g + l2 * p if on else g, gradient, params, penalized
-            )
         square, clipped = dot(gradient, gradient), jnp.array(False)
         if training.clip_norm is not None:
             clipped = square > knobs.clip_norm**2
@@ -84,6 +81,26 @@ def make_update(
         return after, Move(gradient, square, clipped, rate)
 
     return update
+
+
+def make_regularizer(
+    objective: Objective, l2: float, penalized: Any
+) -> Callable[[Any], Any | None]:
+    """`regularizer(params)`: gradient of the smooth terms beside the mean loss, or None.
+
+    They are the objective's penalty, and `l2 / 2 * |w|^2` where `penalized` is true.
+    """
+
+    def of_l2(params: Any) -> Any:
+        return jax.tree.map(lambda p, on: l2 * p if on else jnp.zeros_like(p), params, penalized)
+
+    def regularizer(params: Any) -> Any | None:
+        extra = objective.penalty_gradient(params)
+        if not l2:
+            return extra
+        return of_l2(params) if extra is None else jax.tree.map(jnp.add, extra, of_l2(params))
+
+    return regularizer
 
 
 def clip(gradient: Any, norm: Array) -> Any:

@@ -121,13 +121,13 @@ def effective_rank(
     deviation = centred(rows, LEAST_ROWS)
     if isinstance(deviation, str):
         return not_estimable(deviation, **fields)
+    n = len(rows)
+    if n == LEAST_ROWS:
+        return not_estimable("three rows give no interval for tr(Sigma^2)", **fields)
     traces, flags = _Traces.of(deviation), ()
     bottom, bottoms = traces.corrected(), traces.corrected_without()
     if not (math.isfinite(traces.first**2) and math.isfinite(bottom)):
         return not_estimable(TOO_LARGE, **fields)
-    n = traces.num
-    if n == LEAST_ROWS:
-        return not_estimable("three rows give no interval for tr(Sigma^2)", **fields)
     top = traces.first**2 - 2 * bottom / (n - 1)
     tops = traces.first_without**2 - 2 * bottoms / (n - 2)
     if sketched:

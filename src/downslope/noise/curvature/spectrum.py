@@ -189,9 +189,10 @@ def trace(matvec: Product, dim: int, num_probes: int, key: Any, *, unit: str = U
         probe = np.zeros(dim) if exact else rng.choice((-1.0, 1.0), size=dim)
         if exact:
             probe[i] = 1.0
-        values[i] = probe @ product(matvec, probe).astype(np.float64)
-    if not np.isfinite(values).all():
-        return not_estimable("a product is not finite", unit=unit)
+        image = product(matvec, probe).astype(np.float64)
+        if not np.isfinite(image).all():
+            return not_estimable("a product is not finite", unit=unit)
+        values[i] = probe @ image
     if exact:
         total = float(values.sum())
         return Measurement(
@@ -205,7 +206,8 @@ def preconditioned(matvec: Product, preconditioner: ArrayLike) -> Product:
 
     Args:
         matvec: product with H.
-        preconditioner: [dim], all above 0; for Adam sqrt(v) + epsilon, bias-corrected.
+        preconditioner: [dim], all above 0, infinite for a coordinate that stays where it is; for
+            Adam sqrt(v) + epsilon, bias-corrected.
 
     Example:
         >>> product = preconditioned(lambda v: np.array([8.0, 2.0]) * v, [4.0, 0.5])
@@ -213,8 +215,8 @@ def preconditioned(matvec: Product, preconditioner: ArrayLike) -> Product:
         4.0
     """
     root = np.sqrt(array("preconditioner", preconditioner, 1))
-    if not (np.isfinite(root).all() and (root > 0).all()):
-        raise UsageError("preconditioner must be finite and above 0; got an entry that is not")
+    if not (root > 0).all():  # NaN fails too
+        raise UsageError("preconditioner must be above 0; got an entry that is not")
     return lambda v: np.asarray(matvec(np.asarray(v) / root), dtype=np.float64) / root
 
 

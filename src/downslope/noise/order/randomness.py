@@ -18,6 +18,9 @@ from downslope.noise.statistics.ranges import count
 LEAST_ITEMS = 20  # for the normal limits below; assumed
 MOST_PERMUTED = 20_000  # items up to which neighbours are permuted; above, the limit is exact
 NUM_PERMUTATIONS = 999
+# Kurtosis of ranks; a value held by the share p alone has some 1/p. Measured: see ljung_box_test.
+MOST_PEAKED = 5.0
+LEAST_PRODUCTS = 5.0  # n / kurtosis^2: terms that really count in the sum of one lag; assumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,13 +181,18 @@ def ljung_box_test(
     strong lag among many drowns in Q, so the largest |rho_k| sqrt(n), corrected for the number of
     lags (Sidak), is tested too, and the smaller p-value doubled.
 
+    Of the ranks, so that a few large values do not decide. Ranks that nearly all are equal leave
+    the limits void: where more than about 85 % of the values are the same it is not estimable. In
+    simulation 5 % tests then rejected 4 to 8 % of random orders, of values Gaussian, log-normal,
+    Student t2 and with 15 to 50 % other than 0; without ranks, up to 90 % of the skewed ones.
+
     Args:
         values: [n].
         num_lags: lags to scan; None for n/10.
         name: goes into the result.
 
     Returns:
-        The statistic is the largest |rho|; `detail` names its lag.
+        The statistic is the largest |rho| of the ranks; `detail` names its lag.
 
     Raises:
         UsageError: values are not [n], or num_lags is out of range.
@@ -199,9 +207,12 @@ def ljung_box_test(
     x = as_column(values)
     if len(x) < LEAST_ITEMS:
         return OrderTest(name=name, reason=f"needs {LEAST_ITEMS} values; got {len(x)}")
-    rho = autocorrelations(x, num_lags)
-    if not np.isfinite(rho).all():
+    if not np.isfinite(x).all() or not np.ptp(x):
         return OrderTest(name=name, reason="the values do not vary, or are not finite")
+    ranks, peakedness = _ranks(x)
+    if peakedness > min(MOST_PEAKED, math.sqrt(len(x) / LEAST_PRODUCTS)):
+        return OrderTest(name=name, reason="nearly all values are the same")
+    rho = autocorrelations(ranks, num_lags)
     n, lags = len(x), np.arange(1, len(rho) + 1)
     scaled = rho**2 * n * (n + 2) / (n - lags)
     p_all = float(special.chdtrc(len(rho), scaled.sum()))
@@ -242,6 +253,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(raised, 1.0)
     return adjusted.tolist()
+
+
+def _ranks(values: Floats) -> tuple[Floats, float]:
+    """Ranks, the mean one for equal values, and their kurtosis."""
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[codes]
+    squares = (ranks - ranks.mean()) ** 2
+    return ranks, float((squares**2).mean() / squares.mean() ** 2)
 
 
 def _runs_variance(counts: np.ndarray) -> float:

@@ -55,7 +55,7 @@ def three_moment_batch(
     _check(trace, error, miss_probability)
     k2 = 2 * positive("trace_square", trace_square)
     k3 = 8 * positive("trace_cube", trace_cube)
-    v = 8 * k2**3 / k3**2
+    v = 8 * k2 * (k2 / k3) ** 2  # in an order that neither over- nor underflows
     quantile = trace + (float(chdtri(v, miss_probability)) - v) * math.sqrt(k2 / (2 * v))
     return quantile / error**2
 

@@ -50,7 +50,9 @@ class Probe(NamedTuple):
     square_before: Any
 
 
-def compare(first: Any, second: Any, rows_first: Array, rows_second: Array) -> dict[str, Array]:
+def compare(
+    first: Any, second: Any, rows_first: Array, rows_second: Array, shift: Any = None
+) -> dict[str, Array]:
     """The window's part of a probe, from two sums of per-example gradients.
 
     Args:
@@ -68,11 +70,17 @@ def compare(first: Any, second: Any, rows_first: Array, rows_second: Array) -> d
     scale = [whole / jnp.maximum(rows, 1) for rows in (rows_first, rows_second)]
     # The distance is summed from differences: two squares subtracted would lose all digits.
     distance = jax.tree.map(lambda a, b: _wide(a) * scale[0] - _wide(b) * scale[1], first, second)
-    between, square = dots((first, second), (distance, distance))
+    pairs = [(first, second), (distance, distance)]
+    if shift is not None:
+        pairs += [(shift, first), (shift, second), (shift, shift)]
+    between, square, *shifted = dots(*pairs)
+    inner = between * scale[0] * scale[1]
+    if shifted:  # <g1 + p, g2 + p>
+        inner += shifted[0] * scale[0] + shifted[1] * scale[1] + shifted[2]
     return {
         "rows_first": rows_first,
         "rows_second": rows_second,
-        "dot": between * scale[0] * scale[1],
+        "dot": inner,
         "square_distance": square,
     }
 

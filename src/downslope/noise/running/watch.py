@@ -185,7 +185,9 @@ class Watch:
             return no_noise("the sizes of the parts that were compared are not known")
         dots = self._column("dot", rows)
         distances = self._column("square_distance", rows)
-        return from_halves(dots, distances, *sizes, interacting=self.setting.interacts)
+        if self.setting.interacts:  # a batch is one unit, whatever its size
+            return from_halves(dots, distances, 1, 1, interacting=True)
+        return from_halves(dots, distances, *sizes)
 
     def _rate(self, rows: np.ndarray) -> float | str:
         """The learning rate of these updates, or why there is not one."""
@@ -208,12 +210,15 @@ class Watch:
         if isinstance(rate, str):
             return not_estimable(rate, unit="loss")
         s = self.setting
+        batch, units = s.batch_size, s.num_rows
+        if s.interacts:  # the trace is that of whole batches
+            batch, units = 1, units and max(1, units // s.batch_size)
         found = effective_temperature(
             trace,
             s.dim,
             learning_rate=rate,
-            batch_size=s.batch_size,
-            num_rows=s.num_rows,
+            batch_size=batch,
+            num_rows=units,
             sampling=s.sampling,
             **self._dynamics(),
         )

@@ -17,7 +17,9 @@ from downslope.errors import UsageError
 from downslope.noise.statistics.ranges import count, one_of, positive, share_below_one
 
 MomentumKind = Literal["heavy_ball", "ema", "nesterov"]
+"""Which rule carries the noise: v <- beta v + eta g, Adam's average, or Nesterov's."""
 Sampling = Literal["reshuffled", "replacement", "streaming"]
+"""How batches are drawn: epochs in random order, each row anew, or from an endless source."""
 KINDS = ("heavy_ball", "ema", "nesterov")
 SAMPLINGS = ("reshuffled", "replacement", "streaming")
 

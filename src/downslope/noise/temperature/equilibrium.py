@@ -9,6 +9,7 @@ from downslope.noise.statistics.series import ratio_of_series
 from downslope.noise.temperature.dynamics import MomentumKind, heavy_ball_rate
 
 TOLERANCE = 0.1
+UNKNOWN = "whether it is equilibrated cannot be told from so few steps"
 TRANSIENT = "not equilibrated: temperature describes a transient"
 
 
@@ -88,6 +89,7 @@ def update_equilibrium_ratio(
 
 
 def _judged(ratio: Measurement) -> Measurement:
-    if ratio.value is not None and abs(ratio.value - 1) > TOLERANCE:
-        return ratio.flagged(TRANSIENT)
-    return ratio
+    if ratio.value is None or abs(ratio.value - 1) <= TOLERANCE:
+        return ratio
+    is_known = ratio.lo is None or ratio.hi is None or not ratio.lo <= 1 <= ratio.hi
+    return ratio.flagged(TRANSIENT if is_known else UNKNOWN)

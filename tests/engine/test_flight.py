@@ -1,0 +1,241 @@
+"""What a run tells about itself while it trains: measured records, shares of time, going back."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import threading
+import time
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import downslope
+from downslope import StopReason
+from downslope.config import Training
+from downslope.data.stream import Ring, Stream
+from downslope.engine import flight as flight_module
+from downslope.engine.assemble import assemble
+from downslope.engine.flight import MEASURED_SHARE, PROGRESS_SECONDS, READING_SHARE, Flight
+from downslope.engine.run import Run
+from downslope.report import progress
+from downslope.report.progress import Progress, noise_text
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+NAMES = {
+    "noise_scale", "gradient_signal", "gradient_noise", "temperature", "measured_temperature",
+    "equilibrium_ratio", "clip_fraction", "step_correlation",
+}  # fmt: skip
+
+
+def line(model, batch, key):
+    return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
+
+
+def zeros():
+    return {"w": np.zeros(3, "float32")}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 3)).astype("float32")
+    return x, x @ np.float32([1, -2, 3]) + rng.normal(size=600).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def told(data, tmp_path_factory):
+    """A run, its folder and the records that a reader saw."""
+    seen, folder = [], tmp_path_factory.mktemp("told") / "run"
+    result = downslope.fit(
+        line, zeros(), data, optimizer="sgd", learning_rate=0.02, batch_size=20, epochs=40,
+        clip_norm=1e6, out=folder, readers=(seen.append,),
+    )  # fmt: skip
+    return result, folder, seen
+
+
+def records(seen, event):
+    return [r for r in seen if r["event"] == event]
+
+
+def test_measured_records_have_their_fields(told):
+    """Catches a field renamed or dropped: also one that is 0, such as a share that is clipped."""
+    result, folder, seen = told
+    assert set(result.measurements) == NAMES
+    measured = records(seen, "measured")
+    assert len(measured) >= 2
+    for record in measured:
+        own = {"event", "step", "seconds", "batch_size", "stability"}
+        assert NAMES | own <= set(record)
+        assert 0 < record["step"] <= result.num_steps and record["batch_size"] == 20
+        for name in NAMES:
+            assert {"value", "lo", "hi", "reason"} & set(record[name]), name
+            assert None not in record[name].values()
+    assert measured[-1]["clip_fraction"]["value"] == 0
+    assert [r["step"] for r in measured] == sorted(r["step"] for r in measured)
+    lines = [json.loads(text) for text in (folder / "journal.jsonl").read_text().splitlines()]
+    assert records(lines, "measured") == measured
+
+
+def test_the_result_is_what_the_last_record_says(told):
+    """Catches a result read before the last steps, or one whose history lacks what was measured."""
+    result, folder, seen = told
+    last = records(seen, "measured")[-1]
+    assert last["step"] == result.num_steps == 1200
+    for name, m in result.measurements.items():
+        kept = {k: v for k, v in m.to_json().items() if v is not None and v != "" and v != []}
+        assert last[name] == kept
+    assert records(result.history, "measured") == records(seen, "measured")
+    summary = json.loads((folder / "result.json").read_text())
+    found = {name: m.to_json() for name, m in result.measurements.items()}
+    assert summary["measurements"] == found
+    scale = result.measurements["noise_scale"]
+    assert scale.num_steps >= 24 and scale.lo is not None
+
+
+def test_shares_of_time_lie_between_0_and_1(told):
+    """Catches time counted twice, or counted back when a buffer becomes free."""
+    for record in records(told[2], "progress"):
+        assert 0 <= record["waiting_share"] <= 1
+        assert 0 <= record["reading_share"] <= 1
+
+
+def test_the_line_shows_the_noise_scale(told, monkeypatch):
+    """Catches a reader that looks for another field than the record has."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    with Progress(stream) as show:
+        for record in told[2]:
+            now[0] += 1.0
+            show(record)
+    assert noise_text(records(told[2], "measured")[-1]).startswith("; noise scale ")
+    assert any("; noise scale " in text for text in stream.getvalue().splitlines())
+
+
+def test_without_measuring_there_is_nothing_to_tell(data):
+    """Catches records, or a result, of measurements that were turned off."""
+    result = downslope.fit(line, zeros(), data, epochs=2, measure_every=None)
+    assert result.measurements == {}
+    assert records(result.history, "measured") == []
+    assert records(result.history, "progress")
+
+
+class Clock:
+    """A clock that a test moves, in the place of `time`."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clocked(data, monkeypatch):
+    """A flight whose clock stands still, and a list of the moments at which it measured."""
+    clock = Clock()
+    monkeypatch.setattr(flight_module, "time", clock)
+    training = Training(batch_size=20)
+    flight = Flight(assemble(line, zeros(), data, training), training, Run(None))
+    flight.open()
+    moments, cost = [], [0.0]
+
+    def measure():
+        moments.append(clock.now)
+        clock.now += cost[0]
+
+    monkeypatch.setattr(flight, "measure", measure)
+    return clock, flight, moments, cost
+
+
+def fly(clock, flight, seconds, step):
+    """Progress is told every `step` seconds."""
+    end = clock.now + seconds
+    while clock.now < end:
+        clock.now += step
+        flight.tally.seconds = clock.now
+        flight._tell(clock.now)
+
+
+def test_measured_records_grow_rarer(clocked):
+    """Catches one record with each progress record: a day of them would fill the journal."""
+    clock, flight, moments, _ = clocked
+    fly(clock, flight, 3600.0, PROGRESS_SECONDS)
+    apart = np.diff(moments)
+    assert (apart >= MEASURED_SHARE * np.array(moments[1:]) - 1e-9).all()
+    assert (apart <= MEASURED_SHARE * np.array(moments[1:]) + 2 * PROGRESS_SECONDS).all()
+    assert moments[0] <= PROGRESS_SECONDS
+    assert 500 < len(moments) < 1200
+
+
+def test_measured_records_cost_a_small_share_of_the_time(clocked):
+    """Catches a record after each of many epochs that take a millisecond each."""
+    clock, flight, moments, cost = clocked
+    cost[0] = 0.004
+    fly(clock, flight, 3.0, 0.001)
+    assert 3 <= len(moments) <= 2 + 3.0 * READING_SHARE / cost[0]
+
+
+def test_reading_time_never_falls_while_a_buffer_is_waited_for():
+    """Catches waiting that is taken off before the work that it belongs to is put on."""
+    ring = Ring(object)
+    release = threading.Event()
+
+    def blocks():
+        for _ in range(8):
+            slot = ring.take()
+            time.sleep(0.02)
+            yield SimpleNamespace(slot=slot)
+
+    seen = []
+    with Stream(blocks(), ring) as stream:
+
+        def look():
+            while not release.is_set():
+                seen.append(stream.seconds_read)
+                time.sleep(0.001)
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        for number, block in enumerate(stream):
+            if number == 4:  # all buffers are out: the reader waits
+                time.sleep(0.15)
+            if number >= 4:
+                stream.release(block)
+        release.set()
+        watcher.join()
+        total = stream.seconds_read
+    assert all(a <= b for a, b in itertools.pairwise(seen))
+    assert 8 * 0.02 <= total < 8 * 0.02 + 0.1
+
+
+def breaking(model, batch, key):
+    """Walks up a slope, and breaks when it is at 0.5."""
+    return jnp.where(model["a"] > 0.495, jnp.nan, -model["a"]) * batch
+
+
+@pytest.mark.parametrize(("checkpoint_seconds", "kept"), [(3600.0, 0), (0.0, 50)])
+def test_a_diverged_run_goes_back_with_its_measurements(checkpoint_seconds, kept):
+    """Catches probes of steps that were thrown away, and those of the state gone back to lost."""
+    seen = []
+    result = downslope.fit(
+        breaking, {"a": np.float32(0)}, np.ones(10, "float32"), optimizer="sgd", batch_size=2,
+        learning_rate=0.01, epochs=30, measure_every=1, patience=None,
+        checkpoint_seconds=checkpoint_seconds, readers=(seen.append,),
+    )  # fmt: skip
+    assert result.stop_reason is StopReason.DIVERGED
+    assert result.num_steps == kept
+    correlation = result.measurements["step_correlation"]
+    after = [r for r in seen if r["event"] in ("diverged", "measured")]
+    if kept:
+        assert correlation.value == pytest.approx(1, rel=1e-3)
+        assert [r["event"] for r in after][-2:] == ["diverged", "measured"]
+        assert after[-1]["step"] == kept
+    else:
+        assert all(m.value is None for m in result.measurements.values())
+        assert after[-1]["event"] == "diverged"
