@@ -474,3 +474,75 @@ def test_help_needs_no_heavy_module():
     )
     assert found.stdout.endswith("[]\n"), found.stderr
     assert "--learning-rate X" in found.stdout
+
+
+def mislabelled(path="wrong.csv", rows=900, wrong=(7, 450, 899)):
+    """A table of two classes, sorted by class, with some labels exchanged."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(["no", "yes"], rows // 2)
+    x = rng.normal(size=rows) * 0.3 + np.where(label == "yes", 2, -2)
+    label[list(wrong)] = np.where(label[list(wrong)] == "yes", "no", "yes")
+    pyarrow.csv.write_csv(pa.table({"x": x, "label": label}), path)
+    return set(wrong)
+
+
+def test_measuring_a_table_and_a_run(run):
+    wrong = mislabelled()
+    text, _ = run(
+        "measure", "wrong.csv", "--target", "label", "--validation", "0", "--batch-size", "20",
+        "--sections", "tails,order,scale", "--examples", "900",
+    )  # fmt: skip
+    assert max(map(len, text.splitlines())) <= 100
+    assert [line for line in text.splitlines() if line and line[0] != " "] == [
+        "Noise scale", "Tails", "Order",
+    ]  # fmt: skip
+    order = " ".join(text.split()).split("as stored, in batches of 20: ")[1]
+    assert order.startswith("Order inflates batch-gradient variance x")
+    run("fit", "wrong.csv", "--target", "label", "--validation", "0", "--epochs", "20",
+        "--optimizer", "sgd", "--learning-rate", "0.5", "--out", "r")  # fmt: skip
+    out, _ = run("measure", "r", "--json", "--examples", "900", "--stop-after", "5m")
+    found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert set(found["sections"]["tails"]["tables"]["top_rows"][:3]) == wrong
+    assert found["sections"]["curvature"]["records"]["stability_ratio"]["value"] > 0
+    assert found["skipped"] == {"memory": "sgd keeps no moving average"}
+    out, _ = run("measure", "r", "--json", "--stop-after", "0.000001s")
+    assert json.loads(out)["sections"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["gone.csv"], 3, "gone.csv: no such file or folder; name the folder of a run, or a table"),
+        (["wrong.csv"], 2, "--target is needed with a TABLE"),
+        (["wrong.csv", "--target", "label", "--examples", "1"], 2, "examples must be 2 or more"),
+        (["wrong.csv", "--target", "label", "--error", "2"], 2, "--error must be greater than 0"),
+        (["wrong.csv", "--target", "label", "--miss", "0"], 2, "--miss must be greater than 0"),
+        (["wrong.csv", "--target", "label", "--sections", "noise"], 2, "names of gradient"),
+        (["wrong.csv", "--target", "label", "--sections", ","], 2, "names of gradient"),
+        (["wrong.csv", "--target", "colour"], 3, "colour"),
+        (["r", "--epochs", "3"], 2, "--epochs belongs to a TABLE"),
+        (["r", "--target", "label"], 2, "--target belongs to a TABLE"),
+        (["empty"], 3, "no table in this folder"),
+    ],
+)
+def test_measuring_what_cannot_be_measured(arguments, code, said, run):
+    mislabelled()
+    Path("empty").mkdir()
+    if arguments[0] == "r":
+        run("fit", "wrong.csv", "--target", "label", "--epochs", "1", "--out", "r")
+    if arguments[0] == "empty":
+        arguments = [*arguments, "--target", "label"]
+    out, err = run("measure", *arguments, code=code)
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("downslope: ")
+    assert said in err
+
+
+def test_measuring_a_run_whose_table_is_gone(run):
+    mislabelled()
+    run("fit", "wrong.csv", "--target", "label", "--epochs", "1", "--out", "r")
+    Path("wrong.csv").rename("other.csv")
+    _, err = run("measure", "r", code=3)
+    assert "wrong.csv: no such file or folder" in err
+    assert err.count("\n") == 1

@@ -313,8 +313,10 @@ def _measure(options: argparse.Namespace) -> int:
         raise UsageError(f"{flags[0]} belongs to a TABLE; a RUN is measured as it was trained")
     if not is_run and "target" not in vars(options):
         raise UsageError("target is needed with a TABLE; a RUN is a folder that fit made")
+    if options.sections is not None:
+        options.sections = [name for name in options.sections.split(",") if name]
     if options.examples < 2:
-        raise UsageError(f"examples must be 2 or more; got {options.examples}")
+        raise UsageError(f"--examples must be 2 or more; got {options.examples}")
     for name, value in (("error", options.error), ("miss", options.miss)):
         if not 0 < value < 1:
             raise UsageError(f"--{name} must be greater than 0 and less than 1; got {value:g}")
@@ -324,7 +326,7 @@ def _measure(options: argparse.Namespace) -> int:
 
     how = {
         "num_examples": options.examples,
-        "sections": options.sections and tuple(filter(None, options.sections.split(","))),
+        "sections": options.sections,
         "seconds": options.stop_after,
         "relative_error": options.error,
         "miss_probability": options.miss,

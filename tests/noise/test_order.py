@@ -123,6 +123,33 @@ def test_runs_moments():
 
 
 # catches: circular correlation (no padding); lags off by one
+def of_random_order(kind, n, rng):
+    """A column in random order, sparse, skewed or heavy-tailed."""
+    if isinstance(kind, float):  # so many are not 0
+        return rng.permutation(
+            np.r_[np.zeros(n - round(kind * n)), rng.normal(3, 1, round(kind * n))]
+        )
+    return rng.lognormal(0, 2, n) if kind == "skewed" else rng.standard_t(2, n)
+
+
+@pytest.mark.parametrize("kind", [0.2, 0.5, "skewed", "heavy"])
+def test_autocorrelation_gives_few_false_alarms(kind):
+    rng = np.random.default_rng(0)
+    found = [ljung_box_test(of_random_order(kind, 1000, rng)).p_value for _ in range(400)]
+    assert np.mean(np.array(found) < 0.05) < 0.09
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.05, 0.1])
+def test_autocorrelation_of_nearly_equal_values_is_not_tested(share):
+    column = of_random_order(share, 2000, np.random.default_rng(0))
+    assert ljung_box_test(column).reason == "nearly all values are the same"
+    assert ljung_box_test(column == 0).p_value is None
+    # what such a column can still show, the variance between batches does
+    found = is_ordered({"x": np.sort(column)}, 20)
+    if share >= 0.05:
+        assert found.ordered
+
+
 def test_autocorrelations():
     x = np.random.default_rng(4).normal(size=300).cumsum()
     d = x - x.mean()

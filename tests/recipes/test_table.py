@@ -271,6 +271,7 @@ def test_a_sentence_about_the_run(fitted, tmp_path):
     lines = table.describe(found, "t.parquet").splitlines()
     assert [line.split()[0] for line in lines] == ["held"] * 4 + [
         "trained",
+        "noise",
         "stopped",
         "model",
         "next",

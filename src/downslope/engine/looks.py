@@ -7,7 +7,7 @@ import time
 
 from downslope.config import Training
 from downslope.engine.assemble import Engine
-from downslope.engine.measure import look, of_state
+from downslope.engine.measure import look, of_state, rate_at
 from downslope.noise.record import Measurement
 from downslope.noise.running.watch import Watch
 from downslope.noise.survey.anatomy import SECTIONS
@@ -23,6 +23,8 @@ LEFT_OUT = ("order",)  # the rows do not change their order while training
 class Looks:
     """One subject after the other, as often as the share of the time allows.
 
+    A look that fails is told in the journal, and training goes on.
+
     Args:
         engine, training: of the run.
     """
@@ -35,7 +37,7 @@ class Looks:
         self._spent = 0.0
 
     def is_due(self, seconds: float) -> bool:
-        """Whether the next subject fits into the share of a run of so many seconds."""
+        """Whether the next subject fits into the share of so many seconds of training."""
         share = self._training.anatomy_share
         cost = self._costs.get(self._next, UNKNOWN_SECONDS)
         return share is not None and self._spent + cost <= share * seconds
@@ -45,19 +47,29 @@ class Looks:
     ) -> tuple[str, Section | str]:
         """Looks at the next subject: its name, and what was found or why it was left out."""
         begin, name = time.perf_counter(), self._next
+        try:
+            found = self._look(name, state, watch, steps_left)
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+        self._costs[name] = time.perf_counter() - begin
+        self._spent += self._costs[name]
+        self._next = next(self._names)
+        return name, found
+
+    def _look(
+        self, name: str, state: State, watch: Watch | None, steps_left: int | None
+    ) -> Section | str:
         known = of_state(self._engine, self._training, state, Extras(), watch, steps_left)
         found = look(
             self._engine,
             self._training,
-            self._engine.kept_params(state),
+            state.params,  # where the gradients are taken, also where an average is kept
             known,
+            learning_rate=rate_at(self._engine, self._training, state),
             num_examples=EXAMPLES,
             sections=[name],
         )
-        self._costs[name] = time.perf_counter() - begin
-        self._spent += self._costs[name]
-        self._next = next(self._names)
-        return name, found.sections.get(name) or found.skipped[name]
+        return found.sections.get(name) or found.skipped[name]
 
 
 def short_record(section: Section) -> dict[str, object]:

@@ -9,28 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from downslope.config import OptimizerName, Training
+from downslope.config import Training
 from downslope.data.arrays import Arrays, drawn
-from downslope.data.generator import Generator
-from downslope.engine.assemble import KINDS_OF_MOMENTUM, Engine, assemble
+from downslope.data.generator import ENDLESS, Generator
+from downslope.engine.assemble import Engine, assemble, rule_of
 from downslope.engine.checkpoint import Checkpoints
-from downslope.engine.run import CHECKPOINTS, JOURNAL, read_request
+from downslope.engine.run import CHECKPOINTS, JOURNAL, read_request, training_of
 from downslope.errors import DataError, UsageError
 from downslope.launch.memory import memory_errors
-from downslope.noise.survey.anatomy import anatomy
+from downslope.noise.running.watch import Watch
+from downslope.noise.survey.anatomy import anatomy, check_sections
 from downslope.noise.survey.extras import Extras
 from downslope.noise.survey.point import Setting
 from downslope.noise.survey.record import Anatomy
 from downslope.objective import Loss, Model, split
 from downslope.report.journal import read_journal
-from downslope.step.optimizers import decays, preconditioner
+from downslope.step.optimizers import decays, preconditioner, rate_factor
 from downslope.step.state import State
-from downslope.tree import map_arrays
+from downslope.tree import map_arrays, row_bytes
 
 EXAMPLES = 1024  # rows of a sample, where the memory for their gradients allows so many
 INTERACTING_BATCHES = 64  # in a sample where the examples of a batch interact
+SAMPLE_BYTES = 256 << 20  # of those
 MOST_INPUTS = 4096  # columns up to which the inputs' condition number is looked at
 
 
@@ -43,6 +46,7 @@ def measure(
     run: str | os.PathLike[str] | None = None,
     validation: Any = None,
     penalty: Callable[[Model], Any] | None = None,
+    penalize: Callable[[Model], Any] | None = None,
     num_examples: int = EXAMPLES,
     sections: Collection[str] | None = None,
     seconds: float | None = None,
@@ -54,10 +58,11 @@ def measure(
     """What the gradient's noise is like at a point of training: a record for every subject.
 
     The point is `model`, or where `run` stands. Nothing is trained. A random sample of rows is
-    taken; its gradients, one by one, and products with its Hessian tell the rest.
+    taken; its gradients, one by one, and products with its Hessian tell the rest. Smooth
+    penalties (`penalty`, `l2`) belong to the loss, clipping and `l1` do not.
 
     Args:
-        loss, model, data, validation, penalty: as for `downslope.fit`.
+        loss, model, data, validation, penalty, penalize: as for `downslope.fit`.
         training: how the point is trained; by default as `run` was, or the defaults of `fit`.
         run: folder of a run on this loss, model and data; its newest checkpoint is looked at.
         num_examples: rows of the sample, at most.
@@ -66,7 +71,7 @@ def measure(
         relative_error, miss_probability: the smallest batch is asked for whose gradient is at
             most `relative_error * |G|` off, but for a chance of `miss_probability`.
         extras: what else is known of the data, such as columns in stored order.
-        locate: `locate(rows) -> row numbers` for the sample; by default the place in arrays.
+        locate: `locate(rows) -> row numbers` for some rows; by default the place in arrays.
 
     Raises:
         UsageError: an argument out of range, or a run of an optimizer that has no name.
@@ -85,12 +90,19 @@ def measure(
     """
     if num_examples < 2:
         raise UsageError(f"num_examples must be 2 or more; got {num_examples}")
-    training = training or (Training() if run is None else _training_of(Path(run)))
+    check_sections(sections)
+    if training is None and run is not None:
+        training = training_of(Path(run))
+    elif training is None:  # nothing is trained, so an endless source needs no end to be named
+        training = Training(steps=1) if isinstance(data, Generator) else Training()
     with memory_errors():
-        engine = assemble(loss, model, data, training, validation=validation, penalty=penalty)
-        params, known = engine.params, extras or Extras()
+        engine = assemble(
+            loss, model, data, training, validation=validation, penalty=penalty, penalize=penalize
+        )
+        params, known, rate = engine.params, extras or Extras(), engine.optimizer.learning_rate
         if run is not None:
-            params, known = _from_run(Path(run), engine, training, known)
+            state, known = _from_run(Path(run), engine, training, known)
+            params, rate = jax.device_get(state.params), rate_at(engine, training, state)
         else:
             known = dataclasses.replace(known, decays=known.decays or decays(training))
         return look(
@@ -98,6 +110,7 @@ def measure(
             training,
             params,
             known,
+            learning_rate=rate,
             num_examples=num_examples,
             sections=sections,
             seconds=seconds,
@@ -113,6 +126,7 @@ def look(
     params: Any,
     extras: Extras,
     *,
+    learning_rate: float | None,
     num_examples: int = EXAMPLES,
     relative_error: float = 0.5,
     miss_probability: float = 0.1,
@@ -120,24 +134,22 @@ def look(
     **options: Any,
 ) -> Anatomy:
     """The anatomy at these parameters of an engine; see `measure`."""
-    objective = engine.objective
-    if objective.interacts:  # then a batch is one unit
-        num_examples = max(num_examples, INTERACTING_BATCHES * engine.batch_rows)
+    if engine.interacts:  # then a batch is one unit
+        num_examples = max(num_examples, _rows_of_batches(engine))
     rows, numbers = sample(engine.source, num_examples, training.seed)
     if extras.inputs is None:
-        extras = dataclasses.replace(extras, inputs=_inputs(objective.unpack(rows)))
+        extras = dataclasses.replace(extras, inputs=_inputs(engine.objective.unpack(rows)))
     if extras.row_numbers is None:
-        names = numbers if locate is None else locate(rows)
+        names = numbers
+        if locate is not None:
+            names = lambda places: locate(map_arrays(lambda a: a[places], rows))  # noqa: E731
         extras = dataclasses.replace(extras, row_numbers=names)
-    kind = KINDS_OF_MOMENTUM.get(engine.optimizer.name)
     setting = Setting(
         batch_size=engine.batch_rows,
         num_rows=engine.num_rows,
-        learning_rate=engine.optimizer.learning_rate,
-        optimizer=engine.optimizer.name,
-        momentum=training.momentum if kind else 0.0,
-        momentum_kind=kind,
-        interacts=objective.interacts,
+        learning_rate=learning_rate,
+        **rule_of(training, engine.optimizer),
+        interacts=engine.interacts,
         relative_error=relative_error,
         miss_probability=miss_probability,
         seed=training.seed,
@@ -155,7 +167,8 @@ def look(
 def sample(source: Any, count: int, seed: int) -> tuple[Any, np.ndarray | None]:
     """A random sample of rows without replacement, and their numbers where they have any."""
     if isinstance(source, Generator):
-        return source.batch(seed=seed, number=0, num_rows=count), None
+        # a batch of its own, that training does not come to
+        return source.batch(seed=seed, number=ENDLESS, num_rows=count), None
     count = min(count, source.num_rows)
     draw = drawn(seed, "sample")
     if isinstance(source, Arrays):
@@ -180,23 +193,9 @@ def _inputs(batch: Any) -> np.ndarray | None:
     return None
 
 
-def _training_of(run: Path) -> Training:
-    """The configuration that a run was begun with.
-
-    Raises:
-        UsageError: its optimizer was an object of the caller's, which has no name.
-    """
-    asked = read_request(run)["training"]
-    names = Training.__dataclass_fields__.keys()
-    if asked.get("optimizer") not in OptimizerName.__args__:  # type: ignore[attr-defined]
-        raise UsageError(
-            f"run was trained with an optimizer of its own ({asked.get('optimizer')}); "
-            "give training, with that optimizer"
-        )
-    return Training(**{name: asked[name] for name in names if name in asked})
-
-
-def _from_run(run: Path, engine: Engine, training: Training, extras: Extras) -> tuple[Any, Extras]:
+def _from_run(
+    run: Path, engine: Engine, training: Training, extras: Extras
+) -> tuple[State, Extras]:
     """Where a run stands, and what it has measured of itself."""
     read_request(run)
     snapshot = Checkpoints(run / CHECKPOINTS).newest()
@@ -206,7 +205,7 @@ def _from_run(run: Path, engine: Engine, training: Training, extras: Extras) -> 
     watch = engine.watch(snapshot)
     losses = [r["loss"] for r in read_journal(run / JOURNAL) if r["event"] == "progress"]
     losses = [loss for loss in losses if loss is not None]
-    return jax.device_get(state.params), of_state(
+    return state, of_state(
         engine,
         training,
         state,
@@ -222,12 +221,12 @@ def of_state(
     training: Training,
     state: State,
     extras: Extras,
-    watch: Any,
+    watch: Watch | None,
     steps_left: int | None,
 ) -> Extras:
     """What the optimizer's state and the measured steps add to the extras."""
     squares = None
-    if engine.optimizer.name == "adagrad" and steps_left:
+    if rule_of(training, engine.optimizer)["optimizer"] == "adagrad" and steps_left:
         import optax
 
         leaves = jax.tree.leaves(optax.tree.get(state.opt_state, "sum_of_squares"))
@@ -241,6 +240,22 @@ def of_state(
         readings={} if watch is None else watch.read().measurements(),
         trajectory=None if watch is None else watch.trajectory,
     )
+
+
+def rate_at(engine: Engine, training: Training, state: State) -> float | None:
+    """The learning rate of the latest step, with its schedule."""
+    rate = engine.optimizer.learning_rate
+    if rate is None:
+        return None
+    factor = rate_factor(training, engine.num_steps)
+    return rate * float(factor(jnp.maximum(state.step - 1, 0)))
+
+
+def _rows_of_batches(engine: Engine) -> int:
+    """Rows of so many batches that interact as memory allows, two at least."""
+    one = sample(engine.source, 1, 0)[0]
+    fit = SAMPLE_BYTES // max(1, engine.batch_rows * row_bytes(one))
+    return engine.batch_rows * min(INTERACTING_BATCHES, max(2, fit))
 
 
 def trained_part(model: Model) -> Any:

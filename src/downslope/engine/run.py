@@ -14,10 +14,12 @@ import hashlib
 import json
 import os
 import shutil
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from downslope.config import OptimizerName, Training
 from downslope.engine.checkpoint import (
     Checkpoints,
     Snapshot,
@@ -203,6 +205,22 @@ def read_request(run: str | os.PathLike[str]) -> dict[str, Any]:
             remedy="restore it from a copy",
         )
     return request
+
+
+def training_of(run: str | os.PathLike[str]) -> Training:
+    """The configuration that a run was begun with.
+
+    Raises:
+        UsageError: its optimizer was an object of the caller's, which has no name.
+    """
+    asked = read_request(run)["training"]
+    names = Training.__dataclass_fields__.keys()
+    if asked.get("optimizer") not in typing.get_args(OptimizerName):
+        raise UsageError(
+            f"run was trained with an optimizer of its own ({asked.get('optimizer')}); "
+            "give training, with that optimizer"
+        )
+    return Training(**{name: asked[name] for name in names if name in asked})
 
 
 def _signed(request: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typing as _t
 from downslope.noise.record import Measurement, not_estimable
 
 if _t.TYPE_CHECKING:
-    from downslope.noise.survey.anatomy import anatomy
+    from downslope.noise.survey.anatomy import anatomy, check_sections
     from downslope.noise.survey.extras import Extras
     from downslope.noise.survey.point import Setting
     from downslope.noise.survey.record import Anatomy, Section
@@ -24,6 +24,7 @@ _HOME = {
     "Section": "downslope.noise.survey.record",
     "Setting": "downslope.noise.survey.point",
     "anatomy": "downslope.noise.survey.anatomy",
+    "check_sections": "downslope.noise.survey.anatomy",
 }
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Section",
     "Setting",
     "anatomy",
+    "check_sections",
     "not_estimable",
 ]
 

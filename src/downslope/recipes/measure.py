@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import downslope
-from downslope import ModelOptions, TableOptions, Training
+from downslope import MismatchError, ModelOptions, TableOptions, Training, read_request
 from downslope.data.ingest.encoding import Encoding
 from downslope.data.ingest.tabular import named, open_table
 from downslope.data.stored import StoredTable
-from downslope.noise import Anatomy, Extras
+from downslope.engine.run import training_of
+from downslope.noise import Anatomy, Extras, check_sections
+from downslope.recipes.models import weights_only
 from downslope.recipes.table import choose_model, request_of
 
 ORDER_ROWS = 200_000  # rows in stored order that are tested for being sorted
 ORDER_COLUMNS = 16
-ROUNDING = 1e3  # rows of the sample are found again by their values to three decimals
+PART_BYTES = 64 << 20  # of stored rows read at once
+SAME = 1e-4  # difference up to which two stored values count as the same
 
 
 def measure_run(run: str | os.PathLike[str], **options: Any) -> Anatomy:
@@ -32,13 +36,12 @@ def measure_run(run: str | os.PathLike[str], **options: Any) -> Anatomy:
 
     Raises:
         DataError: the folder is no run on a table, or the table cannot be read.
+        MismatchError: the table was changed since.
     """
     asked = request_of(run)
     path, table = asked["path"], TableOptions(**_tuples(asked["table"]))
     model = ModelOptions(**_tuples(asked["model"]))
-    names = Training.__dataclass_fields__.keys()
-    training = Training(**{k: v for k, v in asked["training"].items() if k in names})
-    return _measure(path, table, model, training, run=run, **options)
+    return _measure(path, table, model, training_of(Path(run)), run=run, **options)
 
 
 def measure_table(
@@ -68,26 +71,29 @@ def _measure(
     options: ModelOptions,
     training: Training,
     *,
+    run: Any = None,
     sections: Collection[str] | None = None,
     **more: Any,
 ) -> Anatomy:
+    check_sections(sections)
     stored = downslope.open(path, table)
     assert isinstance(stored, StoredTable)
     with contextlib.closing(stored):
+        if run is not None and read_request(run)["data"] != stored.train.fingerprint:
+            raise MismatchError(f"{run}: {path} was changed since the run began; put it back")
         chosen = choose_model(stored.encoding, options)
         wants_order = sections is None or "order" in sections
-        wants_rows = sections is None or "tails" in sections
-        extras = Extras()
-        if wants_order:
-            extras = _order(path, stored)
+        extras = _order(path, stored) if wants_order else Extras()
         return downslope.measure(
             chosen.loss_fn,
             chosen.init(training.seed),
             stored.train,
             training=training,
+            run=run,
+            penalize=weights_only,
             sections=sections,
             extras=extras,
-            locate=(lambda rows: find_rows(path, stored.encoding, rows)) if wants_rows else None,
+            locate=lambda rows: find_rows(path, stored.encoding, rows),
             **more,
         )
 
@@ -102,21 +108,30 @@ def _order(path: Any, stored: StoredTable) -> Extras:
     for batch in source.batches([*encoding.names, target]):
         with named(source.path):
             rows, _ = encoding.encode(batch.select(list(encoding.names)), count + 1)
-        parts.append(rows[:, : len(names)])
+        parts.append(rows[:, : len(names)].copy())  # not a view that keeps the other columns
         targets.append(_codes(batch.column(target)))
         count += len(rows)
         if count >= ORDER_ROWS:
             break
     values, labels = np.concatenate(parts), np.concatenate(targets)
-    visited = stored.train.unpack(stored.train.read(0, min(ORDER_ROWS, stored.num_train)))
+    visited = _visited(stored, len(names))
     is_class = encoding.task == "classify"
     columns = {name: values[:, k] for k, name in enumerate(names)}
     return Extras(
         columns=columns if is_class else {**columns, f"target {target}": labels},
         labels=_numbered(labels) if is_class else None,
-        visited={name: visited.x[:, k] for k, name in enumerate(names)}
-        | {f"target {target}": visited.y},
+        visited=dict(zip([*names, f"target {target}"], visited.T, strict=True)),
     )
+
+
+def _visited(stored: StoredTable, num_columns: int) -> np.ndarray:
+    """The first columns and the target of stored rows, in the order of training."""
+    rows, count = stored.train, min(ORDER_ROWS, stored.num_train)
+    step, parts = max(1, PART_BYTES // rows.row_bytes), []
+    for start in range(0, count, step):
+        part = rows.unpack(rows.read(start, min(start + step, count)))
+        parts.append(np.column_stack([part.x[:, :num_columns], part.y]))
+    return np.concatenate(parts)
 
 
 def _codes(array: Any) -> np.ndarray:
@@ -128,32 +143,39 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
 
 
 def find_rows(path: Any, encoding: Encoding, rows: np.ndarray) -> np.ndarray:
-    """The numbers, from 0, of encoded rows [n, width] in the table that they came from.
+    """The numbers, from 0, of stored rows [n, width] in the table that they came from.
 
-    Found by their values, rounded; the first of equal rows is named, and -1 where a value lay
-    on the edge of rounding.
+    Found by their values: the first of equal rows is named. -1 where a row is not found.
     """
-    width = encoding.num_numeric + encoding.num_codes_columns
-    wanted: dict[bytes, list[int]] = {}
-    for place, key in enumerate(_keys(rows[:, :width])):
-        wanted.setdefault(key, []).append(place)
+    wanted = rows[:, : encoding.num_features + 1].astype(np.float64)  # with the target
+    weigh = np.random.default_rng(0).uniform(0.5, 1.5, wanted.shape[1])
+    sums, reach = wanted @ weigh, SAME * (1 + np.abs(wanted).sum(axis=1))
     found, count = np.full(len(rows), -1), 0
     source = open_table(path, encoding.string_columns)
-    for batch in source.batches(list(encoding.names)):
+    for batch in source.batches([*encoding.names, encoding.target.name]):
         with named(source.path):
-            part, _ = encoding.encode(batch, count + 1)
-        for place, key in enumerate(_keys(part)):
-            for row in wanted.pop(key, ()):
-                found[row] = count + place
+            part, _ = encoding.encode(batch.select(list(encoding.names)), count + 1)
+        targets = _stored_targets(encoding, batch.column(encoding.target.name))
+        part = np.column_stack([part, targets]).astype(np.float64)
+        part_sums = part @ weigh
+        for row in np.flatnonzero(found < 0):
+            near = np.flatnonzero(np.abs(part_sums - sums[row]) <= reach[row])
+            same = near[(np.abs(part[near] - wanted[row]) <= SAME).all(axis=1)]
+            if len(same):
+                found[row] = count + same[0]
         count += len(part)
-        if not wanted:
+        if (found >= 0).all():
             break
     return found
 
 
-def _keys(rows: np.ndarray) -> list[bytes]:
-    whole = np.rint(np.nan_to_num(rows.astype(np.float64)) * ROUNDING).astype(np.int64)
-    return [row.tobytes() for row in np.ascontiguousarray(whole)]
+def _stored_targets(encoding: Encoding, array: Any) -> np.ndarray:
+    """A target as it is stored: the number of its class, or standardised; NaN where missing."""
+    if encoding.task == "regress":
+        raw = array.cast("float64", safe=False).to_numpy(zero_copy_only=False)
+        return (raw - encoding.target_mean) / encoding.target_scale
+    numbers = {value: place for place, value in enumerate(encoding.classes)}
+    return np.array([numbers.get(value, np.nan) for value in array.to_pylist()], np.float64)
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def decays(training: Training) -> dict[str, float]:
     rule, names = rules.get(name, (optax.sgd, ()))
     found = {each: float(_default(rule, each)) for each in names}
     if name == "prodigy":
-        found = dict(zip(("b1", "b2"), _default(optax.contrib.prodigy, "betas"), strict=True))
+        found["b1"], found["b2"] = _default(optax.contrib.prodigy, "betas")
     if name in ("momentum", "nesterov"):
         found["momentum"] = training.momentum
     if training.average == "ema":

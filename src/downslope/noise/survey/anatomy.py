@@ -10,9 +10,9 @@ from typing import Any
 from downslope.errors import UsageError
 from downslope.noise.survey import batches, landscape, process
 from downslope.noise.survey import rows as rows_of
-from downslope.noise.survey.extras import Extras, Left
+from downslope.noise.survey.extras import Extras
 from downslope.noise.survey.point import Point, Setting
-from downslope.noise.survey.record import Anatomy, Section
+from downslope.noise.survey.record import Anatomy, Left, Section
 
 SECTIONS: dict[str, Callable[..., Section]] = {
     "gradient": batches.gradient,
@@ -28,6 +28,19 @@ SECTIONS: dict[str, Callable[..., Section]] = {
     "trajectory": process.trajectory,
 }
 NEED_SPECTRUM = frozenset({"curvature", "covariance", "temperature", "escape"})
+
+
+def check_sections(sections: Collection[str] | None) -> None:
+    """Raises UsageError unless every name is that of a subject, and there is one."""
+    names = (
+        [sections]
+        if isinstance(sections, str)
+        else list(SECTIONS if sections is None else sections)
+    )
+    unknown = sorted(set(names) - set(SECTIONS))
+    if isinstance(sections, str) or unknown or not names:
+        got = repr(unknown[0]) if unknown else "none" if not names else f"the string {sections!r}"
+        raise UsageError(f"sections must be names of {', '.join(SECTIONS)}; got {got}")
 
 
 def anatomy(
@@ -51,11 +64,11 @@ def anatomy(
         extras: what else is known; opens more subjects.
         sections: subjects to look at, of `gradient`, `scale`, `required`, `curvature`,
             `covariance`, `tails`, `temperature`, `escape`, `memory`, `order`, `trajectory`;
-            all by default.
+            all by default. What cannot be looked at is left out, with the reason.
         seconds: begin no further subject after so long.
 
     Raises:
-        UsageError: an unknown subject, or fewer than two units of rows.
+        UsageError: an unknown subject, or a setting out of range.
 
     Example:
         >>> import numpy as np
@@ -71,9 +84,9 @@ def anatomy(
         'examples'
     """
     begin = time.perf_counter()
-    unknown = sorted(set(sections or ()) - set(SECTIONS))
-    if unknown:
-        raise UsageError(f"sections must be of {', '.join(SECTIONS)}; got {unknown[0]!r}")
+    check_sections(sections)
+    if setting.num_rows is not None and setting.batch_size > setting.num_rows:
+        setting = dataclasses.replace(setting, batch_size=setting.num_rows)
     point = Point(losses=losses, params=params, rows=rows, setting=setting)
     found: dict[str, Section] = {}
     skipped: dict[str, str] = {}
@@ -86,9 +99,7 @@ def anatomy(
             skipped[name] = f"the time of {seconds:.3g} s was used up"
             continue
         try:
-            if name == "order":
-                section = look(point, extras, setting.batch_size, setting.seed)
-            elif name in NEED_SPECTRUM:
+            if name in NEED_SPECTRUM:
                 spectrum = spectrum or landscape.spectrum_of(point)
                 section = look(point, extras, spectrum)
             else:

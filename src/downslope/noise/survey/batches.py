@@ -13,7 +13,9 @@ from downslope.noise.scale import curvature_weighted, from_examples, from_exampl
 from downslope.noise.scale.steps import INTERACTING
 from downslope.noise.survey.extras import PLAIN, PRODUCT_ROWS, Extras, in_percent, value_of
 from downslope.noise.survey.point import Point
-from downslope.noise.survey.record import Section
+from downslope.noise.survey.record import Section, is_told
+
+NUM_DRAWS = 200  # batches whose mean is compared with that of all rows
 
 
 def gradient(point: Point, extras: Extras) -> Section:
@@ -22,8 +24,11 @@ def gradient(point: Point, extras: Extras) -> Section:
     batch = setting.unit_batch
     angle = expected_angle(g, batch)
     draw = np.random.default_rng(setting.seed)
-    picks = draw.integers(len(g), size=(200, min(batch, len(g))))  # with replacement
-    bias = bias_check(np.stack([g[rows].mean(axis=0) for rows in picks]), g.mean(axis=0))
+    num = min(NUM_DRAWS, point.most)
+    picks = draw.integers(len(g), size=(num, min(batch, len(g))))  # with replacement
+    shares = np.stack([np.bincount(rows, minlength=len(g)) / len(rows) for rows in picks])
+    with np.errstate(invalid="ignore", over="ignore"):
+        bias = bias_check(shares.astype(g.dtype) @ g, g.mean(axis=0))
     records = {
         "batch_variance": batch_variance(g, batch, setting.num_units),
         "squared_bias": bias.square_bias,
@@ -31,10 +36,12 @@ def gradient(point: Point, extras: Extras) -> Section:
         "angle_between_batches": angle.angle_degrees,
         "chance_above_90_degrees": angle.probability_obtuse,
     }
-    sentences = [
-        f"two batches of {setting.batch_size:,} point {angle.angle_degrees} apart, and more than "
-        f"90 degrees with a chance of {in_percent(angle.probability_obtuse)}"
-    ]
+    sentences = []
+    if is_told(angle.angle_degrees):
+        sentences.append(
+            f"two batches of {setting.batch_size:,} point {angle.angle_degrees} apart, and more "
+            f"than 90 degrees with a chance of {in_percent(angle.probability_obtuse)}"
+        )
     if setting.learning_rate is not None and setting.optimizer in PLAIN:
         step = one_step_change(
             g[:PRODUCT_ROWS],
@@ -45,10 +52,11 @@ def gradient(point: Point, extras: Extras) -> Section:
             seed=setting.seed,
         )
         records |= {"loss_change_of_one_step": step.change, "chance_of_rise": step.probability_up}
-        sentences.append(
-            f"one step raises the full loss with a chance of {in_percent(step.probability_up)}: "
-            "a rising loss on one step is no fault"
-        )
+        if is_told(step.probability_up):
+            sentences.append(
+                "one step of plain SGD raises the full loss with a chance of "
+                f"{in_percent(step.probability_up)}: a rising loss on one step is no fault"
+            )
     sizes = [4**k for k in range(8) if 4**k <= (setting.num_units or 4**7)]
     law = [[b, value_of(batch_variance(g, b, setting.num_units))] for b in sizes]
     tables = {"variance_by_batch_size": law, "bias_p_value": value_of(bias.p_value)}
@@ -79,12 +87,14 @@ def scale(point: Point, extras: Extras) -> Section:
         records |= {f"noise_scale {name}": found.scale for name, found in groups.items()}
     if setting.interacts:
         records = {name: _in_batches(found) for name, found in records.items()}
-    sentences = (
-        f"noise and signal are equal at a batch of {records['noise_scale']}",
-        f"at {setting.batch_size:,}, {in_percent(noise.spent_beyond(setting.unit_batch))} of the "
-        "examples are spent beyond the least number; twice the batch would save "
-        f"{in_percent(noise.steps_saved_by_doubling(setting.unit_batch))} of the steps",
-    )
+    sentences = ()
+    if is_told(noise.scale):
+        sentences = (
+            f"noise and signal are equal at a batch of {records['noise_scale']}",
+            f"at {setting.batch_size:,}, {in_percent(noise.spent_beyond(setting.unit_batch))} of "
+            "the examples are spent beyond the least number; twice the batch would save "
+            f"{in_percent(noise.steps_saved_by_doubling(setting.unit_batch))} of the steps",
+        )
     return Section(title="Noise scale", sentences=sentences, records=records)
 
 
@@ -107,8 +117,9 @@ def required(point: Point, extras: Extras) -> Section:
     records |= {f"rule {name}": rule for name, rule in found.rules.items()}
     if setting.interacts:
         records = {name: _in_batches(r) for name, r in records.items()}
+    sentences = (sentence,) if is_told(found.needed) or is_told(found.guaranteed) else ()
     return Section(
-        title=f"Batch for a given error, in {unit}", sentences=(sentence,), records=records
+        title=f"Batch for a given error, in {unit}", sentences=sentences, records=records
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from downslope.noise.record import Measurement
-from downslope.noise.survey.point import Point
 from downslope.noise.trajectory import Trajectory
 
 TOP = 10  # directions looked at
@@ -20,15 +19,16 @@ class Extras:
     """What a caller may know beside the point; each opens a subject or a part of one.
 
     Attributes:
-        row_numbers: [n], what to call the rows of the sample; by default their place in it.
-        inputs: [n, p], the numbers that the model sees, for their condition number.
+        row_numbers: [n], what to call the rows of the sample, or a function that gives the numbers
+            of some places in it; by default their place.
+        inputs: [n, p], the numbers that the model sees of the sample's rows.
         columns: columns of the stored table in its own order, for the order tests.
         labels: [N], its labels.
         visited: the same columns as training visits them.
         preconditioner: [d], the optimizer's sqrt(v) + epsilon, flat.
         accumulator: mean of the squares summed by AdaGrad, and the steps left.
         decays: decay of every moving average of the optimizer, by name.
-        other: parameters to escape to.
+        other: parameters to escape to, of the same structure.
         readings: what the run measured of itself, by name.
         losses: the latest training losses, for the edge of stability.
         trajectory: the path so far.
@@ -46,15 +46,6 @@ class Extras:
     readings: Mapping[str, Measurement] = field(default_factory=dict)
     losses: Any = None
     trajectory: Trajectory | None = None
-
-
-class Left(Exception):
-    """A subject that cannot be looked at, with the reason."""
-
-
-def is_whole(point: Point) -> bool:
-    """Whether the sample is all of the data set."""
-    return point.setting.num_rows is not None and point.num_rows >= point.setting.num_rows
 
 
 def value_of(found: Any, missing: float | None = None) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from downslope.errors import UsageError
 from downslope.noise.covariance import (
     effective_rank,
     in_words,
@@ -24,15 +25,17 @@ from downslope.noise.curvature import (
     necessary_limit,
     preconditioned,
     stability_ratio,
-    trace,
 )
 from downslope.noise.escape import escape_time, path_diffusion, saddle_escape
-from downslope.noise.record import not_estimable
+from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.scale import from_examples
-from downslope.noise.survey.extras import PLAIN, PRODUCT_ROWS, TOP, Extras, Left, is_whole
+from downslope.noise.survey.extras import PLAIN, PRODUCT_ROWS, TOP, Extras
 from downslope.noise.survey.point import Point
-from downslope.noise.survey.record import Section
+from downslope.noise.survey.record import Left, Section, is_told
+from downslope.noise.temperature.dynamics import effective_rate
+from downslope.noise.temperature.report import PRECONDITIONED
 
+COVARIANCE = "Noise and curvature"
 PATH_POINTS = 21  # on the way to another point
 
 
@@ -42,61 +45,37 @@ def spectrum_of(point: Point) -> Spectrum:
         point.matvec,
         point.dim,
         num_vectors=min(TOP, point.dim),
-        from_batch=not is_whole(point),
+        from_batch=not point.is_whole,
         key=point.setting.seed,
     )
 
 
 def curvature(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
     """Item 4: curvature, and what it allows."""
-    setting, rate = point.setting, point.setting.learning_rate
-    total = trace(point.matvec, point.dim, 32, setting.seed)
+    setting = point.setting
     records = {
         "lambda_max": spectrum.lambda_max,
         "lambda_min": spectrum.lambda_min,
-        "hessian_trace": total,
+        "hessian_trace": point.hessian_trace,
     }
-    sentences = [
-        f"largest curvature {spectrum.lambda_max}, from {spectrum.num_products} Hessian products"
-    ]
-    sharpest, dynamics = spectrum.lambda_max, setting.dynamics
-    if extras.preconditioner is not None:
-        product = preconditioned(point.matvec, extras.preconditioner)
-        sharpest = extreme_eigenvalues(product, point.dim, unit="1", key=setting.seed).lambda_max
-        records["preconditioned_lambda_max"] = sharpest
-        dynamics = {"momentum": extras.decays.get("b1", 0.0), "momentum_kind": "ema"}
-        dynamics = dynamics if dynamics["momentum"] else {}
-    known = setting.optimizer in PLAIN or extras.preconditioner is not None
-    if rate is None or not known:
-        reason = (
-            "the learning rate is not known"
-            if rate is None
-            else (f"{setting.optimizer} needs the state of its run for its preconditioner")
-        )
-        records["stability_ratio"] = not_estimable(reason, unit="")
-    else:
-        found = stability_ratio(sharpest, rate, losses=extras.losses, **dynamics)
-        records["stability_ratio"] = found.ratio
-        records["largest_stable_learning_rate"] = found.largest_stable_rate
-        edge = (
-            "; at the edge of stability, where nets trained on full batches stay"
-            if found.at_edge
-            else ""
-        )
-        sentences.append(
-            f"the learning rate is {found.ratio} of the largest stable one: {found.regime}{edge}"
-        )
-    if not setting.interacts:
+    sentences = []
+    if is_told(spectrum.lambda_max):
+        num = spectrum.num_products
+        sentences.append(f"largest curvature {spectrum.lambda_max}, from {num} Hessian products")
+    more, told = _stability(point, extras, spectrum)
+    records |= more
+    sentences += told
+    if not setting.interacts and len(spectrum.eigenvectors):
         along = directional_curvatures(
             point.losses, point.params, point.rows, spectrum.eigenvectors[:3]
         )
-        records["mean_square_limit"] = necessary_limit(
-            along, setting.batch_size, num_rows=setting.num_rows, sampling=setting.sampling
-        )
-        sentences.append(
-            f"with batches of {setting.batch_size:,} and plain SGD the mean square grows above "
-            f"{records['mean_square_limit']}: rare large excursions, not steady divergence"
-        )
+        limit = necessary_limit(along, **setting.draws)
+        records["mean_square_limit"] = limit
+        if limit.is_measured:
+            sentences.append(
+                f"with batches of {setting.batch_size:,} and plain SGD the mean square grows above "
+                f"{limit}: rare large excursions, not steady divergence"
+            )
     if extras.inputs is not None:
         condition = condition_number(extras.inputs)
         records["input_condition_number"] = condition.before
@@ -108,22 +87,54 @@ def curvature(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
     return Section(title="Curvature", sentences=tuple(sentences), records=records, tables=tables)
 
 
+def _stability(
+    point: Point, extras: Extras, spectrum: Spectrum
+) -> tuple[dict[str, Measurement], list[str]]:
+    """The learning rate against the largest stable one, with the optimizer's preconditioner."""
+    setting, rate = point.setting, point.setting.learning_rate
+    sharpest, dynamics, records = spectrum.lambda_max, setting.dynamics, {}
+    if extras.preconditioner is not None:
+        divisor = np.asarray(extras.preconditioner, np.float64)
+        if not (divisor > 0).all():  # NaN fails too
+            reason = "the state of the optimizer is not finite, or it has not moved yet"
+            return {"stability_ratio": not_estimable(reason, unit="")}, []
+        product = preconditioned(point.matvec, divisor)
+        sharpest = extreme_eigenvalues(product, point.dim, unit="1", key=setting.seed).lambda_max
+        records["preconditioned_lambda_max"] = sharpest
+        beta = extras.decays.get("b1", 0.0)
+        dynamics = {"momentum": beta, "momentum_kind": "ema"} if beta else {}
+    elif setting.optimizer not in PLAIN:
+        reason = f"the preconditioner of {setting.optimizer} is not known"
+        return {"stability_ratio": not_estimable(reason, unit="")}, []
+    if rate is None:
+        reason = "the learning rate is not known"
+        return {**records, "stability_ratio": not_estimable(reason, unit="")}, []
+    found = stability_ratio(sharpest, rate, losses=extras.losses, **dynamics)
+    records["stability_ratio"] = found.ratio
+    records["largest_stable_learning_rate"] = found.largest_stable_rate
+    edge = "; at the edge of stability, where nets trained on full batches stay"
+    sentence = f"the learning rate is {found.ratio} of the largest stable one: {found.regime}"
+    if not is_told(found.ratio):
+        return records, []
+    return records, [sentence + edge if found.at_edge else sentence]
+
+
 def covariance(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
     """Item 5: what the noise looks like, and how it lies to the curvature."""
     g, setting = point.gradients, point.setting
     size = setting.batch_size if setting.interacts else 1
     top = top_eigenpairs(g, TOP, batch_size=size)
-    total = trace(point.matvec, point.dim, 32, setting.seed)
-    few = g[:PRODUCT_ROWS]
-    ratio = sharpness_ratio(few, lambda v: np.asarray(point.matvec(v.astype(np.float32))), total)
+    ratio = sharpness_ratio(g[:PRODUCT_ROWS], point.matvec, point.hessian_trace)
     records = {
         "effective_rank": effective_rank(g, batch_size=size),
         "trace_of_square": trace_of_square(g, batch_size=size),
         "sharpness_ratio": ratio,
     }
     records |= {f"eigenvalue {k + 1}": value for k, value in enumerate(top.eigenvalues[:3])}
-    directions, curvatures, flat = _directions(point, spectrum)
-    profile = noise_profile(g, curvatures, directions, num_sharp=min(TOP, len(curvatures) - flat))
+    if not len(spectrum.eigenvectors):
+        return Section(title=COVARIANCE, sentences=(in_words(ratio),), records=records)
+    directions, curvatures = _directions(point, spectrum)
+    profile = noise_profile(g, curvatures, directions, num_sharp=len(spectrum.eigenvectors))
     records |= {
         "noise_over_curvature_rank_correlation": profile.rank_correlation,
         "noise_over_curvature_slope": profile.slope,
@@ -134,12 +145,12 @@ def covariance(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
         "variances": profile.variances.tolist(),
     }
     if extras.inputs is not None and not setting.interacts:
-        tables |= _input_cosines(point, extras)
+        tables |= _input_cosines(point, np.asarray(extras.inputs, np.float64))
     words = in_words(ratio, profile.sharp_over_flat, profile.num_sharp)
-    return Section(title="Noise and curvature", sentences=(words,), records=records, tables=tables)
+    return Section(title=COVARIANCE, sentences=(words,), records=records, tables=tables)
 
 
-def _directions(point: Point, spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray, int]:
+def _directions(point: Point, spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     """Sharp eigenvectors, and random directions orthogonal to them: the flat bulk."""
     sharp = np.asarray(spectrum.eigenvectors, np.float64)
     count = min(TOP, point.dim - len(sharp))
@@ -148,18 +159,20 @@ def _directions(point: Point, spectrum: Spectrum) -> tuple[np.ndarray, np.ndarra
     bulk -= bulk @ sharp.T @ sharp
     bulk = np.linalg.qr(bulk.T)[0].T if count else bulk
     bends = np.einsum("kd,kd->k", bulk, point.products(bulk)) if count else np.zeros(0)
-    return np.concatenate([sharp, bulk]), np.concatenate([spectrum.eigenvalues, bends]), count
+    return np.concatenate([sharp, bulk]), np.concatenate([spectrum.eigenvalues, bends])
 
 
-def _input_cosines(point: Point, extras: Extras) -> dict[str, Any]:
+def _input_cosines(point: Point, inputs: np.ndarray) -> dict[str, Any]:
     """First-layer noise against the inputs' principal components, where there is such a layer."""
-    inputs = np.asarray(extras.inputs, np.float64)
-    for name, part in point.group_slices().items():
-        width = part.stop - part.start
-        if width % inputs.shape[1] == 0 and width:
-            shape = (-1, inputs.shape[1], width // inputs.shape[1])
-            weights = point.gradients[:, part].reshape(shape)
-            found = input_alignment(weights, inputs[: len(weights)])
+    g, width = point.gradients, inputs.shape[1]
+    if len(inputs) != point.num_rows:
+        return {}
+    leaves = jax.tree.leaves(point.params)
+    for leaf, (name, part) in zip(leaves, point.group_slices().items(), strict=True):
+        shape = np.shape(leaf)
+        if len(shape) in (1, 2) and shape[0] == width:  # the first of the weights [inputs, outputs]
+            weights = g[:, part].reshape(len(g), *shape)
+            found = input_alignment(weights, inputs[: len(g)])
             return {"input_alignment_layer": name, "input_cosines": found.cosines.tolist()}
     return {}
 
@@ -170,22 +183,21 @@ def escape(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
     rate = setting.learning_rate
     if rate is None:
         raise Left("the learning rate is not known")
-    shared: dict[str, Any] = {"num_rows": setting.num_rows, "sampling": setting.sampling}
-    effective = rate / (1 - setting.momentum)
+    if setting.optimizer not in PLAIN:
+        raise Left(f"{setting.optimizer}: {PRECONDITIONED}")
+    effective = effective_rate(rate, **setting.dynamics)
     lowest = extreme_eigenvalues(
-        lambda v: -np.asarray(point.matvec(np.asarray(v, np.float32))),
-        point.dim, from_batch=not is_whole(point), key=setting.seed,
-    )  # fmt: skip
-    down = g @ np.asarray(lowest.eigenvectors[0], g.dtype)
-    noise = from_examples(g)
+        lambda v: -np.asarray(point.matvec(v)), point.dim, key=setting.seed
+    )
+    if not len(lowest.eigenvectors):
+        raise Left(str(lowest.lambda_max))
     found = saddle_escape(
         spectrum.lambda_min,
-        float(down.var(ddof=1)),
+        _variance(g, lowest.eigenvectors[0]),
         learning_rate=effective,
-        batch_size=setting.batch_size,
         distance=1.0,
-        gradient_square=noise.signal,
-        **shared,
+        gradient_square=from_examples(g).signal,
+        **setting.draws,
     )
     records = {
         "lambda_min": found.lambda_min,
@@ -194,7 +206,7 @@ def escape(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
     }
     sentences, tables = [found.verdict], {}
     if extras.other is not None:
-        passage, table = _passage(point, extras.other, effective, shared)
+        passage, table = _passage(point, extras.other, effective)
         records |= {"escape_steps": passage.steps, "escape_steps_kramers": passage.kramers_steps}
         tables |= table
         sentences.append(
@@ -204,16 +216,28 @@ def escape(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
     return Section(title="Escape", sentences=tuple(sentences), records=records, tables=tables)
 
 
-def _passage(point: Point, other: Any, rate: float, shared: dict[str, Any]) -> tuple[Any, Any]:
+def _variance(gradients: np.ndarray, direction: np.ndarray) -> float | Measurement:
+    """Variance of the units' gradients along a unit vector."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        value = float((gradients.astype(np.float64) @ direction).var(ddof=1))
+    if np.isfinite(value):
+        return value
+    return not_estimable("a gradient is not finite", unit="(loss / parameter)^2")
+
+
+def _passage(point: Point, other: Any, rate: float) -> tuple[Any, Any]:
     """The time along the straight line to other parameters, with the noise measured on it."""
-    here, there = (
-        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    shapes = [jax.tree.map(np.shape, tree) for tree in (point.params, other)]
+    if shapes[0] != shapes[1]:
+        raise UsageError(f"extras.other must be like params, {shapes[0]}; got {shapes[1]}")
+    here, far = (
+        np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(tree)])
         for tree in (point.params, other)
     )
-    length = float(np.linalg.norm(there - here))
+    length = float(np.linalg.norm(far - here))
     if not length:
         raise Left("the other point is the same")
-    along, losses, variances = (there - here) / length, [], []
+    along, losses, variances = (far - here) / length, [], []
     shares = np.linspace(-0.25, 1.25, PATH_POINTS)
     for share in shares:
         params = jax.tree.map(
@@ -223,10 +247,10 @@ def _passage(point: Point, other: Any, rate: float, shared: dict[str, Any]) -> t
         )
         there = point.at(params)
         losses.append(there.mean_loss)
-        variances.append(float((there.gradients @ along.astype(np.float32)).var(ddof=1)))
-    diffusion = path_diffusion(
-        variances, learning_rate=rate, batch_size=point.setting.batch_size, **shared
-    )
+        variances.append(_variance(there.gradients, along))
+    if not (np.isfinite(losses).all() and all(isinstance(v, float) for v in variances)):
+        raise Left("a loss or gradient on the way to the other point is not finite")
+    diffusion = path_diffusion(variances, learning_rate=rate, **point.setting.draws)
     positions = shares * length
     found = escape_time(positions, losses, diffusion, learning_rate=rate, start=0.0, target=length)
     table = {"positions": positions.tolist(), "losses": losses, "diffusion": diffusion.tolist()}

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from downslope.errors import UsageError
-from downslope.noise.curvature import chunked_hessian_product, hessian_product
+from downslope.noise.curvature import chunked_hessian_product, hessian_product, trace
+from downslope.noise.record import Measurement
+from downslope.noise.survey.record import Left
 from downslope.noise.temperature import MomentumKind, Sampling
 
 Losses = Callable[[Any, Any], Any]
-GRADIENT_BYTES = 256 << 20  # of the matrix of gradients, float32
+GRADIENT_BYTES = 256 << 20  # of the matrix of gradients
 CHUNK_BYTES = 16 << 20  # of the gradients made at once
 PRODUCTS_AT_ONCE = 8
+TRACE_PROBES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,13 @@ class Setting:
         """Units in the data set."""
         if self.num_rows is None or not self.interacts:
             return self.num_rows
-        return max(2, self.num_rows // self.batch_size)
+        return max(1, self.num_rows // self.batch_size)
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """How an update draws its units, as the instruments take it."""
+        names = {"batch_size": self.unit_batch, "num_rows": self.num_units}
+        return {**names, "sampling": self.sampling}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,25 +114,42 @@ class Point:
         size = self.setting.batch_size if self.setting.interacts else 1
         count = self.num_rows // size
         if count < 2:
-            raise UsageError(
-                f"rows must hold at least two batches of {size} where examples interact; "
-                f"got {self.num_rows}"
-            )
+            unit = f"batches of {size} rows, which interact" if self.setting.interacts else "rows"
+            raise Left(f"needs at least two {unit}; got {self.num_rows} rows")
         return jax.tree.map(
             lambda a: a[: count * size].reshape(count, size, *a.shape[1:]), self.rows
         )
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the sample is all of the data set."""
+        return self.setting.num_rows is not None and self.num_rows >= self.setting.num_rows
+
+    @property
+    def most(self) -> int:
+        """Gradients [d] that the memory allows at once."""
+        return max(32, GRADIENT_BYTES // (self._type.itemsize * self.dim))
+
+    @functools.cached_property
+    def _type(self) -> np.dtype:
+        """Of gradients: float64 for parameters of float64, otherwise float32."""
+        return jnp.result_type(jnp.float32, *jax.tree.leaves(self.params))
+
     @functools.cached_property
     def gradients(self) -> np.ndarray:
-        """Gradients of the units [n, d], as many of them as the memory allows, float32."""
-        most = max(32, GRADIENT_BYTES // (4 * self.dim))
-        units = jax.tree.map(lambda a: a[:most], self.units)
-        return np.asarray(_gradients(self.losses, self.params, units))
+        """Gradients of the units [n, d], as many of them as the memory allows."""
+        units = jax.tree.map(lambda a: a[: self.most], self.units)
+        return np.asarray(_gradients(self.losses, self.params, units, self._type.name))
 
     @functools.cached_property
     def mean_loss(self) -> float:
         """Mean loss of the sample."""
         return float(np.mean(_losses(self.losses, self.params, self.units)))
+
+    @functools.cached_property
+    def hessian_trace(self) -> Measurement:
+        """Trace of the Hessian of the sample."""
+        return trace(self.matvec, self.dim, TRACE_PROBES, self.setting.seed)
 
     @functools.cached_property
     def matvec(self) -> Callable[[Any], Any]:
@@ -136,7 +161,7 @@ class Point:
 
     def products(self, vectors: Any) -> np.ndarray:
         """Hessian products of many vectors [k, d], some at once."""
-        return np.asarray(self._many(jnp.asarray(vectors, jnp.float32)))
+        return np.asarray(self._many(jnp.asarray(vectors, self._type)))
 
     @functools.cached_property
     def _many(self) -> Callable[[Any], Any]:
@@ -163,14 +188,14 @@ def _mean_over_units(losses: Losses) -> Callable[[Any, Any], Any]:
     return lambda params, units: jax.vmap(lambda rows: losses(params, rows).mean())(units).mean()
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _gradients(losses: Losses, params: Any, units: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _gradients(losses: Losses, params: Any, units: Any, dtype: str) -> Any:
     """Flat gradients of the mean loss of every unit, a chunk at a time."""
     dim = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
 
     def of_unit(rows: Any) -> Any:
         grad = jax.grad(lambda p: losses(p, rows).mean())(params)
-        return ravel_pytree(grad)[0].astype(jnp.float32)
+        return ravel_pytree(grad)[0].astype(dtype)
 
     return jax.lax.map(of_unit, units, batch_size=max(1, CHUNK_BYTES // (4 * dim)))
 

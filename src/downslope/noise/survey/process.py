@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from downslope.noise import averages
-from downslope.noise.curvature import (
-    Spectrum,
-)
+from downslope.noise.curvature import Spectrum
+from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.scale import from_examples
-from downslope.noise.survey.extras import PLAIN, Extras, Left, value_of
+from downslope.noise.survey.extras import PLAIN, Extras
 from downslope.noise.survey.point import Point
-from downslope.noise.survey.record import Section
+from downslope.noise.survey.record import Left, Section
 from downslope.noise.temperature import direction_temperatures, temperature_record
 
 
@@ -25,9 +24,7 @@ def temperature(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
     known = setting.optimizer in PLAIN
     shared: dict[str, Any] = {
         "learning_rate": setting.learning_rate,
-        "batch_size": setting.batch_size,
-        "num_rows": setting.num_rows,
-        "sampling": setting.sampling,
+        **setting.draws,
         **setting.dynamics,
     }
     noise = from_examples(g).trace
@@ -65,7 +62,9 @@ def temperature(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
 def memory(point: Point, extras: Extras) -> Section:
     """Item 9: how long the optimizer remembers."""
     if not extras.decays and extras.accumulator is None:
-        raise Left(f"{point.setting.optimizer} keeps no moving average")
+        name = point.setting.optimizer
+        none = "keeps no moving average" if name in PLAIN else "has moving averages not known here"
+        raise Left(f"{name} {none}")
     rows, batch = point.setting.num_rows, point.setting.batch_size
     epoch = None if rows is None else max(1.0, rows / batch)
     found = averages.memories(extras.decays, epoch)
@@ -79,13 +78,17 @@ def memory(point: Point, extras: Extras) -> Section:
     records = {}
     if extras.accumulator is not None:
         total, left = extras.accumulator
-        now = from_examples(point.gradients)
-        mean_square = (
-            float((point.gradients.mean(axis=0) ** 2).mean())
-            + value_of(now.trace, 0.0) / point.dim / point.setting.unit_batch
-        )
-        records["adagrad_stall_ratio"] = averages.stall_ratio(total, mean_square, left)
+        records["adagrad_stall_ratio"] = averages.stall_ratio(total, _mean_square(point), left)
     return Section(title="Memory", sentences=tuple(sentences), records=records, tables=tables)
+
+
+def _mean_square(point: Point) -> float | Measurement:
+    """Mean over the parameters of a mini-batch gradient's square: (|G|^2 + tr Sigma / B) / d."""
+    now = from_examples(point.gradients)
+    if now.signal.value is None or now.trace.value is None:
+        return not_estimable(now.trace.reason or "not measured", unit="(loss / parameter)^2")
+    square = (now.signal.value + now.trace.value / point.setting.unit_batch) / point.dim
+    return max(square, 0.0)
 
 
 def trajectory(point: Point, extras: Extras) -> Section:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from downslope.noise.record import Measurement
+
+COLUMNS = 100  # of text, where the words allow it
+
+
+class Left(Exception):
+    """A subject that cannot be looked at, with the reason."""
+
+
+def is_told(found: Measurement) -> bool:
+    """Whether there is a value or a bound, for a sentence to be made of."""
+    return any(number is not None for number in (found.value, found.lo, found.hi))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +46,23 @@ class Section:
             "title": self.title,
             "sentences": list(self.sentences),
             "records": {name: found.to_json() for name, found in self.records.items()},
-            "tables": dict(self.tables),
+            "tables": _plain(self.tables),
             "seconds": self.seconds,
         }
 
     def __str__(self) -> str:
-        lines = [self.title, *(f"  {sentence}" for sentence in self.sentences)]
-        width = max((len(name) for name in self.records), default=0)
+        lines = [self.title, *(_wrapped("  ", sentence) for sentence in self.sentences)]
+        shown = {name: found for name, found in self.records.items() if is_told(found)}
+        missing: dict[str, list[str]] = {}  # names by reason: one reason may hold for many
         for name, found in self.records.items():
-            lines.append(f"  {name:<{width}}  {found}")
-            lines += [f"  {'':<{width}}    ({flag})" for flag in found.flags]
+            if name not in shown:
+                missing.setdefault(str(found.reason), []).append(name)
+        width = max((len(name) for name in shown), default=0)
+        for name, found in shown.items():
+            lines.append(_wrapped(f"  {name:<{width}}  ", str(found)))
+            lines += [_wrapped(" " * (width + 6), f"({flag})") for flag in found.flags]
+        for reason, names in missing.items():
+            lines.append(_wrapped("  not estimable: ", f"{', '.join(names)} ({reason})"))
         return "\n".join(lines)
 
 
@@ -80,6 +100,24 @@ class Anatomy:
         parts = [str(section) for section in self.sections.values()]
         if self.skipped:
             width = max(len(name) for name in self.skipped)
-            lines = [f"  {name:<{width}}  {why}" for name, why in self.skipped.items()]
+            lines = [_wrapped(f"  {name:<{width}}  ", why) for name, why in self.skipped.items()]
             parts.append("\n".join(["Left out", *lines]))
         return "\n\n".join(parts)
+
+
+def _wrapped(head: str, text: str) -> str:
+    """The text after its head, in as many lines as it needs, those that follow indented."""
+    room = max(COLUMNS - len(head), 40)
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    return head + f"\n{' ' * len(head)}".join(lines or [""])
+
+
+def _plain(value: Any) -> Any:
+    """Lists, dicts and numbers as JSON has them; what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if hasattr(value, "tolist"):  # arrays and numbers of NumPy
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from downslope.noise.order import is_ordered
-from downslope.noise.survey.extras import TOP, Extras, Left, value_of
+from downslope.noise.survey.extras import TOP, Extras, in_percent, value_of
 from downslope.noise.survey.point import Point
-from downslope.noise.survey.record import Section
+from downslope.noise.survey.record import Left, Section
 from downslope.noise.tails import clipping_bias, deviation_norms, tail_report
 
 LEAST_BATCHES = 20  # for the batch variance ratio
@@ -21,12 +21,10 @@ def tails(point: Point, extras: Extras) -> Section:
     g = point.gradients
     report = tail_report(deviation_norms(g))
     held = report.concentration
-    names = np.arange(len(g)) if extras.row_numbers is None else np.asarray(extras.row_numbers)
     what = "batches" if point.setting.interacts else "rows"
-    top = (
-        names[held.rows[:TOP]].tolist() if not point.setting.interacts else held.rows[:TOP].tolist()
-    )
-    norms = np.linalg.norm(g, axis=1)
+    top = _named(np.asarray(held.rows[:TOP], int), point, extras)
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(g, axis=1)
     records = {
         "top_share": held.top_share,
         "top_percent_share": held.top_percent_share,
@@ -43,15 +41,24 @@ def tails(point: Point, extras: Extras) -> Section:
     tables: dict[str, Any] = {f"top_{what}": top, "verdict": str(report.verdict)}
     if report.curve is not None:
         tables["hill_curve"] = {k: np.asarray(v).tolist() for k, v in vars(report.curve).items()}
-    sentences = (
-        report.sentence,
-        f"the top 1 % of {what} carry {held.top_percent_share} of the noise: {what} "
-        + ", ".join(map(str, top)),
-    )
-    return Section(title="Tails", sentences=sentences, records=records, tables=tables)
+    sentences = [report.sentence]
+    if top:
+        sentences.append(
+            f"the top 1 % of {what} carry {in_percent(held.top_percent_share)} of the noise; the "
+            f"noisiest {what}, counted from 0: {', '.join(map(str, top))}"
+        )
+    return Section(title="Tails", sentences=tuple(sentences), records=records, tables=tables)
 
 
-def order(point: Point | None, extras: Extras, batch_size: int, seed: int = 0) -> Section:
+def _named(places: np.ndarray, point: Point, extras: Extras) -> list[int]:
+    """What to call the units at these places of the sample."""
+    numbers = extras.row_numbers
+    if numbers is None or point.setting.interacts or not len(places):
+        return places.tolist()
+    return np.asarray(numbers(places) if callable(numbers) else numbers[places]).tolist()
+
+
+def order(point: Point, extras: Extras) -> Section:
     """Item 10: is the stored table sorted, and what is left of that in training."""
     if not extras.columns and extras.labels is None:
         raise Left("the order of the stored rows was not given")
@@ -62,8 +69,8 @@ def order(point: Point | None, extras: Extras, batch_size: int, seed: int = 0) -
     ):
         if not columns and labels is None:
             continue
-        size = _batch_size(batch_size, columns, labels)
-        found = is_ordered(columns, size, labels=labels, seed=seed)
+        size = _batch_size(point.setting.batch_size, columns, labels)
+        found = is_ordered(columns, size, labels=labels, seed=point.setting.seed)
         sentences.append(f"{when}, in batches of {size:,}: {found.sentence}")
         ratios = found.variance_ratios
         shown = {name for name in (found.worst, "labels") if name in ratios}
