@@ -252,7 +252,7 @@ class Training:
         1e-3, "relative gain in held-out loss that counts as better", low=0, high=1
     )
     measure_every: int | None = option(
-        128,
+        256,
         "one update in so many measures the noise of its gradient",
         low=1,
     )

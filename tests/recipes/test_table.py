@@ -277,7 +277,7 @@ def test_a_sentence_about_the_run(fitted, tmp_path):
         "next",
     ]
     assert "rmse" in lines[1] and lines[1].endswith("unit of y")
-    assert lines[-4].startswith("trained    1.43 epochs, 60 steps of 32 examples")
+    assert lines[-5].startswith("trained    1.43 epochs, 60 steps of 32 examples")
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path):

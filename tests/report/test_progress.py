@@ -171,9 +171,9 @@ def test_the_held_out_metric_that_is_looked_for_first():
 @pytest.mark.parametrize(
     ("scale", "words"),
     [
-        ({"value": 44.9, "lo": 38.2, "hi": 52.9}, "; noise scale 45 (38 to 53)"),
-        ({"value": 44.9}, "; noise scale 45"),
-        ({"lo": 310.0, "reason": "signal lost in noise"}, "; noise scale at least 3.1e+02"),
+        ({"value": 44.9, "lo": 38.2, "hi": 52.9}, "; noise scale 44.9 (38.2 to 52.9)"),
+        ({"value": 44.9}, "; noise scale 44.9"),
+        ({"lo": 310.0, "reason": "signal lost in noise"}, "; noise scale at least 310"),
         ({"reason": "1 measured step(s): at least 2 are needed"}, ""),
     ],
 )

@@ -201,11 +201,11 @@ def factor(training, step):
 
 def is_measured(step, every):
     """As documented, for runs of fewer than 128 steps."""
-    return every == 1 or step % (16 if step < 64 else 32) < 8
+    return step % min(16 if step < 64 else 32, 4 * every) < 4
 
 
 def moves_anchor(step, every):
-    return step + 1 in ((8, 16, 32, 64) if every == 1 else (8, 24, 40, 72))
+    return step + 1 in ((4, 8, 16, 32, 64) if every == 1 else (4, 20, 36, 68))
 
 
 def by_hand(case, engine, training):

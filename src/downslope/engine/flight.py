@@ -27,12 +27,12 @@ from downslope.objective import Params
 from downslope.step.loop import Seen
 from downslope.step.state import Knobs
 
-POINT_SECONDS = 0.05  # between points of the path, at least
+POINT_SECONDS = 0.2  # between points of the path, at least
 # By a program of its own: inside the loop's it made every step a third slower (measured).
 PROJECT = jax.jit(project)
 PROGRESS_SECONDS = 0.5  # between progress records
 MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
-READING_SHARE = 0.01  # of the time, at most, for making them: epochs may take less than that
+READING_SHARE = 0.003  # of the time, at most, for making them: epochs may take less than that
 
 
 class Flight:

@@ -102,15 +102,16 @@ def noise_text(record: dict[str, Any]) -> str:
 
     Example:
         >>> noise_text({"noise_scale": {"value": 44.9, "lo": 38.2, "hi": 52.9}})
-        '; noise scale 45 (38 to 53)'
+        '; noise scale 44.9 (38.2 to 52.9)'
         >>> noise_text({"noise_scale": {"lo": 310.0, "reason": "signal lost in noise"}})
         '; noise scale at least 310'
     """
     found = record["noise_scale"]
     value, lo, hi = (found.get(key) for key in ("value", "lo", "hi"))
     if value is not None:
-        return f"; noise scale {value:.2g}" + (f" ({lo:.2g} to {hi:.2g})" if lo and hi else "")
-    return f"; noise scale at least {lo:.2g}" if lo else ""
+        interval = f" ({short(lo)} to {short(hi)})" if lo and hi else ""
+        return f"; noise scale {short(value)}{interval}"
+    return f"; noise scale at least {short(lo)}" if lo else ""
 
 
 def short(number: float) -> str:

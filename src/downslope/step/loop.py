@@ -71,7 +71,8 @@ def compile_steps(
 
     With `measure_every` one update in so many is measured. Plain and measured windows have
     loops of their own, one after the other inside a third: a branch inside a single loop
-    would copy the state at every step. `regularizer(params)` is the gradient of what is added
+    would copy the state at every step. The branch around the second loop spares a call
+    without measured windows the copy of the parameters that entering it takes. `regularizer(params)` is the gradient of what is added
     to the mean loss, or None: the same for both parts of a measured window.
     """
     gradients = make_gradients(objective, step_rows, accumulates=accumulates)
@@ -127,17 +128,20 @@ def compile_steps(
             seen = _note(seen, i, parts.loss)
             return i + 1, state, _note_probe(seen, Probe(**found, **moved), step), before
 
+        every = measure_every or 1
+
+        def measures_now(carry: Any) -> Array:
+            return goes_on(carry[0], carry[2]) & is_measured(carry[1].step, every)
+
+        def group(carry: Any) -> Any:
+            carry = lax.while_loop(measures_now, measured, (*carry, carry[1].params))
+            return carry[:3]
+
         def stretch(carry: Any) -> Any:
-            every = measure_every or 1
             carry = lax.while_loop(
                 lambda c: goes_on(c[0], c[2]) & ~is_measured(c[1].step, every), plain, carry
             )
-            *carry, _ = lax.while_loop(
-                lambda c: goes_on(c[0], c[2]) & is_measured(c[1].step, every),
-                measured,
-                (*carry, carry[1].params),
-            )
-            return tuple(carry)
+            return lax.cond(measures_now(carry), group, lambda c: c, carry)
 
         body = plain if measure_every is None else stretch
         loss = jax.eval_shape(lambda: gradients.whole(state, rows, windows, windows.first)[0])

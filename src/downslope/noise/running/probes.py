@@ -174,9 +174,9 @@ def _wide(a: Array) -> Array:
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
-GROUP = 8  # neighbours measured together: the first costs four times the next, whose code and
+GROUP = 4  # neighbours measured together: the first costs four times the next, whose code and
 # memory are in the caches by then (measured)
-PER_OCTAVE = 16  # assumed: 16 measured updates tell a noise scale roughly
+PER_OCTAVE = 8  # assumed: three octaves tell a noise scale; more would cost a short run dear
 
 
 def is_measured(step: Array, every: int) -> Array:
@@ -200,7 +200,7 @@ def most_measured(num_steps: int, every: int | None) -> int:
 def _period(step: Array, every: int) -> Array:
     octave = 31 - jax.lax.clz(jnp.maximum(step, 1))
     dense = jnp.left_shift(1, octave) // (PER_OCTAVE // GROUP)
-    return jnp.clip(dense, GROUP * min(2, every), min(GROUP * every, 2**30))  # an int32
+    return jnp.clip(dense, GROUP * min(4, every), min(GROUP * every, 2**30))  # an int32
 
 
 def moves_anchor(step: Array, every: int) -> Array:
