@@ -72,8 +72,9 @@ def compile_steps(
     With `measure_every` one update in so many is measured. Plain and measured windows have
     loops of their own, one after the other inside a third: a branch inside a single loop
     would copy the state at every step. The branch around the second loop spares a call
-    without measured windows the copy of the parameters that entering it takes. `regularizer(params)` is the gradient of what is added
-    to the mean loss, or None: the same for both parts of a measured window.
+    without measured windows the copy of the parameters that entering it takes.
+    `regularizer(params)` is the gradient of what is added to the mean loss, or None: the same
+    for both parts of a measured window.
     """
     gradients = make_gradients(objective, step_rows, accumulates=accumulates)
 
