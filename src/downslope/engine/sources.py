@@ -1,0 +1,143 @@
+"""What rows a run trains on, how many at once, and in which order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from downslope.config import FULL_BATCH, Training
+from downslope.data.arrays import Arrays, drawn, shuffled_copy
+from downslope.data.blocks import table_stream
+from downslope.data.generator import Generator, generator_stream
+from downslope.data.order import MIXED_BYTES, plan
+from downslope.data.source import Source
+from downslope.data.stream import Position, Stream
+from downslope.errors import UsageError
+from downslope.tree import arrays, map_arrays
+
+STEP_BYTES = 64 << 20  # rows beyond this are accumulated: a batch must fit a buffer
+STEP_ROWS = 8192  # assumed: beyond it a device gains little, and activations cost memory
+PART_ROWS = 4096  # rows at once when accumulating
+
+
+def sources(data: Any, validation: Any, seed: int) -> tuple[Any, Source | None]:
+    """Training and held-out source, from sources, arrays, or a share of the rows."""
+    source = _source(data)
+    if validation is None:
+        return source, None
+    if not isinstance(validation, float):
+        return source, _source(validation)
+    if not isinstance(source, Arrays):
+        raise UsageError("validation as a share needs data in arrays; give a source instead")
+    if not 0 < validation < 1:
+        raise UsageError(f"validation must be greater than 0 and less than 1; got {validation!r}")
+    rows = drawn(seed, "validation").permutation(source.num_rows)
+    count = min(max(1, round(validation * source.num_rows)), source.num_rows - 1)
+    if count < 1:
+        raise UsageError("validation needs at least two rows of data; got one")
+    return _part(source, rows[count:]), _part(source, rows[:count])
+
+
+def _source(data: Any) -> Any:
+    wide = jax.config.read("jax_enable_x64")
+    return data if hasattr(data, "unpack") else Arrays(data, wide=wide)
+
+
+def _part(source: Arrays, rows: np.ndarray) -> Arrays:
+    rows = np.sort(rows)
+    part = Arrays(map_arrays(lambda a: a[rows], source.tree), wide=True)
+    part.row_numbers = rows if source.row_numbers is None else source.row_numbers[rows]
+    return part
+
+
+def check_alike(source: Any, held_out: Source) -> None:
+    """Raises UsageError where the held-out rows have another shape."""
+    shapes = [map_arrays(lambda a: a.shape[1:], example(s, 2)) for s in (source, held_out)]
+    if shapes[0] != shapes[1]:
+        raise UsageError(
+            f"validation must be like data, with rows of shape {shapes[0]}; got {shapes[1]}"
+        )
+
+
+def sizes(source: Any, training: Training) -> tuple[int, int]:
+    """Rows per update, and rows the device takes at once."""
+    asked = training.batch_size
+    if isinstance(source, Generator):
+        if not isinstance(asked, int):
+            raise UsageError("a generator has no full batch; give batch_size a number")
+        return asked, min(asked, training.microbatch_size or STEP_ROWS)
+    batch = source.num_rows if asked == FULL_BATCH else min(int(asked), source.num_rows)
+    if training.microbatch_size is not None:
+        return batch, min(batch, training.microbatch_size)
+    fits = batch <= STEP_ROWS and batch * source.row_bytes <= STEP_BYTES
+    return batch, batch if fits else max(1, min(PART_ROWS, STEP_BYTES // source.row_bytes))
+
+
+def in_random_order(source: Arrays, seed: int) -> Arrays:
+    """Rows gathered into random order once, where they are many and there is room for a copy.
+
+    A memory map stays where it is: its rows are drawn in windows, in bounded memory.
+    """
+    size = source.num_rows * source.row_bytes
+    mapped = any(isinstance(a, np.memmap) for a in arrays(source.tree))
+    if source.shuffled or mapped or size <= MIXED_BYTES or size > _free_bytes() / 2:
+        return source
+    return shuffled_copy(source, seed)
+
+
+def _free_bytes() -> float:
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return 1024 * float(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return math.inf  # not Linux: trust that arrays in memory leave room for a copy
+
+
+def example(source: Any, count: int) -> Any:
+    """A few rows, to learn shapes from; repeated where there are not so many."""
+    if isinstance(source, Generator):
+        return source.batch(seed=0, number=0, num_rows=count)
+    rows = source.read(0, min(count, source.num_rows))
+    return map_arrays(lambda a: np.resize(a, (count, *a.shape[1:])), rows)
+
+
+def open_streams(
+    source: Any, training: Training, batch_rows: int, step_rows: int
+) -> tuple[Callable[[Position], Stream], str]:
+    """How to open the stream at a position, and how well it is shuffled."""
+    seed = training.seed
+    if isinstance(source, Generator):
+        if training.num_epochs is not None:
+            raise UsageError("a generator has no epochs; give steps or seconds")
+
+        def drawn(start: Position) -> Stream:
+            return generator_stream(
+                source, batch_rows=batch_rows, step_rows=step_rows, seed=seed, start=start
+            )
+
+        return drawn, "every batch is drawn anew"
+    order = plan(
+        source.num_rows,
+        source.row_bytes,
+        step_rows=step_rows,
+        batch_size=batch_rows,
+        shuffled=source.shuffled,
+        seed=seed,
+    )
+
+    def read(start: Position) -> Stream:
+        return table_stream(
+            source,
+            order,
+            batch_rows=batch_rows,
+            step_rows=step_rows,
+            start=start,
+            num_epochs=training.num_epochs,
+        )
+
+    return read, order.describe(batch_rows)
