@@ -23,7 +23,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all format lint types docs check bench clean
+.PHONY: help demo test test-all format lint types docs check bench bench-auto clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ check: lint types docs ## All that CI checks: format, lint, types, docs, every t
 
 bench: $(READY)-bench ## Measure speed and memory beside other packages
 	$(PY) -m benchmarks
+
+bench-auto: $(READY)-bench ## Measure automatic training beside a grid search and usual defaults
+	$(PY) -m benchmarks.auto --json bench-data/auto.json
 
 clean: ## Remove what these commands made, .venv too
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

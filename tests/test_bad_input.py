@@ -425,8 +425,8 @@ def test_a_model_that_is_missing(run, folder, capsys):
         (["--seed", "3"], "--seed was 0 when the run began and is now 3; leave it out"),
         (["--model", "mlp"], "--model was linear;is now mlp"),
         (["--target", "num"], "--target was label;is now num"),
-        (["--batch-size", "full"], "--batch-size was 128;is now full"),
-        (["--learning-rate", "0.5"], "--learning-rate was not given;is now 0.5"),
+        (["--batch-size", "full"], "--batch-size was auto;is now full"),
+        (["--learning-rate", "0.5"], "--learning-rate was auto;is now 0.5"),
         (["--ignore", "x"], "--ignore was not given;is now x"),
     ],
 )

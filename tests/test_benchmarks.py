@@ -37,3 +37,27 @@ def test_every_benchmark_runs_at_a_small_size(name, tmp_path):
     assert findings["rows"]
     assert all(value > 0 for values in findings["samples"].values() for value in values)
     assert not list(scratch.glob("downslope-benchmark-*"))
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_automatic_training_runs_and_goes_on(tmp_path):
+    """Catches a benchmark left behind by a change of the package, and one that begins anew."""
+    pytest.importorskip("sklearn")
+    report, scratch = tmp_path / "auto.json", tmp_path / "scratch"
+    scratch.mkdir()
+    kept = []
+    for option in ("--json", "--resume-from"):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.auto", "--quick", option, str(report)],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(scratch)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "| target reached |" in done.stdout
+        kept.append(json.loads(report.read_text())["studies"]["diabetes"])
+    assert len(kept[0]["grid"]) == 8 and kept[0]["auto"]["0"]["lows"]
+    assert kept[0] == kept[1]
+    assert not list(scratch.glob("downslope-benchmark-*"))

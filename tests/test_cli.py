@@ -21,12 +21,20 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 
+import plain
 from downslope.cli import main
 from downslope.config import OptimizerName
 from downslope.report import progress
 
 ROWS = 600
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+# Settings of plain training, as flags; some tests give another optimizer or batch size.
+PLAIN = [
+    word
+    for name, value in plain.PLAIN.items()
+    if name not in ("optimizer", "learning_rate", "batch_size")
+    for word in ("--" + name.replace("_", "-"), str(value).lower())
+]
 SUMMARY = {
     "run", "task", "model", "optimizer", "batch_size", "learning_rate", "num_steps",
     "num_examples", "num_epochs", "seconds", "train_loss", "validation", "stop_reason",
@@ -197,7 +205,7 @@ def from_parquet(tmp_path_factory):
 
 def test_steps_and_time_and_epochs_end_a_run(summary, monkeypatch):
     """Catches a limit that is passed over or overshot, and a default kept beside it."""
-    arguments = [write_table(), "--target", "y", "--patience", "100000"]
+    arguments = [write_table(), "--target", "y", "--batch-size", "128", "--patience", "100000"]
     found = summary(*arguments, "--steps", "17", "--out", "a")
     assert (found["num_steps"], found["stop_reason"]) == (17, "finished")
     found = summary(*arguments, "--steps", "17", "--epochs", "2", "--out", "b")
@@ -234,7 +242,7 @@ def test_divergence_ends_with_its_own_code(run, summary):
     """Catches a run that ends well with parameters that are not finite."""
     x = np.random.default_rng(0).normal(size=(2, ROWS))
     pq.write_table(pa.table({"x": x[0], "y": x[1]}), "t.parquet")
-    arguments = ["t.parquet", "--target", "y", "--optimizer", "sgd", "--learning-rate", "1e20"]
+    arguments = ["t.parquet", "--target", "y", "--optimizer", "sgd", "--learning-rate", "1e30"]
     found = summary(*arguments, "--out", "run", code=4)
     assert found["stop_reason"] == "diverged"
     assert found["diverged_at_step"] >= 1
@@ -299,7 +307,8 @@ def test_no_rows_held_out(summary, run):
 
 # --- interrupted and resumed -------------------------------------------------------------
 
-LONG = ["--target", "y", "--batch-size", "4", "--epochs", "30", "--patience", "1000"]
+LONG = [*PLAIN, "--target", "y", "--batch-size", "4", "--epochs", "30", "--patience", "1000"]
+LONG += ["--optimizer", "adam", "--learning-rate", "0.003"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -417,13 +426,14 @@ def wait_for(path, content, seconds=60):
 def test_a_terminal_sees_one_live_line(folder):
     """Catches lines that pile up on a terminal, one left behind, and results among them."""
     write_table()
-    arguments = ["fit", "t.parquet", "--target", "y", "--out", "run", "--epochs", "3"]
+    arguments = ["fit", "t.parquet", "--target", "y", "--out", "run", "--epochs", "3", *PLAIN]
+    arguments += ["--batch-size", "128", "--learning-rate", "0.003"]
     control, terminal = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "downslope.cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=terminal,
-        env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100"},
+        env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "120"},
     ) as process:
         os.close(terminal)
         shown = b""

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import downslope
+import plain
 from downslope.config import EPOCHS, LEARNING_RATES, ModelOptions, TableOptions, Training
+from downslope.data.arrays import Arrays
+from downslope.engine.assemble import begin_with
 from downslope.errors import UsageError
 
 CONFIGS = (TableOptions, ModelOptions, Training)
@@ -65,23 +68,27 @@ def test_whole_numbers_are_whole(config, field):
     ("values", "message"),
     [
         ({"batch_size": 0}, "batch_size must be greater than or equal to 1 and finite; got 0"),
+        ({"learning_rate": None}, "learning_rate must be a number or 'auto'; got None"),
         ({"learning_rate": 0}, "learning_rate must be greater than 0 and finite; got 0"),
         (
             {"momentum": 1},
             "momentum must be greater than or equal to 0 and less than or equal to 0.9999; got 1",
         ),
         ({"ema_decay": 1.0}, "ema_decay must be greater than 0 and less than 1; got 1.0"),
-        ({"batch_size": "all"}, "batch_size must be a whole number or 'full'; got 'all'"),
+        ({"batch_size": "all"}, "batch_size must be a whole number or 'full' or 'auto'; got 'all'"),
         (
             {"schedule": "cosin"},
-            "schedule must be one of constant, cosine, inverse_time; got 'cosin'",
+            "schedule must be one of constant, cosine, inverse_time or 'auto'; got 'cosin'",
         ),
-        ({"average": "mean"}, "average must be one of polyak, ema or None; got 'mean'"),
+        (
+            {"average": "mean"},
+            "average must be one of tail, polyak, ema or 'auto' or None; got 'mean'",
+        ),
         ({"steps": "many"}, "steps must be a whole number or None; got 'many'"),
         (
             {"optimizer": "sdg"},
             "optimizer must be one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, "
-            "schedule_free, prodigy; got 'sdg'",
+            "schedule_free, prodigy, auto; got 'sdg'",
         ),
     ],
 )
@@ -147,17 +154,41 @@ def test_what_is_allowed(values):
 def test_defaults_are_allowed_and_the_documented_ones():
     """Catches a default outside its own range, and one that was changed by the way."""
     training = Training()
-    assert (training.optimizer, training.batch_size, training.num_epochs) == ("adam", 128, EPOCHS)
+    chosen = {
+        "optimizer", "learning_rate", "batch_size", "schedule", "clip_norm", "average", "patience",
+    }  # fmt: skip
+    assert training.free == chosen
+    assert all(getattr(training, name) == "auto" for name in chosen)
+    assert training.epochs is training.steps is training.seconds is None
     assert (TableOptions(target="y").validation, ModelOptions().model) == (0.1, "linear")
     assert all(rate > 0 for rate in LEARNING_RATES.values())
 
 
 def test_epochs_end_a_run_only_when_nothing_else_does():
     """Catches a run of --time 1h that ends after 20 epochs."""
-    assert Training().num_epochs == EPOCHS
-    assert Training(epochs=3, steps=10).num_epochs == 3
-    assert Training(steps=10).num_epochs is None
-    assert Training(seconds=10).num_epochs is None
+    rows = Arrays(np.zeros((200, 3), "float32"))
+
+    def epochs(**options):
+        return begin_with(Training(**options), rows).epochs
+
+    assert epochs(patience=5) == EPOCHS
+    assert epochs(epochs=3, steps=10) == 3
+    assert epochs(steps=10) is None
+    assert epochs(seconds=10) is None
+    assert epochs() > EPOCHS  # of few rows they are few updates; the run finds its own end
+
+
+def test_what_is_left_to_choose_begins_with_a_value_and_what_is_given_stays():
+    """Catches a given value that is chosen over, and "auto" that reaches the program."""
+    rows = Arrays(np.zeros((200, 3), "float32"))
+    begun = begin_with(Training(), rows)
+    assert begun.free == {"learning_rate"}  # the one that is looked for by trials
+    given = dict(plain.PLAIN, batch_size=17, optimizer="sgd", average="ema", patience=None)
+    begun = begin_with(Training(**given), rows)
+    assert {name: getattr(begun, name) for name in given} == given
+    assert begin_with(Training(schedule="constant"), rows).average is None
+    assert begin_with(Training(), rows).average == "tail"
+    assert begin_with(Training(optimizer="schedule_free"), rows).average is None
 
 
 def test_fit_takes_the_same_names_and_defaults():

@@ -19,6 +19,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.svm import LinearSVC
 
 import downslope
+import plain
 from downslope import UsageError, losses
 
 
@@ -51,7 +52,7 @@ def test_ridge_by_averaged_sgd_reaches_the_closed_form():
     options = {"optimizer": "sgd", "learning_rate": 0.03, "batch_size": 16, "epochs": 200}
     error = {}
     for average in ("polyak", None):
-        result = downslope.fit(
+        result = plain.fit(
             _line, _zeros(10), (x, y), l2=0.1, average=average, average_from_step=1000, **options
         )
         error[average] = np.linalg.norm(result.params["w"] - truth) / np.linalg.norm(truth)
@@ -72,7 +73,7 @@ def test_hinge_svm_reaches_the_objective_of_liblinear():
         loss="hinge", C=1 / (len(y) * l2), fit_intercept=False, tol=1e-9, max_iter=10**7
     )
     best = objective(machine.fit(x, y).coef_[0])
-    result = downslope.fit(
+    result = plain.fit(
         lambda m, b, k: losses.hinge(b[0] @ m["w"], b[1]), _zeros(31), (x, y), l2=l2,
         optimizer="sgd", learning_rate=0.1, schedule="cosine", batch_size=16, epochs=400,
     )  # fmt: skip
@@ -95,7 +96,7 @@ def test_sorted_by_label_trains_as_well_as_shuffled():
     for name, rows in {
         "shuffled": train, "sorted": train[np.argsort(y[train], kind="stable")],
     }.items():  # fmt: skip
-        fitted = downslope.fit(
+        fitted = plain.fit(
             loss, model, (x[rows], y[rows]), learning_rate=0.01, batch_size=32, epochs=6,
             validation=0.1,
         )  # fmt: skip
@@ -128,9 +129,8 @@ def test_any_tree_of_arrays_is_trained_and_the_rest_kept(name, small):
     def loss(model, batch, key):
         return _line({"w": weights(model)}, batch, key)
 
-    result = downslope.fit(
-        loss, model, small, optimizer="sgd", epochs=10, validation=0.1, batch_size=20
-    )
+    options = {"optimizer": "sgd", "learning_rate": 0.1, "batch_size": 20}
+    result = plain.fit(loss, model, small, epochs=10, validation=0.1, **options)
     assert_allclose(weights(result.params), [1, -2, 3], atol=0.1)
     assert type(result.params) is type(model) or name == "array"
     assert jax.tree.structure(result.params) == jax.tree.structure(model)
@@ -152,7 +152,7 @@ def test_equinox_modules_are_trained(small):
     def loss(model, batch, key):
         return 0.5 * (jax.vmap(model)(batch[0]) - batch[1]) ** 2
 
-    result = downslope.fit(loss, model, small, learning_rate=0.01, epochs=30, batch_size=20)
+    result = plain.fit(loss, model, small, learning_rate=0.01, epochs=30, batch_size=20)
     assert isinstance(result.params, eqx.nn.MLP)
     assert result.params.activation is model.activation
     before = float(loss(model, small, None).mean())
@@ -172,7 +172,9 @@ def test_data_may_be_any_tree_and_of_any_number_type(small):
         assert batch["part"][1].dtype == jnp.int32
         return _line(model, (batch["x"], batch["part"][0]), key)
 
-    result = downslope.fit(loss, _zeros(), data, optimizer="sgd", epochs=10, batch_size=20)
+    result = plain.fit(
+        loss, _zeros(), data, optimizer="sgd", learning_rate=0.1, epochs=10, batch_size=20
+    )
     assert_allclose(result.params["w"], [1, -2, 3], atol=0.1)
 
 
@@ -184,7 +186,9 @@ def test_a_generator_of_batches_is_trained_for_the_steps_asked():
         return x, x @ [1, -2, 3]
 
     source = downslope.Generator(draw)
-    result = downslope.fit(_line, _zeros(), source, optimizer="sgd", batch_size=16, steps=200)
+    result = plain.fit(
+        _line, _zeros(), source, optimizer="sgd", learning_rate=0.1, batch_size=16, steps=200
+    )
     assert_allclose(result.params["w"], [1, -2, 3], atol=1e-3)
     assert (result.num_steps, result.num_examples, result.num_epochs) == (200, 3200, None)
     with pytest.raises(UsageError, match="no epochs"):
@@ -200,8 +204,8 @@ def test_a_scalar_loss_is_trained_but_not_accumulated(small):
         return _line(model, batch, key).mean()
 
     options = {"optimizer": "sgd", "learning_rate": 0.05, "batch_size": 20, "steps": 25}
-    whole = downslope.fit(loss, _zeros(), small, **options)
-    rows = downslope.fit(_line, _zeros(), small, **options)
+    whole = plain.fit(loss, _zeros(), small, **options)
+    rows = plain.fit(_line, _zeros(), small, **options)
     assert_allclose(whole.params["w"], rows.params["w"], rtol=1e-5)
     with pytest.raises(UsageError, match="cannot be accumulated"):
         downslope.fit(loss, _zeros(), small, microbatch_size=5, **options)
@@ -252,7 +256,8 @@ SCRIPT = """
         return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2 * (1 + jax.random.uniform(key))
 
     result = downslope.fit(
-        loss, {"w": np.zeros(3)}, (x, y), epochs=4, batch_size=16, validation=0.2, average="ema"
+        loss, {"w": np.zeros(3)}, (x, y), epochs=4, validation=0.2,
+        **json.loads(sys.argv[1]) | {"batch_size": 16, "average": "ema"},
     )
     w = result.params["w"]
     print(json.dumps([len(jax.devices()), str(w.dtype), w.tolist(), result.num_steps,
@@ -262,7 +267,7 @@ SCRIPT = """
 
 def _script(**variables):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT)],
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT), json.dumps(plain.PLAIN)],
         env=os.environ | variables, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -270,23 +275,23 @@ def _script(**variables):
 
 
 @pytest.fixture(scope="module")
-def plain():
+def alone():
     return _script()
 
 
-def test_four_devices_give_the_same_result(plain):
+def test_four_devices_give_the_same_result(alone):
     """Catches state spread over devices that were never asked for, or a key for each of them."""
     found = _script(XLA_FLAGS="--xla_force_host_platform_device_count=4")
-    assert (plain[0], found[0]) == (1, 4)
-    assert found[1] == plain[1] == "float32"
-    assert_allclose(found[2], plain[2], rtol=1e-6)
-    assert found[3] == plain[3] == 40
-    assert math.isclose(found[4], plain[4], rel_tol=1e-6)
+    assert (alone[0], found[0]) == (1, 4)
+    assert found[1] == alone[1] == "float32"
+    assert_allclose(found[2], alone[2], rtol=1e-6)
+    assert found[3] == alone[3] == 40
+    assert math.isclose(found[4], alone[4], rel_tol=1e-6)
 
 
-def test_float64_is_kept_where_jax_has_it(plain):
+def test_float64_is_kept_where_jax_has_it(alone):
     """Catches float32 knobs that drag parameters down with them, or data narrowed before."""
     found = _script(JAX_ENABLE_X64="1")
     assert found[1] == "float64"
-    assert_allclose(found[2], plain[2], rtol=0.2)  # other random numbers, the same road
+    assert_allclose(found[2], alone[2], rtol=0.2)  # other random numbers, the same road
     assert float(np.float32(found[2][0])) != found[2][0]

@@ -46,6 +46,12 @@ def test_a_flag_that_is_not_given_leaves_nothing(parse):
         (["--hidden", "8,4"], "hidden", (8, 4)),
         (["--hidden", "8"], "hidden", (8,)),
         (["--average", "ema"], "average", "ema"),
+        (["--average", "none"], "average", None),
+        (["--clip-norm", "0.5"], "clip_norm", 0.5),
+        (["--clip-norm", "none"], "clip_norm", None),
+        (["--patience", "7"], "patience", 7),
+        (["--patience", "none"], "patience", None),
+        *((["--" + name.replace("_", "-"), "auto"], name, "auto") for name in Training().free),
         (["--loss", "huber"], "loss", "huber"),
         (["--seed", "5"], "seed", 5),
     ],
@@ -77,7 +83,12 @@ def test_every_field_has_a_flag_with_its_default_in_the_help(parse):
 def test_choices_are_shown_and_checked(parse):
     """Catches an option of a few words that is offered as any text."""
     text = parse.parser.format_help()
-    for choices in ("{classify,regress}", "{linear,svm,mlp}", "{polyak,ema}", "{constant,cosine,"):
+    for choices in (
+        "{classify,regress}",
+        "{linear,svm,mlp}",
+        "{tail,polyak,ema,auto,none}",
+        "{constant,cosine,",
+    ):
         assert choices in "".join(text.split())
     for flag in ("--task", "--model", "--loss", "--optimizer", "--schedule", "--average"):
         with pytest.raises(argparse.ArgumentError, match=f"{flag}: invalid choice: 'nonsense'"):
@@ -88,7 +99,8 @@ def test_choices_are_shown_and_checked(parse):
     ("flag", "word"),
     [
         ("--time", "soon"), ("--time", "5 weeks"), ("--time", ""), ("--time", "-3"),
-        ("--time", "1.2.3"), ("--batch-size", "2.5"), ("--hidden", "64x64"), ("--hidden", "1.5"),
+        ("--time", "1.2.3"), ("--batch-size", "2.5"), ("--patience", "2.5"),
+        ("--learning-rate", "none"), ("--hidden", "64x64"), ("--hidden", "1.5"),
     ],
 )  # fmt: skip
 def test_messages_name_no_function(flag, word, parse):

@@ -54,7 +54,8 @@ RULES = {
     "step": Rule(others=only("jax numpy optax"), parts=only("noise")),
     "noise": Rule(ours=only("errors"), others=only("jax numpy scipy")),  # arrays only
     "noise.adapters": Rule(ours=only("errors"), others=only("jax numpy scipy optax")),
-    "choose": Rule(ours=only("errors config"), others=only()),  # floats only
+    "choose": Rule(ours=only("errors config"), others=only("scipy")),  # floats only
+    "check": Rule(others=only("jax numpy scipy"), parts=only("data noise")),
     "report": Rule(  # the journal only
         ours=only("errors config storage"), others=only("rich tensorboard mlflow")
     ),
@@ -235,6 +236,7 @@ def test_layers_catch(module: str, line: str) -> None:
         ("predict", "from downslope.data import stored\nfrom downslope import checkpoint"),
         ("step.update", "import optax\nfrom downslope.noise.moments import Sums"),
         ("fit", "from downslope.data.blocks import Blocks\nfrom downslope.step import update"),
+        ("choose.batch", "from scipy.interpolate import PchipInterpolator"),
         ("cli", "from downslope import fit"),
     ],
 )

@@ -25,8 +25,9 @@ X = np.random.default_rng(0).normal(size=(60_000, 4)).astype("float32")
 MANY = (X, np.tanh(X[:, 0]))
 DATA = (X[:500], MANY[1][:500])
 OPTIONS = {
-    "learning_rate": 0.01, "batch_size": 24, "average": "ema", "ema_decay": 0.98,
-    "clip_norm": 1.0, "l1": 1e-5, "patience": 10_000, "validation": 0.2,
+    "optimizer": "adam", "learning_rate": 0.01, "schedule": "constant", "batch_size": 24,
+    "average": "ema", "ema_decay": 0.98, "clip_norm": 1.0, "l1": 1e-5, "patience": 10_000,
+    "validation": 0.2,
 }  # fmt: skip
 
 
@@ -141,7 +142,8 @@ def test_stopping_inside_an_epoch_adds_no_evaluation_to_the_run(tmp_path):
     def passed(folder, steps, where):
         return downslope.fit(
             passing, {"a": np.float32(0)}, x, validation=x + 1, optimizer="sgd", batch_size=10,
-            learning_rate=0.01, steps=steps, patience=50, tolerance=0.0, **{where: folder},
+            learning_rate=0.01, schedule="constant", steps=steps, patience=50, tolerance=0.0,
+            **{where: folder},
         )  # fmt: skip
 
     whole = passed(tmp_path / "a", 40, "out")

@@ -8,12 +8,13 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
-import downslope
+import plain
 from downslope import StopReason, Training
-from downslope.config import EPOCHS
+from downslope.config import EPOCHS, MOST_EPOCHS, STEPS
 from downslope.data.stream import Position
 from downslope.engine.assemble import assemble
 
@@ -43,7 +44,7 @@ def small():
 )
 def test_finished_means_the_exact_number_of_steps(limits, steps, epochs, small):
     """Catches a run that rounds its steps up to a call, a block or an epoch."""
-    result = downslope.fit(_line, _zeros(), small, batch_size=32, **limits)
+    result = plain.fit(_line, _zeros(), small, batch_size=32, **limits)
     assert result.stop_reason is StopReason.FINISHED
     assert result.num_steps == steps
     # seven batches make an epoch, the last of 8 rows; three more have 32 each
@@ -52,14 +53,24 @@ def test_finished_means_the_exact_number_of_steps(limits, steps, epochs, small):
 
 def test_a_run_without_limits_ends_after_the_documented_epochs(small):
     """Catches a run without any limit that never ends."""
-    result = downslope.fit(_line, _zeros(), small, batch_size=200)
+    result = plain.fit(_line, _zeros(), small, batch_size=200)
     assert (result.num_epochs, result.stop_reason) == (EPOCHS, StopReason.FINISHED)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "epochs"),
+    [(size, max(MOST_EPOCHS, STEPS * size // 200)) for size in (200, 32, 1)],
+)
+def test_where_the_run_finds_its_own_end_a_small_table_gets_more_epochs(batch_size, epochs, small):
+    """Catches a limit in epochs that stops a small table after a few hundred updates."""
+    engine = assemble(_line, _zeros(), small, Training(batch_size=batch_size))
+    assert engine.training.epochs == epochs
 
 
 def test_time_up_keeps_to_the_budget(small):
     """Catches a clock that is read once an epoch, or that counts calls instead of seconds."""
     begin = time.perf_counter()
-    result = downslope.fit(
+    result = plain.fit(
         _line, _zeros(), (np.tile(small[0], (2000, 1)), np.tile(small[1], 2000)),
         batch_size=4, seconds=0.8,
     )  # fmt: skip
@@ -81,7 +92,7 @@ def test_converged_returns_the_parameters_of_the_lowest_held_out_loss(small):
         return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2 + gain
 
     data, held_out = (x, y, np.zeros(200)), (x, y, np.ones(200))
-    result = downslope.fit(
+    result = plain.fit(
         loss, drift, data, validation=held_out, optimizer="sgd", learning_rate=0.01,
         batch_size=40, epochs=200, patience=4, tolerance=0.0,
     )  # fmt: skip
@@ -97,9 +108,9 @@ def test_converged_returns_the_parameters_of_the_lowest_held_out_loss(small):
 def test_without_patience_the_last_parameters_are_kept(small):
     """Catches best parameters kept although nobody asked for them."""
     options = {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": 40, "epochs": 8}
-    alone = downslope.fit(_line, _zeros(), small, **options)
+    alone = plain.fit(_line, _zeros(), small, **options)
     x, y = small
-    watched = downslope.fit(_line, _zeros(), small, validation=(x, -y), patience=None, **options)
+    watched = plain.fit(_line, _zeros(), small, validation=(x, -y), patience=None, **options)
     assert watched.stop_reason is StopReason.FINISHED
     assert_array_equal(watched.params["w"], alone.params["w"])
 
@@ -108,12 +119,12 @@ def test_without_patience_the_last_parameters_are_kept(small):
 def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
     """Catches the wrong step, NaN in what is returned, and a run that goes on after it."""
     x, y = small
-    training = Training(batch_size=16, microbatch_size=micro)
+    training = plain.training(batch_size=16, microbatch_size=micro)
     engine = assemble(_line, _zeros(), (x, np.arange(200)), training)
     with engine.open_stream(Position()) as stream:
         order = next(iter(stream)).rows[1][:200].tolist()
     bad = order[77]
-    result = downslope.fit(
+    result = plain.fit(
         _line, _zeros(), (x, np.where(np.arange(200) == bad, np.inf, y)), batch_size=16,
         microbatch_size=micro, epochs=4, average="ema",
     )  # fmt: skip
@@ -122,19 +133,24 @@ def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
     assert result.num_steps == 0  # no checkpoint yet: back to the start
     assert_array_equal(result.params["w"], np.zeros(3))
     assert result.stop_reason.exit_code == 4
+    (decided,) = [r for r in result.history if r["event"] == "decided"]  # no rate would help
+    assert f"the loss of row {bad:,} is not finite" in decided["because"]
 
 
 def test_divergence_goes_back_to_the_last_checkpoint(tmp_path, small):
-    """Catches a roll-back to the start, or to the state just before the bad step."""
+    """Catches a roll-back to the start, or to the state just before the bad step.
+
+    The rule holds its own rate, so that none can be tried instead.
+    """
 
     def loss(model, batch, key):  # infinite once the clock, which adds 1 a step, shows 101
         left = 1 - jax.lax.stop_gradient(model["clock"]) / 100.5
-        return 1e-3 * _line(model, batch, key) - jnp.log(jnp.maximum(0.0, left))
+        return 1 + 1e-3 * _line(model, batch, key) - jnp.log(jnp.maximum(0.0, left))
 
-    result = downslope.fit(
+    result = plain.fit(
         loss, {**_zeros(), "clock": np.float32(0)}, small, penalty=lambda m: -m["clock"],
-        optimizer="sgd", learning_rate=1.0, batch_size=200, epochs=150, checkpoint_seconds=0.0,
-        out=tmp_path / "run",
+        optimizer=optax.sgd(1.0), learning_rate="auto", batch_size=200, epochs=150,
+        checkpoint_seconds=0.0, out=tmp_path / "run",
     )  # fmt: skip
     assert result.stop_reason is StopReason.DIVERGED
     assert result.diverged_at_step == 102  # whose loss sees the clock that step 101 has set
@@ -153,29 +169,53 @@ def test_parameters_that_break_in_the_last_step_are_not_returned(small):
     def loss(model, batch, key):  # at 0 the square root is finite and its slope is not
         return _line(model, batch, key) + jnp.sqrt(jnp.abs(model["w"][0]))
 
-    result = downslope.fit(loss, _zeros(), small, batch_size="full", steps=1)
+    result = plain.fit(loss, _zeros(), small, batch_size="full", steps=1)
     assert (result.stop_reason, result.diverged_at_step) == (StopReason.DIVERGED, 1)
     assert_array_equal(result.params["w"], np.zeros(3))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_a_learning_rate_that_explodes_gives_finite_parameters(name, small):
-    """Catches overflow that only the next loss would show, where the run ends before it."""
-    rate = {"sgd": 1e3, "adam": 1e37}[name]
+@pytest.mark.parametrize(
+    ("name", "rate", "ends"),
+    [
+        ("sgd", 1e3, StopReason.FINISHED),
+        ("sgd", 1e30, StopReason.DIVERGED),
+        ("adam", 1e37, StopReason.DIVERGED),
+    ],
+)
+def test_a_learning_rate_that_explodes_gives_finite_parameters(name, rate, ends, small):
+    """Catches overflow that only the next loss would show, where the run ends before it, a rate
+    that is cut for ever, and one that is not cut.
+    """
     for steps in (2, 40):
-        result = downslope.fit(
+        result = plain.fit(
             _line, _zeros(), small, optimizer=name, learning_rate=rate, steps=steps, batch_size=50
         )
         assert np.isfinite(result.params["w"]).all()
         assert (result.stop_reason is StopReason.DIVERGED) == (result.diverged_at_step is not None)
-    assert result.stop_reason is StopReason.DIVERGED
-    assert 2 <= result.diverged_at_step <= 40
+    assert result.stop_reason is ends
+    cuts = [r["new"] for r in result.history if r["event"] == "decided"]
+    if ends is StopReason.DIVERGED:
+        assert 2 <= result.diverged_at_step <= 40
+        assert cuts[:-1] == pytest.approx([rate / 10**k for k in range(1, 6)])
+        assert cuts[-1] == "diverged"
+    else:
+        assert result.num_steps == 40
+        assert cuts == pytest.approx([rate / 10**k for k in range(1, len(cuts) + 1)])
+        assert 2 <= len(cuts) <= 5
+        assert result.learning_rate == cuts[-1]
 
 
 def test_a_slow_explosion_is_seen_before_it_overflows(small):
     """Catches a run that leaves its minimum for good and calls the result a model."""
-    result = downslope.fit(
-        _line, _zeros(), small, optimizer="sgd", learning_rate=2.2, batch_size=200, steps=200
+    options = {"batch_size": 200, "steps": 200}
+    held = plain.fit(
+        _line, _zeros(), small, optimizer=optax.sgd(2.2), learning_rate="auto", **options
     )
-    assert result.stop_reason is StopReason.DIVERGED
-    assert_array_equal(result.params["w"], np.zeros(3))
+    assert held.stop_reason is StopReason.DIVERGED
+    assert held.num_steps < held.diverged_at_step
+    assert np.abs(held.params["w"]).max() < 100
+    mended = plain.fit(_line, _zeros(), small, optimizer="sgd", learning_rate=2.2, **options)
+    (decided,) = [r for r in mended.history if r["event"] == "decided"]
+    assert "exploded" in decided["because"] and decided["new"] == pytest.approx(0.22)
+    assert (mended.stop_reason, mended.num_steps) == (StopReason.FINISHED, 200)
+    assert_allclose(mended.params["w"], [1, -2, 3], atol=0.05)

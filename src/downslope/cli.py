@@ -1,4 +1,4 @@
-"""The command line: `downslope fit`, `downslope predict` and `downslope measure`.
+"""The command line: `downslope fit`, `predict`, `measure`, `check` and `plan`.
 
 Results go to standard output, everything said on the way to standard error. Heavy modules
 are imported once a command runs, so that `--help` answers at once.
@@ -28,6 +28,7 @@ from downslope.errors import (
 )
 from downslope.flags import add_flags, configured, flag_of, in_flags, parse_seconds
 from downslope.launch.local import Terminated, terminable
+from downslope.units import parse_bytes, parse_duration, parse_rate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_predict(commands)
     _add_measure(commands)
+    _add_check(commands)
+    _add_plan(commands)
     return parser
 
 
@@ -126,6 +129,13 @@ def _add_fit(commands: Any) -> None:
         help="go on with a run from its last checkpoint; table and options are those it began "
         "with, limits (--epochs, --steps, --time, --patience) may be new",
     )
+    run.add_argument(
+        "--explain", action="store_true", help="say every choice that is made, and why"
+    )
+    run.add_argument(
+        "--dry-run", action="store_true",
+        help="say what would be done (batch size, learning rate, memory, time), train nothing",
+    )  # fmt: skip
     run.add_argument("--json", action="store_true", help="print one JSON object at the end")
     fit.add_argument("--debug", action="store_true", help="show tracebacks")
     fit.set_defaults(command=_fit, parser=fit)
@@ -186,6 +196,64 @@ def _add_measure(commands: Any) -> None:
     measure.set_defaults(command=_measure, parser=measure)
 
 
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check",
+        help="look at a table before training on it",
+        description="Says what is to be known of a table, and of a run on it, before the first "
+        "step, one line a check, the worst first: target, leaks, overlap, duplicates, constant, "
+        "categories, missing, scale, condition, order, memory, pace. Nothing is trained. Exit "
+        "code 3 says that training would be meaningless, 5 that it would not fit into memory.",
+    )
+    check.add_argument("table", metavar="TABLE", help="the table to look at")
+    check.add_argument("--only", metavar="NAME,NAME", help="checks to make (default: all)")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    for title, config in (
+        ("table", TableOptions),
+        ("model", ModelOptions),
+        ("training", Training),
+    ):
+        add_flags(check.add_argument_group(title), config)
+    check.add_argument("--debug", action="store_true", help="show tracebacks")
+    check.set_defaults(command=_check, parser=check)
+
+
+def _add_plan(commands: Any) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="ask a run what if: another batch size, another machine, more workers",
+        description="Answers from the journal of a run: the best batch size, the time it would "
+        "have taken, how many workers are worth it and what their steps go into. Nothing is "
+        "trained; what the journal cannot tell is said.",
+    )
+    plan.add_argument("run", metavar="RUN", help="folder of a run")
+    plan.add_argument(
+        "--batch-size", type=int, metavar="N", help="examples of a step (default: the best)"
+    )
+    plan.add_argument(
+        "--step-overhead", type=parse_duration, default=0.0, metavar="5ms",
+        help="what each step costs beyond what it did",
+    )  # fmt: skip
+    plan.add_argument(
+        "--memory", type=parse_bytes, metavar="8GB", help="memory that a step must fit into"
+    )
+    plan.add_argument(
+        "--measure", action="store_true",
+        help="time updates of several batch sizes on this machine first, and keep them in the run",
+    )  # fmt: skip
+    plan.add_argument("--workers", type=int, metavar="N", help="workers (default: the best)")
+    plan.add_argument(
+        "--link", type=parse_rate, metavar="1Gbit/s", help="speed of a worker's connection"
+    )
+    plan.add_argument(
+        "--latency", type=parse_duration, default=50e-6, metavar="50us",
+        help="what a message costs whatever its size (default: 50us)",
+    )  # fmt: skip
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
+    plan.add_argument("--debug", action="store_true", help="show tracebacks")
+    plan.set_defaults(command=_plan, parser=plan)
+
+
 def _fit(options: argparse.Namespace) -> int:
     path, before, limits = _request(options)
     table, model, training = (
@@ -198,12 +266,15 @@ def _fit(options: argparse.Namespace) -> int:
     )
     folder = Path(options.resume or options.out or _free_folder(path))
     _use_cache()
+    if options.dry_run:
+        return _dry_run(options, path, table, model, training)
 
     from downslope.recipes import table as recipe
+    from downslope.recipes.check import worries
     from downslope.report.progress import Progress
 
     try:
-        with Progress(sys.stderr) as progress:
+        with Progress(sys.stderr, explain=options.explain) as progress:
             found = recipe.fit(
                 path,
                 table,
@@ -213,6 +284,7 @@ def _fit(options: argparse.Namespace) -> int:
                 resume=options.resume,
                 readers=(progress,),
                 say=progress.say,
+                look=worries,
             )
     except (KeyboardInterrupt, CapacityError) as stop:
         if folder.exists():
@@ -226,6 +298,14 @@ def _fit(options: argparse.Namespace) -> int:
     )
     _print(text)
     return _exit_code(found.result)
+
+
+def _dry_run(options: argparse.Namespace, path: str, *configs: Any) -> int:
+    from downslope.recipes.dry_run import dry_run
+
+    found = dry_run(path, *configs)
+    _print(json.dumps(found.to_json(), allow_nan=False) if options.json else str(found))
+    return 0 if found.fits else 5
 
 
 def _request(options: argparse.Namespace) -> tuple[str, dict[str, Any] | None, Collection[str]]:
@@ -336,6 +416,57 @@ def _measure(options: argparse.Namespace) -> int:
     else:
         configs = [configured(config, vars(options)) for config in given]
         found = measure_table(options.what, *configs, **how)
+    _print(json.dumps(found.to_json(), allow_nan=False) if options.json else str(found))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    if "target" not in vars(options):
+        raise UsageError("target is needed: the column to predict")
+    only = options.only
+    if only is not None:
+        only = [name for name in only.split(",") if name]
+    configs = [
+        configured(config, vars(options)) for config in (TableOptions, ModelOptions, Training)
+    ]
+    _use_cache()
+
+    from downslope.recipes.check import check_table
+
+    found = check_table(options.table, *configs, only=only)
+    if options.json:
+        findings = [finding.to_json() for finding in found]
+        _print(json.dumps({"table": options.table, "findings": findings}, allow_nan=False))
+    else:
+        _print("\n".join(map(str, found)))
+    errors = [finding.name for finding in found if finding.severity == "error"]
+    return 0 if not errors else 5 if errors == ["memory"] else 3
+
+
+def _plan(options: argparse.Namespace) -> int:
+    for name in ("batch_size", "workers"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more; got {value}")
+    if options.memory == 0:
+        raise UsageError("--memory must be above 0; got 0")
+
+    from downslope.choose import Scenario
+    from downslope.recipes.plan import plan, time_batches
+
+    if options.measure:
+        _use_cache()
+        time_batches(options.run)
+
+    scenario = Scenario(
+        step_overhead_seconds=options.step_overhead,
+        batch_size=options.batch_size,
+        memory_bytes=options.memory,
+        num_workers=options.workers,
+        bytes_per_second=options.link,
+        latency_seconds=options.latency,
+    )
+    found = plan(options.run, scenario)
     _print(json.dumps(found.to_json(), allow_nan=False) if options.json else str(found))
     return 0
 

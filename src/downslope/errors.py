@@ -79,6 +79,7 @@ class StopReason(enum.Enum):
     FINISHED = "finished"
     TIME_UP = "time up"
     CONVERGED = "converged"
+    SOLVED = "solved"
     DIVERGED = "diverged"
     INTERRUPTED = "interrupted"
 
@@ -100,6 +101,10 @@ _ADVICE = {
     StopReason.FINISHED: "all epochs or steps asked for are done; resume with more to go on",
     StopReason.TIME_UP: "the time budget was used; resume with more time to go on",
     StopReason.CONVERGED: "the held-out loss no longer improves; the best parameters were kept",
+    StopReason.SOLVED: (
+        "the loss is an exact convex quadratic and its least value was computed; training on "
+        "would gain nothing"
+    ),
     StopReason.DIVERGED: (
         "rolled back to the last good state; try a learning rate 10 times smaller, or clipping"
     ),

@@ -5,27 +5,35 @@ source -> order -> blocks -> steps -> measurements -> decisions -> knobs -> step
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 
-from downslope.choose.stop import has_converged
-from downslope.config import AverageName, ScheduleName, Training
+from downslope.config import Auto, AverageName, ScheduleName, Training
 from downslope.engine.assemble import Engine, assemble, request_of
 from downslope.engine.evaluate import Scorer
 from downslope.engine.flight import Flight
 from downslope.engine.pace import calls
+from downslope.engine.pilot import Pilot
 from downslope.engine.result import Result
 from downslope.engine.run import Run, open_run
+from downslope.engine.solving import can_solve, solved
 from downslope.errors import StopReason
 from downslope.launch.interrupts import Interrupts
 from downslope.launch.memory import memory_errors
 from downslope.objective import Loss, Model
 from downslope.report.journal import Reader
 
-HISTORY = ("progress", "evaluated", "measured", "anatomy")  # journal records that a result keeps
+HISTORY = (
+    "progress",
+    "evaluated",
+    "measured",
+    "anatomy",
+    "decided",
+)  # journal records that a result keeps
 
 
 def fit(
@@ -34,24 +42,24 @@ def fit(
     data: Any,
     *,
     optimizer: Any = Training.optimizer,
-    learning_rate: float | None = Training.learning_rate,
+    learning_rate: float | Auto = Training.learning_rate,
     momentum: float = Training.momentum,
-    batch_size: int | Literal["full"] = Training.batch_size,
+    batch_size: int | Literal["full"] | Auto = Training.batch_size,
     microbatch_size: int | None = Training.microbatch_size,
     epochs: int | None = Training.epochs,
     steps: int | None = Training.steps,
     seconds: float | None = Training.seconds,
-    schedule: ScheduleName = Training.schedule,
+    schedule: ScheduleName | Auto = Training.schedule,
     warmup_steps: int = Training.warmup_steps,
     decay_steps: int | None = Training.decay_steps,
-    clip_norm: float | None = Training.clip_norm,
+    clip_norm: float | Auto | None = Training.clip_norm,
     weight_decay: float | None = Training.weight_decay,
     l1: float = Training.l1,
     l2: float = Training.l2,
-    average: AverageName | None = Training.average,
+    average: AverageName | Auto | None = Training.average,
     ema_decay: float = Training.ema_decay,
     average_from_step: int = Training.average_from_step,
-    patience: int | None = Training.patience,
+    patience: int | Auto | None = Training.patience,
     tolerance: float = Training.tolerance,
     measure_every: int | None = Training.measure_every,
     anatomy_share: float | None = Training.anatomy_share,
@@ -130,49 +138,65 @@ def fit(
         )
         request = request_of(engine, training, metadata or {})
         with open_run(request, out=out, resume=resume, readers=readers) as run:
-            result = _descend(engine, training, run)
+            quick = None if run.last is not None else can_solve(engine, training)
+            result = (quick and solved(engine, quick, run)) or _descend(engine, training, run)
             more = describe(result.params) if describe else {}
             run.finish(result, {**request["metadata"], **more})
             return result
 
 
-def _descend(engine: Engine, training: Training, run: Run) -> Result:
+def _descend(engine: Engine, asked: Training, run: Run) -> Result:
     """The loop. Every host sync is in `flight`, one call behind the device."""
     resumed = run.last is not None
-    flight = Flight(engine, training, run)
-    reason, signal = StopReason.FINISHED, None
-    with Interrupts() as interrupts, flight.open() as stream:
+    flight = Flight(engine, run)
+    with Interrupts() as interrupts:
         run.journal.write(
             "resumed" if resumed else "started",
             step=flight.tally.num_steps,
-            shuffling=engine.shuffling,
+            shuffling=engine.gear.shuffling,
         )
-        knobs = engine.knobs(training)
+        pilot = Pilot(engine, asked, flight)
+        with contextlib.closing(pilot):
+            pilot.begin(lambda: interrupts.received is not None)  # -> the first learning rate
+            while (reason := _stretch(pilot, flight, interrupts)) is None:
+                pass  # the blocks are cut anew: another batch size, or back to a good state
+    signal = interrupts.received if reason is StopReason.INTERRUPTED else None
+    return _finish(engine, run, flight, pilot, reason, signal)
+
+
+def _stretch(pilot: Pilot, flight: Flight, interrupts: Interrupts) -> StopReason | None:
+    """Trains until there is a reason to stop; None where the blocks must be cut anew."""
+    limits, reason = flight.training, None
+    with flight.open() as stream:
         for call in calls(stream, flight.pace, flight.steps_left):  # source -> order -> blocks
-            flight.launch(call, knobs)  # -> steps -> measurements of the call before
-            if call.ends_epoch and flight.healthy:
-                flight.evaluate()
-            tally = flight.tally  # -> decisions; with the knobs given, only when to stop
-            if not flight.healthy:
-                reason = StopReason.DIVERGED
-            elif interrupts.received is not None:
-                reason, signal = StopReason.INTERRUPTED, interrupts.received
-            elif has_converged(tally.evaluations_since_gain, training.patience):
-                reason = StopReason.CONVERGED
-            elif training.seconds is not None and flight.seconds >= training.seconds:
-                reason = StopReason.TIME_UP
-            if reason is not StopReason.FINISHED:
+            flight.launch(call, pilot.knobs)  # -> steps -> measurements of the call before
+            if flight.healthy and pilot.evaluates(call):
+                reason = pilot.consider(flight.evaluate())  # -> decisions -> knobs
+            if interrupts.received is not None:
+                reason = StopReason.INTERRUPTED
+            elif limits.seconds is not None and flight.seconds >= limits.seconds:
+                reason = reason or StopReason.TIME_UP
+            if not flight.healthy or reason is not None:
                 break
             flight.checkpoint_if_due()
             flight.look_if_due()
+            if pilot.turn():
+                break
+        else:
+            reason = StopReason.FINISHED
         flight.land()
-        if not flight.healthy:
-            reason = StopReason.DIVERGED
-    return _finish(engine, run, flight, reason, signal)
+    if flight.healthy:
+        return reason
+    return None if pilot.recover() else StopReason.DIVERGED
 
 
 def _finish(
-    engine: Engine, run: Run, flight: Flight, reason: StopReason, signal: int | None
+    engine: Engine,
+    run: Run,
+    flight: Flight,
+    pilot: Pilot,
+    reason: StopReason,
+    signal: int | None,
 ) -> Result:
     """Rolls back if need be, and evaluates what is kept."""
     diverged_at = flight.roll_back() if reason is StopReason.DIVERGED else None
@@ -181,6 +205,7 @@ def _finish(
     params = flight.kept_params()
     validation = flight.validation(params)
     tally, readings = flight.tally, flight.measure()
+    flight.write_times()
     return Result(
         params=engine.model(jax.device_get(params)),
         stop_reason=reason,
@@ -191,11 +216,11 @@ def _finish(
         num_steps=tally.num_steps,
         num_examples=tally.num_examples,
         num_epochs=engine.num_rows and tally.position.epoch + tally.position.row / engine.num_rows,
-        batch_size=engine.batch_rows,
-        learning_rate=engine.optimizer.learning_rate,
+        batch_size=flight.gear.batch_rows,
+        learning_rate=pilot.now.learning_rate,
         optimizer=engine.optimizer.name,
         seconds=tally.seconds,
-        shuffling=engine.shuffling,
+        shuffling=flight.gear.shuffling,
         diverged_at_step=diverged_at,
         signal=signal,
         run=run.folder,

@@ -10,11 +10,12 @@ import typing
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
-from downslope.config import FULL_BATCH, ModelOptions, OptimizerName, TableOptions, Training
+from downslope.config import AUTO, ModelOptions, OptimizerName, TableOptions, Training
 from downslope.errors import MismatchError, UsageError
 
 # The command line says `--time 60s` where Python says `seconds=60`.
 RENAMED = {"seconds": "time"}
+NONE = "none"  # for Python's None, where that is not the default
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
@@ -68,21 +69,24 @@ def in_flags(sentence: str) -> str:
 def _arguments(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     metavar = field.metadata.get("metavar")
     if field.name == "optimizer":
-        return {"choices": typing.get_args(OptimizerName), "metavar": "NAME"}
-    if field.name == "batch_size":
-        return {"type": _count_or_full, "metavar": "N|full"}
+        return {"choices": (*typing.get_args(OptimizerName), AUTO), "metavar": "NAME"}
     if field.name == "seconds":
         return {"type": parse_seconds, "metavar": "60s"}
     if hint == tuple[int, ...]:
         return {"type": _counts, "metavar": metavar}
     if hint == tuple[str, ...]:
         return {"action": "append", "metavar": metavar}
-    choices = _choices(hint)
-    if choices:
-        return {"choices": choices}
-    kinds = typing.get_args(hint) or (hint,)
-    number: Callable[[str], Any] = float if float in kinds else int if int in kinds else str
-    return {"type": number, "metavar": metavar or {float: "X", int: "N", str: "TEXT"}[number]}
+    words, kinds = _choices(hint), typing.get_args(hint) or (hint,)
+    if type(None) in kinds and field.default is not None:
+        words += (NONE,)
+    number: Callable[[str], Any] | None = next((k for k in (float, int) if k in kinds), None)
+    if words and number is None:
+        return {"type": _word(words), "metavar": "{" + ",".join(words) + "}"}
+    kind: Callable[[str], Any] = number or str
+    shown = metavar or {float: "X", int: "N", str: "TEXT"}[kind]
+    if words:
+        return {"type": _number_or(kind, words), "metavar": "|".join((shown, *words))}
+    return {"type": kind, "metavar": shown}
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
@@ -103,13 +107,28 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
     return f" (default: {shown})".replace("%", "%%")
 
 
-def _count_or_full(text: str) -> int | str:
-    try:
-        return FULL_BATCH if text == FULL_BATCH else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a whole number nor {FULL_BATCH!r}"
-        ) from None
+def _word(words: tuple[str, ...]) -> Callable[[str], str | None]:
+    def parse(text: str) -> str | None:
+        if text not in words:
+            known = ", ".join(map(repr, words))
+            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {known})")
+        return None if text == NONE else text
+
+    return parse
+
+
+def _number_or(number: Callable[[str], Any], words: tuple[str, ...]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        if text in words:
+            return None if text == NONE else text
+        try:
+            return number(text)
+        except ValueError:
+            kind = "a whole number" if number is int else "a number"
+            known = " nor ".join((kind, *map(repr, words)))
+            raise argparse.ArgumentTypeError(f"{text!r} is neither {known}") from None
+
+    return parse
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import downslope
-from downslope.config import Training
+import plain
 from downslope.data import order
 from downslope.data.arrays import Arrays
 from downslope.data.stream import Position
@@ -143,7 +143,7 @@ def test_a_share_held_out_is_not_trained_on():
     held_out = {}
     for seed in (0, 1):
         scorer = Largest()
-        training = Training(epochs=1, batch_size=8, seed=seed)
+        training = plain.training(epochs=1, batch_size=8, seed=seed)
         engine = assemble(loss, PARAMS, (x, y), training, validation=0.3, scorer=scorer)
         with engine.open_stream(Position()) as stream:
             trained = [v for block in stream for v in block.rows[1][: engine.num_rows].tolist()]
@@ -158,7 +158,7 @@ def test_fit_evaluates_every_epoch_and_scores_the_model_it_returns():
     """Catches a score of the last parameters beside the best ones, or of the training rows."""
     (x, y), (u, v) = _data(40), _data(17)
     seen = []
-    result = downslope.fit(
+    result = plain.fit(
         loss, {"w": np.zeros(3, "float32")}, (x, y), validation=(u, v), epochs=3,
         optimizer="sgd", learning_rate=0.05, readers=(seen.append,),
     )  # fmt: skip

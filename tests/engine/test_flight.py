@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-import downslope
+import plain
 from downslope import StopReason
-from downslope.config import Training
 from downslope.data.stream import Ring, Stream
 from downslope.engine import flight as flight_module
 from downslope.engine.assemble import assemble
@@ -51,7 +51,7 @@ def data():
 def told(data, tmp_path_factory):
     """A run, its folder and the records that a reader saw."""
     seen, folder = [], tmp_path_factory.mktemp("told") / "run"
-    result = downslope.fit(
+    result = plain.fit(
         line, zeros(), data, optimizer="sgd", learning_rate=0.02, batch_size=20, epochs=40,
         clip_norm=1e6, out=folder, readers=(seen.append,),
     )  # fmt: skip
@@ -119,7 +119,7 @@ def test_the_line_shows_the_noise_scale(told, monkeypatch):
 
 def test_without_measuring_there_is_nothing_to_tell(data):
     """Catches records, or a result, of measurements that were turned off."""
-    result = downslope.fit(line, zeros(), data, epochs=2, measure_every=None)
+    result = plain.fit(line, zeros(), data, epochs=2, measure_every=None)
     assert result.measurements == {}
     assert records(result.history, "measured") == []
     assert records(result.history, "progress")
@@ -140,8 +140,8 @@ def clocked(data, monkeypatch):
     """A flight whose clock stands still, and a list of the moments at which it measured."""
     clock = Clock()
     monkeypatch.setattr(flight_module, "time", clock)
-    training = Training(batch_size=20)
-    flight = Flight(assemble(line, zeros(), data, training), training, Run(None))
+    training = plain.training(batch_size=20)
+    flight = Flight(assemble(line, zeros(), data, training), Run(None))
     flight.open()
     moments, cost = [], [0.0]
 
@@ -219,13 +219,18 @@ def breaking(model, batch, key):
     return jnp.where(model["a"] > 0.495, jnp.nan, -model["a"]) * batch
 
 
-@pytest.mark.parametrize(("checkpoint_seconds", "kept"), [(3600.0, 0), (0.0, 50)])
-def test_a_diverged_run_goes_back_with_its_measurements(checkpoint_seconds, kept):
-    """Catches probes of steps that were thrown away, and those of the state gone back to lost."""
+@pytest.mark.parametrize(
+    ("num_rows", "checkpoint_seconds", "kept"), [(300, 3600.0, 0), (10, 0.0, 50)]
+)
+def test_a_diverged_run_goes_back_with_its_measurements(num_rows, checkpoint_seconds, kept):
+    """Catches probes of steps that were thrown away, and those of the state gone back to lost.
+
+    A rule that holds its own rate, so that none can be tried instead.
+    """
     seen = []
-    result = downslope.fit(
-        breaking, {"a": np.float32(0)}, np.ones(10, "float32"), optimizer="sgd", batch_size=2,
-        learning_rate=0.01, epochs=30, measure_every=1, patience=None,
+    result = plain.fit(
+        breaking, {"a": np.float32(0)}, np.ones(num_rows, "float32"), optimizer=optax.sgd(0.01),
+        learning_rate="auto", batch_size=2, steps=150, measure_every=1, patience=None,
         checkpoint_seconds=checkpoint_seconds, readers=(seen.append,),
     )  # fmt: skip
     assert result.stop_reason is StopReason.DIVERGED
@@ -239,3 +244,30 @@ def test_a_diverged_run_goes_back_with_its_measurements(checkpoint_seconds, kept
     else:
         assert all(m.value is None for m in result.measurements.values())
         assert after[-1]["event"] == "diverged"
+
+
+def test_a_state_is_remembered_between_checkpoints():
+    """Catches a roll-back over hours to the last file, though copies in memory are cheap."""
+    result = plain.fit(
+        breaking, {"a": np.float32(0)}, np.ones(10, "float32"), optimizer=optax.sgd(0.01),
+        learning_rate="auto", batch_size=2, steps=150, patience=None, checkpoint_seconds=3600.0,
+    )  # fmt: skip
+    assert result.diverged_at_step == 51
+    assert 5 <= result.num_steps <= 50 and result.num_steps % 5 == 0  # where an epoch ends
+    assert float(result.params["a"]) == pytest.approx(0.01 * result.num_steps, rel=1e-5)
+
+
+def test_a_step_that_went_wrong_is_undone_and_the_rate_cut():
+    """Catches a run that is given up though a lower rate would do, a step that was undone and
+    counts all the same, and a rate that the user gave and that is changed without a word.
+    """
+    result = plain.fit(
+        breaking, {"a": np.float32(0)}, np.ones(300, "float32"), optimizer="sgd",
+        learning_rate=0.01, batch_size=2, steps=150,
+    )  # fmt: skip
+    assert (result.stop_reason, result.num_steps) == (StopReason.FINISHED, 150)
+    (decided,) = records(result.history, "decided")
+    assert (decided["knob"], decided["old"]) == ("learning_rate", pytest.approx(0.01))
+    assert result.learning_rate == decided["new"] == pytest.approx(0.001)
+    assert "update 51" in decided["because"] and "the rate given is too high" in decided["because"]
+    assert float(result.params["a"]) == pytest.approx(0.001 * 150, rel=1e-4)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import downslope
-from downslope import Training
+import plain
 from downslope.engine import looks
 from downslope.engine.assemble import assemble
 from downslope.engine.looks import Looks, short_record
@@ -49,7 +48,7 @@ def clock(monkeypatch):
 
 
 def looker(share):
-    training = Training(**OPTIONS, anatomy_share=share)
+    training = plain.training(**OPTIONS, anatomy_share=share)
     engine = assemble(loss, model(), DATA, training)
     return Looks(engine, training), engine
 
@@ -133,7 +132,7 @@ def eager(monkeypatch):
 
 
 def train(folder=None, **options):
-    return downslope.fit(loss, model(), DATA, out=folder, **{**OPTIONS, "epochs": 6, **options})
+    return plain.fit(loss, model(), DATA, out=folder, **{**OPTIONS, "epochs": 6, **options})
 
 
 def subjects(result):
@@ -154,7 +153,7 @@ def test_training_does_not_notice(eager, tmp_path):
 
 def test_a_resumed_run_may_ask_for_another_share(eager, tmp_path):
     train(tmp_path / "run", epochs=2)
-    resumed = downslope.fit(loss, model(), DATA, resume=tmp_path / "run", anatomy_share=0.3,
+    resumed = plain.fit(loss, model(), DATA, resume=tmp_path / "run", anatomy_share=0.3,
                             **{**OPTIONS, "epochs": 6})  # fmt: skip
     assert subjects(resumed)
     assert_array_equal(resumed.params["w"], train().params["w"])
@@ -169,7 +168,7 @@ def test_the_share_counts_the_present_sitting(monkeypatch, tmp_path):
     monkeypatch.setattr(
         Tally, "from_json", staticmethod(lambda d: before({**d, "seconds": 36_000.0}))
     )
-    downslope.fit(loss, model(), DATA, resume=tmp_path / "run", anatomy_share=0.3,
+    plain.fit(loss, model(), DATA, resume=tmp_path / "run", anatomy_share=0.3,
                   **{**OPTIONS, "epochs": 6})  # fmt: skip
     assert asked
     assert max(asked) < 1000

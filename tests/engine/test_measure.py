@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import downslope
+import plain
 from downslope import DataError, MismatchError, Training, UsageError
 from downslope.engine.assemble import assemble
 from downslope.engine.measure import measure, rate_at, sample
@@ -35,12 +36,12 @@ def model(size=3):
 
 
 def look(data=(X, Y), **options):
-    options = {"training": Training(optimizer="sgd", **OPTIONS), **options}
+    options = {"training": plain.training(optimizer="sgd", **OPTIONS), **options}
     return measure(loss, model(), data, num_examples=600, **options)
 
 
 def run(folder, **options):
-    return downslope.fit(loss, model(), (X, Y), out=folder, **{**OPTIONS, **options})
+    return plain.fit(loss, model(), (X, Y), out=folder, **{**OPTIONS, **options})
 
 
 def top_rows(found):
@@ -84,7 +85,7 @@ def test_kinds_of_data(kind, tmp_path):
         data = Stored(X, Y)
     elif kind == "generator":
         data = downslope.Generator(lambda rng, n: (X[:n], Y[:n]))
-    training = Training(optimizer="sgd", batch_size=20, steps=3)
+    training = plain.training(optimizer="sgd", batch_size=20, steps=3)
     found = look(data, sections=["scale", "tails", "temperature"], training=training)
     assert found.records()["scale/noise_scale"].value == pytest.approx(truth, rel=1e-4)
     assert top_rows(found) == set(WRONG)
@@ -167,7 +168,7 @@ def test_an_optimizer_of_ones_own(tmp_path):
     run(tmp_path / "run", optimizer=optax.lion, learning_rate=0.001)
     with pytest.raises(UsageError, match=r"optimizer of its own \(lion\); give training"):
         measure(loss, model(), (X, Y), run=tmp_path / "run")
-    training = Training(**{**OPTIONS, "optimizer": optax.lion, "learning_rate": 0.001})
+    training = plain.training(**{**OPTIONS, "optimizer": optax.lion, "learning_rate": 0.001})
     found = measure(loss, model(), (X, Y), run=tmp_path / "run", training=training)
     assert found.records()["scale/noise_scale"].value > 0
     assert not found.records()["temperature/temperature"].is_measured
@@ -176,7 +177,7 @@ def test_an_optimizer_of_ones_own(tmp_path):
     def sgd(learning_rate):
         return optax.sgd(learning_rate, momentum=0.9)
 
-    own = look(training=Training(**{**OPTIONS, "optimizer": sgd}), sections=["temperature"])
+    own = look(training=plain.training(**{**OPTIONS, "optimizer": sgd}), sections=["temperature"])
     assert not own.records()["temperature/temperature"].is_measured
 
 
@@ -186,7 +187,7 @@ def test_the_learning_rate_follows_its_schedule(tmp_path):
     sharpest = np.linalg.eigvalsh(X.T @ X / 600)[-1]
     rate = 0.02 / (1 + 59 / 20)  # of the last of 60 steps
     assert found["curvature/stability_ratio"].value == pytest.approx(rate * sharpest / 2, rel=1e-3)
-    training = Training(**OPTIONS)
+    training = plain.training(**OPTIONS)
     engine = assemble(loss, model(), (X, Y), training)
     assert rate_at(engine, training, engine.start()) == pytest.approx(0.02)
 
@@ -196,7 +197,7 @@ def test_smooth_penalties_belong_to_the_loss():
         return 3 * (model["w"] ** 2).sum() + model["w"].sum()
 
     bare = look(sections=["curvature", "scale"]).records()
-    training = Training(**OPTIONS, optimizer="sgd", l2=2.0)
+    training = plain.training(**OPTIONS, optimizer="sgd", l2=2.0)
     found = look(sections=["curvature", "scale"], penalty=penalty, training=training).records()
     more = found["curvature/lambda_max"].value - bare["curvature/lambda_max"].value
     assert more == pytest.approx(6 + 2, rel=1e-3)
@@ -219,7 +220,7 @@ def centred(model, batch, key):
 
 @pytest.mark.parametrize("every", [None, 4])
 def test_interaction_is_seen_also_where_steps_are_not_measured(every):
-    training = Training(**{**OPTIONS, "measure_every": every}, optimizer="sgd")
+    training = plain.training(**{**OPTIONS, "measure_every": every}, optimizer="sgd")
     found = measure(centred, model(), (X, Y), training=training, sections=["scale", "tails"])
     assert found.records()["scale/noise_scale"].unit == "batches"
     assert "top_batches" in found.sections["tails"].tables
@@ -270,7 +271,7 @@ def test_extras_pass_through():
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "adagrad", "momentum"])
 def test_the_preconditioner_by_hand(name, tmp_path):
     """Three steps on gradients of one coordinate each, then what divides the next one."""
-    training = Training(**{**OPTIONS, "optimizer": name, "weight_decay": 0.0})
+    training = plain.training(**{**OPTIONS, "optimizer": name, "weight_decay": 0.0})
     engine = assemble(loss, model(), (X, Y), training)
     gradients = np.random.default_rng(0).normal(size=(3, 3)).astype("f4")
     rule, state = engine.optimizer.build(1.0), engine.start()
@@ -293,7 +294,7 @@ def test_the_preconditioner_by_hand(name, tmp_path):
 
 def test_decays_are_those_that_optax_uses():
     def of(name, **more):
-        return decays(dataclasses.replace(Training(optimizer=name), **more))
+        return decays(dataclasses.replace(plain.training(optimizer=name), **more))
 
     assert of("adam") == of("adamw") == of("prodigy") == {"b1": 0.9, "b2": 0.999}
     assert of("rmsprop") == {"decay": 0.9}

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import downslope
-from downslope import DataError, MismatchError, ModelOptions, TableOptions, Training, UsageError
+import plain
+from downslope import DataError, MismatchError, ModelOptions, TableOptions, UsageError
 from downslope.data.ingest.tabular import Table
 from downslope.recipes import measure as recipe
 from downslope.recipes.measure import find_rows, measure_run, measure_table
@@ -45,7 +46,7 @@ def write(folder, form="parquet", table=None):
 
 def train(path, folder, **options):
     options = {"batch_size": 32, "epochs": 3, "optimizer": "sgd", "learning_rate": 0.05, **options}
-    training = Training(**options)
+    training = plain.training(**options)
     fit(path, TableOptions(target="y"), training=training, out=folder / "run")
     return folder / "run"
 
@@ -122,7 +123,7 @@ def sorted_columns():
 def test_a_sorted_table_and_its_shuffled_rows(folder):
     path = write(folder, table=sorted_columns())
     found = measure_table(
-        path, TableOptions(target="y"), training=Training(batch_size=20), sections=["order"]
+        path, TableOptions(target="y"), training=plain.training(batch_size=20), sections=["order"]
     )
     stored, visited = found.sections["order"].sentences
     assert "shuffle before training" in stored
@@ -192,7 +193,7 @@ def test_wrong_subjects_are_told_before_work(folder):
 def test_penalties_spare_what_training_spares(folder):
     """L2 acts on weights and leaves biases alone, in a table's model as in its training."""
     path = write(folder)
-    training = Training(batch_size=32, optimizer="sgd")
+    training = plain.training(batch_size=32, optimizer="sgd")
     bare, found = (
         measure_table(path, TableOptions(target="y"), ModelOptions(), t, sections=["curvature"])
         for t in (training, dataclasses.replace(training, l2=5.0))

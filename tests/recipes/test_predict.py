@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from downslope import DataError, MismatchError, TableOptions, Training, UsageError
+import plain
+from downslope import DataError, MismatchError, TableOptions, UsageError
 from downslope.data import output
 from downslope.data.ingest import tabular
 from downslope.data.ingest.encoding import Encoding
@@ -24,7 +25,7 @@ def trained(tmp_path, monkeypatch):
     def trained(columns, **options):
         path = tmp_path / "train.parquet"
         pq.write_table(pa.table(columns), path)
-        training = Training(batch_size=8, learning_rate=0.1, epochs=3)
+        training = plain.training(batch_size=8, learning_rate=0.1, epochs=3)
         table.fit(
             path, TableOptions(target="y", **options), training=training, out=tmp_path / "run"
         )
@@ -161,7 +162,7 @@ def test_probabilities_of_an_svm_are_calibrated(trained, predicted, tmp_path):
         tmp_path / "svm.parquet",
         TableOptions(target="y"),
         table.ModelOptions(model="svm"),
-        Training(epochs=2),
+        plain.training(epochs=2),
         out=tmp_path / "svm",
     )
     _, found = predicted(tmp_path / "svm", {"x": x})

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 import downslope
-from downslope import ModelOptions, TableOptions, Training
+import plain
+from downslope import ModelOptions, TableOptions
 from downslope.data.ingest.convert import held_out_keys
 from downslope.recipes import predict, table
 
@@ -30,7 +31,7 @@ def fitted(tmp_path, monkeypatch):
         path = tmp_path / f"{name}.parquet"
         pq.write_table(pa.table(columns), path)
         options = TableOptions(**{"target": "y", **(options or {})})
-        training = Training(**{**QUICK, **(training or {})})
+        training = plain.training(**{**QUICK, **(training or {})})
         return table.fit(path, options, ModelOptions(model=model), training, **more)
 
     return fitted
@@ -229,8 +230,8 @@ def test_a_weight_of_2_is_a_row_twice_and_0_is_none(model, fitted):
     for name, expected in params(twice).items():
         np.testing.assert_allclose(params(found)[name], expected, rtol=1e-4, atol=1e-5)
     assert found.result.train_loss == pytest.approx(twice.result.train_loss, rel=1e-4)
-    plain = fitted(weighted, model, options | {"ignore": ("w",)}, FULL, "plain")
-    assert np.abs(params(plain)["weights"] - params(twice)["weights"]).max() > 0.1
+    ignored = fitted(weighted, model, options | {"ignore": ("w",)}, FULL, "plain")
+    assert np.abs(params(ignored)["weights"] - params(twice)["weights"]).max() > 0.1
 
 
 def test_weights_against_scikit_learn(fitted):

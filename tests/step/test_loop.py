@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import downslope
-from downslope.config import LEARNING_RATES, Training
+import plain
+from downslope.config import LEARNING_RATES
 from downslope.data.stream import Position
 from downslope.engine.assemble import assemble
 from downslope.engine.pace import Pace, calls
@@ -60,7 +60,7 @@ def by_hand(batches, rate, batch_rows):
 
 def in_order(data, steps, batch_rows):
     """Batches of the first steps, cut by hand from the rows as the stream orders them."""
-    engine = assemble(loss, model(), data, Training(batch_size=batch_rows, steps=steps))
+    engine = assemble(loss, model(), data, plain.training(batch_size=batch_rows, steps=steps))
     per_epoch, found = -(-ROWS // batch_rows), []
     with engine.open_stream(Position()) as stream:
         for block in stream:  # a small table is one block an epoch
@@ -74,16 +74,14 @@ def in_order(data, steps, batch_rows):
     return found[:steps]
 
 
-def run(engine, training, num_windows=None, num_steps=None):
+def run(engine, num_windows=None, num_steps=None):
     """The state after the whole run, in calls of a fixed number of windows."""
     state, pace = engine.start(), Pace()
     pace.windows = num_windows or 10**6
     seen = []
     with engine.open_stream(Position()) as stream:
         for call in calls(stream, pace, num_steps or engine.num_steps):
-            state, found = engine.steps(
-                state, call.block.rows, call.windows, engine.knobs(training)
-            )
+            state, found = engine.steps(state, call.block.rows, call.windows, engine.knobs())
             assert bool(found.healthy)
             seen.append(np.asarray(found.loss_sums)[call.windows.first :][: call.windows.count])
             if call.ends_block:
@@ -96,7 +94,7 @@ def test_each_batch_size_is_the_same_loop_by_hand(batch_rows, data):
     """Catches a short last batch that is dropped, wrapped, or divided by its own rows."""
     size = ROWS if batch_rows == "full" else batch_rows
     steps = min(150, 3 * -(-ROWS // size))
-    result = downslope.fit(
+    result = plain.fit(
         loss, model(), data, optimizer="sgd", learning_rate=0.25, batch_size=batch_rows, steps=steps
     )
     expected = by_hand(in_order(data, steps, size), 0.25, size)
@@ -106,7 +104,7 @@ def test_each_batch_size_is_the_same_loop_by_hand(batch_rows, data):
 
 def test_full_batch_is_gradient_descent_whatever_the_order(data):
     """Catches a full batch that leaves rows out: this truth knows no stream."""
-    found = downslope.fit(
+    found = plain.fit(
         loss, model(), data, optimizer="sgd", learning_rate=0.25, batch_size="full", steps=20
     ).params
     expected = by_hand([data] * 20, 0.25, ROWS)
@@ -123,7 +121,7 @@ def in_one_pass(data):
 
     @functools.cache
     def train(batch_rows):
-        return downslope.fit(loss, model(), data, batch_size=batch_rows, **CLIPPED)
+        return plain.fit(loss, model(), data, batch_size=batch_rows, **CLIPPED)
 
     return train
 
@@ -136,9 +134,7 @@ def test_accumulation_equals_the_gradient_in_one_pass(batch_rows, micro, data, i
     a sum that is not set back to zero, clipping of parts, batches that follow the parts.
     """
     whole = in_one_pass(batch_rows)
-    parts = downslope.fit(
-        loss, model(), data, batch_size=batch_rows, microbatch_size=micro, **CLIPPED
-    )
+    parts = plain.fit(loss, model(), data, batch_size=batch_rows, microbatch_size=micro, **CLIPPED)
     assert parts.num_steps == whole.num_steps == 12
     assert parts.num_examples == whole.num_examples
     for k in whole.params:
@@ -149,7 +145,7 @@ def test_accumulation_equals_the_gradient_in_one_pass(batch_rows, micro, data, i
 def test_an_epoch_at_fixed_parameters_sums_to_the_full_gradient(data):
     """Catches short batches that weigh more a row: 4 rows in the last of 7 batches."""
     rate = 2.0**-14
-    found = downslope.fit(
+    found = plain.fit(
         loss, model(), data, optimizer="sgd", learning_rate=rate, batch_size=16, epochs=1
     ).params
     full = gradient(model("float64"), *(a.astype(float) for a in data))
@@ -160,16 +156,14 @@ def test_an_epoch_at_fixed_parameters_sums_to_the_full_gradient(data):
 @pytest.mark.parametrize("name", LEARNING_RATES)
 def test_a_step_keeps_structure_shapes_and_types(name, data):
     """Catches state that changes its form after the first step, which breaks scan and resume."""
-    training = Training(
+    training = plain.training(
         optimizer=name, steps=3, batch_size=16, microbatch_size=8, average="ema",
         schedule="cosine", warmup_steps=2, clip_norm=1.0,
     )  # fmt: skip
     engine = assemble(loss, {"w": np.zeros(4, "float16"), "b": jnp.float32(0)}, data, training)
     before = jax.eval_shape(engine.initial_state, engine.params)
     block = next(iter(engine.open_stream(Position()).__enter__()))
-    after, _ = jax.eval_shape(
-        engine.steps, before, block.rows, block.windows, engine.knobs(training)
-    )
+    after, _ = jax.eval_shape(engine.steps, before, block.rows, block.windows, engine.knobs())
     assert jax.tree.structure(after) == jax.tree.structure(before)
     for (path, a), b in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), path
@@ -180,13 +174,13 @@ def test_a_step_keeps_structure_shapes_and_types(name, data):
 )
 def test_the_result_does_not_depend_on_how_an_epoch_is_divided_into_calls(options, data):
     """Catches a key, a sum or a schedule that begins anew with every call; equal to the bit."""
-    training = Training(
+    training = plain.training(
         optimizer="adam", steps=40, average="polyak", schedule="cosine", l1=1e-3, **options
     )
     engine = assemble(noisy, model(), data, training)
-    one, losses = run(engine, training)
+    one, losses = run(engine)
     for num_windows in (1, 3):
-        other, other_losses = run(engine, training, num_windows)
+        other, other_losses = run(engine, num_windows)
         assert_array_equal(other_losses, losses)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
             assert_array_equal(a, b)
@@ -196,17 +190,17 @@ def test_the_result_does_not_depend_on_how_an_epoch_is_divided_into_calls(option
 def test_every_step_and_every_part_has_a_key_of_its_own(data):
     """Catches a key folded by window instead of by step, or the same key for all parts."""
     for options in ({"batch_size": 50}, {"batch_size": 100, "microbatch_size": 50}):
-        training = Training(optimizer="sgd", learning_rate=1e-6, epochs=3, **options)
+        training = plain.training(optimizer="sgd", learning_rate=1e-6, epochs=3, **options)
         engine = assemble(
             lambda m, b, k: 0 * loss(m, b, k) + jax.random.uniform(k), model(), data, training
         )
-        _, drawn = run(engine, training)
+        _, drawn = run(engine)
         assert len(drawn) == len(set(drawn.tolist())) == 6
         other = assemble(
             lambda m, b, k: 0 * loss(m, b, k) + jax.random.uniform(k), model(), data,
-            Training(optimizer="sgd", epochs=3, seed=1, **options),
+            plain.training(optimizer="sgd", epochs=3, seed=1, **options),
         )  # fmt: skip
-        assert not set(drawn.tolist()) & set(run(other, training)[1].tolist())
+        assert not set(drawn.tolist()) & set(run(other)[1].tolist())
 
 
 def _compiled(caplog):
@@ -218,7 +212,7 @@ def _compiled(caplog):
 def test_a_whole_run_compiles_its_step_once(options, data, caplog):
     """Catches shapes that follow the block, the epoch's last batch, or the call's length."""
     with caplog.at_level(logging.WARNING), jax.log_compiles():
-        result = downslope.fit(
+        result = plain.fit(
             loss, model(), data, batch_size=8, steps=77, seconds=60, validation=0.2,
             schedule="cosine", clip_norm=1.0, average="ema", **options,
         )  # fmt: skip
@@ -229,13 +223,11 @@ def test_a_whole_run_compiles_its_step_once(options, data, caplog):
 
 def test_changed_knobs_do_not_compile_anew_and_are_obeyed(data):
     """Catches a learning rate baked into the program, whose change would do nothing."""
-    training = Training(optimizer="momentum", batch_size=8, steps=13, clip_norm=1.0)
+    training = plain.training(optimizer="momentum", batch_size=8, steps=13, clip_norm=1.0)
     engine = assemble(loss, model(), data, training)
     moved = []
     for rate, clip in itertools.product((0.0, 0.01, 0.02), (1e-3, 1e3)):
-        knobs = engine.knobs(training)._replace(
-            learning_rate=np.float32(rate), clip_norm=np.float32(clip)
-        )
+        knobs = engine.knobs()._replace(learning_rate=np.float32(rate), clip_norm=np.float32(clip))
         state = engine.start()
         with engine.open_stream(Position()) as stream:
             block = next(iter(stream))
@@ -250,11 +242,11 @@ def test_changed_knobs_do_not_compile_anew_and_are_obeyed(data):
 
 def test_the_loop_never_calls_the_host(data):
     """Catches a print, a callback or a check inside the loop, and inputs it cannot donate."""
-    training = Training(batch_size=8, steps=30, average="ema")
+    training = plain.training(batch_size=8, steps=30, average="ema")
     engine = assemble(loss, model(), data, training)
     with engine.open_stream(Position()) as stream:
         block = next(iter(stream))
-        state, knobs = engine.start(), engine.knobs(training)
+        state, knobs = engine.start(), engine.knobs()
         program = str(jax.make_jaxpr(engine.steps)(state, block.rows, block.windows, knobs))
         assert "while" in program
         assert "callback" not in program
@@ -268,13 +260,13 @@ def test_the_loop_never_calls_the_host(data):
 def test_a_bad_window_ends_the_call(parts, data):
     """Catches windows that are run after a loss of NaN, and one that counts as done."""
     x, y = (a.copy() for a in data)
-    training = Training(optimizer="adam", batch_size=6, epochs=1, **parts)
+    training = plain.training(optimizer="adam", batch_size=6, epochs=1, **parts)
     engine = assemble(loss, model(), (x, y), training)
     with engine.open_stream(Position()) as stream:
         block = next(iter(stream))
         rows = tuple(a.copy() for a in block.rows)
         rows[0][31] = np.inf  # in the sixth batch
-        _, seen = engine.steps(engine.start(), rows, block.windows, engine.knobs(training))
+        _, seen = engine.steps(engine.start(), rows, block.windows, engine.knobs())
     done = 5 * (2 if parts else 1)
     assert (bool(seen.healthy), int(seen.done)) == (False, done)
     assert np.isfinite(seen.loss_sums[:done]).all()
@@ -283,7 +275,7 @@ def test_a_bad_window_ends_the_call(parts, data):
 
 def test_an_update_that_breaks_the_parameters_is_seen_at_the_call_s_end(data):
     """Catches a run that ends, or is saved, between a gradient of NaN and the next loss."""
-    training = Training(optimizer="sgd", batch_size=10, steps=10)
+    training = plain.training(optimizer="sgd", batch_size=10, steps=10)
 
     def breaking(model, batch, key):  # the square root's slope at 0 is infinite
         bad = batch[0][:, 0] > 50
@@ -296,7 +288,7 @@ def test_an_update_that_breaks_the_parameters_is_seen_at_the_call_s_end(data):
         rows = tuple(a.copy() for a in block.rows)
         rows[0][33, 0] = 60  # in the fourth batch: its loss is finite, its gradient is not
         windows = block.windows._replace(count=4)
-        state, seen = engine.steps(engine.start(), rows, windows, engine.knobs(training))
+        state, seen = engine.steps(engine.start(), rows, windows, engine.knobs())
     assert np.isfinite(seen.loss_sums).all()
     assert not np.isfinite(state.params["b"])
     assert (bool(seen.healthy), int(seen.done)) == (False, 3)

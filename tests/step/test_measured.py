@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import downslope
-from downslope.config import Training
+import plain
 from downslope.data.stream import Position
 from downslope.data.windows import cut
 from downslope.engine.assemble import assemble
@@ -62,7 +62,7 @@ class Case(NamedTuple):
     penalty: object = None
 
     def engine(self, every):
-        training = Training(**self.options, measure_every=every)
+        training = plain.training(**self.options, measure_every=every)
         data = table(self.num_rows)
         return assemble(self.loss, model(), data, training, penalty=self.penalty), training
 
@@ -120,7 +120,7 @@ class Seen(NamedTuple):
     firsts: np.ndarray  # numbers of the probes that are the first of a call
 
 
-def follow(engine, training, num_windows=10**6):
+def follow(engine, num_windows=10**6):
     """A whole run, in calls of so many windows."""
     state, pace = engine.start(), Pace()
     pace.windows = num_windows
@@ -128,7 +128,7 @@ def follow(engine, training, num_windows=10**6):
     with engine.open_stream(Position()) as stream:
         for call in calls(stream, pace, engine.num_steps):
             rows, windows = call.block.rows, call.windows
-            state, seen = engine.steps(state, rows, windows, engine.knobs(training))
+            state, seen = engine.steps(state, rows, windows, engine.knobs())
             assert bool(seen.healthy)
             losses += np.asarray(seen.loss_sums)[windows.first :][: windows.count].tolist()
             num = int(seen.num_probes)
@@ -164,7 +164,7 @@ def ran(name):
     """The run of a case, measured."""
     case = CASES[name]
     engine, training = case.engine(case.every)
-    return engine, training, follow(engine, training)
+    return engine, training, follow(engine)
 
 
 def gradient_sum(p, x, y):
@@ -315,13 +315,13 @@ def test_measuring_changes_nothing_but_rounding(name):
     measuring that carries it all the same.
     """
     case, measured = CASES[name], ran(name)[2]
-    engine, training = case.engine(None)
-    plain = follow(engine, training)
-    assert engine.setting is None and plain.state.anchor is None
-    assert len(plain.steps) == 0
-    assert_allclose(measured.losses, plain.losses, rtol=1e-4, atol=1e-6)
+    engine, _ = case.engine(None)
+    without = follow(engine)
+    assert engine.setting is None and without.state.anchor is None
+    assert len(without.steps) == 0
+    assert_allclose(measured.losses, without.losses, rtol=1e-4, atol=1e-6)
     for kept in ("params", "opt_state", "average", "gradient"):
-        some, other = (jax.tree.leaves(getattr(s.state, kept)) for s in (measured, plain))
+        some, other = (jax.tree.leaves(getattr(s.state, kept)) for s in (measured, without))
         for a, b in zip(some, other, strict=True):
             assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
@@ -336,7 +336,7 @@ def test_probes_do_not_depend_on_how_an_epoch_is_divided_into_calls(name):
     before = [Probe._fields.index(k) for k in ("update_dot_before", "square_before")]
     others = np.delete(np.arange(len(Probe._fields)), before)
     for num_windows in (1, 5):
-        parts = follow(engine, training, num_windows)
+        parts = follow(engine, num_windows)
         for a, b in zip(jax.tree.leaves(parts.state), jax.tree.leaves(whole.state), strict=True):
             assert_array_equal(a, b)
         assert_array_equal(parts.steps, whole.steps)
@@ -381,14 +381,12 @@ def test_what_is_compared_has_keys_of_its_own(step_rows, batch_rows):
 
 
 def loops(every, **options):
-    training = Training(batch_size=8, steps=30, measure_every=every, **options)
+    training = plain.training(batch_size=8, steps=30, measure_every=every, **options)
     engine = assemble(line, model(), table(), training)
     with engine.open_stream(Position()) as stream:
         block = next(iter(stream))
         state = jax.eval_shape(engine.initial_state, engine.params)
-        program = jax.make_jaxpr(engine.steps)(
-            state, block.rows, block.windows, engine.knobs(training)
-        )
+        program = jax.make_jaxpr(engine.steps)(state, block.rows, block.windows, engine.knobs())
     return str(program).count("while["), str(program)
 
 
@@ -418,7 +416,7 @@ def at_rest(data, loss=None, **options):
 
     options = {"optimizer": "sgd", "learning_rate": 1e-12, "measure_every": 1} | options
     width = 3
-    result = downslope.fit(
+    result = plain.fit(
         loss or linear, {"w": np.zeros(width, "float32")}, data, patience=None, **options
     )
     assert np.abs(result.params["w"]).max() < 1e-6
@@ -508,7 +506,7 @@ def test_a_quadratic_at_rest_has_the_temperature_that_was_prescribed(options):
     def bowl(model, batch, key):
         return 0.5 * (model["w"] ** 2).sum() + batch @ model["w"]
 
-    result = downslope.fit(
+    result = plain.fit(
         bowl, {"w": np.zeros(10, "float32")}, downslope.Generator(jitter), batch_size=4,
         steps=3000, measure_every=4, patience=None, **options,
     )  # fmt: skip
@@ -531,7 +529,7 @@ def test_far_from_rest_the_equilibrium_ratio_says_so():
     def slope(model, batch, key):
         return 0.05 * (model["w"] - 10.0) ** 2 + 0.01 * batch * model["w"]
 
-    result = downslope.fit(
+    result = plain.fit(
         slope, {"w": np.float32(0)}, np.random.default_rng(0).normal(size=640), optimizer="sgd",
         learning_rate=0.02, batch_size=8, epochs=2, measure_every=1, patience=None,
     )  # fmt: skip

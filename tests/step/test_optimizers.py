@@ -14,7 +14,7 @@ import optax.contrib
 import pytest
 from numpy.testing import assert_allclose
 
-import downslope
+import plain
 from downslope.config import LEARNING_RATES, Training
 from downslope.data.stream import Position
 from downslope.engine.assemble import assemble
@@ -52,7 +52,7 @@ def model():
 @pytest.fixture(scope="module")
 def batches(data, model):
     """The batches of the run's first steps, as the stream orders them."""
-    engine = assemble(loss, model, data, Training(batch_size=BATCH, steps=STEPS))
+    engine = assemble(loss, model, data, plain.training(batch_size=BATCH, steps=STEPS))
     found = []
     with engine.open_stream(Position()) as stream:
         for block in stream:
@@ -91,7 +91,7 @@ def by_hand(model, batches, gradient, rule, *, l2=0.0, decay=0.0, rate=RATE):
 
 def trained(model, data, **options):
     options = {"batch_size": BATCH, "steps": STEPS, "learning_rate": RATE} | options
-    result = downslope.fit(loss, model, data, **options)
+    result = plain.fit(loss, model, data, **options)
     assert result.num_steps == options["steps"]
     return result.params
 
@@ -171,7 +171,7 @@ SCHEDULES = {
 def test_schedules_follow_their_formula(name):
     """Catches a schedule a step early or late, or a decay that begins inside the warm-up."""
     options, formula = SCHEDULES[name]
-    factor = jax.jit(jax.vmap(rate_factor(Training(steps=STEPS, **options), STEPS)))
+    factor = jax.jit(jax.vmap(rate_factor(plain.training(steps=STEPS, **options), STEPS)))
     found = factor(jnp.arange(STEPS, dtype=jnp.int32))
     assert_allclose(found, [formula(t) for t in range(STEPS)], rtol=1e-6, atol=1e-7)
 
@@ -240,7 +240,7 @@ def test_ema_is_corrected_for_its_start(decay, start, steps, model, data, batche
 def test_any_optax_rule_can_be_given(given, model, data, batches, gradient):
     """Catches a rule of the user's that is wrapped in a second learning rate."""
     expected = by_hand(model, batches, gradient, optax.lion(RATE))[0][-1]
-    options = {"optimizer": optax.lion(RATE), "learning_rate": None}
+    options = {"optimizer": optax.lion(RATE), "learning_rate": "auto"}
     if given == "function":
         options = {"optimizer": optax.lion}
     assert_same(trained(model, data, **options), expected, model)
@@ -254,7 +254,7 @@ def test_any_optax_rule_can_be_given(given, model, data, batches, gradient):
         ({"optimizer": optax.adam(1e-3), "warmup_steps": 5}, "warmup_steps cannot change"),
         ({"optimizer": optax.adam(1e-3), "weight_decay": 0.1}, "weight_decay"),
         ({"optimizer": optax.adam, "learning_rate": 0.1, "weight_decay": 0.1}, "weight_decay"),
-        ({"optimizer": optax.adam}, "learning_rate is needed"),
+        ({"optimizer": optax.lion}, "learning_rate is needed"),
         ({"optimizer": 3}, "a name or an optax transformation; got 3"),
         ({"optimizer": "adamax"}, "optimizer must be one of sgd, .*; got 'adamax'"),
         ({"optimizer": "prodigy", "l1": 0.1}, "no proximal step for optimizer prodigy"),

@@ -10,8 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import ElasticNet, Lasso
 
-import downslope
-from downslope.config import Training
+import plain
 from downslope.data.windows import Windows
 from downslope.engine.assemble import assemble
 from downslope.errors import UsageError
@@ -46,14 +45,14 @@ def full_descent(data, num_steps, **options):
     """Weights after steps that each use all rows, in one call to the device, in float64."""
     rows, width = data[0].shape
     with jax.enable_x64(True):
-        training = Training(batch_size="full", steps=num_steps, **options)
+        training = plain.training(batch_size="full", steps=num_steps, **options)
         engine = assemble(loss, {"w": np.zeros(width)}, data, training)
         zeros = np.zeros(num_steps, np.int32)
         windows = Windows(
             starts=zeros, lows=zeros, highs=zeros + rows, offsets=zeros,
             ends=np.ones(num_steps, bool), first=0, count=num_steps,
         )  # fmt: skip
-        state, seen = engine.steps(engine.start(), data, windows, engine.knobs(training))
+        state, seen = engine.steps(engine.start(), data, windows, engine.knobs())
         assert int(seen.done) == num_steps
         return np.asarray(engine.kept_params(state)["w"])
 
@@ -109,14 +108,14 @@ def test_l1_through_fit_gives_exact_zeros_and_spares_what_is_not_penalized():
 
     model = {"w": np.zeros(8, "float32"), "b": np.float32(0), "name": "lasso"}
     options = {"optimizer": "sgd", "learning_rate": 0.2, "batch_size": "full", "steps": 150}
-    result = downslope.fit(
+    result = plain.fit(
         shifted, model, (x, y + 5), l1=L1, l2=0.1,
         penalize=lambda m: {"w": True, "b": False, "name": None}, **options,
     )  # fmt: skip
     assert result.params["b"] == pytest.approx(np.mean(y + 5), rel=1e-5)
     assert result.params["name"] == "lasso"
     assert (result.params["w"] == 0).sum() >= 3
-    everything = downslope.fit(shifted, model, (x, y + 5), l1=L1, l2=0.1, **options)
+    everything = plain.fit(shifted, model, (x, y + 5), l1=L1, l2=0.1, **options)
     assert everything.params["b"] == pytest.approx((np.mean(y + 5) - L1) / 1.1, rel=1e-5)
 
 
@@ -125,7 +124,7 @@ def test_a_mask_unlike_the_model_is_refused_in_one_line(mask):
     """Catches JAX's own error about tree prefixes, or a mask whose truth value decides."""
     with pytest.raises(UsageError, match="penalize must give a tree of bools") as caught:
         assemble(
-            loss, {"w": np.zeros(8)}, _orthogonal(), Training(l1=L1, optimizer="sgd"),
+            loss, {"w": np.zeros(8)}, _orthogonal(), plain.training(l1=L1, optimizer="sgd"),
             penalize=lambda model: mask,
         )  # fmt: skip
     assert "\n" not in str(caught.value)
@@ -134,7 +133,7 @@ def test_a_mask_unlike_the_model_is_refused_in_one_line(mask):
 def test_a_penalty_of_the_users_is_added_to_the_mean_loss():
     """Catches a penalty that is added to every example's loss, or once for every window."""
     x, y = _diabetes()
-    result = downslope.fit(
+    result = plain.fit(
         loss, {"w": np.zeros(10, "float32")}, (x, y), penalty=lambda m: 0.5 * (m["w"] ** 2).sum(),
         optimizer="sgd", learning_rate=0.2, batch_size="full", microbatch_size=100, steps=60,
     )  # fmt: skip
@@ -145,7 +144,7 @@ def test_a_penalty_of_the_users_is_added_to_the_mean_loss():
 def test_a_penalty_that_is_no_scalar_is_refused_in_one_line():
     """Catches JAX's own error from the middle of a trace."""
     with pytest.raises(UsageError, match=r"penalty must return a scalar; it returned \(8,\)"):
-        downslope.fit(loss, {"w": np.zeros(8)}, _orthogonal(), penalty=lambda m: m["w"] ** 2)
+        plain.fit(loss, {"w": np.zeros(8)}, _orthogonal(), penalty=lambda m: m["w"] ** 2)
 
 
 def test_soft_threshold_is_the_proximal_step():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 
 EXPLOSION = 100.0  # assumed: far above what noise does to a median, far below overflow
+JUMP = 20.0
+JUMP_ROWS = 16  # of a batch, at least
 EXPLOSION_STEPS = 16  # updates in each of the two medians
 
 
@@ -32,6 +35,27 @@ def has_exploded(first: Sequence[float], last: Sequence[float]) -> bool:
     sizes = [abs(loss) for loss in first[:EXPLOSION_STEPS]]
     scale = statistics.median(sizes) or statistics.fmean(sizes)
     return scale > 0 and statistics.median(last[-EXPLOSION_STEPS:]) > EXPLOSION * scale
+
+
+def has_jumped(first: float, losses: Sequence[float]) -> bool:
+    """Whether two updates in a row had a loss 20 times that of the very first one.
+
+    A rate far too high shows so within a few updates, also where the loss then settles at
+    parameters that no longer learn. At rates ten times too high it was 12 times on one of six
+    nets and less on the others, at rates a hundred times too high 50 to 10^5 times (measured).
+
+    Args:
+        first: mean loss of the run's first batch.
+        losses: mean losses of batches that follow each other, of 16 rows at least: single rows
+            of a heavy tail exceed that on a good run.
+
+    Example:
+        >>> has_jumped(1.0, [1.0, 80.0, 90.0, 2.0]), has_jumped(1.0, [1.0, 80.0, 2.0, 80.0])
+        (True, False)
+    """
+    if not first > 0:
+        return False
+    return any(min(pair) > JUMP * first for pair in itertools.pairwise(losses))
 
 
 def is_better(loss: float, best: float | None, tolerance: float) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from downslope.data.windows import Windows
 from downslope.tree import Rows
 
+WAKE = -1  # no buffer: the stream is closed
 AHEAD = 2  # blocks read before they are asked for; two hide a block's reading and its jitter
 
 
@@ -91,8 +92,15 @@ class Ring:
             with contextlib.suppress(queue.Empty):
                 slot = self._free.get(timeout=0.1)
                 self.seconds_waited += time.perf_counter() - begin
+                if slot == WAKE:
+                    break
                 return slot
         raise Closed
+
+    def close(self) -> None:
+        """Ends the wait of whoever wants a buffer."""
+        self.closed.set()
+        self._free.put(WAKE)
 
     def give(self, slot: int) -> None:
         """Makes a buffer free again."""
@@ -122,7 +130,10 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ring.closed.set()
+        self._ring.close()
+        with contextlib.suppress(queue.Empty):  # makes room for a block that waits to be taken
+            while True:
+                self._ready.get_nowait()
         self._thread.join()
 
     def __iter__(self) -> Iterator[Block]:

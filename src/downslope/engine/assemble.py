@@ -12,14 +12,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from downslope.config import Training
+from downslope.choose.start import first_batch_size
+from downslope.config import EPOCHS, FULL_BATCH, MOST_EPOCHS, STEPS, Training, is_auto
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
-from downslope.data.stream import Position, Stream
 from downslope.engine.checkpoint import Snapshot, host_tensors, named_leaves, restore_leaves
 from downslope.engine.evaluate import LossScorer, Scorer, make_evaluator
+from downslope.engine.gears import TOP, Gear
 from downslope.engine.interaction import NUM_ROWS, examples_interact
 from downslope.engine.sources import (
+    STEP_BYTES,
     check_alike,
     example,
     in_random_order,
@@ -39,7 +41,8 @@ from downslope.step.state import Knobs, State, initial_state, to_device
 from downslope.step.update import evaluated_params, make_regularizer, make_update
 
 KINDS_OF_MOMENTUM: dict[str, MomentumKind] = {"momentum": "heavy_ball", "nesterov": "nesterov"}
-WATCH = "watch"  # where a snapshot keeps the measured steps
+PATIENCE = 5  # evaluations, where the pilot has nothing to say; assumed
+WATCH, PILOT = "watch", "pilot"  # where a snapshot keeps measured steps, and losses of rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +52,19 @@ class Engine:
     Attributes:
         objective: what is minimised.
         optimizer: the update rule.
-        steps: the compiled loop over windows.
+        training: the configuration, with a first value where it was "auto".
+        gear: the compiled loop for the batch size that a run begins with.
+        make_gear: `make_gear(batch_rows, clips, step_rows=None)` gives another one.
+        can_change: the batch size is left to choose and may change while training.
         evaluate: held-out evaluation, or None without held-out rows.
-        open_stream: blocks from a position on.
         num_rows: rows of an epoch; None for a generator.
-        num_steps: updates of the whole run; None where only time or epochs without end decide.
-        batch_rows: examples per update.
+        num_steps: updates of the whole run; None where epochs, time or the loss decide.
+        most_rows: the largest batch that can be taken in one go.
         fingerprint: identifies the data.
-        shuffling: one sentence on what the order does and leaves undone.
         params: the trained leaves as given.
         initial_state: makes the state before the first step from them; traceable.
         setting: what reads the measured steps, or None where none is measured.
+        regularizer: gradient of the smooth terms beside the mean loss, or None for none.
         source: where the training rows come from, in their own order.
         row_losses: `losses(params, rows)` with penalties, for measuring: a loss that draws is
             taken at one draw.
@@ -67,27 +72,63 @@ class Engine:
 
     objective: Objective
     optimizer: Optimizer
-    steps: Callable[..., Any]
+    training: Training
+    gear: Gear
+    make_gear: Callable[..., Gear]
+    can_change: bool
     evaluate: Callable[[Params], Results] | None
-    open_stream: Callable[[Position], Stream]
     num_rows: int | None
     num_steps: int | None
-    batch_rows: int
+    most_rows: int
     fingerprint: str
-    shuffling: str
     params: Params
     initial_state: Callable[[Params], State]
     setting: Setting | None
+    regularizer: Callable[[Params], Any]
     source: Any
     row_losses: Callable[[Params, Any], Any]
 
-    def knobs(self, training: Training) -> Knobs:
-        """The knobs as the configuration sets them."""
+    def knobs(self) -> Knobs:
+        """The knobs as the configuration sets them, or as a run begins."""
+        norm = self.training.clip_norm
         return Knobs(
             learning_rate=np.float32(self.optimizer.learning_rate or 0.0),
-            clip_norm=np.float32(training.clip_norm or math.inf),
-            batch_size=np.float32(self.batch_rows),
+            clip_norm=np.float32(math.inf if norm is None else norm),
+            batch_size=np.float32(self.gear.batch_rows),
+            average_from=np.int32(self.training.average_from_step),
         )
+
+    @property
+    def steps(self) -> Callable[..., Any]:
+        """The compiled loop that a run begins with."""
+        return self.gear.steps
+
+    @property
+    def open_stream(self) -> Callable[..., Any]:
+        """Blocks from a position on, for the batch size that a run begins with."""
+        return self.gear.open_stream
+
+    @property
+    def batch_rows(self) -> int:
+        """Examples per update that a run begins with."""
+        return self.gear.batch_rows
+
+    def bad_rows(self, params: Params, most: int = 100) -> tuple[int, ...]:
+        """Numbers of the first rows, in the caller's order, whose own loss is not finite.
+
+        One pass over the source; none for a generator or where examples interact.
+        """
+        if isinstance(self.source, Generator) or not self.objective.separable:
+            return ()
+        losses, found = jax.jit(self.row_losses), []
+        part = max(1, min(self.source.num_rows, STEP_BYTES // _row_bytes(self.source)))
+        for start in range(0, self.source.num_rows, part):
+            rows = self.source.read(start, min(start + part, self.source.num_rows))
+            found += (start + np.flatnonzero(~np.isfinite(losses(params, rows)))).tolist()
+            if len(found) >= most:
+                break
+        numbers = getattr(self.source, "row_numbers", None)
+        return tuple(int(i) if numbers is None else int(numbers[i]) for i in found[:most])
 
     @functools.cached_property
     def interacts(self) -> bool:
@@ -127,8 +168,8 @@ class Engine:
         parts: dict[str, Any] = {"state": template._asdict()}
         if _under("best", snapshot.tensors):
             parts["best"] = template.params
-        watched = {f"{WATCH}/{name}" for name in _under(WATCH, snapshot.tensors)}
-        tensors = {k: v for k, v in snapshot.tensors.items() if k not in watched}
+        others = (f"{WATCH}/", f"{PILOT}/")
+        tensors = {k: v for k, v in snapshot.tensors.items() if not k.startswith(others)}
         found = restore_leaves(parts, tensors, where)
         state = to_device(State(**found["state"]))
         return state, Tally.from_json(snapshot.document["tally"]), found.get("best")
@@ -165,6 +206,7 @@ def assemble(
     source, held_out = sources(data, validation, training.seed)
     if held_out is not None:
         check_alike(source, held_out)
+    asked, training = training, begin_with(training, source)
     batch_rows, step_rows = sizes(source, training)
     given = source
     if isinstance(source, Arrays):
@@ -184,13 +226,35 @@ def assemble(
         )
     optimizer = make_optimizer(training)
     num_rows = None if isinstance(source, Generator) else source.num_rows
-    num_steps = _num_steps(training, num_rows, batch_rows)
+    changes = "batch_size" in asked.free and _can_change(training, source, objective)
+    num_steps = _num_steps(training, num_rows, batch_rows, changes)
     mask = jax.tree.map(lambda _: True, params) if penalize is None else penalize(model)
     mask = _match(mask, params)
     regularizer = make_regularizer(objective, training.l2, mask)
     factor = rate_factor(training, num_steps)
-    update = make_update(optimizer, factor, training, mask, regularizer)
-    open_stream, shuffling = open_streams(source, training, batch_rows, step_rows)
+    most_rows = min(TOP, max(1, STEP_BYTES // _row_bytes(source)), num_rows or TOP)
+
+    def make_gear(batch_rows: int, clips: bool, step_rows: int | None = None) -> Gear:
+        step_rows = step_rows or batch_rows
+        open_stream, shuffling = open_streams(
+            source, training, batch_rows, step_rows, plan_rows=most_rows if changes else step_rows
+        )
+        return Gear(
+            batch_rows=batch_rows,
+            step_rows=step_rows,
+            clips=clips,
+            steps=compile_steps(
+                objective,
+                make_update(optimizer, factor, training, mask, regularizer, clips=clips),
+                step_rows,
+                accumulates=accumulates,
+                measure_every=training.measure_every,
+                regularizer=regularizer,
+            ),
+            open_stream=open_stream,
+            shuffling=shuffling,
+        )
+
     window = None if objective.separable else step_rows
     evaluate = None
     if held_out is not None:
@@ -198,21 +262,15 @@ def assemble(
     return Engine(
         objective=objective,
         optimizer=optimizer,
-        steps=compile_steps(
-            objective,
-            update,
-            step_rows,
-            accumulates=accumulates,
-            measure_every=training.measure_every,
-            regularizer=regularizer,
-        ),
+        training=training,
+        gear=make_gear(batch_rows, training.clip_norm is not None, step_rows),
+        make_gear=make_gear,
+        can_change=changes,
         evaluate=evaluate,
-        open_stream=open_stream,
         num_rows=num_rows,
         num_steps=num_steps,
-        batch_rows=batch_rows,
+        most_rows=most_rows,
         fingerprint=source.fingerprint,
-        shuffling=shuffling,
         params=params,
         initial_state=functools.partial(
             initial_state,
@@ -223,6 +281,7 @@ def assemble(
             seed=training.seed,
         ),
         setting=_setting(training, objective, optimizer, params, num_rows, batch_rows),
+        regularizer=regularizer,
         source=given,
         row_losses=_row_losses(objective, training.l2, mask),
     )
@@ -275,11 +334,59 @@ def _row_losses(objective: Objective, l2: float, mask: Any) -> Callable[[Params,
     return losses
 
 
-def _num_steps(training: Training, num_rows: int | None, batch_rows: int) -> int | None:
+def begin_with(training: Training, source: Any) -> Training:
+    """The configuration with a first value wherever it is left to choose.
+
+    The temperature is one subject: parameters are averaged where the schedule is left to choose
+    too, and the rule's own parameters are the ones to keep.
+    """
+    optimizer = "adam" if is_auto(training.optimizer) else training.optimizer
+    holds_average = optimizer in ("schedule_free", "prodigy") or hasattr(optimizer, "update")
+    averages = "schedule" in training.free and not holds_average
+    num_rows = None if isinstance(source, Generator) else source.num_rows
+    most = max(1, STEP_BYTES // _row_bytes(source))
+    batch_size = first_batch_size(
+        num_rows=num_rows, most=min(most, training.microbatch_size or most)
+    )
+    plain = training.resolved(
+        optimizer=optimizer,
+        batch_size=batch_size,
+        schedule="constant",
+        clip_norm=None,
+        average="tail" if averages else None,
+        patience=PATIENCE,
+    )
+    if plain.epochs is None and plain.steps is None and plain.seconds is None and num_rows:
+        rows = num_rows if plain.batch_size == FULL_BATCH else int(plain.batch_size)
+        epochs = EPOCHS
+        if "patience" in training.free:
+            epochs = max(MOST_EPOCHS, math.ceil(STEPS * rows / num_rows))
+        plain = dataclasses.replace(plain, epochs=epochs)
+    return plain
+
+
+def _row_bytes(source: Any) -> int:
+    return 1 if isinstance(source, Generator) else max(1, source.row_bytes)
+
+
+def _can_change(training: Training, source: Any, objective: Objective) -> bool:
+    """Whether the batch size may change while training."""
+    return (
+        not isinstance(source, Generator)
+        and objective.separable
+        and not objective.interacts
+        and training.microbatch_size is None
+        and training.schedule != "cosine"  # it is stretched over a known number of updates
+    )
+
+
+def _num_steps(
+    training: Training, num_rows: int | None, batch_rows: int, changes: bool
+) -> int | None:
     """Updates after which the run is finished, where that is known beforehand."""
     limits = [] if training.steps is None else [training.steps]
-    if training.num_epochs is not None and num_rows is not None:
-        limits.append(training.num_epochs * math.ceil(num_rows / batch_rows))
+    if training.epochs is not None and num_rows is not None and not changes:
+        limits.append(training.epochs * math.ceil(num_rows / batch_rows))
     return min(limits, default=None)
 
 

@@ -16,6 +16,7 @@ from downslope.data.source import Source
 from downslope.metrics import MeanLoss, Results
 from downslope.objective import Objective, Params
 
+EACH = "loss of every row"  # among what a scorer gives, which names its own
 WINDOW_ROWS = 2048  # rows evaluated at once: bounds the memory of a wide model's activations
 
 
@@ -60,14 +61,15 @@ def make_evaluator(
     def outputs(params: Params, rows: Any) -> dict[str, Array]:
         def window(part: Any) -> dict[str, Array]:
             losses = objective.losses(params, part, key)
-            return scorer.score(objective.model(params), objective.unpack(part), losses)
+            found = scorer.score(objective.model(params), objective.unpack(part), losses)
+            return found | {EACH: losses}
 
         parts = jax.tree.map(lambda a: a.reshape(-1, step_rows, *a.shape[1:]), rows)
         found = jax.lax.map(window, parts)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
     def evaluate(params: Params) -> Results:
-        accumulator = scorer.accumulator()
+        accumulator, losses = scorer.accumulator(), []
         stream = table_stream(
             source, order, batch_rows=step_rows, step_rows=step_rows, num_epochs=1
         )
@@ -76,9 +78,12 @@ def make_evaluator(
                 found = outputs(params, jax.device_put(block.rows))
                 length = int(block.windows.highs.max())
                 keep = functools.partial(_keep, length=length, objective=objective, step=step_rows)
-                accumulator.add(**{k: keep(v) for k, v in found.items()})  # host sync
+                losses.append(keep(found.pop(EACH)))  # host sync
+                accumulator.add(**{k: keep(v) for k, v in found.items()})
                 blocks.release(block)
-        return accumulator.result()
+        results = accumulator.result()
+        results.losses = np.concatenate(losses)
+        return results
 
     return evaluate
 

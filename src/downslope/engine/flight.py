@@ -6,18 +6,22 @@ buffers that are free again. Host syncs happen here and nowhere else in the loop
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from downslope.config import Training
 from downslope.data.stream import Stream
 from downslope.engine.assemble import Engine
+from downslope.engine.checkpoint import Snapshot
+from downslope.engine.gears import Gear
 from downslope.engine.looks import Looks, short_record
-from downslope.engine.pace import Call, Pace
+from downslope.engine.pace import Call, Pace, calls
 from downslope.engine.run import Run
 from downslope.engine.tally import Tally
 from downslope.metrics import Results
@@ -32,6 +36,8 @@ POINT_SECONDS = 0.2  # between points of the path, at least
 PROJECT = jax.jit(project)
 PROGRESS_SECONDS = 0.5  # between progress records
 MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
+COPY_SHARE = 0.01  # of the time, at most, for copies of a good state
+KEPT_TIMES = 32  # calls whose time of an update is remembered, for each batch size
 READING_SHARE = 0.003  # of the time, at most, for making them: epochs may take less than that
 
 
@@ -39,23 +45,33 @@ class Flight:
     """The state of a run while it trains.
 
     Attributes:
+        gear: the program for the batch size in use.
         tally: the account of all calls that have landed.
         pace: how long the next call should be.
-        healthy: no loss was non-finite and none has exploded.
+        trouble: what went wrong, in words, or None: "not finite" or "exploded".
+        bad_step: the update at which it did.
+        step_seconds: by batch size, time of an update in each of the latest calls.
+        compile_seconds: time that the first program took to compile, None before.
+        remembers: gives what else a checkpoint is to hold: plain values, and arrays by name.
     """
 
-    def __init__(self, engine: Engine, training: Training, run: Run):
-        self.engine, self.training, self.run = engine, training, run
-        self.pace, self.healthy = Pace(), True
+    def __init__(self, engine: Engine, run: Run):
+        self.engine, self.training, self.run = engine, engine.training, run
+        self.gear, self.pace = engine.gear, Pace()
+        self.trouble: str | None = None
+        self.bad_step: int | None = None
+        self.step_seconds: dict[int, deque[float]] = {}
+        self.compile_seconds: float | None = None
+        self.remembers: Callable[[], tuple[dict[str, Any], dict[str, Any]]] = lambda: ({}, {})
         self._state, self.tally, self._best = self._begin()
         self.watch = engine.watch(run.last)
-        self._looks = Looks(engine, training)
+        self._looks = Looks(engine, self.training)
         self._air: tuple[Call, Seen, Any, float] | None = None
         self._on_device: tuple[Any, Any] = (None, None)
         self._results: tuple[int, Results] | None = None
-        self._bad_step: int | None = None
         self._saved_moment: tuple[int, int | None] | None = None
         self._begun = self._landed = self._saved = self._told = time.perf_counter()
+        self._remembered, self._copy_seconds = -math.inf, 0.0
         self._seconds_before = self.tally.seconds
         self._told_examples, self._told_waited, self._told_read = self.tally.num_examples, 0.0, 0.0
         self._pointed = -math.inf
@@ -68,10 +84,65 @@ class Flight:
         self.run.last = self.engine.snapshot(state, tally, None, None)  # to roll back to
         return state, tally, None
 
+    @property
+    def healthy(self) -> bool:
+        """No loss was non-finite and none has exploded."""
+        return self.trouble is None
+
     def open(self) -> Stream:
-        """The stream of blocks from where the run stands."""
-        self._stream = self.engine.open_stream(self.tally.position)
+        """The stream of blocks from where the run stands, in the gear in use."""
+        self._stream = self.gear.open_stream(self.tally.position)
+        self._on_device = (None, None)
+        self._told_waited, self._told_read = 0.0, 0.0
         return self._stream
+
+    def change(self, gear: Gear) -> None:
+        """Goes on in another gear from the next `open` on."""
+        self.land()  # what was made in the gear before
+        self.gear = gear
+        if self.watch is not None:
+            self.watch.setting = dataclasses.replace(
+                self.watch.setting, batch_size=gear.batch_rows, clips=gear.clips
+            )
+
+    def start_again(self) -> None:
+        """Goes on from the first parameters and a fresh optimizer; all counts go on."""
+        self.land()
+        self._state = self.engine.start()._replace(step=self._state.step)
+        self.run.last = self.mark()  # a step that goes wrong leads back here, not to the old start
+
+    def shapes(self) -> Any:
+        """The shapes and types of the state."""
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._state)
+
+    def fly(self, knobs: Knobs, num_steps: int, stops: Callable[[], bool]) -> None:
+        """Makes so many updates from where the run stands, without evaluating or saving.
+
+        Ends earlier where a step goes wrong, or when `stops()`.
+        """
+        with self.open() as stream:
+            for call in calls(stream, self.pace, num_steps):
+                self.launch(call, knobs)
+                if not self.healthy:
+                    break
+            self.land()  # nothing of it is left in the air, to be taken for a later call
+
+    def mark(self) -> Snapshot:
+        """A copy of where the run stands, to return to."""
+        self.land()
+        found = self.engine.snapshot(self._state, self.tally, self._best, self.watch)
+        document, arrays = self.remembers()
+        found.document.update(document)
+        found.tensors.update(arrays)
+        return found
+
+    def return_to(self, mark: Snapshot) -> None:
+        """Goes back to where the run stood, healthy again."""
+        self._state, self.tally, self._best = self.engine.restore(mark, "checkpoint")
+        self.watch = self.engine.watch(mark)
+        self.change(self.gear)
+        self.trouble = None
+        self._told, self._told_examples = time.perf_counter(), self.tally.num_examples
 
     @property
     def steps_left(self) -> int | None:
@@ -88,8 +159,11 @@ class Flight:
         """Sends a call to the device, then lands the one before."""
         if self._on_device[0] is not call.block:
             self._on_device = call.block, jax.device_put(call.block.rows)
-        self._state, seen = self.engine.steps(self._state, self._on_device[1], call.windows, knobs)
+        begin = time.perf_counter()
+        self._state, seen = self.gear.steps(self._state, self._on_device[1], call.windows, knobs)
         sent = time.perf_counter()
+        if self.compile_seconds is None:
+            self.compile_seconds = sent - begin
         point = None
         if self.watch is not None and sent - self._pointed >= POINT_SECONDS:
             self._pointed, point = sent, PROJECT(self._state.params)
@@ -103,7 +177,11 @@ class Flight:
         (call, seen, point, sent), self._air = self._air, None
         loss_sums, healthy = np.asarray(seen.loss_sums), bool(seen.healthy)  # host sync
         now = time.perf_counter()
-        self.pace.saw(call.windows.count, now - max(sent, self._landed))
+        took = now - max(sent, self._landed)
+        self.pace.saw(call.windows.count, took)
+        if took > 0 and call.num_steps:
+            times = self.step_seconds.setdefault(self.gear.batch_rows, deque(maxlen=KEPT_TIMES))
+            times.append(took / call.num_steps)
         self._landed = now
         if call.ends_block:
             self._stream.release(call.block)
@@ -113,7 +191,7 @@ class Flight:
         if not healthy:
             done = call.windows.first + int(seen.done)
             ended = int(call.block.windows.ends[call.windows.first : done].sum())
-            self.healthy, self._bad_step = False, self.tally.num_steps + ended + 1
+            self.trouble, self.bad_step = "not finite", self.tally.num_steps + ended + 1
             return
         if self.watch is not None:
             count = int(seen.num_probes)
@@ -127,7 +205,7 @@ class Flight:
             self.watch.add_point(point, self.tally.num_steps)
         self.tally.seconds = self.seconds
         if self.tally.exploded:
-            self.healthy, self._bad_step = False, self.tally.num_steps
+            self.trouble, self.bad_step = "exploded", self.tally.num_steps
         elif now - self._told >= PROGRESS_SECONDS or call.ends_epoch:
             self._tell(now)
 
@@ -141,6 +219,7 @@ class Flight:
             epoch=tally.position.epoch,
             fraction=self._fraction(),
             loss=tally.smoothed_loss,
+            batch_size=self.gear.batch_rows,
             examples_per_second=(tally.num_examples - self._told_examples) / seconds,
             waiting_share=min(1.0, (waited - self._told_waited) / seconds),
             reading_share=min(1.0, (read - self._told_read) / seconds),
@@ -166,28 +245,42 @@ class Flight:
                 "measured",
                 step=self.tally.num_steps,
                 seconds=self.tally.seconds,
-                batch_size=self.engine.batch_rows,
+                batch_size=self.gear.batch_rows,
                 stability=readings.stability,
                 **{name: _filled(m) for name, m in found.items()},
             )
         return readings
+
+    def write_times(self) -> None:
+        """Writes how long an update of each batch size took, as seen in the latest calls."""
+        if self.step_seconds:
+            self.run.journal.write(
+                "timed",
+                step=self.tally.num_steps,
+                batch_sizes=list(self.step_seconds),
+                step_seconds=[list(times) for times in self.step_seconds.values()],
+            )
 
     def _fraction(self) -> float | None:
         """How much of the run is done, by whichever limit comes first."""
         shares = []
         if self.engine.num_steps:
             shares.append(self.tally.num_steps / self.engine.num_steps)
+        elif self.training.epochs and self.engine.num_rows:
+            position = self.tally.position
+            done = position.epoch + position.row / self.engine.num_rows
+            shares.append(done / self.training.epochs)
         if self.training.seconds:
             shares.append(self.tally.seconds / self.training.seconds)
         return max(shares, default=None)
 
-    def evaluate(self) -> None:
+    def evaluate(self) -> Results | None:
         """Evaluates the parameters on held-out rows, where there are any."""
         if self.engine.evaluate is None:
-            return  # without a wait: the device goes on with the next epoch
+            return None  # without a wait: the device goes on with the next epoch
         self.land()
         if not self.healthy:
-            return
+            return None
         params = self.engine.kept_params(self._state)
         results = self.engine.evaluate(params)
         self._results = self.tally.num_steps, results
@@ -202,6 +295,23 @@ class Flight:
             metrics={name: estimate.to_json() for name, estimate in results.items()},
             missing=results.reasons,
         )
+        return results
+
+    def remember(self) -> None:
+        """Keeps a good state to go back to, if making the copy takes little of the time."""
+        begin = time.perf_counter()
+        if begin - self._remembered < self._copy_seconds / COPY_SHARE or self.tally.rises:
+            return
+        self.run.last = self.mark()
+        self._remembered = time.perf_counter()
+        self._copy_seconds = self._remembered - begin
+
+    def bad_rows(self) -> tuple[int, ...]:
+        """Numbers of the first rows whose own loss is not finite at the last good state."""
+        if self.run.last is None:
+            return ()
+        params = self.engine.restore(self.run.last, "checkpoint")[0].params
+        return self.engine.bad_rows(params)
 
     def checkpoint_if_due(self) -> None:
         """Saves a checkpoint when the last one is old enough."""
@@ -216,8 +326,7 @@ class Flight:
             return
         self._saved_moment = moment
         self.tally.seconds = self.seconds
-        snapshot = self.engine.snapshot(self._state, self.tally, self._best, self.watch)
-        self.run.checkpoint(self.tally.num_steps, snapshot)
+        self.run.checkpoint(self.tally.num_steps, self.mark())
         self._saved = time.perf_counter()
         if self.run.folder:
             self.run.journal.write("saved", step=self.tally.num_steps, seconds=self.tally.seconds)
@@ -238,10 +347,9 @@ class Flight:
     def roll_back(self) -> int | None:
         """Returns to the last good state; gives the step that went wrong."""
         if self.run.last is not None:
-            self._state, self.tally, self._best = self.engine.restore(self.run.last, "checkpoint")
-            self.watch = self.engine.watch(self.run.last)
-        self.run.journal.write("diverged", step=self.tally.num_steps, bad_step=self._bad_step)
-        return self._bad_step
+            self.return_to(self.run.last)
+        self.run.journal.write("diverged", step=self.tally.num_steps, bad_step=self.bad_step)
+        return self.bad_step
 
     def kept_params(self) -> Params:
         """The parameters of the lowest held-out loss, or else those reached."""

@@ -17,7 +17,13 @@ from downslope.data.arrays import Arrays, drawn
 from downslope.data.generator import ENDLESS, Generator
 from downslope.engine.assemble import Engine, assemble, rule_of
 from downslope.engine.checkpoint import Checkpoints
-from downslope.engine.run import CHECKPOINTS, JOURNAL, read_request, training_of
+from downslope.engine.run import (
+    CHECKPOINTS,
+    JOURNAL,
+    read_request,
+    training_of,
+    training_reached,
+)
 from downslope.errors import DataError, UsageError
 from downslope.launch.memory import memory_errors
 from downslope.noise.running.watch import Watch
@@ -93,12 +99,15 @@ def measure(
     check_sections(sections)
     if training is None and run is not None:
         training = training_of(Path(run))
-    elif training is None:  # nothing is trained, so an endless source needs no end to be named
+    if training is not None and run is not None:
+        training = training_reached(run, training)
+    if training is None:  # nothing is trained, so an endless source needs no end to be named
         training = Training(steps=1) if isinstance(data, Generator) else Training()
     with memory_errors():
         engine = assemble(
             loss, model, data, training, validation=validation, penalty=penalty, penalize=penalize
         )
+        training = engine.training
         params, known, rate = engine.params, extras or Extras(), engine.optimizer.learning_rate
         if run is not None:
             state, known = _from_run(Path(run), engine, training, known)

@@ -18,8 +18,8 @@ class Result:
     Attributes:
         params: the model with trained leaves in place, a pytree like the one given.
         stop_reason: why the run ended; `.advice` says what to try next.
-        history: journal records, oldest first; `event` is "progress", "evaluated", "measured"
-            or "anatomy".
+        history: journal records, oldest first; `event` is "progress", "evaluated", "measured",
+            "anatomy", "decided" or "solved".
         measurements: what the run measured of its own noise, at its end, by name; see
             `downslope.noise.running.watch.Readings`. Empty where nothing was measured.
         validation: held-out metrics by name, each with its interval; None without held-out rows.
@@ -28,8 +28,9 @@ class Result:
         num_steps: updates made.
         num_examples: rows used, over all epochs.
         num_epochs: epochs done, with a fraction for one under way; None for a generator.
-        batch_size: examples per update.
-        learning_rate: step size before the schedule; None where the optimizer holds its own.
+        batch_size: examples per update, at the end.
+        learning_rate: step size before the schedule, at the end; None where the optimizer holds
+            its own.
         optimizer: its name.
         seconds: time spent training, with evaluations and checkpoints.
         shuffling: one sentence on how rows were shuffled and what was left undone.

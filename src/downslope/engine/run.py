@@ -223,6 +223,14 @@ def training_of(run: str | os.PathLike[str]) -> Training:
     return Training(**{name: asked[name] for name in names if name in asked})
 
 
+def training_reached(run: str | os.PathLike[str], training: Training) -> Training:
+    """The configuration with what a run had chosen by its last checkpoint in place of "auto"."""
+    last = Checkpoints(Path(run) / CHECKPOINTS).newest()
+    chosen = {} if last is None else last.document.get("pilot", {})
+    names = ("learning_rate", "batch_size", "clip_norm")
+    return training.resolved(**{n: chosen[n] for n in names if chosen.get(n) is not None})
+
+
 def _signed(request: dict[str, Any]) -> dict[str, Any]:
     """The request with its own hash: the file is replaced now and then, without a manifest."""
     return {**request, "sha256": _digest(request)}

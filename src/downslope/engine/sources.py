@@ -107,12 +107,17 @@ def example(source: Any, count: int) -> Any:
 
 
 def open_streams(
-    source: Any, training: Training, batch_rows: int, step_rows: int
+    source: Any, training: Training, batch_rows: int, step_rows: int, plan_rows: int
 ) -> tuple[Callable[[Position], Stream], str]:
-    """How to open the stream at a position, and how well it is shuffled."""
+    """How to open the stream at a position, and how well it is shuffled.
+
+    Args:
+        plan_rows: batch size that the order is made for, at least `batch_rows`; runs that
+            change their batch size keep one order.
+    """
     seed = training.seed
     if isinstance(source, Generator):
-        if training.num_epochs is not None:
+        if training.epochs is not None or (training.steps is None and training.seconds is None):
             raise UsageError("a generator has no epochs; give steps or seconds")
 
         def drawn(start: Position) -> Stream:
@@ -124,8 +129,8 @@ def open_streams(
     order = plan(
         source.num_rows,
         source.row_bytes,
-        step_rows=step_rows,
-        batch_size=batch_rows,
+        step_rows=plan_rows,
+        batch_size=max(batch_rows, plan_rows),
         shuffled=source.shuffled,
         seed=seed,
     )
@@ -137,7 +142,7 @@ def open_streams(
             batch_rows=batch_rows,
             step_rows=step_rows,
             start=start,
-            num_epochs=training.num_epochs,
+            num_epochs=training.epochs,
         )
 
     return read, order.describe(batch_rows)

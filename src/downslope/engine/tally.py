@@ -9,9 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from downslope.choose.stop import EXPLOSION_STEPS, has_exploded, is_better
+from downslope.choose.stop import (
+    EXPLOSION_STEPS,
+    JUMP,
+    JUMP_ROWS,
+    has_exploded,
+    has_jumped,
+    is_better,
+)
 from downslope.data.stream import Position
 
+RISEN = 2.0  # times the first losses
 SMOOTHING = 100  # windows that the shown loss looks back on; assumed
 
 
@@ -29,6 +37,7 @@ class Tally:
         epoch_loss, epoch_rows: sum of the losses, and rows, of the epoch under way.
         last_epoch_loss: mean training loss of the last whole epoch, or None.
         first_losses, last_losses: losses of the first and the latest windows.
+        jumped: two batches in a row had a loss far above that of the first.
         best_loss, best_step: lowest held-out loss so far, and the step it was seen at.
         gained_loss: the held-out loss that a better one must beat by the tolerance.
         evaluations_since_gain: held-out evaluations since that was beaten.
@@ -48,6 +57,7 @@ class Tally:
     last_losses: deque[float] = dataclasses.field(
         default_factory=lambda: deque(maxlen=EXPLOSION_STEPS)
     )
+    jumped: bool = False
     best_loss: float | None = None
     best_step: int = 0
     gained_loss: float | None = None
@@ -67,6 +77,12 @@ class Tally:
         missing = EXPLOSION_STEPS - len(self.first_losses)
         if missing > 0:
             self.first_losses += means[:missing].tolist()
+        if self.first_losses and int(sizes.max(initial=0)) >= JUMP_ROWS:
+            high = means > JUMP * self.first_losses[0]  # most calls have none: no list is made
+            before = list(self.last_losses)[-1:]
+            self.jumped |= bool(high.any()) and has_jumped(
+                self.first_losses[0], before + means.tolist()
+            )
         self.last_losses.extend(means[-EXPLOSION_STEPS:].tolist())
         if position.epoch > self.position.epoch:
             self.last_epoch_loss = self.epoch_loss / max(1, self.epoch_rows)
@@ -95,7 +111,14 @@ class Tally:
     @property
     def exploded(self) -> bool:
         """Whether the training loss has left for good."""
-        return has_exploded(self.first_losses, list(self.last_losses))
+        return self.jumped or has_exploded(self.first_losses, list(self.last_losses))
+
+    @property
+    def rises(self) -> bool:
+        """Whether the latest losses lie well above the first: no state to go back to."""
+        if not self.first_losses or not self.last_losses:
+            return False
+        return bool(np.median(self.last_losses) > RISEN * np.median(np.abs(self.first_losses)))
 
     def evaluated(self, loss: float | None, tolerance: float) -> bool:
         """Takes in a held-out loss, None where it is not finite; True when the lowest so far."""

@@ -58,6 +58,9 @@ class Estimate:
 class Results(dict[str, Estimate]):
     """Estimates by metric name; `.reasons` says by name why others are missing.
 
+    `.losses` holds what is minimised for every held-out row [n], where an evaluation left it:
+    two evaluations of the same rows differ by much less than either is uncertain.
+
     >>> results = Results({"auc": "only class 1 is present"})
     >>> results.get("auc"), results.reasons["auc"]
     (None, 'only class 1 is present')
@@ -67,6 +70,7 @@ class Results(dict[str, Estimate]):
         """Splits what was found into estimates and reasons (the strings)."""
         super().__init__({k: v for k, v in found.items() if isinstance(v, Estimate)})
         self.reasons = {k: v for k, v in found.items() if isinstance(v, str)}
+        self.losses: Any = None
 
 
 def t_quantile(freedom: float) -> float:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,7 @@ def fit(
     resume: str | Path | None = None,
     readers: tuple[Callable[[dict[str, Any]], None], ...] = (),
     say: Callable[[str], None] = lambda _: None,
+    look: Callable[[StoredTable, TableOptions], Iterable[Any]] = lambda *_: (),
 ) -> TableResult:
     """A model that predicts one column of a table from the others.
 
@@ -222,6 +223,8 @@ def fit(
         training: how to descend.
         out, resume, readers: as for `downslope.fit`.
         say: called with one sentence each about what was left out or assumed.
+        look: gives what there is to say about the converted table, such as
+            `downslope.recipes.check.worries`.
 
     Raises:
         DataError: the table is missing, corrupt or unusable.
@@ -243,6 +246,8 @@ def fit(
     for note in stored.notes:
         say(note)
     with contextlib.closing(stored):
+        for finding in look(stored, table):
+            say(str(finding))
         chosen = choose_model(stored.encoding, model or ModelOptions())
         training = training or Training(seed=table.seed)
         result = downslope.fit(

@@ -17,9 +17,11 @@ class Progress:
 
     Args:
         stream: where to write; standard error, so that results can be piped.
+        explain: say every decision and why it was made.
     """
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO, *, explain: bool = False):
+        self._explain = explain
         self._console = Console(file=stream, highlight=False)
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True)
@@ -53,6 +55,10 @@ class Progress:
             self._held_out = held_out_text(record["metrics"])
         elif event == "diverged":
             self.say(f"diverged at step {record['bad_step']:,}; back to step {record['step']:,}")
+        elif event == "solved":
+            self.say(record["statement"])
+        elif event == "decided" and self._explain:
+            self.say(decision_text(record))
         elif event == "measured":
             self._noise = noise_text(record)
         elif event == "progress":
@@ -72,7 +78,7 @@ def progress_text(record: dict[str, Any]) -> str:
     Example:
         >>> progress_text({"epoch": 2, "step": 1500, "loss": 0.25, "fraction": 0.5, "seconds": 8.0,
         ...                "examples_per_second": 2.5e6, "waiting_share": 0.031})
-        'epoch 2, step 1,500, loss 0.25, 2.5M examples/s, 3 % waiting for data, 8 s left'
+        'epoch 2, step 1,500, loss 0.25, 2.5M examples/s, 3 % waiting for data, up to 8 s left'
     """
     loss = "not finite" if record["loss"] is None else f"{record['loss']:.4g}"
     parts = [
@@ -85,8 +91,23 @@ def progress_text(record: dict[str, Any]) -> str:
     fraction = record["fraction"]
     if fraction:
         left = record["seconds"] * (1 - min(1.0, fraction)) / fraction
-        parts.append(f"{duration(left)} left")
+        parts.append(f"up to {duration(left)} left")
     return ", ".join(parts)
+
+
+def decision_text(record: dict[str, Any]) -> str:
+    """The line for a decision.
+
+    Example:
+        >>> decision_text({"step": 40, "knob": "learning_rate", "old": 0.01, "new": 0.0316228,
+        ...                "because": "the loss fell most"})
+        'step 40: learning_rate 0.01 -> 0.0316 since the loss fell most'
+    """
+    old, new = (
+        f"{v:.3g}" if isinstance(v, float) else str(v) for v in (record["old"], record["new"])
+    )
+    change = new if record["old"] is None else f"{old} -> {new}"
+    return f"step {record['step']:,}: {record['knob']} {change} since {record['because']}"
 
 
 def held_out_text(metrics: dict[str, Any]) -> str:

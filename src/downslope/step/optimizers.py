@@ -17,7 +17,7 @@ import optax
 import optax.contrib
 from jax import Array
 
-from downslope.config import LEARNING_RATES, Training
+from downslope.config import AUTO, LEARNING_RATES, Training
 from downslope.errors import UsageError
 
 
@@ -57,17 +57,24 @@ def make_optimizer(training: Training) -> Optimizer:
         optimizer = _named(given, training)
     elif isinstance(given, optax.GradientTransformation):
         for setting in ("learning_rate", "schedule", "warmup_steps"):
-            if getattr(training, setting) != getattr(Training, setting):
+            given_here = getattr(training, setting)
+            if given_here not in (getattr(Training, setting), "constant"):
                 raise UsageError(
                     f"{setting} cannot change a finished optax transformation; set it there, "
                     "or pass a function of the learning rate such as optax.adam"
                 )
         optimizer = Optimizer("optax", lambda _: given, None)
     elif callable(given):
-        if training.learning_rate is None:
-            raise UsageError("learning_rate is needed with a function as optimizer")
         rule: Callable[[Any], Any] = given
-        optimizer = Optimizer(_name(given), rule, training.learning_rate)
+        rate = LEARNING_RATES.get(_name(given))
+        if training.learning_rate != AUTO:
+            rate = training.learning_rate
+        if rate is None:
+            raise UsageError(
+                "learning_rate is needed with a function as optimizer, unless it is named like "
+                f"one of {', '.join(LEARNING_RATES)}"
+            )
+        optimizer = Optimizer(_name(given), rule, rate)
     else:
         raise UsageError(f"optimizer must be a name or an optax transformation; got {given!r}")
     if training.l1 and optimizer.l1_scale is None:
@@ -83,7 +90,8 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def _named(name: str, training: Training) -> Optimizer:
-    rate = training.learning_rate or LEARNING_RATES[name]
+    given = training.learning_rate
+    rate = LEARNING_RATES[name] if given == AUTO else given
     beta = training.momentum
     plain = Optimizer(name, _decayed(optax.sgd, training), rate)
     if name == "sgd":

@@ -44,11 +44,13 @@ class Knobs(NamedTuple):
         learning_rate: step size before the schedule's factor, float32.
         clip_norm: largest global gradient norm, float32; unused when clipping is off.
         batch_size: examples per update, float32: what sums of gradients are divided by.
+        average_from: the update that the average of the parameters begins with, int32.
     """
 
     learning_rate: Any
     clip_norm: Any
     batch_size: Any
+    average_from: Any
 
 
 def initial_state(

@@ -17,6 +17,8 @@ from downslope.objective import Objective
 from downslope.step.optimizers import Optimizer
 from downslope.step.state import Knobs, State
 
+TAIL = 10.0  # power of the weights of a tail average; 4 was a little worse (measured)
+
 
 class Move(NamedTuple):
     """How an update came about; costs nothing where it is not looked at.
@@ -40,6 +42,8 @@ def make_update(
     training: Training,
     penalized: Any,
     regularizer: Callable[[Any], Any],
+    *,
+    clips: bool,
 ) -> Callable[[State, Any, Knobs], tuple[State, Move]]:
     """`update(state, gradient_sum, knobs) -> (state, move)`, one step of the optimizer.
 
@@ -49,6 +53,7 @@ def make_update(
     Args:
         penalized: tree of bools over the parameters: which of them L1 acts on.
         regularizer: gradient of what is added to the mean loss, see `make_regularizer`.
+        clips: shorten gradients to the knob's norm.
     """
     l1 = training.l1
 
@@ -60,7 +65,7 @@ def make_update(
         if extra is not None:
             gradient = jax.tree.map(jnp.add, gradient, extra)
         square, clipped = dot(gradient, gradient), jnp.array(False)
-        if training.clip_norm is not None:
+        if clips:
             clipped = square > knobs.clip_norm**2
             gradient = clip(gradient, knobs.clip_norm)
         updates, opt_state = optimizer.build(rate).update(gradient, state.opt_state, params)
@@ -73,7 +78,7 @@ def make_update(
         average = state.average
         if average is not None:
             kept = optimizer.evaluation_params(opt_state, params)
-            share = _average_share(state.step, training)
+            share = _average_share(state.step, knobs.average_from, training)
             average = jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), average, kept)
         after = state._replace(
             params=params, opt_state=opt_state, average=average, step=state.step + 1
@@ -120,14 +125,19 @@ def soft_threshold(p: Array, threshold: Array) -> Array:
     return jnp.sign(p) * jnp.maximum(jnp.abs(p) - threshold, 0.0)
 
 
-def _average_share(step: Array, training: Training) -> Array:
+def _average_share(step: Array, first: Array, training: Training) -> Array:
     """Weight of the newest parameters in the average after update number `step`.
 
-    polyak: 1/n for the n-th averaged step, the plain mean. ema: (1-d)/(1-d^n), which is an
-    exponential average started from nothing and corrected for it (Kingma & Ba 2015, 3).
-    Before averaging begins the share is 1: the average follows the parameters.
+    With n the number of averaged steps, from `first` on:
+    polyak: 1/n, the plain mean. tail: (g + 1)/(g + n), a mean whose weights rise as the g-th power
+    of the step, about that of the last 1/g of the steps whatever their number (Shamir & Zhang
+    2013, section 4). ema: (1-d)/(1-d^n), which is an exponential average started from nothing and
+    corrected for it (Kingma & Ba 2015, 3). Before averaging begins the share is 1: the average
+    follows the parameters.
     """
-    n = jnp.maximum(step - training.average_from_step + 1, 1).astype(jnp.float32)
+    n = jnp.maximum(step - first + 1, 1).astype(jnp.float32)
+    if training.average == "tail":
+        return (TAIL + 1.0) / (TAIL + n)
     if training.average == "polyak":
         return 1.0 / n
     decay = training.ema_decay

@@ -169,6 +169,11 @@ class Watch:
             stability=stability[1],
         )
 
+    def norms(self) -> Floats:
+        """Norms of the latest measured gradients before clipping, [k]; those of the last octave."""
+        squares = self._column("square_gradient", self._latest("square_gradient"))
+        return np.sqrt(squares[np.isfinite(squares)])
+
     def _column(self, name: str, rows: Any) -> Floats:
         return self._probes[rows, Probe._fields.index(name)]
 

@@ -1,0 +1,1 @@
+"""Automatic training beside a grid search and the defaults people use: `make bench-auto`."""

@@ -1,0 +1,57 @@
+"""Whether to clip gradients, and at which norm: only where their norms have a heavy tail."""
+
+from __future__ import annotations
+
+from downslope.choose.decision import Decision, policy
+
+FEWEST = 64  # norms behind a decision
+HEAVY = 2.0  # tail index of the norms below which their variance is infinite
+FAR = 10.0  # the largest norm over the threshold, below which clipping changes little
+
+
+@policy
+def next_clip_norm(
+    *,
+    clip_norm: float | None,
+    num_norms: int,
+    threshold: float,
+    largest: float,
+    tail_index_upper: float | None,
+    clipped_share: float,
+    length_lost: float,
+) -> Decision | None:
+    """Clips at a high quantile of the norms where their tail is heavy, else leaves them alone.
+
+    Clipping is never free: it bends the gradient. It is turned on only where the upper end
+    of the tail index is below 2 and the largest norm is ten times the threshold.
+
+    Args:
+        clip_norm: in use, or None.
+        num_norms: gradient norms behind the numbers, from measured updates.
+        threshold: 90 % quantile of the norms.
+        largest: largest norm.
+        tail_index_upper: upper end of the interval of the norms' tail index; None where it
+            cannot be estimated, which changes nothing.
+        clipped_share: share of updates that the threshold would have clipped.
+        length_lost: share of the norms' sum that clipping takes away: a bound of its bias on the
+            mean gradient's length where the long ones all point its way.
+
+    Example:
+        >>> next_clip_norm(clip_norm=None, num_norms=200, threshold=2.0, largest=3.0,
+        ...                tail_index_upper=8.0, clipped_share=0.1, length_lost=0.01) is None
+        True
+        >>> next_clip_norm(clip_norm=None, num_norms=200, threshold=2.0, largest=300.0,
+        ...                tail_index_upper=1.5, clipped_share=0.1, length_lost=0.4).new
+        2.0
+    """
+    if clip_norm is not None or num_norms < FEWEST or tail_index_upper is None:
+        return None
+    if tail_index_upper >= HEAVY or largest < FAR * threshold:
+        return None
+    because = (
+        f"the norms of {num_norms} gradients have a heavy tail (index below {tail_index_upper:.2g} "
+        f"with 95 %, the largest {largest:.3g} against {threshold:.3g} at 90 %); clipping there "
+        f"shortens {clipped_share:.0%} of the gradients, whose direction it bends: up to "
+        f"{length_lost:.0%} of the mean gradient is lost"
+    )
+    return Decision(knob="clip_norm", old=clip_norm, new=threshold, because=because)

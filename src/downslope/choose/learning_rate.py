@@ -1,0 +1,140 @@
+"""The learning rate: where the search begins, and which rate a short race settles on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from downslope.choose.decision import Decision, policy
+from downslope.errors import UsageError
+
+STRIDE = math.sqrt(10)  # between rates that are tried: half a decade
+MOST_TRIALS = 7  # three decades; assumed: a scale further off is a fault of the data
+FEWEST_STEPS, MOST_STEPS = 16, 128  # of one trial
+EPOCH_SHARE, RUN_SHARE = 16, 24  # a trial takes at most this part of an epoch, and of a run
+EDGE_FACTOR = 2.0
+
+
+def first_rate(
+    *, largest_eigenvalue: float, momentum: float, noise_scale: float, batch_size: float
+) -> float:
+    """Where the search for the rate of plain or momentum descent begins.
+
+    2 (1 - beta) / lambda_max, the stability edge, of the effective step rate/(1 - beta), divided by
+    1 + B_noise/B for the noise. It is no choice yet: within a factor of 4 of the best rate
+    on three nets (measured), and the race goes on from there.
+
+    Args:
+        largest_eigenvalue: of the Hessian of the loss, in loss per square of a parameter.
+        momentum: beta, 0 to below 1.
+        noise_scale: in examples; 0 where it is not known.
+        batch_size: in examples.
+
+    Raises:
+        UsageError: an argument outside its range.
+
+    Example:
+        >>> round(first_rate(largest_eigenvalue=4, momentum=0.9, noise_scale=64, batch_size=64), 6)
+        0.025
+
+    Source: McCandlish et al. (2018), equation 2.6; Cohen et al. (2021), section 2.
+    """
+    if not (largest_eigenvalue > 0 and math.isfinite(largest_eigenvalue)):
+        raise UsageError(f"largest_eigenvalue must be finite and above 0; got {largest_eigenvalue}")
+    if not 0 <= momentum < 1:
+        raise UsageError(f"momentum must be at least 0 and less than 1; got {momentum}")
+    if not (noise_scale >= 0 and batch_size > 0):
+        raise UsageError("noise_scale must be at least 0 and batch_size above 0")
+    edge = EDGE_FACTOR * (1 - momentum) / largest_eigenvalue
+    return edge / (1 + noise_scale / batch_size)
+
+
+def trial_steps(*, epoch_steps: float | None, run_steps: float | None) -> int:
+    """Updates of one trial of the race; 0 where the run is too short to afford any.
+
+    A sixteenth of an epoch, 40 at least and 128 at most, and at most a 24th of the run.
+
+    Args:
+        epoch_steps: updates of an epoch, None without epochs.
+        run_steps: updates of the whole run where that is known.
+
+    Example:
+        >>> trial_steps(epoch_steps=2400, run_steps=None)
+        128
+        >>> trial_steps(epoch_steps=12, run_steps=1200), trial_steps(epoch_steps=12, run_steps=100)
+        (40, 0)
+    """
+    steps = MOST_STEPS if epoch_steps is None else min(MOST_STEPS, epoch_steps / EPOCH_SHARE)
+    steps = max(40.0, steps)
+    if run_steps is not None:
+        steps = min(steps, run_steps / RUN_SHARE)
+    return int(steps) if steps >= FEWEST_STEPS else 0
+
+
+def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
+    """The rate to try next, or None when the race is over.
+
+    One rate is tried, then the next higher one; from the better of the two the search goes on
+    in that direction while the loss falls, half a decade at a time. It ends with a rate both
+    of whose neighbours did worse, after `MOST_TRIALS` at the latest.
+
+    Args:
+        first: the rate that the search begins at.
+        losses: by rate: training loss at the end of its trial, infinite where it diverged.
+
+    Example:
+        >>> next_trial(0.01, {}), round(next_trial(0.01, {0.01: 1.0}), 4)
+        (0.01, 0.0316)
+        >>> round(next_trial(0.01, {0.01: 1.0, 0.0316: 2.0}), 5)
+        0.00316
+        >>> next_trial(0.01, {0.00316: 1.5, 0.01: 1.0, 0.0316: 2.0}) is None
+        True
+    """
+    if not losses:
+        return first
+    if len(losses) >= MOST_TRIALS:
+        return None
+    rates = sorted(losses)
+    best = min(rates, key=lambda rate: (losses[rate], rate))
+    if best == rates[-1] and math.isfinite(losses[best]):
+        return best * STRIDE
+    if best == rates[0] or not math.isfinite(losses[best]):
+        return rates[0] / STRIDE
+    return None
+
+
+@policy
+def settle_rate(
+    *, first: float, rates: tuple[float, ...], losses: tuple[float, ...], steps: int
+) -> Decision | None:
+    """The rate whose trial ended with the lowest training loss; every trial saw the same rows.
+
+    Args:
+        first: the rate that the search began at.
+        rates: tried, in their order.
+        losses: mean training loss at the end of each trial, infinite where it diverged.
+        steps: updates of a trial.
+
+    Returns:
+        None where every rate diverged.
+
+    Example:
+        >>> print(settle_rate(first=0.01, rates=(0.01, 0.03), losses=(1.0, 0.5), steps=40))
+        learning_rate 0.01 -> 0.03: after 40 updates each from the same start over the same rows,
+        the training loss was 1 at 0.01 and 0.5 at 0.03
+    """
+    by_rate = dict(zip(rates, losses, strict=True))
+    best = min(by_rate, key=lambda rate: (by_rate[rate], rate))
+    if not math.isfinite(by_rate[best]):
+        return None
+    seen = [f"{_loss(by_rate[rate])} at {rate:.3g}" for rate in sorted(by_rate)]
+    shown = seen[0] if len(seen) == 1 else ", ".join(seen[:-1]) + f" and {seen[-1]}"
+    because = (
+        f"after {steps} updates each from the same start over the same rows, the training loss "
+        f"was {shown}"
+    )
+    return Decision(knob="learning_rate", old=first, new=best, because=because)
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4g}" if math.isfinite(loss) else "lost"

@@ -1,0 +1,175 @@
+"""Whether to change the batch size of a run under way, and to which."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from downslope.choose.decision import Decision, policy
+from downslope.choose.ranges import short, spoken
+from downslope.choose.step_time import StepTimes, fit_step_times
+from downslope.errors import UsageError
+
+GAIN = 0.05  # share of the time left below which a move is not worth its stir; assumed
+
+
+@policy
+def next_batch_size(
+    *,
+    batch_size: int,
+    noise_scale: float | None,
+    noise_lo: float | None,
+    noise_hi: float | None,
+    timed_sizes: Sequence[float],
+    timed_seconds: Sequence[float | Sequence[float]],
+    ladder: Sequence[int] | None = None,
+    most: float | None = None,
+    compiled: Sequence[int] = (),
+    compile_seconds: float = 0.0,
+    seconds_left: float | None = None,
+    gain: float = GAIN,
+) -> Decision | None:
+    """The batch size to go on with, where moving there is sure to pay; None to stay.
+
+    At batch size b the rest of the way takes (1 + B_noise/b) t(b), up to a factor. A move must
+    save the share `gain` of that, and its compiling, at both ends of the noise scale's interval:
+    so readings that scatter by their error do not drive it to and fro.
+
+    Args:
+        batch_size: examples of a step now.
+        noise_scale: B_noise in examples, or None; it is only told, the interval decides.
+        noise_lo, noise_hi: ends of its 95 % interval. None for no lower end counts as 0, for no
+            upper end as infinity; where both are missing, nothing is known and nothing moves.
+        timed_sizes, timed_seconds: as for `fit_step_times`.
+        ladder: sizes to move on; None for the powers of two. Sizes outside those timed are
+            left out.
+        most: largest batch size that fits in memory, or None.
+        compiled: sizes whose programs are there already.
+        compile_seconds: what a program for another size costs.
+        seconds_left: until the run ends at the batch size of now, or None where unknown: then
+            compiling counts for nothing.
+        gain: least share of the time left that a move must save.
+
+    Returns:
+        None where fewer than two sizes were timed.
+
+    Raises:
+        UsageError: an argument outside its range.
+
+    Example:
+        >>> sizes = [32, 64, 128, 256, 512]
+        >>> found = next_batch_size(
+        ...     batch_size=32, noise_scale=300, noise_lo=210, noise_hi=430, timed_sizes=sizes,
+        ...     timed_seconds=[5e-3 + 2e-5 * b for b in sizes], compile_seconds=0.8,
+        ...     seconds_left=60)
+        >>> found.new, found.because
+        (256, 'the noise scale is 300 (210 to 430) examples, a step of 32 takes 5.64 ms and one
+        of 256 10.1 ms: the rest then takes 0.43 to 0.33 of its time, which saves at least 34.1 s
+        of 60 s for 800 ms of compiling')
+    """
+    _check(batch_size, noise_lo, noise_hi, compile_seconds, seconds_left, gain)
+    fitting = math.inf if most is None else most
+    if batch_size > fitting:
+        return _shrink(batch_size, fitting, ladder)
+    if len(set(timed_sizes)) < 2 or (noise_lo is None and noise_hi is None):
+        return None
+    times = fit_step_times(timed_sizes, timed_seconds)
+    noise = (noise_lo or 0.0, math.inf if noise_hi is None else noise_hi)
+    rungs = [rung for rung in _rungs(times, ladder, fitting) if rung != batch_size]
+    now, *each = times.predict_many([batch_size, *rungs])
+    best, least = None, math.inf
+    for rung, seconds in zip(rungs, each, strict=True):
+        ratios = [relative_time(end, (batch_size, now), (rung, seconds)) for end in noise]
+        cost = 0.0 if rung in compiled else compile_seconds
+        share = 0.0 if seconds_left is None else cost / max(seconds_left, 1e-9)
+        if max(ratios) + share < least:
+            best, least = (rung, seconds, ratios, cost), max(ratios) + share
+    if best is None or least >= 1 - gain:
+        return None
+    rung, seconds, ratios, cost = best
+    words = (
+        f"the noise scale is {_scale(noise_scale, *noise)} examples, a step of {batch_size:,} "
+        f"takes {spoken(now)} and one of {rung:,} {spoken(seconds)}"
+    )
+    saved = _saved(max(ratios), cost, seconds_left)
+    because = f"{words}: the rest then takes {_between(ratios)} of its time{saved}"
+    return Decision(knob="batch_size", old=batch_size, new=rung, because=because)
+
+
+def relative_time(noise_scale: float, old: tuple[float, float], new: tuple[float, float]) -> float:
+    """Time to the target at a new batch size over that at the old.
+
+    Args:
+        noise_scale: in examples, 0 to infinity: there the limit.
+        old, new: batch size, and seconds of its step.
+
+    Example:
+        >>> old, new = (200, 9e-3), (400, 13e-3)
+        >>> [round(relative_time(scale, old, new), 4) for scale in (0, 200, float("inf"))]
+        [1.4444, 1.0833, 0.7222]
+    """
+    (b, before), (more, after) = old, new
+    if math.isinf(noise_scale):
+        return b / more * after / before
+    return (1 + noise_scale / more) / (1 + noise_scale / b) * after / before
+
+
+def _rungs(times: StepTimes, ladder: Sequence[int] | None, most: float) -> list[int]:
+    smallest, largest = times.batch_sizes[0], min(times.batch_sizes[-1], most)
+    if ladder is None:
+        ladder = [2**i for i in range(math.floor(math.log2(max(largest, 1))) + 1)]
+    return [int(rung) for rung in ladder if smallest <= rung <= largest]
+
+
+def _shrink(batch_size: int, most: float, ladder: Sequence[int] | None) -> Decision:
+    """Back to the largest rung that fits."""
+    rungs = ladder or [2**i for i in range(math.floor(math.log2(max(most, 1))) + 1)]
+    fitting = [int(rung) for rung in rungs if rung <= most]
+    if not fitting:
+        raise UsageError(f"most must leave a size of the ladder; got {most:g}, {list(rungs)}")
+    because = f"at most {short(most)} examples of a step fit in memory"
+    return Decision(knob="batch_size", old=batch_size, new=max(fitting), because=because)
+
+
+def _scale(scale: float | None, lo: float, hi: float) -> str:
+    if math.isinf(hi):
+        return (
+            f"at least {short(lo)}" if scale is None else f"{short(scale)} (at least {short(lo)})"
+        )
+    ends = f"{short(lo)} to {short(hi)}"
+    return ends if scale is None else f"{short(scale)} ({ends})"
+
+
+def _between(ratios: list[float]) -> str:
+    a, b = (f"{ratio:.2f}" for ratio in ratios)
+    return a if a == b else f"{a} to {b}"
+
+
+def _saved(ratio: float, cost: float, seconds_left: float | None) -> str:
+    if seconds_left is None:
+        return ""
+    paid = f" for {spoken(cost)} of compiling" if cost else ""
+    saved = spoken(seconds_left * (1 - ratio))
+    return f", which saves at least {saved} of {spoken(seconds_left)}{paid}"
+
+
+def _check(
+    batch_size: int,
+    noise_lo: float | None,
+    noise_hi: float | None,
+    compile_seconds: float,
+    seconds_left: float | None,
+    gain: float,
+) -> None:
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be 1 or more; got {batch_size}")
+    for name, end in (("noise_lo", noise_lo), ("noise_hi", noise_hi)):
+        if end is not None and not end >= 0:
+            raise UsageError(f"{name} must be at least 0; got {end}")
+    if noise_lo is not None and noise_hi is not None and noise_lo > noise_hi:
+        raise UsageError(f"noise_lo must be at most noise_hi; got {noise_lo:g}, {noise_hi:g}")
+    for name, seconds in (("compile_seconds", compile_seconds), ("seconds_left", seconds_left)):
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise UsageError(f"{name} must be finite and at least 0; got {seconds}")
+    if not 0 <= gain < 1:
+        raise UsageError(f"gain must be at least 0 and below 1; got {gain}")

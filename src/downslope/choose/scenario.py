@@ -1,0 +1,124 @@
+"""What is known of a run, what is to be otherwise, and the answer to one question about it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from downslope.choose.ranges import Range
+from downslope.errors import UsageError
+
+LATENCY = 50e-6  # seconds of a message on an ordinary network of a machine room; assumed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is known of a run, in plain numbers; empty or None where nothing is.
+
+    Attributes:
+        num_steps, seconds: updates made, and how long they took in all.
+        batch_size: examples of a step at the end.
+        stretch_steps, batch_sizes, noise_scales, noise_los, noise_his: by stretch of the run, as
+            for `equivalent_steps`.
+        num_unread: readings of the noise scale that bound it from nowhere.
+        timed_sizes, timed_seconds: as for `fit_step_times`, but one size may be all there is.
+        was_timed: whether steps were timed on purpose; else their times have waiting for data
+            and evaluations in them.
+        num_bytes: size of a gradient.
+        fixed_bytes, example_bytes: memory of a step without, and for each, example.
+    """
+
+    num_steps: int
+    seconds: float = 0.0
+    batch_size: float | None = None
+    stretch_steps: tuple[float, ...] = ()
+    batch_sizes: tuple[float, ...] = ()
+    noise_scales: tuple[float | None, ...] = ()
+    noise_los: tuple[float | None, ...] = ()
+    noise_his: tuple[float | None, ...] = ()
+    num_unread: int = 0
+    timed_sizes: tuple[float, ...] = ()
+    timed_seconds: tuple[tuple[float, ...], ...] = ()
+    was_timed: bool = True
+    num_bytes: float | None = None
+    fixed_bytes: float | None = None
+    example_bytes: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What is to be otherwise than it was.
+
+    Attributes:
+        step_overhead_seconds: what each step costs beyond what it did.
+        batch_size: examples of a step; None for the best.
+        memory_bytes: memory that a step must fit into; None for no bound.
+        num_workers: workers that share a step; None for the best number.
+        bytes_per_second: of one worker's link; None where there is none.
+        latency_seconds: what a message costs whatever its size.
+    """
+
+    step_overhead_seconds: float = 0.0
+    batch_size: int | None = None
+    memory_bytes: float | None = None
+    num_workers: int | None = None
+    bytes_per_second: float | None = None
+    latency_seconds: float = LATENCY
+
+    def __post_init__(self):
+        for name in ("step_overhead_seconds", "latency_seconds"):
+            number = getattr(self, name)
+            if not (math.isfinite(number) and number >= 0):
+                raise UsageError(f"{name} must be finite and at least 0; got {number}")
+        for name in ("batch_size", "num_workers"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise UsageError(f"{name} must be 1 or more; got {number}")
+        for name in ("memory_bytes", "bytes_per_second"):
+            number = getattr(self, name)
+            if number is not None and not (math.isfinite(number) and number > 0):
+                raise UsageError(f"{name} must be finite and above 0; got {number}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer to one question.
+
+    Attributes:
+        question: its name, such as "batch_size".
+        value: the number, or why there is none; None where `words` are the answer.
+        words: an answer that is no number.
+        because: what it rests on, one sentence; empty where there is no answer.
+        flags: what else a reader must know.
+    """
+
+    question: str
+    value: Range | None = None
+    words: str | None = None
+    because: str = ""
+    flags: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a plain dictionary."""
+        value = None if self.value is None else self.value.to_json()
+        return {
+            "question": self.question,
+            "value": value,
+            "words": self.words,
+            "because": self.because,
+            "flags": list(self.flags),
+        }
+
+    def __str__(self) -> str:
+        return self.words if self.value is None else str(self.value)  # type: ignore[return-value]
+
+
+def unknown(question: str, unit: str, reason: str) -> Answer:
+    """The answer that has no value, with the reason.
+
+    Example:
+        >>> print(unknown("seconds", "s", "no step was timed in this run"))
+        not estimable: no step was timed in this run
+    """
+    return Answer(question=question, value=Range(value=None, unit=unit, reason=reason))

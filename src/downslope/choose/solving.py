@@ -1,0 +1,36 @@
+"""Whether to solve an exact convex quadratic at once instead of searching for its least value."""
+
+from __future__ import annotations
+
+from downslope.choose.decision import Decision, policy
+
+ROWS_PER_PARAMETER = 2  # below it the least training loss is no aim: the rows would be overfitted
+
+
+@policy
+def solve_or_search(*, num_rows: int, dim: int, most_dim: int, is_convex: bool) -> Decision | None:
+    """Solves where the loss is an exact convex quadratic of few enough parameters.
+
+    The Hessian is summed up in one pass over the rows, and two or three more give the certificate:
+    a search takes more passes to come near what this reaches exactly.
+
+    Args:
+        num_rows: rows of the table.
+        dim: trained parameters.
+        most_dim: parameters up to which the Hessian is formed.
+        is_convex: the quadratic was found to be convex.
+
+    Example:
+        >>> print(solve_or_search(num_rows=442, dim=11, most_dim=2000, is_convex=True))
+        optimizer auto -> solve: the loss is an exact convex quadratic of 11 parameters over 442
+        rows, so its least value is computed at once
+        >>> solve_or_search(num_rows=20, dim=11, most_dim=2000, is_convex=True) is None
+        True
+    """
+    if not is_convex or dim > most_dim or num_rows < ROWS_PER_PARAMETER * dim:
+        return None
+    because = (
+        f"the loss is an exact convex quadratic of {dim:,} parameters over {num_rows:,} rows, so "
+        "its least value is computed at once"
+    )
+    return Decision(knob="optimizer", old="auto", new="solve", because=because)

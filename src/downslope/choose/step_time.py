@@ -1,0 +1,296 @@
+"""How long a step of a batch size takes: a straight line where it is one, else the curve."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from downslope.choose.ranges import Range, percentiles, short
+from downslope.errors import UsageError
+
+NUM_RESAMPLES = 200  # 2.5 % of them are five: enough for ends that are read to one digit
+FEW_REPEATS = 3  # of fewer, the spread cannot be resampled
+SLOWDOWN = 0.15  # share of examples a second lost from one size to the next: beyond jitter, assumed
+
+Typical = Literal["median", "min"]
+_PICK = {"median": statistics.median, "min": min}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTimes:
+    """Seconds of a step by batch size, as measured, and the straight line through them.
+
+    Made by `fit_step_times` or `line_times`.
+
+    Attributes:
+        batch_sizes: sizes measured, in examples, ascending; empty for a line that was given.
+        repeats: the times measured of each.
+        typical: what stands for the repeats of a size.
+        fixed_seconds, seconds_per_example: tau_f and tau_d of the line tau_f + tau_d b.
+    """
+
+    batch_sizes: tuple[float, ...]
+    repeats: tuple[tuple[float, ...], ...]
+    typical: Typical
+    fixed_seconds: float
+    seconds_per_example: float
+
+    @cached_property
+    def seconds(self) -> tuple[float, ...]:
+        """A typical step of each size."""
+        return tuple(_PICK[self.typical](each) for each in self.repeats)
+
+    @property
+    def line_residual(self) -> float:
+        """Largest distance of a size from the line, as a share of its time."""
+        points = zip(self.batch_sizes, self.seconds, strict=True)
+        return max((abs(self.line(b) / t - 1) for b, t in points), default=0.0)
+
+    @cached_property
+    def half_size(self) -> Range:
+        """n_half = tau_f/tau_d in examples, where fixed and per-example cost are equal.
+
+        The interval by drawing the repeats anew. It leaves out how far the curve is from a
+        line: `line_residual` tells.
+        """
+        if self.seconds_per_example == 0:
+            reason = "a step takes as long at every size timed"
+            return Range(value=None, unit="examples", reason=reason)
+        value = self.fixed_seconds / self.seconds_per_example
+        if not self.can_be_resampled:
+            return Range(value=value, unit="examples")
+        draw = random.Random(0)  # the same times give the same interval
+        drawn = [self.resampled(draw) for _ in range(NUM_RESAMPLES)]
+        lo, hi = percentiles([_ratio(d.fixed_seconds, d.seconds_per_example) for d in drawn])
+        upper = hi if math.isfinite(hi) else None
+        return Range(value=value, lo=min(lo, value), hi=upper and max(upper, value),
+                     unit="examples")  # fmt: skip
+
+    @cached_property
+    def leave_one_out(self) -> tuple[float, ...]:
+        """By size, how far off it is predicted from the others, as a share of its time.
+
+        Without the smallest and the largest size, which the others do not enclose.
+        """
+        errors = []
+        for i in range(1, len(self.batch_sizes) - 1):
+            sizes = self.batch_sizes[:i] + self.batch_sizes[i + 1 :]
+            others = fit_step_times(sizes, self.seconds[:i] + self.seconds[i + 1 :])
+            errors.append(abs(others.predict(self.batch_sizes[i]) / self.seconds[i] - 1))
+        return tuple(errors)
+
+    @property
+    def typical_error(self) -> float | None:
+        """Median of `leave_one_out`; None with fewer than three sizes."""
+        return statistics.median(self.leave_one_out) if self.leave_one_out else None
+
+    @property
+    def slowdowns(self) -> tuple[tuple[float, float], ...]:
+        """Neighbouring sizes from which to which examples a second fall by more than 15 %.
+
+        What outgrew a cache, or the memory.
+        """
+        rates = [b / t for b, t in zip(self.batch_sizes, self.seconds, strict=True)]
+        return tuple(
+            (self.batch_sizes[i], self.batch_sizes[i + 1])
+            for i in range(len(rates) - 1)
+            if rates[i + 1] < (1 - SLOWDOWN) * rates[i]
+        )
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What else a reader must know, a sentence each."""
+        flags = [
+            f"from {short(a)} to {short(b)} examples a step fewer examples are done a second"
+            for a, b in self.slowdowns
+        ]
+        if len(self.batch_sizes) == 2:
+            flags.append("two sizes: nothing tells whether the line holds")
+        if self.fixed_seconds == 0:
+            flags.append("no fixed cost can be told from 0")
+        if self.seconds_per_example == 0:
+            flags.append("no cost of an example can be told from 0: time larger sizes")
+        return tuple(flags)
+
+    @property
+    def can_be_resampled(self) -> bool:
+        """Whether each size has the three repeats of which a spread can be told."""
+        return bool(self.repeats) and min(map(len, self.repeats)) >= FEW_REPEATS
+
+    def resampled(self, draw: random.Random) -> StepTimes:
+        """The times of another measurement: each size's repeats drawn anew from themselves."""
+        drawn = [draw.choices(one, k=len(one)) for one in self.repeats]
+        return fit_step_times(self.batch_sizes, drawn, typical=self.typical)
+
+    def is_measured_at(self, batch_size: float) -> bool:
+        """Whether a size lies within those measured; always, for a line that was given."""
+        sizes = self.batch_sizes
+        return not sizes or sizes[0] <= batch_size <= sizes[-1]
+
+    def predict(self, batch_size: float) -> float:
+        """Seconds of a step of a batch size, which need not be whole.
+
+        Between measured sizes the curve through them; outside, the line scaled to meet it.
+        """
+        return self.predict_many([batch_size])[0]
+
+    def predict_many(self, batch_sizes: Sequence[float]) -> list[float]:
+        """Seconds of a step of each batch size."""
+        for size in batch_sizes:
+            _check_above_zero("batch_size", size)
+        lines = [self.line(size) for size in batch_sizes]
+        if not self.batch_sizes:
+            return lines
+        lo, hi = math.log(self.batch_sizes[0]), math.log(self.batch_sizes[-1])
+        within = [min(max(math.log(size), lo), hi) for size in batch_sizes]
+        ratios = self._curve(within).tolist()
+        return [line * math.exp(ratio) for line, ratio in zip(lines, ratios, strict=True)]
+
+    def line(self, batch_size: float) -> float:
+        """tau_f + tau_d b, in seconds."""
+        return self.fixed_seconds + self.seconds_per_example * batch_size
+
+    def with_overhead(self, seconds: float) -> StepTimes:
+        """The same where each step takes some more seconds, whatever its batch size."""
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise UsageError(f"seconds must be finite and at least 0; got {seconds}")
+        if not self.batch_sizes:
+            fixed = self.fixed_seconds + seconds
+            return line_times(fixed_seconds=fixed, seconds_per_example=self.seconds_per_example)
+        longer = [[each + seconds for each in one] for one in self.repeats]
+        return fit_step_times(self.batch_sizes, longer, typical=self.typical)
+
+    @cached_property
+    def _curve(self) -> Any:
+        """Monotone pieces through the logarithm of time over line, by the logarithm of size.
+
+        The line is taken out first: it bends in logarithms, and sizes a factor 16 apart
+        still give it back exactly.
+        """
+        from scipy.interpolate import PchipInterpolator  # here: a line that was given needs none
+
+        points = zip(self.batch_sizes, self.seconds, strict=True)
+        ratios = [math.log(t / self.line(b)) for b, t in points]
+        return PchipInterpolator([math.log(b) for b in self.batch_sizes], ratios)
+
+
+def fit_step_times(
+    batch_sizes: Sequence[float],
+    seconds: Sequence[float | Sequence[float]],
+    *,
+    typical: Typical = "median",
+) -> StepTimes:
+    """The cost of a step by batch size, from timed steps.
+
+    The line tau_f + tau_d b by least squares of relative residuals, neither below 0.
+
+    Args:
+        batch_sizes: sizes in examples, at least two different ones.
+        seconds: for each size its time, or the times of all its repeats (15 are good); timed
+            after a first step that compiled, and with the sizes interleaved.
+        typical: "median" or "min", for noise of timing only ever adds.
+
+    Raises:
+        UsageError: fewer than two sizes, numbers that are not finite and above 0, or lengths
+            that differ.
+
+    Example:
+        >>> times = fit_step_times([64, 256, 1024], [6.28e-3, 10.12e-3, 25.48e-3])
+        >>> print(times.half_size, f"| {times.predict(512) * 1e3:.2f} ms")
+        250 examples | 15.24 ms
+
+    Source: n_half is n_1/2 of Hockney and Jesshope (1981), Parallel Computers, chapter 1.
+    """
+    if typical not in _PICK:
+        raise UsageError(f"typical must be median or min; got {typical!r}")
+    repeats = _repeats(batch_sizes, seconds)
+    sizes = tuple(sorted(repeats))
+    every = tuple(tuple(repeats[size]) for size in sizes)
+    fixed, per_example = _line(sizes, [_PICK[typical](one) for one in every])
+    return StepTimes(
+        batch_sizes=sizes,
+        repeats=every,
+        typical=typical,
+        fixed_seconds=fixed,
+        seconds_per_example=per_example,
+    )
+
+
+def line_times(*, fixed_seconds: float, seconds_per_example: float) -> StepTimes:
+    """Step times that are known to be tau_f + tau_d b, without measurements.
+
+    Args:
+        fixed_seconds: tau_f, at least 0.
+        seconds_per_example: tau_d, above 0.
+
+    Raises:
+        UsageError: a number outside its range.
+
+    Example:
+        >>> line_times(fixed_seconds=0.005, seconds_per_example=2e-5).predict(250)
+        0.01
+    """
+    if not (math.isfinite(fixed_seconds) and fixed_seconds >= 0):
+        raise UsageError(f"fixed_seconds must be finite and at least 0; got {fixed_seconds}")
+    _check_above_zero("seconds_per_example", seconds_per_example)
+    return StepTimes(
+        batch_sizes=(),
+        repeats=(),
+        typical="median",
+        fixed_seconds=float(fixed_seconds),
+        seconds_per_example=float(seconds_per_example),
+    )
+
+
+def _line(sizes: Sequence[float], times: Sequence[float]) -> tuple[float, float]:
+    """(tau_f, tau_d) that make the sum of (1 - (tau_f + tau_d b)/t)^2 least, neither below 0."""
+    x = [1 / t for t in times]
+    y = [b / t for b, t in zip(sizes, times, strict=True)]
+    xx, yy = sum(a * a for a in x), sum(a * a for a in y)
+    xy = sum(a * b for a, b in zip(x, y, strict=True))
+    determinant = xx * yy - xy * xy
+    if determinant > 1e-12 * xx * yy:  # else rounding decides
+        fixed = (sum(x) * yy - sum(y) * xy) / determinant
+        per_example = (sum(y) * xx - sum(x) * xy) / determinant
+        if fixed >= 0 and per_example >= 0:
+            return fixed, per_example
+    # The least on an edge of the allowed quarter: each explains sum^2/squares of the times.
+    if sum(x) ** 2 / xx > sum(y) ** 2 / yy:
+        return sum(x) / xx, 0.0
+    return 0.0, sum(y) / yy
+
+
+def _ratio(fixed: float, per_example: float) -> float:
+    return fixed / per_example if per_example > 0 else math.inf
+
+
+def _repeats(
+    batch_sizes: Sequence[float], seconds: Sequence[float | Sequence[float]]
+) -> dict[float, list[float]]:
+    """Times by size; a size that stands there twice has the times of both."""
+    if len(batch_sizes) != len(seconds):
+        raise UsageError(
+            "batch_sizes, seconds must have the same length; got "
+            f"{len(batch_sizes)}, {len(seconds)}"
+        )
+    found: dict[float, list[float]] = {}
+    for size, times in zip(batch_sizes, seconds, strict=True):
+        _check_above_zero("batch_sizes", size)
+        several = [float(t) for t in times] if isinstance(times, Sequence) else [float(times)]
+        for each in several:
+            _check_above_zero("seconds", each)
+        found.setdefault(float(size), []).extend(several)
+    found = {size: several for size, several in found.items() if several}
+    if len(found) < 2:
+        raise UsageError(f"batch_sizes must be two or more different sizes; got {len(found)}")
+    return found
+
+
+def _check_above_zero(name: str, number: float) -> None:
+    if not (math.isfinite(number) and number > 0):
+        raise UsageError(f"{name} must be finite and above 0; got {number}")

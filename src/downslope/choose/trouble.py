@@ -1,0 +1,69 @@
+"""What to do after a step that went wrong: a lower rate from the last good state, or give up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from downslope.choose.decision import Decision, policy
+
+CUT = 10.0  # a rate 100 times too high is mended in two cuts
+MOST_REPEATS = 5
+NAMED = 8  # rows named in a sentence
+
+
+@policy
+def after_trouble(
+    *,
+    learning_rate: float | None,
+    repeats: int,
+    step: int,
+    what: str,
+    rows: Sequence[int],
+    given: bool,
+) -> Decision | None:
+    """A tenth of the learning rate, or the end of the run after five such cuts.
+
+    Args:
+        learning_rate: in use when the step went wrong; None where the optimizer holds its own.
+        repeats: times that this happened before in the run.
+        step: the update that went wrong.
+        what: "not finite", "exploded" or "worse than at the start".
+        rows: numbers of rows whose own loss or gradient is not finite, at the last good state.
+        given: the rate was set by the user, who should hear of it.
+
+    Returns:
+        A decision on "learning_rate", or on "stop" with "diverged".
+
+    Example:
+        >>> print(after_trouble(learning_rate=1.0, repeats=0, step=12, what="exploded", rows=(),
+        ...                     given=True))
+        learning_rate 1 -> 0.1: the loss exploded at update 12; it was undone, and the rate given
+        is too high: a tenth of it is used
+        >>> after_trouble(learning_rate=1.0, repeats=0, step=3, what="not finite", rows=(7,),
+        ...               given=False).new
+        'diverged'
+    """
+    seen = f"the loss {_happened(what)} at update {step:,}"
+    if rows:
+        numbers = ", ".join(f"{row:,}" for row in rows[:NAMED])
+        more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
+        because = (
+            f"{seen}: the loss of row{'s' * (len(rows) > 1)} {numbers}{more} is not finite at "
+            "any learning rate; mend or drop what they hold"
+        )
+        return Decision(knob="stop", old=None, new="diverged", because=because)
+    if learning_rate is None:
+        because = f"{seen}, and the optimizer holds its own learning rate"
+        return Decision(knob="stop", old=None, new="diverged", because=because)
+    if repeats >= MOST_REPEATS:
+        because = f"{seen}, after {repeats} cuts of the learning rate"
+        return Decision(knob="stop", old=None, new="diverged", because=because)
+    fault = "the rate given is too high" if given else "the rate was too high"
+    because = f"{seen}; it was undone, and {fault}: a tenth of it is used"
+    return Decision(
+        knob="learning_rate", old=learning_rate, new=learning_rate / CUT, because=because
+    )
+
+
+def _happened(what: str) -> str:
+    return {"exploded": "exploded", "not finite": "was not finite"}.get(what, f"was {what}")

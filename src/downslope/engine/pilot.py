@@ -1,0 +1,400 @@
+"""Turns what a run measures into the knobs that were left to choose.
+
+Every choice is a decision of `downslope.choose`, written to the journal with its reason and
+its inputs; what is done about it is here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from downslope.choose.anneal import (
+    FIFTH,
+    SLOW,
+    WAIT,
+    next_temperature,
+    stands_out,
+    start_again,
+)
+from downslope.choose.clipping import FEWEST, next_clip_norm
+from downslope.choose.decision import Decision
+from downslope.choose.learning_rate import trial_steps
+from downslope.choose.rescale import rescale_sgd
+from downslope.choose.stop import has_converged
+from downslope.choose.trouble import after_trouble
+from downslope.config import Training
+from downslope.engine.assemble import PILOT, Engine
+from downslope.engine.batches import Batches
+from downslope.engine.flight import Flight
+from downslope.engine.pace import Call
+from downslope.engine.trials import OF_THE_LOSS, race, search_begins_at
+from downslope.errors import StopReason
+from downslope.metrics import Results
+from downslope.noise.tails import hill
+from downslope.step.state import Knobs
+
+CLIPPED_FROM = 0.9  # quantile of the norms at which clipping would begin
+FEWEST_UPDATES = 16  # between evaluations that decide: an epoch of a small table may have fewer
+
+
+@dataclasses.dataclass
+class Progress:
+    """What the pilot remembers, saved in checkpoints.
+
+    Attributes:
+        learning_rate: in use, None where the optimizer holds its own.
+        batch_size: in use.
+        clip_norm: in use, or None.
+        average_from: update that the average of the parameters begins with.
+        searched: the first learning rate was looked for.
+        best_loss: the held-out loss that a gain is measured from, or None.
+        without_gain: evaluations since the last gain or change of temperature.
+        anneals: changes of temperature since the last gain.
+        repeats: times that a step went wrong.
+        evaluated_step: update of the latest evaluation that decided.
+        gained_step: update of the last gain or change of temperature.
+        starts: from the first parameters, at falling rates.
+        started_step: update of the latest of them.
+        first_rate: that the latest start began with.
+        path: [update, lowest loss] at the evaluations since the last change of temperature.
+        lowest_before: lowest held-out loss of the starts before, or None.
+    """
+
+    learning_rate: float | None
+    batch_size: int
+    clip_norm: float | None
+    average_from: int
+    searched: bool = False
+    best_loss: float | None = None
+    without_gain: int = 0
+    anneals: int = 0
+    repeats: int = 0
+    evaluated_step: int = 0
+    gained_step: int = 0
+    starts: int = 1
+    started_step: int = 0
+    first_rate: float | None = None
+    path: list[list[float]] = dataclasses.field(default_factory=list)
+    lowest_before: float | None = None
+
+
+class Pilot:
+    """Chooses while a run trains.
+
+    Args:
+        engine: of the run.
+        asked: the configuration as it was given, where "auto" marks what is left to choose.
+        flight: the run in the air.
+    """
+
+    def __init__(self, engine: Engine, asked: Training, flight: Flight):
+        self.engine, self.flight, self.free = engine, flight, asked.free
+        before = flight.run.last.document.get("pilot") if flight.run.last else None
+        self.now = Progress(**before) if before else self._beginning()
+        self.batches = Batches(engine, flight)
+        self._best_losses: Any = None
+        self._recut = False  # the blocks are to be cut anew
+        if self.now.batch_size != flight.gear.batch_rows:
+            self.batches.go_on_with(self.now.batch_size, self.knobs)
+        if self.batches is not None and self.now.clip_norm is not None and not flight.gear.clips:
+            self.batches.clip()  # begun by the sitting before
+        if flight.run.last:
+            self._best_losses = flight.run.last.tensors.get(f"{PILOT}/losses")
+        flight.remembers = self._remembers
+
+    def _remembers(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        losses = self._best_losses
+        arrays = {} if losses is None else {f"{PILOT}/losses": losses}
+        return {"pilot": dataclasses.asdict(self.now)}, arrays
+
+    def _beginning(self) -> Progress:
+        training = self.engine.training
+        return Progress(
+            learning_rate=self.engine.optimizer.learning_rate,
+            batch_size=self.engine.gear.batch_rows,
+            clip_norm=training.clip_norm,  # type: ignore[arg-type]
+            average_from=training.average_from_step,
+        )
+
+    @property
+    def knobs(self) -> Knobs:
+        """The knobs as they stand."""
+        now = self.now
+        return Knobs(
+            learning_rate=np.float32(now.learning_rate or 0.0),
+            clip_norm=np.float32(math.inf if now.clip_norm is None else now.clip_norm),
+            batch_size=np.float32(now.batch_size),
+            average_from=np.int32(now.average_from),
+        )
+
+    def begin(self, interrupted: Callable[[], bool]) -> None:
+        """Looks for the first learning rate, where one is to be found and time to look."""
+        if self.now.searched or "learning_rate" not in self.free:
+            return
+        self.now.searched = True
+        steps = self._trial_steps()
+        first = search_begins_at(self.engine) if steps else None
+        if first is None:
+            return
+        decision = race(self.flight, self.knobs, first, steps, interrupted)
+        self.now.searched = not interrupted()
+        if decision is not None:
+            self._take(decision)
+
+    def _trial_steps(self) -> int:
+        engine = self.engine
+        epoch = None if engine.num_rows is None else engine.num_rows / engine.gear.batch_rows
+        return trial_steps(epoch_steps=epoch, run_steps=run_steps(engine))
+
+    def evaluates(self, call: Call) -> bool:
+        """Whether to look at the held-out rows after this call."""
+        if "patience" not in self.free:
+            return call.ends_epoch
+        made = self.flight.tally.num_steps + call.num_steps - self.now.evaluated_step
+        return call.ends_epoch and made >= FEWEST_UPDATES
+
+    def consider(self, results: Results | None) -> StopReason | None:
+        """Takes in an evaluation; gives a reason to stop, or None."""
+        flight, now = self.flight, self.now
+        flight.land()
+        if not flight.healthy:
+            return None
+        now.evaluated_step = flight.tally.num_steps
+        loss = self._loss(results)
+        if loss is None:
+            return self._out_of_patience()
+        if self._gained(loss, results):
+            now.without_gain, now.gained_step = 0, now.evaluated_step
+        else:
+            now.without_gain += 1
+        if now.best_loss is not None:
+            now.path.append([now.evaluated_step, now.best_loss])
+            if now.path[0][1] - now.best_loss > SLOW * abs(now.best_loss):
+                now.anneals = 0
+        flight.remember()
+        if self._out_of_patience():
+            return StopReason.CONVERGED
+        self._consider_clipping()
+        decision = self._temperature() if self.free & {"schedule", "patience"} else None
+        if decision is None:
+            return None
+        if decision.knob == "stop":
+            again = self._start_again()
+            if again is not None:
+                self._take(again)
+                return None
+        self._take(decision)
+        return StopReason.CONVERGED if decision.knob == "stop" else None
+
+    def _out_of_patience(self) -> StopReason | None:
+        """The end of a run whose patience is given, and used up."""
+        if "patience" in self.free:
+            return None
+        waited = self.flight.tally.evaluations_since_gain
+        done = has_converged(waited, self.engine.training.patience)  # type: ignore[arg-type]
+        return StopReason.CONVERGED if done else None
+
+    def _loss(self, results: Results | None) -> float | None:
+        """The loss to decide by: held out, or of the last epoch where nothing is held out."""
+        if results is None and self.engine.evaluate is None:
+            return self.flight.tally.last_epoch_loss
+        if results is None:
+            return None
+        return results["loss"].value if "loss" in results else None
+
+    def _gained(self, loss: float, results: Results | None) -> bool:
+        """Whether the loss is lower than the lowest by more than its noise; notes it if so."""
+        now, losses = self.now, None if results is None else results.losses
+        if now.best_loss is not None:
+            gain = now.best_loss - loss
+            error = _error_of_difference(self._best_losses, losses)
+            tolerance = self.engine.training.tolerance
+            if not stands_out(gain, error, loss=now.best_loss, tolerance=tolerance):
+                return False
+        now.best_loss, self._best_losses = loss, losses
+        return True
+
+    def _consider_clipping(self) -> None:
+        """Looks at the tail of the gradients' norms, and clips where it is heavy."""
+        if "clip_norm" not in self.free or self.now.clip_norm is not None:
+            return
+        norms = np.zeros(0) if self.flight.watch is None else self.flight.watch.norms()
+        if len(norms) < FEWEST:
+            return
+        threshold = float(np.quantile(norms, CLIPPED_FROM))
+        if not threshold > 0:
+            return
+        decision = next_clip_norm(
+            clip_norm=None,
+            num_norms=len(norms),
+            threshold=threshold,
+            largest=float(np.max(norms)),
+            tail_index_upper=hill(norms, num_tail=max(8, len(norms) // 10)).hi,
+            clipped_share=float(np.mean(norms > threshold)),
+            length_lost=float(1 - np.minimum(norms, threshold).sum() / norms.sum()),
+        )
+        if decision is not None:
+            self._take(decision)
+
+    def _start_again(self) -> Decision | None:
+        now = self.now
+        rate = now.first_rate
+        if rate is None or not {"learning_rate", "schedule", "patience"} <= self.free:
+            return None
+        lowest = now.best_loss if self.engine.evaluate is not None else None
+        gain = None
+        if now.lowest_before is not None and lowest is not None:
+            gain = now.lowest_before - lowest
+        return start_again(
+            learning_rate=rate,
+            starts=now.starts,
+            train_loss=self.flight.tally.last_epoch_loss,
+            held_out_loss=lowest,
+            gain=gain,
+            tolerance=self.engine.training.tolerance,
+        )
+
+    def _temperature(self) -> Decision | None:
+        now, flight = self.now, self.flight
+        larger = self.batches.larger()
+        return next_temperature(
+            learning_rate=now.learning_rate,
+            batch_size=now.batch_size,
+            may_lower="schedule" in self.free and now.learning_rate is not None,
+            may_stop="patience" in self.free,
+            evaluations_without_gain=now.without_gain,
+            updates_without_gain=flight.tally.num_steps - now.gained_step,
+            share_without_gain=self._share_without_gain(),
+            recent_gain=self._recent_gain(),
+            anneals_without_gain=now.anneals,
+            equilibrium_ratio=_value(flight, "equilibrium"),
+            seconds_per_example=self.batches.seconds_per_example(now.batch_size),
+            larger_batch_size=larger,
+            larger_seconds_per_example=larger and self.batches.seconds_per_example(larger),
+        )
+
+    def _share_without_gain(self) -> float:
+        """Of the updates of this start, those since the last gain or change."""
+        steps, now = self.flight.tally.num_steps, self.now
+        return (steps - now.gained_step) / max(1, steps - now.started_step)
+
+    def _recent_gain(self) -> float | None:
+        """Relative gain over the latest fifth of this start's updates, None where that is mixed."""
+        now, steps = self.now, self.flight.tally.num_steps
+        since = steps - FIFTH * (steps - now.started_step)
+        before = [loss for step, loss in now.path if step <= since]
+        if not before or len(now.path) - len(before) < WAIT or not now.best_loss:
+            return None
+        return (before[-1] - now.best_loss) / abs(now.best_loss)
+
+    def turn(self) -> bool:
+        """Between calls: whether to go on in another gear, for which blocks are cut anew."""
+        if self._recut:
+            self._recut = False
+            return True
+        if not self.engine.can_change:
+            return False
+        decision = self.batches.turn(self.knobs)
+        if decision is None:
+            return False
+        self._take(decision)
+        self._recut = False
+        return True
+
+    def recover(self) -> bool:
+        """After a step that went wrong: goes on from the last good state if that may help."""
+        flight, now = self.flight, self.now
+        decision = after_trouble(
+            learning_rate=now.learning_rate,
+            repeats=now.repeats,
+            step=flight.bad_step or 0,
+            what=flight.trouble or "not finite",
+            rows=flight.bad_rows(),
+            given="learning_rate" not in self.free,
+        )
+        assert decision is not None
+        if decision.knob != "stop":
+            assert flight.run.last is not None
+            flight.return_to(flight.run.last)
+            now.repeats += 1
+        self._take(decision)
+        return decision.knob != "stop"
+
+    def _take(self, decision: Decision) -> None:
+        """Writes a decision down and turns the knob."""
+        now, step = self.now, self.flight.tally.num_steps
+        self.flight.run.journal.write(
+            "decided", step=step, seconds=self.flight.seconds, **decision.to_json()
+        )
+        if decision.knob == "learning_rate":
+            now.learning_rate = decision.new
+        elif decision.knob == "clip_norm":
+            now.clip_norm = decision.new
+            self.batches.clip()
+            self._recut = True
+        elif decision.knob == "batch_size":
+            self._change_batch(int(decision.new), scale=decision.policy != "next_temperature")
+        if decision.policy == "settle_rate":
+            now.first_rate = decision.new
+        elif decision.policy == "next_temperature" and decision.knob != "stop":
+            now.anneals, now.without_gain, now.average_from = now.anneals + 1, 0, step
+            now.gained_step, now.path = step, now.path[-1:]
+        elif decision.policy == "start_again":
+            self.flight.start_again()
+            before = (now.lowest_before, now.best_loss)
+            now.lowest_before = min(loss for loss in before if loss is not None)
+            now.starts, now.started_step, now.first_rate = now.starts + 1, step, decision.new
+            now.best_loss, self._best_losses, now.path = None, None, []
+            now.anneals, now.without_gain, now.gained_step, now.average_from = 0, 0, step, step
+
+    def _change_batch(self, batch_size: int, *, scale: bool) -> None:
+        """Goes on with another batch; at the same temperature, the rate follows the batch."""
+        now = self.now
+        if scale and "learning_rate" in self.free and now.learning_rate is not None:
+            old, new = now.batch_size, batch_size
+            if self.engine.optimizer.name in OF_THE_LOSS:
+                noise = max(_value(self.flight, "noise_scale") or old, 1e-6)
+                now.learning_rate = rescale_sgd(
+                    now.learning_rate, batch_size=old, new_batch_size=new, noise_scale=noise
+                )
+            else:
+                now.learning_rate *= math.sqrt(new / old)
+        now.batch_size = batch_size
+        self.batches.go_on_with(batch_size, self.knobs)
+        self._recut = True
+
+    def close(self) -> None:
+        """Ends what works in the background."""
+        self.batches.close()
+
+
+def run_steps(engine: Engine) -> float | None:
+    """Updates of the whole run, as far as its limits tell."""
+    limits = [] if engine.num_steps is None else [float(engine.num_steps)]
+    if engine.training.epochs is not None and engine.num_rows is not None:
+        limits.append(engine.training.epochs * engine.num_rows / engine.gear.batch_rows)
+    return min(limits, default=None)
+
+
+def _error_of_difference(before: Any, after: Any) -> float | None:
+    """Standard error of the mean difference of two sets of losses of the same rows."""
+    if before is None or after is None or len(before) != len(after) or len(before) < 2:
+        return None
+    difference = np.asarray(before, np.float64) - np.asarray(after, np.float64)
+    error = float(difference.std(ddof=1) / math.sqrt(len(difference)))
+    return error if math.isfinite(error) else None
+
+
+def _value(flight: Flight, name: str) -> float | None:
+    if flight.watch is None:
+        return None
+    readings = flight.watch.read()
+    found = readings.equilibrium if name == "equilibrium" else readings.noise.scale
+    value = found.value
+    # not stationary at all: then it says nothing about a noise floor
+    return value if value is not None and value > 0 else None

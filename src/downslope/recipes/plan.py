@@ -1,0 +1,129 @@
+"""What a run's journal says about another batch size, another machine, more workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import downslope
+from downslope import ModelOptions, TableOptions
+from downslope.choose import Answer, Range, Scenario, Seen, StepTimes, what_if
+from downslope.data.stored import StoredTable
+from downslope.engine.run import JOURNAL, training_of
+from downslope.engine.timing import time_steps
+from downslope.recipes.table import choose_model, request_of
+from downslope.report.journal import Journal
+from downslope.report.plan import read_run
+
+WIDTH = 88  # of the lines that say why
+LABELS = {
+    "same_batch_size": "time at the batch sizes it had",
+    "batch_size": "best batch size",
+    "seconds": "time at that batch size",
+    "largest_cost": "largest part of its step",
+    "num_workers": "best number of workers",
+    "slower_beyond": "more make it slower beyond",
+    "workers_step_seconds": "a step shared by workers",
+    "workers_largest_cost": "largest part of it",
+    "workers_batch_size": "best batch size for them",
+    "workers_seconds": "time at that batch size",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The answers about a run.
+
+    Attributes:
+        run: its folder.
+        seen: what its journal told.
+        answers: one for each question.
+        scenario: what was to be otherwise.
+    """
+
+    run: str
+    seen: Seen
+    scenario: Scenario
+    answers: tuple[Answer, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The answers by question, with what they are about, as plain values."""
+        answers = {answer.question: answer.to_json() for answer in self.answers}
+        for answer in answers.values():
+            del answer["question"]
+        about = {"run": self.run, "num_steps": self.seen.num_steps, "seconds": self.seen.seconds}
+        return {**about, "answers": answers}
+
+    def __str__(self) -> str:
+        took = Range(value=self.seen.seconds, unit="s")
+        lines = [f"{self.run}: {self.seen.num_steps:,} steps, {took}"]
+        told: set[str] = set()
+        for answer in self.answers:
+            label = LABELS[answer.question]
+            if answer.question == "seconds" and self.scenario.batch_size is not None:
+                label = f"time at batch size {self.scenario.batch_size:,}"
+            lines.append(f"{label:<31} {answer}")
+            for text in (answer.because, *(f"note: {flag}" for flag in answer.flags)):
+                if text not in told:  # said once: several answers rest on the same
+                    lines += _indented(text)
+                told.add(text)
+        return "\n".join(lines)
+
+
+def plan(run: str | os.PathLike[str], scenario: Scenario | None = None) -> Plan:
+    """Answers about a run from its journal alone; nothing is trained or timed.
+
+    Args:
+        run: the run's folder.
+        scenario: what is to be otherwise.
+
+    Raises:
+        DataError: the folder is no run, or its journal has no step.
+        UsageError: a scenario that no batch size fits.
+    """
+    scenario = scenario or Scenario()
+    seen = Seen(**read_run(run))
+    return Plan(run=str(Path(run)), seen=seen, answers=what_if(seen, scenario), scenario=scenario)
+
+
+def time_batches(run: str | os.PathLike[str]) -> StepTimes:
+    """Times updates of several batch sizes on this machine, and keeps them in the run's journal.
+
+    The model, the table and the settings are the run's; nothing is trained. Every size costs a
+    compilation. A `plan` of the run then knows what an update of any batch size takes.
+
+    Args:
+        run: the folder of a run on a table, which must still be where it was.
+
+    Raises:
+        DataError: the folder is no run on a table, or the table cannot be read.
+        UsageError: its rows cannot be taken in batches of another size.
+    """
+    asked = request_of(run)
+    table, model = TableOptions(**_tuples(asked["table"])), ModelOptions(**_tuples(asked["model"]))
+    training = training_of(run)
+    stored = downslope.open(asked["path"], table)
+    assert isinstance(stored, StoredTable)
+    with contextlib.closing(stored):
+        chosen = choose_model(stored.encoding, model)
+        times = time_steps(
+            chosen.loss_fn, chosen.init(training.seed), stored.train, training=training
+        )
+    journal = Journal(Path(run) / JOURNAL)
+    last = max((int(r.get("step") or 0) for r in journal.records), default=0)
+    repeats = [list(seconds) for seconds in times.repeats]
+    journal.write("timed", step=last, batch_sizes=list(times.batch_sizes), step_seconds=repeats)
+    journal.close()
+    return times
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")

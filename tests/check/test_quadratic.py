@@ -1,0 +1,151 @@
+"""Quadratics are told from losses that only look like one at some scale."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from downslope import losses
+from downslope.check import quadratic
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(1000, 8)).astype("float32")
+Y = RNG.normal(size=1000).astype("float32")
+C = (Y > 0).astype("float32")
+MODEL = {"w": np.zeros(8, "float32"), "b": np.zeros((), "float32")}
+TRUNK = RNG.normal(size=(8, 16)).astype("float32") / 3
+
+
+def linear(function):
+    return lambda m, batch, key: function(batch[0] @ m["w"] + m["b"], batch[1])
+
+
+def last_layer(m, batch, key):
+    return losses.squared(jax.nn.relu(batch[0] @ TRUNK) @ m, batch[1])
+
+
+def weighted(m, batch, key):
+    return batch[2] * losses.squared(batch[0] @ m["w"] + m["b"], batch[1])
+
+
+def outputs(m, batch, key):
+    return losses.squared(batch[0] @ m, batch[1][:, None]).sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "model", "data"),
+    [
+        (linear(losses.squared), MODEL, (X, Y)),
+        (linear(losses.squared), MODEL, (X * 1e6, Y)),
+        (linear(losses.squared), MODEL, (X, Y * 1e6)),
+        (linear(losses.squared), MODEL, (X, Y * 1e10)),
+        (weighted, MODEL, (X, Y, np.abs(Y))),
+        (outputs, np.zeros((8, 3), "float32"), (X, Y)),
+        (last_layer, np.zeros(16, "float32"), (X, Y)),
+        (lambda m, b, k: linear(losses.squared)(m, b, k).astype(jnp.float32), MODEL, (X, Y)),
+    ],
+    ids=[
+        "least squares",
+        "large x",
+        "large y",
+        "huge y",
+        "weighted",
+        "outputs",
+        "last layer",
+        "float32",
+    ],
+)
+def test_quadratics(loss, model, data):
+    found = quadratic(loss, model, data)
+    assert found.is_quadratic and found.is_solvable, str(found)
+    assert found.kappa < (1e-8 if found.precision == "float64" else 1e-3)
+
+
+def test_ridge_has_its_penalty_as_least_curvature():
+    x = np.c_[X, X[:, 0]]  # a column twice: without a penalty the least curvature is 0
+    model = {"w": np.zeros(9, "float32")}
+    loss = lambda m, b, k: losses.squared(b[0] @ m["w"], b[1])  # noqa: E731
+    found = quadratic(loss, model, (x, Y), l2=0.25)
+    assert found.is_solvable
+    assert found.lambda_min.value == pytest.approx(0.25, rel=1e-6)
+    assert quadratic(loss, model, (x, Y)).lambda_min.value == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["absolute", "huber", "logistic", "hinge", "squared_hinge"])
+def test_other_losses(name):
+    found = quadratic(linear(losses.NAMED[name]), MODEL, (X, C))
+    assert not found.is_quadratic and not found.is_solvable
+    assert "not a quadratic" in str(found)
+
+
+def test_small_bends_are_seen():
+    def quartic(m, batch, key):
+        return losses.squared(batch[0] @ m["w"], batch[1]) + 1e-6 * (m["w"] ** 4).sum()
+
+    def softmax(m, batch, key):
+        return losses.softmax(batch[0] @ m, batch[1].astype(jnp.int32))
+
+    def net(m, batch, key):
+        return losses.squared(jax.nn.relu(batch[0] @ m["a"]) @ m["b"], batch[1])
+
+    def wide_huber(m, batch, key):  # a quadratic up to residuals of 20
+        return losses.huber(batch[0] @ m["w"], batch[1], 20.0)
+
+    assert not quadratic(quartic, MODEL, (X, Y)).is_quadratic
+    assert not quadratic(softmax, np.zeros((8, 2), "float32"), (X, C)).is_quadratic
+    assert not quadratic(wide_huber, MODEL, (X, Y)).is_quadratic
+    model = {"a": TRUNK, "b": np.ones(16, "float32")}
+    assert not quadratic(net, model, (X, Y)).is_quadratic
+    penalty = lambda m: 1e-3 * jnp.abs(m["w"]).sum()  # noqa: E731
+    assert not quadratic(linear(losses.squared), MODEL, (X, Y), penalty=penalty).is_quadratic
+
+
+def test_a_quartic_in_float32_needs_the_large_scale():
+    def quartic(m, batch, key):
+        found = losses.squared(batch[0] @ m["w"], batch[1]) + 1e-6 * (m["w"] ** 4).sum()
+        return found.astype(jnp.float32)
+
+    found = quadratic(quartic, MODEL, (X, Y))
+    assert not found.is_quadratic and found.scale == 100
+
+
+def test_quadratics_without_a_least_value():
+    def bent_down(m, batch, key):
+        return losses.squared(batch[0] @ m["w"], batch[1]) - m["w"][0] ** 2
+
+    found = quadratic(bent_down, MODEL, (X, Y))
+    assert found.is_quadratic and found.has_negative_curvature and not found.is_solvable
+    found = quadratic(lambda m, b, k: b[0] @ m["w"] + b[1], MODEL, (X, Y))
+    assert found.is_flat and not found.is_solvable
+
+
+def test_quadratics_of_a_batch_only():
+    def dropout(m, batch, key):
+        kept = jax.random.bernoulli(key, 0.5, batch[0].shape)
+        return losses.squared((batch[0] * kept) @ m["w"], batch[1])
+
+    def centred(m, batch, key):
+        return losses.squared((batch[0] - batch[0].mean(0)) @ m["w"], batch[1])
+
+    def scalar(m, batch, key):
+        return losses.squared(batch[0] @ m["w"], batch[1]).mean()
+
+    for loss, name in ((dropout, "is_random"), (centred, "interacts"), (scalar, "interacts")):
+        found = quadratic(loss, MODEL, (X, Y))
+        assert found.is_quadratic and getattr(found, name) and not found.is_solvable
+
+
+def test_a_loss_that_is_not_finite_or_not_for_64_bits():
+    found = quadratic(lambda m, b, k: jnp.sqrt(m["w"]).sum() + b[1], MODEL, (X, Y))
+    assert not found.is_quadratic and found.kappa is None
+
+    def counts(m, batch, key):
+        total, _ = jax.lax.scan(lambda c, v: (c + v, None), jnp.int32(0), jnp.arange(3))
+        return losses.squared(batch[0] @ m["w"], batch[1]) + 0 * total
+
+    found = quadratic(counts, MODEL, (X, Y))
+    assert found.is_quadratic and found.needs_32_bits and not found.is_solvable

@@ -1,0 +1,27 @@
+"""Plain training: every setting that would else be chosen while training has a value here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import downslope
+
+PLAIN: dict[str, Any] = {
+    "optimizer": "adam",
+    "learning_rate": 3e-3,
+    "batch_size": 128,
+    "schedule": "constant",
+    "clip_norm": None,
+    "average": None,
+    "patience": 5,
+}
+
+
+def fit(loss, model, data, **options):
+    """`downslope.fit` with these options, and plain values for the rest."""
+    return downslope.fit(loss, model, data, **PLAIN | options)
+
+
+def training(**options):
+    """`downslope.Training` with these options, and plain values for the rest."""
+    return downslope.Training(**PLAIN | options)
