@@ -28,6 +28,6 @@ def write_digits(path: Path) -> None:
 
 if __name__ == "__main__":
     write_digits(TABLE)
-    command = ["fit", str(TABLE), "--target", "digit", "--model", "mlp", "--batch-size", "32"]
+    command = ["fit", str(TABLE), "--target", "digit", "--model", "mlp", "--explain"]
     print("$ downslope", *command, flush=True)
     sys.exit(main(command))

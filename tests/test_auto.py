@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +129,7 @@ def test_it_is_interrupted_and_goes_on_as_it_was(tmp_path):
     assert len(replay(read_journal(folder / "journal.jsonl"))) == len(now) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "good"), [("adam", 0.03), ("sgd", 0.3)])
 def test_a_rate_a_hundred_times_too_high_is_undone_and_cut(optimizer, good):
     """Catches a run that ends as diverged or stays where the rate has thrown it, and a rate of the
@@ -170,6 +172,7 @@ def test_rows_that_are_not_finite_are_named(tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in result.params.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", ["a burst", "everywhere"])
 def test_flipped_labels_do_not_end_the_run(share, auto):
     """Catches a jump of the loss that is taken for a divergence: 150 of 3,000 rows are wrong, in
@@ -230,33 +233,36 @@ def test_what_is_given_is_obeyed_beside_what_is_chosen(given, knobs):
     assert decided(result.history)[-1]["new"] == "converged"
 
 
+@pytest.mark.slow
 def test_heavy_tails_are_clipped_and_light_ones_left():
     """Catches clipping that comes whatever the rows are, or for none: rows scaled by Cauchy and by
-    Gaussian numbers, measured at every second update.
+    Gaussian numbers to the power 1.5, since the mean of a batch hides a tail that is less heavy.
     """
     rng = np.random.default_rng(5)
     y = rng.normal(size=20_000).astype("float32")
-    scales = {"cauchy": np.abs(rng.standard_cauchy(20_000)), "gauss": np.abs(rng.normal(size=20_000))}
+    scales = {"cauchy": rng.standard_cauchy(20_000), "gauss": rng.normal(size=20_000)}
 
     def scaled(model, batch, key):
-        return batch[0] * (jnp.sqrt(1 + (model["w"] - batch[1]) ** 2) - 1)
+        # far from 0, so that the loss of one row is no explosion of the whole
+        return 1e4 + batch[0] * (jnp.sqrt(1 + (model["w"] - batch[1]) ** 2) - 1)
 
     clips = {}
     for name, scale in scales.items():
         seen = []
         result = downslope.fit(
-            scaled, {"w": np.float32(0.5)}, (scale.astype("float32"), y), optimizer="sgd",
-            learning_rate=1e-3, measure_every=2, steps=1000, patience=None, validation=0.1,
-            readers=(seen.append,),
+            scaled, {"w": np.float32(0.5)}, (np.abs(scale).astype("float32") ** 1.5, y),
+            optimizer="sgd", learning_rate=1e-4, measure_every=2, steps=1000,
+            patience=None, validation=0.1, readers=(seen.append,),
         )  # fmt: skip
         clips[name] = [r for r in decided(result.history) if r["knob"] == "clip_norm"]
         measured = [r for r in seen if r["event"] == "measured"][-1]
         assert ("value" in measured["clip_fraction"]) is (name == "cauchy")
-        assert abs(result.params["w"]) < 0.6
+        assert abs(result.params["w"]) < 0.7
     assert len(clips["cauchy"]) == 1 and not clips["gauss"]
     assert "heavy tail" in clips["cauchy"][0]["because"]
 
 
+@pytest.mark.slow
 def test_an_overfitted_run_starts_again_and_keeps_the_best():
     """Catches a later start that replaces a better earlier one, and a start in vain that is not
     the last: 60 inputs that say little, and 200 rows.

@@ -51,7 +51,10 @@ def test_a_flag_that_is_not_given_leaves_nothing(parse):
         (["--clip-norm", "none"], "clip_norm", None),
         (["--patience", "7"], "patience", 7),
         (["--patience", "none"], "patience", None),
-        *((["--" + name.replace("_", "-"), "auto"], name, "auto") for name in Training().free),
+        *(
+            (["--" + name.replace("_", "-"), "auto"], name, "auto")
+            for name in sorted(Training().free)
+        ),
         (["--loss", "huber"], "loss", "huber"),
         (["--seed", "5"], "seed", 5),
     ],

@@ -30,7 +30,7 @@ from benchmarks.auto.tasks import Task
 RATES = (1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1)
 SCHEDULES = ("constant", "cosine")
 ALLOWANCE = 1.03
-FASTEST = 5  # settings that run again on every seed, for the time
+FASTEST = 3  # settings that run again on every seed, for the time
 LOWEST = 3  # settings that run again on every other seed, for the target
 PACE = 1 / 10  # of the budget, where the loss is read that others must have come to
 CHECKED = {"constant": 1 / 4, "cosine": 1 / 2}  # share of the budget at which they must

@@ -21,8 +21,8 @@ PRODIGY = "prodigy"
 SKLEARN = "scikit-learn"
 NAMES = (ADAM, FULL, SWIFT, FREE, PRODIGY, SKLEARN)
 MEMORY_BATCH = 65_536
-CAP = 6.0  # times of the oracle
-LEAST_CAP = 1.0  # seconds: of an oracle of some milliseconds six times are none
+CAP = 5.0  # times of the oracle
+LEAST_CAP = 1.0  # seconds: of an oracle of some milliseconds five times are none
 
 
 def cap_of(oracle_seconds: float) -> float:

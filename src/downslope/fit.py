@@ -158,8 +158,9 @@ def _descend(engine: Engine, asked: Training, run: Run) -> Result:
         pilot = Pilot(engine, asked, flight)
         with contextlib.closing(pilot):
             pilot.begin(lambda: interrupts.received is not None)  # -> the first learning rate
-            while (reason := _stretch(pilot, flight, interrupts)) is None:
-                pass  # the blocks are cut anew: another batch size, or back to a good state
+            reason = StopReason.INTERRUPTED if interrupts.received is not None else None
+            while reason is None:  # the blocks are cut anew: another batch, or back to a good state
+                reason = _stretch(pilot, flight, interrupts)
     signal = interrupts.received if reason is StopReason.INTERRUPTED else None
     return _finish(engine, run, flight, pilot, reason, signal)
 

@@ -6,7 +6,10 @@ import pytest
 
 from downslope.choose.explore import look_at_batch, may_pay
 
-ASKED = {"batch_size": 128, "candidate": 512, "noise_hi": None, "seconds": 100.0, "cost": 1.0}
+ASKED = {
+    "batch_size": 128, "candidate": 512, "noise_lo": 0.0, "noise_hi": None, "seconds": 100.0,
+    "cost": 1.0,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -15,6 +18,7 @@ ASKED = {"batch_size": 128, "candidate": 512, "noise_hi": None, "seconds": 100.0
         ({}, True),
         ({"cost": 10.0}, True),
         ({"cost": 10.1}, False),
+        ({"noise_lo": None}, False),  # nothing would tell whether to stay there
         ({"noise_hi": 1e9}, True),  # at most a quarter of the updates
         ({"noise_hi": 0.0}, False),  # updates of any size gain the same
         ({"noise_hi": 17.0}, False),  # 1 - (1 + 17/512)/(1 + 17/128) = 0.088
@@ -26,6 +30,23 @@ def test_a_larger_batch_must_be_able_to_pay(changed, pays):
     """Catches the two sizes exchanged, the cost forgotten, and a gain of a few percent."""
     assert may_pay(**ASKED | changed) is pays
     assert (look_at_batch(**ASKED | changed) is not None) is pays
+
+
+@pytest.mark.parametrize(
+    ("noise_lo", "pays"),
+    [
+        (0.0, True),  # a quarter of the time of an update, for the same gain
+        (100.0, True),  # (1 + 100/32)/(1 + 100/128)/4 = 0.58
+        (700.0, True),  # 0.88
+        (900.0, False),  # 0.91
+        (1e9, False),  # four times the updates at a quarter of the time
+    ],
+)
+def test_a_smaller_batch_is_looked_at_too(noise_lo, pays):
+    """Catches a run that never shrinks its batch, and the unfavourable end of the interval."""
+    smaller = ASKED | {"candidate": 32, "noise_lo": noise_lo, "noise_hi": 1e9}
+    assert may_pay(**smaller) is pays
+    assert (look_at_batch(**smaller) is not None) is pays
 
 
 def test_the_decision_tells_what_it_rests_on():

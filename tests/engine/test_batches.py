@@ -34,10 +34,14 @@ def visits(model, batch, key):
     return -model["seen"][batch]
 
 
+def never():
+    return False
+
+
 def asked(**options):
     return {
         "optimizer": "sgd", "learning_rate": 1.0, "schedule": "constant", "clip_norm": None,
-        "average": None, "patience": None, "measure_every": None,
+        "average": None, "patience": None, "measure_every": 256,
     } | options  # fmt: skip
 
 
@@ -116,7 +120,9 @@ def flight_of(seconds=1000.0, **options):
     engine = assemble(visits, zeros(), NUMBERS, Training(**asked(**options)))
     flight = Flight(engine, Run(None))
     flight._seconds_before = seconds
-    return flight, Batches(engine, flight)
+    batches = Batches(engine, flight)
+    batches._noise = lambda: (300.0, 200.0, 900.0)
+    return flight, batches
 
 
 def compilations(records):
@@ -134,27 +140,26 @@ def log_compiles():
 
 
 @pytest.mark.usefixtures("log_compiles")
-def test_the_next_gear_is_compiled_beside_the_run_and_used_as_it_is(caplog, monkeypatch):
+def test_the_next_gear_is_compiled_beside_the_run_and_used_as_it_is(caplog):
     """Catches a compilation in the thread that trains, before the change or at it."""
-    monkeypatch.setattr(Batches, "_noise", lambda self: (None, None, None))
     with caplog.at_level(logging.WARNING):
         flight, batches = flight_of()
         knobs = flight.engine.knobs()
-        flight.fly(knobs, 8)
+        flight.fly(knobs, 8, never)
         assert batches.turn(knobs) is None  # begins to compile
         assert batches.larger() is None or batches._looking is None
-        flight.fly(knobs, 4)
+        flight.fly(knobs, 4, never)
         batches.close()
         decision = batches.turn(knobs)
         assert (decision.knob, decision.old, decision.new) == ("batch_size", FIRST, 4 * FIRST)
         before = flight.tally.num_steps
         batches.go_on_with(decision.new, knobs)
         assert batches.larger() is None
-        flight.fly(knobs._replace(batch_size=np.float32(4 * FIRST)), 4)
+        flight.fly(knobs._replace(batch_size=np.float32(4 * FIRST)), 4, never)
         assert flight.healthy and flight.tally.num_steps == before + 4
         batches.go_on_with(FIRST, knobs)
         assert batches.larger() == 4 * FIRST
-        flight.fly(knobs, 4)
+        flight.fly(knobs, 4, never)
     threads = compilations(caplog.records)
     assert threads == [threading.main_thread().name, "compile"]
 
@@ -164,7 +169,7 @@ def test_a_run_must_have_lasted_before_another_gear_is_tried():
     flight, batches = flight_of(seconds=0.0)
     knobs = flight.engine.knobs()
     assert batches.turn(knobs) is None and batches._looking is None  # nothing has run yet
-    flight.fly(knobs, 4)
+    flight.fly(knobs, 4, never)
     flight.compile_seconds = 10.0
     assert batches.turn(knobs) is None and batches._looking is None
     flight._seconds_before = 111.0
@@ -177,7 +182,7 @@ def test_a_gear_that_cannot_be_compiled_is_not_used(monkeypatch):
     """Catches a fault of a thread that ends the run, or a gear without a program."""
     flight, batches = flight_of()
     knobs = flight.engine.knobs()
-    flight.fly(knobs, 4)
+    flight.fly(knobs, 4, never)
     make = batches._make
 
     def broken(*args):
@@ -203,7 +208,7 @@ def test_a_prepared_gear_makes_the_same_steps():
     assert gear.is_ready and gear.failed is None and gear.compile_seconds > 0
     flight = Flight(engine, Run(None))
     flight.change(gear)
-    flight.fly(engine.knobs()._replace(batch_size=np.float32(256)), 16)
+    flight.fly(engine.knobs()._replace(batch_size=np.float32(256)), 16, never)
     seen = np.asarray(flight._state.params["seen"])
     assert seen == pytest.approx(np.full(ROWS, 1 / 256))
 
@@ -214,7 +219,7 @@ def timed(monkeypatch):
 
     def plant(times, noise, here=64, **options):
         flight, batches = flight_of(batch_size="auto")
-        monkeypatch.setattr(Batches, "_noise", lambda self: noise)
+        batches._noise = lambda: noise
         monkeypatch.setattr(Batches, "_is_usable", lambda self, size: True)
         flight.gear.batch_rows = here
         flight.step_seconds = {size: [t, 1.01 * t, 0.99 * t, t] for size, t in times.items()}
@@ -297,4 +302,4 @@ def test_the_question_is_asked_once_in_a_while(timed, monkeypatch):
 def test_where_the_batch_must_stay_there_are_no_other_gears(given):
     """Catches a given batch size that is changed, and a cosine stretched over other updates."""
     training = Training(**asked(**given))
-    assert assemble(visits, zeros(), NUMBERS, training).make_gear is None
+    assert not assemble(visits, zeros(), NUMBERS, training).can_change

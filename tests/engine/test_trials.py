@@ -10,8 +10,8 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import downslope
 import plain
+from downslope import losses as row_losses
 from downslope.config import Training
 from downslope.engine.assemble import assemble
 from downslope.engine.flight import Flight
@@ -96,7 +96,7 @@ def test_each_trial_began_at_the_same_point_with_the_same_rows(raced, engine):
     for rate, seen in by_rate(raced[1]).items():
         if rate < EDGE:
             alone = Flight(engine, Run(None))
-            alone.fly(engine.knobs()._replace(learning_rate=np.float32(rate)), STEPS)
+            alone.fly(engine.knobs()._replace(learning_rate=np.float32(rate)), STEPS, never)
             assert seen == pytest.approx(float(np.mean(list(alone.tally.last_losses))), rel=1e-4)
 
 
@@ -116,17 +116,43 @@ def test_where_every_rate_is_lost_it_stands_at_the_start(engine):
     assert_array_equal(state.params["w"], np.zeros(3))
     assert int(state.step) == 0
     assert flight.run.last.document["tally"]["num_steps"] == 0
-    flight.fly(engine.knobs()._replace(learning_rate=np.float32(0.1)), STEPS)
+    flight.fly(engine.knobs()._replace(learning_rate=np.float32(0.1)), STEPS, never)
     assert flight.healthy and flight.tally.num_steps == STEPS
 
 
-def test_an_interrupt_ends_it_between_trials(engine):
-    """Catches a Ctrl-C that waits for all trials, and one before the first that raises."""
-    flight, decision = fly(engine, 0.1, lambda: True)
-    assert decision is None and flight.tally.num_steps == 0
-    answers = iter([False, False, True])
-    flight, decision = fly(engine, 0.1, lambda: next(answers))
-    assert len(decision.inputs["rates"]) == 2
+@pytest.mark.parametrize("calm", [0, 1, 5])
+def test_an_interrupt_ends_it_where_it_began(calm, engine):
+    """Catches a Ctrl-C that waits for all trials, raises before the first, or leaves the run at
+    the end of a rate that nothing was compared with.
+    """
+    answers = [False] * calm
+    flight, decision = fly(engine, 0.1, lambda: not answers or answers.pop())
+    assert decision is None
+    assert flight.healthy and flight.tally.num_steps == 0
+    assert_array_equal(jax.device_get(flight._state).params["w"], np.zeros(3))
+
+
+def test_an_interrupt_ends_a_trial_too(engine):
+    """Catches a Ctrl-C that waits for a trial of many slow calls."""
+    flight = Flight(engine, Run(None))
+    flight.fly(engine.knobs(), 10_000, lambda: True)
+    assert 0 < flight.tally.num_steps <= 30  # the first call; those of 30 end with the epoch
+    assert int(jax.device_get(flight._state).step) == flight.tally.num_steps
+
+
+def test_a_time_budget_ends_it_with_the_trials_made():
+    """Catches seven trials that take longer than the whole run may."""
+    engine = engine_of(seconds=8.0, measure_every=None)
+    flight = Flight(engine, Run(None))
+    moments = iter([0.0] * 10 + [3.0] * 1000)
+    type_of = type(flight)
+    before = type_of.seconds
+    type_of.seconds = property(lambda self: next(moments))
+    try:
+        decision = race(flight, engine.knobs(), 0.1, STEPS, never)
+    finally:
+        type_of.seconds = before
+    assert 1 <= len(decision.inputs["rates"]) < 4
     assert flight.tally.num_steps == STEPS
 
 
@@ -153,7 +179,7 @@ def test_a_loss_without_curvature_begins_at_the_named_rate():
     """Catches a division by lambda_max = 0, as the hinge has it at its start."""
 
     def hinge(model, batch, key):
-        return downslope.losses.hinge(batch[0] @ model["w"], batch[1] > 0)
+        return row_losses.hinge(batch[0] @ model["w"], batch[1] > 0)
 
     engine = assemble(hinge, model(), (X, Y), Training(optimizer="sgd", batch_size=20))
     assert search_begins_at(engine) == 0.1

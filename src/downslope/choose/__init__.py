@@ -6,7 +6,7 @@ import importlib
 import typing as _t
 
 if _t.TYPE_CHECKING:
-    from downslope.choose.anneal import next_temperature, stands_out, start_again
+    from downslope.choose.anneal import cool_down, next_temperature, stands_out, start_again
     from downslope.choose.answers import what_if
     from downslope.choose.batch import SweetSpot, batch_size, sweet_spot
     from downslope.choose.clipping import next_clip_norm
@@ -79,6 +79,7 @@ _HOME = {
     "solve_or_search": "downslope.choose.solving",
     "stands_out": "downslope.choose.anneal",
     "start_again": "downslope.choose.anneal",
+    "cool_down": "downslope.choose.anneal",
     "step_cost": "downslope.choose.exchange",
     "sweet_spot": "downslope.choose.batch",
     "trial_steps": "downslope.choose.learning_rate",
@@ -104,6 +105,7 @@ __all__ = [
     "batch_size",
     "best_workers",
     "best_workers_scaled",
+    "cool_down",
     "equivalent_steps",
     "exchange_seconds",
     "exponential_wait",

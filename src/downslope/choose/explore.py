@@ -39,10 +39,14 @@ def may_pay(
     """
     if seconds < SHARE * cost:
         return False
-    larger = candidate > batch_size
-    noise = noise_hi if larger else noise_lo or 0.0
-    if noise is None:
-        return True
+    if noise_lo is None and noise_hi is None:
+        return False  # nothing would tell whether to stay there
+    if candidate < batch_size:
+        noise = noise_lo or 0.0
+    elif noise_hi is None:  # as large as may be: at the best an update is worth b'/b
+        return (1 - batch_size / candidate) * seconds > cost
+    else:
+        noise = noise_hi
     best = (1 + noise / candidate) / (1 + noise / batch_size) * min(1.0, candidate / batch_size)
     return (1 - best) >= GAIN and (1 - best) * seconds > cost
 
@@ -63,7 +67,7 @@ def look_at_batch(
         batch_size, candidate, noise_lo, noise_hi, seconds, cost: as for `may_pay`.
 
     Example:
-        >>> print(look_at_batch(batch_size=128, candidate=512, noise_lo=None, noise_hi=None,
+        >>> print(look_at_batch(batch_size=128, candidate=512, noise_lo=90, noise_hi=None,
         ...                     seconds=30, cost=1.2))
         batch_size 128 -> 512: it was compiled in the background in 1.2 s of 30 s so far; training
         goes on with it to see what an update takes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from downslope.choose.decision import Decision, policy
 from downslope.errors import UsageError
 
 
@@ -38,6 +39,44 @@ def rescale_sgd(
     ):  # fmt: skip
         _above_zero(name, number)
     return learning_rate * (1 + noise_scale / batch_size) / (1 + noise_scale / new_batch_size)
+
+
+@policy
+def follow_batch(
+    *,
+    learning_rate: float,
+    batch_size: int,
+    new_batch_size: int,
+    noise_scale: float | None,
+    saturates: bool,
+) -> Decision | None:
+    """The learning rate that goes with another batch size, so that the temperature stays.
+
+    Args:
+        learning_rate: in use at `batch_size`.
+        batch_size, new_batch_size: in examples.
+        noise_scale: in examples; where it is not known, the old batch size stands for it.
+        saturates: as for `rescale_sgd`, plain and momentum descent; else by the square root of the
+            ratio of the sizes, as for Adam.
+
+    Example:
+        >>> print(follow_batch(learning_rate=0.01, batch_size=128, new_batch_size=512,
+        ...                    noise_scale=900, saturates=False))
+        learning_rate 0.01 -> 0.02: it follows the batch size from 128 to 512 by the square root
+    """
+    if saturates:
+        scale = max(noise_scale or batch_size, 1e-6)
+        new = rescale_sgd(
+            learning_rate,
+            batch_size=batch_size,
+            new_batch_size=new_batch_size,
+            noise_scale=scale,
+        )
+        rule = f"in proportion, up to the noise scale of {scale:,.3g} examples"
+    else:
+        new, rule = learning_rate * math.sqrt(new_batch_size / batch_size), "by the square root"
+    because = f"it follows the batch size from {batch_size:,} to {new_batch_size:,} {rule}"
+    return Decision(knob="learning_rate", old=learning_rate, new=new, because=because)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from downslope.engine.evaluate import LossScorer, Scorer, make_evaluator
 from downslope.engine.gears import TOP, Gear
 from downslope.engine.interaction import NUM_ROWS, examples_interact
 from downslope.engine.sources import (
+    PART_ROWS,
     STEP_BYTES,
     check_alike,
     example,
@@ -41,6 +42,7 @@ from downslope.step.state import Knobs, State, initial_state, to_device
 from downslope.step.update import evaluated_params, make_regularizer, make_update
 
 KINDS_OF_MOMENTUM: dict[str, MomentumKind] = {"momentum": "heavy_ball", "nesterov": "nesterov"}
+SAMPLE_ROWS = 1024  # on which two states are compared
 PATIENCE = 5  # evaluations, where the pilot has nothing to say; assumed
 WATCH, PILOT = "watch", "pilot"  # where a snapshot keeps measured steps, and losses of rows
 
@@ -113,15 +115,26 @@ class Engine:
         """Examples per update that a run begins with."""
         return self.gear.batch_rows
 
+    def sample_loss(self, params: Params) -> float:
+        """Mean loss of a fixed sample of rows."""
+        rows, mean = self._sample_loss
+        return float(mean(params, rows))
+
+    @functools.cached_property
+    def _sample_loss(self) -> tuple[Any, Callable[..., Any]]:
+        rows = example(self.source, SAMPLE_ROWS)
+        return rows, jax.jit(lambda params, rows: self.row_losses(params, rows).mean())
+
     def bad_rows(self, params: Params, most: int = 100) -> tuple[int, ...]:
         """Numbers of the first rows, in the caller's order, whose own loss is not finite.
 
-        One pass over the source; none for a generator or where examples interact.
+        One pass over the arrays; none for a generator, for a table on disk, whose rows were
+        checked and shuffled when it was converted, or where examples interact.
         """
-        if isinstance(self.source, Generator) or not self.objective.separable:
+        if not isinstance(self.source, Arrays) or not self.objective.separable or self.interacts:
             return ()
         losses, found = jax.jit(self.row_losses), []
-        part = max(1, min(self.source.num_rows, STEP_BYTES // _row_bytes(self.source)))
+        part = min(self.source.num_rows, PART_ROWS)
         for start in range(0, self.source.num_rows, part):
             rows = self.source.read(start, min(start + part, self.source.num_rows))
             found += (start + np.flatnonzero(~np.isfinite(losses(params, rows)))).tolist()
@@ -136,6 +149,11 @@ class Engine:
         if self.setting is not None or self.objective.interacts:
             return self.objective.interacts
         return examples_interact(self.objective, self.params, example(self.source, NUM_ROWS))
+
+    @functools.cached_property
+    def _template(self) -> State:
+        """Shapes and types of the state; tracing it anew takes milliseconds."""
+        return jax.eval_shape(self.initial_state, self.params)
 
     def start(self) -> State:
         """The state before the first step, on the device."""
@@ -164,7 +182,7 @@ class Engine:
         Raises:
             MismatchError: the snapshot belongs to another model or optimizer.
         """
-        template = jax.eval_shape(self.initial_state, self.params)
+        template = self._template
         parts: dict[str, Any] = {"state": template._asdict()}
         if _under("best", snapshot.tensors):
             parts["best"] = template.params
@@ -233,6 +251,7 @@ def assemble(
     regularizer = make_regularizer(objective, training.l2, mask)
     factor = rate_factor(training, num_steps)
     most_rows = min(TOP, max(1, STEP_BYTES // _row_bytes(source)), num_rows or TOP)
+    most_rows = 1 << (most_rows.bit_length() - 1)  # a buffer then holds whole batches of any gear
 
     def make_gear(batch_rows: int, clips: bool, step_rows: int | None = None) -> Gear:
         step_rows = step_rows or batch_rows
@@ -342,7 +361,8 @@ def begin_with(training: Training, source: Any) -> Training:
     """
     optimizer = "adam" if is_auto(training.optimizer) else training.optimizer
     holds_average = optimizer in ("schedule_free", "prodigy") or hasattr(optimizer, "update")
-    averages = "schedule" in training.free and not holds_average
+    # an average of weights that were 0 at times is never exactly 0, which l1 promises
+    averages = "schedule" in training.free and not holds_average and not training.l1
     num_rows = None if isinstance(source, Generator) else source.num_rows
     most = max(1, STEP_BYTES // _row_bytes(source))
     batch_size = first_batch_size(
@@ -359,7 +379,7 @@ def begin_with(training: Training, source: Any) -> Training:
     if plain.epochs is None and plain.steps is None and plain.seconds is None and num_rows:
         rows = num_rows if plain.batch_size == FULL_BATCH else int(plain.batch_size)
         epochs = EPOCHS
-        if "patience" in training.free:
+        if "patience" in training.free and plain.schedule != "cosine":
             epochs = max(MOST_EPOCHS, math.ceil(STEPS * rows / num_rows))
         plain = dataclasses.replace(plain, epochs=epochs)
     return plain
@@ -376,6 +396,7 @@ def _can_change(training: Training, source: Any, objective: Objective) -> bool:
         and objective.separable
         and not objective.interacts
         and training.microbatch_size is None
+        and training.measure_every is not None  # the noise scale decides
         and training.schedule != "cosine"  # it is stretched over a known number of updates
     )
 
@@ -408,7 +429,8 @@ def _match(mask: Any, params: Params) -> Any:
 def request_of(engine: Engine, training: Training, metadata: dict[str, Any]) -> dict[str, Any]:
     """What a run was asked to do, for its folder."""
     asked = {f.name: getattr(training, f.name) for f in dataclasses.fields(training)}
-    asked["optimizer"] = engine.optimizer.name
+    if not is_auto(training.optimizer):
+        asked["optimizer"] = engine.optimizer.name
     leaves = named_leaves(jax.eval_shape(engine.initial_state, engine.params).params)
     names = {name: [str(leaf.dtype), *leaf.shape] for name, leaf in sorted(leaves.items())}
     return {

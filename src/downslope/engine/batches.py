@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from downslope.choose.decision import Decision
@@ -47,6 +49,10 @@ class Batches:
             gear, self._looking = self._looking, None
             self._gears[gear.batch_rows] = gear
             return self._look_at(gear)
+        if self._looking is not None and self._looking.failed is not None:
+            fault, self._looking, self._look_from = self._looking.failed, None, math.inf
+            step = self._flight.tally.num_steps
+            self._flight.run.journal.write("not compiled", step=step, because=str(fault)[:200])
         decision = self._decide()
         if decision is not None:
             return decision

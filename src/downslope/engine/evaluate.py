@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -15,7 +15,9 @@ from downslope.data.order import in_order
 from downslope.data.source import Source
 from downslope.metrics import MeanLoss, Results
 from downslope.objective import Objective, Params
+from downslope.tree import map_arrays
 
+KEPT_BYTES = 32 << 20  # of held-out rows: reading them anew takes longer than their evaluation
 EACH = "loss of every row"  # among what a scorer gives, which names its own
 WINDOW_ROWS = 2048  # rows evaluated at once: bounds the memory of a wide model's activations
 
@@ -68,19 +70,34 @@ def make_evaluator(
         found = jax.lax.map(window, parts)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
-    def evaluate(params: Params) -> Results:
-        accumulator, losses = scorer.accumulator(), []
+    kept: list[tuple[Any, int]] = []  # few rows are held on the device for the next time
+    small = source.num_rows * source.row_bytes <= KEPT_BYTES
+
+    def blocks() -> Iterator[tuple[Any, int]]:
+        if kept:
+            yield from kept
+            return
         stream = table_stream(
             source, order, batch_rows=step_rows, step_rows=step_rows, num_epochs=1
         )
-        with stream as blocks:
-            for block in blocks:
-                found = outputs(params, jax.device_put(block.rows))
-                length = int(block.windows.highs.max())
-                keep = functools.partial(_keep, length=length, objective=objective, step=step_rows)
-                losses.append(keep(found.pop(EACH)))  # host sync
-                accumulator.add(**{k: keep(v) for k, v in found.items()})
-                blocks.release(block)
+        read = []
+        with stream as found:
+            for block in found:
+                rows = map_arrays(np.array, block.rows) if small else block.rows
+                read.append((jax.device_put(rows), int(block.windows.highs.max())))
+                yield read[-1]
+                if not small:
+                    read.clear()
+                found.release(block)
+        kept.extend(read)
+
+    def evaluate(params: Params) -> Results:
+        accumulator, losses = scorer.accumulator(), []
+        for rows, length in blocks():
+            found = outputs(params, rows)
+            keep = functools.partial(_keep, length=length, objective=objective, step=step_rows)
+            losses.append(keep(found.pop(EACH)))  # host sync
+            accumulator.add(**{k: keep(v) for k, v in found.items()})
         results = accumulator.result()
         results.losses = np.concatenate(losses)
         return results

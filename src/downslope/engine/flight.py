@@ -38,6 +38,7 @@ PROGRESS_SECONDS = 0.5  # between progress records
 MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
 COPY_SHARE = 0.01  # of the time, at most, for copies of a good state
 KEPT_TIMES = 32  # calls whose time of an update is remembered, for each batch size
+WORSE = 1.1  # times the loss of a good state, on the same rows; assumed
 READING_SHARE = 0.003  # of the time, at most, for making them: epochs may take less than that
 
 
@@ -123,7 +124,7 @@ class Flight:
         with self.open() as stream:
             for call in calls(stream, self.pace, num_steps):
                 self.launch(call, knobs)
-                if not self.healthy:
+                if not self.healthy or stops():
                     break
             self.land()  # nothing of it is left in the air, to be taken for a later call
 
@@ -204,10 +205,23 @@ class Flight:
         if self.watch is not None and point is not None:
             self.watch.add_point(point, self.tally.num_steps)
         self.tally.seconds = self.seconds
+        if self.tally.jumped and not self.tally.leapt and not self._is_worse():
+            self.tally.calm()
         if self.tally.exploded:
             self.trouble, self.bad_step = "exploded", self.tally.num_steps
         elif now - self._told >= PROGRESS_SECONDS or call.ends_epoch:
             self._tell(now)
+
+    def _is_worse(self) -> bool:
+        """Whether the loss of the same rows lies above that at the last good state.
+
+        The losses of other batches may be as high by themselves, where a few rows decide.
+        """
+        if self.run.last is None:
+            return True
+        good = self.engine.restore(self.run.last, "checkpoint")[0].params
+        before, now = (self.engine.sample_loss(p) for p in (good, self._state.params))
+        return not now <= WORSE * before
 
     def _tell(self, now: float) -> None:
         """Writes a progress record about the time since the last one."""
@@ -217,7 +231,7 @@ class Flight:
             "progress",
             step=tally.num_steps,
             epoch=tally.position.epoch,
-            fraction=self._fraction(),
+            fraction=self.fraction,
             loss=tally.smoothed_loss,
             batch_size=self.gear.batch_rows,
             examples_per_second=(tally.num_examples - self._told_examples) / seconds,
@@ -261,7 +275,8 @@ class Flight:
                 step_seconds=[list(times) for times in self.step_seconds.values()],
             )
 
-    def _fraction(self) -> float | None:
+    @property
+    def fraction(self) -> float | None:
         """How much of the run is done, by whichever limit comes first."""
         shares = []
         if self.engine.num_steps:

@@ -45,7 +45,7 @@ READ_BYTES = 64 << 20
 
 
 class _Layout(NamedTuple):
-    """Rows of an update, of a window, of a buffer, and windows and updates of an epoch."""
+    """Rows of an update, of a window and of a buffer; and whether blocks are views."""
 
     batch_rows: int
     step_rows: int
@@ -68,7 +68,7 @@ def forecast(
 
     Memory is added up from shapes: the state by tracing its making, temporary memory by the
     compiled program's own account. For the time the program is run on a few windows. Settings that
-    are "auto" are taken as in `STAND_IN`.
+    are "auto" are taken as a run begins with them.
 
     Args:
         loss, model, data, training, penalize: as for `downslope.fit`.

@@ -51,15 +51,16 @@ class Gear:
         if self._thread is not None:
             return
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
+        wide = bool(jax.config.jax_enable_x64)  # a thread has JAX's settings of its own
         self._thread = threading.Thread(
-            target=self._compile, args=(shapes, position, knobs), name="compile", daemon=True
+            target=self._compile, args=(shapes, position, knobs, wide), name="compile", daemon=True
         )
         self._thread.start()
 
-    def _compile(self, state: Any, position: Position, knobs: Knobs) -> None:
+    def _compile(self, state: Any, position: Position, knobs: Knobs, wide: bool) -> None:
         begin = time.perf_counter()
         try:
-            with self.open_stream(position) as stream:
+            with jax.enable_x64(wide), self.open_stream(position) as stream:
                 block = next(iter(stream))
                 rows, windows = block.rows, block.windows
                 shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), rows)
@@ -67,11 +68,6 @@ class Gear:
         except BaseException as fault:  # told to whoever asks whether it is ready
             self._fault = fault
         self.compile_seconds = time.perf_counter() - begin
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether compiling was begun."""
-        return self._thread is not None
 
     @property
     def is_ready(self) -> bool:

@@ -209,6 +209,9 @@ def _from_run(
     read_request(run)
     snapshot = Checkpoints(run / CHECKPOINTS).newest()
     if snapshot is None:
+        if any(r["event"] == "solved" and r["is_solved"] for r in read_journal(run / JOURNAL)):
+            remedy = "measure the table instead, or train with --optimizer adam"
+            raise DataError("was solved without a step", path=run, remedy=remedy)
         raise DataError("has no checkpoint yet", path=run, remedy="let it run for a while")
     state, tally, _ = engine.restore(snapshot, str(run))
     watch = engine.watch(snapshot)

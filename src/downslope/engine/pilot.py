@@ -6,6 +6,7 @@ its inputs; what is done about it is here.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from downslope.choose.anneal import (
     FIFTH,
     SLOW,
     WAIT,
+    cool_down,
     next_temperature,
     stands_out,
     start_again,
@@ -24,12 +26,13 @@ from downslope.choose.anneal import (
 from downslope.choose.clipping import FEWEST, next_clip_norm
 from downslope.choose.decision import Decision
 from downslope.choose.learning_rate import trial_steps
-from downslope.choose.rescale import rescale_sgd
+from downslope.choose.rescale import follow_batch
 from downslope.choose.stop import has_converged
 from downslope.choose.trouble import after_trouble
 from downslope.config import Training
 from downslope.engine.assemble import PILOT, Engine
 from downslope.engine.batches import Batches
+from downslope.engine.checkpoint import Snapshot
 from downslope.engine.flight import Flight
 from downslope.engine.pace import Call
 from downslope.engine.trials import OF_THE_LOSS, race, search_begins_at
@@ -38,6 +41,13 @@ from downslope.metrics import Results
 from downslope.noise.tails import hill
 from downslope.step.state import Knobs
 
+# What the pilot forgets when the run goes back to an earlier state.
+UNDONE = (
+    "best_loss", "evaluated_step", "gained_step", "path", "without_gain", "anneals", "average_from",
+)  # fmt: skip
+OF_THE_FIRST = 0.01  # of the first batch's loss; assumed
+LATE = 0.5  # of the run, after which no new start would come far
+TEMPERATURE = ("next_temperature", "cool_down")  # policies that change it
 CLIPPED_FROM = 0.9  # quantile of the norms at which clipping would begin
 FEWEST_UPDATES = 16  # between evaluations that decide: an epoch of a small table may have fewer
 
@@ -55,6 +65,7 @@ class Progress:
         best_loss: the held-out loss that a gain is measured from, or None.
         without_gain: evaluations since the last gain or change of temperature.
         anneals: changes of temperature since the last gain.
+        coolings: lower rates since the end of the run drew near.
         repeats: times that a step went wrong.
         evaluated_step: update of the latest evaluation that decided.
         gained_step: update of the last gain or change of temperature.
@@ -73,6 +84,7 @@ class Progress:
     best_loss: float | None = None
     without_gain: int = 0
     anneals: int = 0
+    coolings: int = 0
     repeats: int = 0
     evaluated_step: int = 0
     gained_step: int = 0
@@ -94,6 +106,8 @@ class Pilot:
 
     def __init__(self, engine: Engine, asked: Training, flight: Flight):
         self.engine, self.flight, self.free = engine, flight, asked.free
+        limits = (asked.steps, asked.epochs, asked.seconds)
+        self._is_limited = any(limit is not None for limit in limits)
         before = flight.run.last.document.get("pilot") if flight.run.last else None
         self.now = Progress(**before) if before else self._beginning()
         self.batches = Batches(engine, flight)
@@ -101,7 +115,7 @@ class Pilot:
         self._recut = False  # the blocks are to be cut anew
         if self.now.batch_size != flight.gear.batch_rows:
             self.batches.go_on_with(self.now.batch_size, self.knobs)
-        if self.batches is not None and self.now.clip_norm is not None and not flight.gear.clips:
+        if self.now.clip_norm is not None and not flight.gear.clips:
             self.batches.clip()  # begun by the sitting before
         if flight.run.last:
             self._best_losses = flight.run.last.tensors.get(f"{PILOT}/losses")
@@ -135,6 +149,8 @@ class Pilot:
     def begin(self, interrupted: Callable[[], bool]) -> None:
         """Looks for the first learning rate, where one is to be found and time to look."""
         if self.now.searched or "learning_rate" not in self.free:
+            return
+        if self.engine.training.warmup_steps:  # trials would run at a part of their rates
             return
         self.now.searched = True
         steps = self._trial_steps()
@@ -174,13 +190,15 @@ class Pilot:
             now.without_gain += 1
         if now.best_loss is not None:
             now.path.append([now.evaluated_step, now.best_loss])
-            if now.path[0][1] - now.best_loss > SLOW * abs(now.best_loss):
+            if now.path[0][1] - now.best_loss > SLOW * self._scale(now.best_loss):
                 now.anneals = 0
         flight.remember()
         if self._out_of_patience():
             return StopReason.CONVERGED
         self._consider_clipping()
-        decision = self._temperature() if self.free & {"schedule", "patience"} else None
+        decision = self._cooling() if "schedule" in self.free else None
+        if decision is None and self.free & {"schedule", "patience"}:
+            decision = self._temperature()
         if decision is None:
             return None
         if decision.knob == "stop":
@@ -205,6 +223,8 @@ class Pilot:
             return self.flight.tally.last_epoch_loss
         if results is None:
             return None
+        if "loss" not in results:  # not finite on some held-out row, or a scorer without it
+            return self.flight.tally.last_epoch_loss
         return results["loss"].value if "loss" in results else None
 
     def _gained(self, loss: float, results: Results | None) -> bool:
@@ -214,7 +234,8 @@ class Pilot:
             gain = now.best_loss - loss
             error = _error_of_difference(self._best_losses, losses)
             tolerance = self.engine.training.tolerance
-            if not stands_out(gain, error, loss=now.best_loss, tolerance=tolerance):
+            scale = self._scale(now.best_loss)
+            if not stands_out(gain, error, loss=scale, tolerance=tolerance):
                 return False
         now.best_loss, self._best_losses = loss, losses
         return True
@@ -241,10 +262,18 @@ class Pilot:
         if decision is not None:
             self._take(decision)
 
+    def _cooling(self) -> Decision | None:
+        """The end of a run whose length was given is foreseen."""
+        done = self.flight.fraction if self._is_limited else None
+        now = self.now
+        return cool_down(learning_rate=now.learning_rate, done=done, coolings=now.coolings)
+
     def _start_again(self) -> Decision | None:
         now = self.now
         rate = now.first_rate
         if rate is None or not {"learning_rate", "schedule", "patience"} <= self.free:
+            return None
+        if self._is_limited and (self.flight.fraction or 0.0) > LATE:
             return None
         lowest = now.best_loss if self.engine.evaluate is not None else None
         gain = None
@@ -266,7 +295,7 @@ class Pilot:
             learning_rate=now.learning_rate,
             batch_size=now.batch_size,
             may_lower="schedule" in self.free and now.learning_rate is not None,
-            may_stop="patience" in self.free,
+            may_stop="patience" in self.free and self.engine.training.schedule != "cosine",
             evaluations_without_gain=now.without_gain,
             updates_without_gain=flight.tally.num_steps - now.gained_step,
             share_without_gain=self._share_without_gain(),
@@ -288,9 +317,18 @@ class Pilot:
         now, steps = self.now, self.flight.tally.num_steps
         since = steps - FIFTH * (steps - now.started_step)
         before = [loss for step, loss in now.path if step <= since]
-        if not before or len(now.path) - len(before) < WAIT or not now.best_loss:
+        if not before or len(now.path) - len(before) < WAIT or now.best_loss is None:
             return None
-        return (before[-1] - now.best_loss) / abs(now.best_loss)
+        scale = self._scale(now.best_loss)
+        return (before[-1] - now.best_loss) / scale if scale else None
+
+    def _scale(self, loss: float) -> float:
+        """What gains are measured by: the loss, or a hundredth of the first where it is below that.
+
+        Else a loss that falls to 0 would never cease to gain.
+        """
+        first = self.flight.tally.first_losses[:1] or [0.0]
+        return max(abs(loss), OF_THE_FIRST * abs(first[0]))
 
     def turn(self) -> bool:
         """Between calls: whether to go on in another gear, for which blocks are cut anew."""
@@ -314,16 +352,26 @@ class Pilot:
             repeats=now.repeats,
             step=flight.bad_step or 0,
             what=flight.trouble or "not finite",
-            rows=flight.bad_rows(),
+            rows=flight.bad_rows() if flight.trouble == "not finite" else (),
             given="learning_rate" not in self.free,
         )
         assert decision is not None
         if decision.knob != "stop":
             assert flight.run.last is not None
             flight.return_to(flight.run.last)
+            self._remember(flight.run.last)
             now.repeats += 1
         self._take(decision)
         return decision.knob != "stop"
+
+    def _remember(self, mark: Snapshot) -> None:
+        """Goes back to what was known of the losses when the state was kept."""
+        before = mark.document.get("pilot")
+        if before is None:
+            return
+        for name in UNDONE:
+            setattr(self.now, name, copy.deepcopy(before[name]))
+        self._best_losses = mark.tensors.get(f"{PILOT}/losses")
 
     def _take(self, decision: Decision) -> None:
         """Writes a decision down and turns the knob."""
@@ -341,30 +389,39 @@ class Pilot:
             self._change_batch(int(decision.new), scale=decision.policy != "next_temperature")
         if decision.policy == "settle_rate":
             now.first_rate = decision.new
-        elif decision.policy == "next_temperature" and decision.knob != "stop":
-            now.anneals, now.without_gain, now.average_from = now.anneals + 1, 0, step
+        elif decision.policy in TEMPERATURE and decision.knob != "stop":
+            now.coolings += decision.policy == "cool_down"
+            now.anneals, now.without_gain = now.anneals + 1, 0
             now.gained_step, now.path = step, now.path[-1:]
+            self._average_anew(step)
         elif decision.policy == "start_again":
             self.flight.start_again()
             before = (now.lowest_before, now.best_loss)
             now.lowest_before = min(loss for loss in before if loss is not None)
             now.starts, now.started_step, now.first_rate = now.starts + 1, step, decision.new
             now.best_loss, self._best_losses, now.path = None, None, []
-            now.anneals, now.without_gain, now.gained_step, now.average_from = 0, 0, step, step
+            now.anneals, now.without_gain, now.gained_step = 0, 0, step
+            self._average_anew(step)
+
+    def _average_anew(self, step: int) -> None:
+        if "average" in self.free:
+            self.now.average_from = step
 
     def _change_batch(self, batch_size: int, *, scale: bool) -> None:
         """Goes on with another batch; at the same temperature, the rate follows the batch."""
         now = self.now
-        if scale and "learning_rate" in self.free and now.learning_rate is not None:
-            old, new = now.batch_size, batch_size
-            if self.engine.optimizer.name in OF_THE_LOSS:
-                noise = max(_value(self.flight, "noise_scale") or old, 1e-6)
-                now.learning_rate = rescale_sgd(
-                    now.learning_rate, batch_size=old, new_batch_size=new, noise_scale=noise
-                )
-            else:
-                now.learning_rate *= math.sqrt(new / old)
-        now.batch_size = batch_size
+        old, now.batch_size = now.batch_size, batch_size
+        follows = scale and "learning_rate" in self.free and self.engine.optimizer.name != "prodigy"
+        if follows and now.learning_rate is not None:
+            decision = follow_batch(
+                learning_rate=now.learning_rate,
+                batch_size=old,
+                new_batch_size=batch_size,
+                noise_scale=_value(self.flight, "noise_scale"),
+                saturates=self.engine.optimizer.name in OF_THE_LOSS,
+            )
+            if decision is not None:
+                self._take(decision)
         self.batches.go_on_with(batch_size, self.knobs)
         self._recut = True
 

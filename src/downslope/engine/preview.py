@@ -11,6 +11,7 @@ from downslope.config import Training
 from downslope.engine.assemble import assemble
 from downslope.engine.pilot import run_steps
 from downslope.engine.solving import can_solve
+from downslope.engine.trials import search_begins_at
 from downslope.objective import Loss, Model
 
 
@@ -52,7 +53,8 @@ def preview(
         if engine.can_change:
             because += f"; up to {engine.most_rows:,} may follow"
         found.append(_first("batch_size", rows, because))
-    if "learning_rate" in training.free and engine.optimizer.learning_rate is not None:
+    first = search_begins_at(engine) if "learning_rate" in training.free else None
+    if first is not None:
         steps = trial_steps(
             epoch_steps=None if engine.num_rows is None else engine.num_rows / rows,
             run_steps=run_steps(engine),
@@ -60,7 +62,7 @@ def preview(
         because = (
             f"where trials of {steps} updates begin" if steps else "too few updates for trials"
         )
-        found.append(_first("learning_rate", engine.optimizer.learning_rate, because))
+        found.append(_first("learning_rate", first, because))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ RUN/result.json     the summary
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from downslope.config import OptimizerName, Training
+from downslope.config import AUTO, OptimizerName, Training
 from downslope.engine.checkpoint import (
     Checkpoints,
     Snapshot,
@@ -215,7 +216,7 @@ def training_of(run: str | os.PathLike[str]) -> Training:
     """
     asked = read_request(run)["training"]
     names = Training.__dataclass_fields__.keys()
-    if asked.get("optimizer") not in typing.get_args(OptimizerName):
+    if asked.get("optimizer") not in (*typing.get_args(OptimizerName), AUTO):
         raise UsageError(
             f"run was trained with an optimizer of its own ({asked.get('optimizer')}); "
             "give training, with that optimizer"
@@ -227,7 +228,9 @@ def training_reached(run: str | os.PathLike[str], training: Training) -> Trainin
     """The configuration with what a run had chosen by its last checkpoint in place of "auto"."""
     last = Checkpoints(Path(run) / CHECKPOINTS).newest()
     chosen = {} if last is None else last.document.get("pilot", {})
-    names = ("learning_rate", "batch_size", "clip_norm")
+    if chosen.get("learning_rate") is not None:  # a given one may have been lowered too
+        training = dataclasses.replace(training, learning_rate=chosen["learning_rate"])
+    names = ("batch_size", "clip_norm")
     return training.resolved(**{n: chosen[n] for n in names if chosen.get(n) is not None})
 
 

@@ -38,9 +38,12 @@ def can_solve(engine: Engine, asked: Training) -> Decision | None:
     if isinstance(engine.source, Generator) or engine.interacts or not engine.objective.separable:
         return None
     rows, _ = sample(engine.source, LOOKED_AT, asked.seed)
-    if not may_be_quadratic(engine.objective, engine.params, rows):
+    try:
+        if not may_be_quadratic(engine.objective, engine.params, rows):
+            return None
+        found = look(engine.objective, engine.params, rows, engine.regularizer)
+    except Exception:  # a loss may have a gradient and no second derivative: that is no fault
         return None
-    found = look(engine.objective, engine.params, rows, engine.regularizer)
     dim = sum(leaf.size for leaf in jax.tree.leaves(engine.params))
     assert engine.num_rows is not None
     return solve_or_search(

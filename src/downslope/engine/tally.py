@@ -19,6 +19,8 @@ from downslope.choose.stop import (
 )
 from downslope.data.stream import Position
 
+LEAP = 50.0  # times as far as a jump: a thousand times the first loss
+CALMER = 10.0
 RISEN = 2.0  # times the first losses
 SMOOTHING = 100  # windows that the shown loss looks back on; assumed
 
@@ -38,6 +40,8 @@ class Tally:
         last_epoch_loss: mean training loss of the last whole epoch, or None.
         first_losses, last_losses: losses of the first and the latest windows.
         jumped: two batches in a row had a loss far above that of the first.
+        leapt: so far that no tail of a loss explains it.
+        jump_scale: how much further above, since jumps were seen that harmed nothing.
         best_loss, best_step: lowest held-out loss so far, and the step it was seen at.
         gained_loss: the held-out loss that a better one must beat by the tolerance.
         evaluations_since_gain: held-out evaluations since that was beaten.
@@ -58,6 +62,8 @@ class Tally:
         default_factory=lambda: deque(maxlen=EXPLOSION_STEPS)
     )
     jumped: bool = False
+    leapt: bool = False
+    jump_scale: float = 1.0
     best_loss: float | None = None
     best_step: int = 0
     gained_loss: float | None = None
@@ -78,11 +84,12 @@ class Tally:
         if missing > 0:
             self.first_losses += means[:missing].tolist()
         if self.first_losses and int(sizes.max(initial=0)) >= JUMP_ROWS:
-            high = means > JUMP * self.first_losses[0]  # most calls have none: no list is made
+            scale = self.jump_scale * self.first_losses[0]
             before = list(self.last_losses)[-1:]
-            self.jumped |= bool(high.any()) and has_jumped(
-                self.first_losses[0], before + means.tolist()
-            )
+            if (means > JUMP * scale).any():  # in most calls none is: no list is made
+                losses = before + means.tolist()
+                self.jumped |= has_jumped(scale, losses)
+                self.leapt |= has_jumped(LEAP * self.first_losses[0], losses)
         self.last_losses.extend(means[-EXPLOSION_STEPS:].tolist())
         if position.epoch > self.position.epoch:
             self.last_epoch_loss = self.epoch_loss / max(1, self.epoch_rows)
@@ -112,6 +119,10 @@ class Tally:
     def exploded(self) -> bool:
         """Whether the training loss has left for good."""
         return self.jumped or has_exploded(self.first_losses, list(self.last_losses))
+
+    def calm(self) -> None:
+        """Takes a jump for a tail of the loss: the parameters were not harmed."""
+        self.jumped, self.jump_scale = False, CALMER * self.jump_scale
 
     @property
     def rises(self) -> bool:

@@ -35,7 +35,10 @@ def race(
     budget = flight.training.seconds
 
     def stops() -> bool:
-        return interrupted() or (budget is not None and flight.seconds > BUDGET_SHARE * budget)
+        if interrupted() or budget is None:
+            return interrupted()
+        compiling = flight.compile_seconds or 0.0  # it has to be paid once, whatever is tried
+        return flight.seconds - compiling > BUDGET_SHARE * max(0.0, budget - compiling)
 
     start = flight.mark()
     losses: dict[float, float] = {}
@@ -49,9 +52,7 @@ def race(
         losses[rate] = _end_loss(flight)
         if losses[rate] <= min(losses.values()) and math.isfinite(losses[rate]):
             best = flight.mark()
-    if not losses:
-        return None
-    if interrupted():
+    if not losses or interrupted():
         flight.return_to(start)
         return None
     decision = settle_rate(
@@ -101,8 +102,11 @@ def _largest_eigenvalue(engine: Engine) -> float | None:
 
     product = hessian_product(mean_loss, engine.params, rows)
     dim = sum(leaf.size for leaf in jax.tree.leaves(engine.params))
-    spectrum = extreme_eigenvalues(
-        product, dim, num_products=min(dim, PRODUCTS), key=engine.training.seed
-    )
+    try:
+        spectrum = extreme_eigenvalues(
+            product, dim, num_products=min(dim, PRODUCTS), key=engine.training.seed
+        )
+    except Exception:  # a loss may have a gradient and no second derivative: that is no fault
+        return None
     value = spectrum.lambda_max.value
     return value if value is not None and math.isfinite(value) and value > 0 else None

@@ -30,6 +30,9 @@ def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
     records = _without_undone(read_journal(path))
     num_steps = max((_step(r) for r in records), default=0)
     if not num_steps:
+        if any(r.get("event") == "solved" and r.get("is_solved") for r in records):
+            remedy = "there are no steps to plan; ask for a search with --optimizer adam"
+            raise DataError("was solved at once", path=path, remedy=remedy)
         raise DataError("no step was made", path=path, remedy="let the run make some steps first")
     asked = request.get("training", {}).get("batch_size")
     readings, unread = _readings(records)

@@ -57,7 +57,7 @@ class Progress:
             self.say(f"diverged at step {record['bad_step']:,}; back to step {record['step']:,}")
         elif event == "solved":
             self.say(record["statement"])
-        elif event == "decided" and self._explain:
+        elif event == "decided" and (self._explain or record["policy"] == "after_trouble"):
             self.say(decision_text(record))
         elif event == "measured":
             self._noise = noise_text(record)
