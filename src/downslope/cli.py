@@ -452,10 +452,13 @@ def _plan(options: argparse.Namespace) -> int:
         raise UsageError("--memory must be above 0; got 0")
 
     from downslope.choose import Scenario
-    from downslope.recipes.plan import plan, time_batches
+    from downslope.recipes.plan import plan
 
     if options.measure:
         _use_cache()
+
+        from downslope.recipes.time_batches import time_batches
+
         time_batches(options.run)
 
     scenario = Scenario(
