@@ -51,7 +51,7 @@ class Gear:
         if self._thread is not None:
             return
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
-        wide = bool(jax.config.jax_enable_x64)  # a thread has JAX's settings of its own
+        wide = bool(jax.config.read("jax_enable_x64"))  # a thread has JAX's settings of its own
         self._thread = threading.Thread(
             target=self._compile, args=(shapes, position, knobs, wide), name="compile", daemon=True
         )
