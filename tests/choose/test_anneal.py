@@ -26,6 +26,7 @@ STUCK = {
     "share_without_gain": 0.3,
     "recent_gain": None,
     "anneals_without_gain": 0,
+    "fitted_share": None,
     "equilibrium_ratio": None,
     "seconds_per_example": 1e-6,
     "larger_batch_size": None,
@@ -120,6 +121,16 @@ def test_a_larger_batch_is_taken_only_where_its_examples_are_cheaper(ratio, knob
 def test_a_batch_that_was_not_timed_is_not_taken(unknown):
     """Catches a cost that is taken to be zero where it is not known."""
     assert ask(**LARGER | unknown).knob == "learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("share", "ends"), [(9e-7, True), (2e-6, False), (None, False), (-1, False)]
+)
+def test_fitted_rows_end_the_run(share, ends):
+    """Catches a run that goes on for its last digits, and a negative loss taken for a small one."""
+    found = ask(fitted_share=share, evaluations_without_gain=0, recent_gain=0.5)
+    assert (found is not None and found.knob == "stop") is ends
+    assert ask(fitted_share=share, may_stop=False, evaluations_without_gain=0) is None
 
 
 def test_two_lower_temperatures_in_vain_end_the_run():

@@ -17,6 +17,7 @@ ANNEALS = 2  # in a row without any gain, after which nothing is left to be gain
 GIVE_UP = 5  # evaluations without a gain that end a run whose temperature is given
 MOST_STARTS = 3  # a decade of rates; each takes about three times as long as the one before
 OVERFITTED = 0.75  # training loss over held-out loss, below which it counts; assumed
+FITTED = 1e-6  # of the first loss; assumed
 CHEAPER = 0.9  # a larger batch must cost at most this share of the time for an example
 
 
@@ -51,6 +52,7 @@ def next_temperature(
     share_without_gain: float,
     recent_gain: float | None,
     anneals_without_gain: int,
+    fitted_share: float | None,
     equilibrium_ratio: float | None,
     seconds_per_example: float | None,
     larger_batch_size: int | None,
@@ -74,6 +76,8 @@ def next_temperature(
         recent_gain: relative gain in held-out loss over the latest fifth of the updates; None
             where the temperature was changed since.
         anneals_without_gain: changes of temperature since the last gain.
+        fitted_share: training loss of the last epoch over that of the first batch; None where it
+            is not known. Below a millionth the rows are fitted, and nothing drives the descent.
         equilibrium_ratio: R_eq, 1 once the run is stationary; it is told, not decided on.
         seconds_per_example: measured, in use; None where it is not known.
         larger_batch_size: a batch that could be used instead, or None.
@@ -83,11 +87,14 @@ def next_temperature(
         >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
         ...     may_stop=True, evaluations_without_gain=2, updates_without_gain=700,
         ...     share_without_gain=0.2, recent_gain=None,
-        ...     anneals_without_gain=0, equilibrium_ratio=1.2, seconds_per_example=1e-6,
+        ...     anneals_without_gain=0, fitted_share=0.2, equilibrium_ratio=1.2, seconds_per_example=1e-6,
         ...     larger_batch_size=None, larger_seconds_per_example=None))
         learning_rate 0.01 -> 0.0025: 2 evaluations brought no gain in held-out loss above its own
         noise (R_eq 1.2): the loss sits at its noise floor, and a quarter of the rate lowers that
     """
+    if may_stop and fitted_share is not None and 0 <= fitted_share < FITTED:
+        because = f"the training loss is {fitted_share:.1g} of what it was: the rows are fitted"
+        return Decision(knob="stop", old=None, new="converged", because=because)
     slow = recent_gain is not None and recent_gain < SLOW
     waited = (
         evaluations_without_gain >= WAIT

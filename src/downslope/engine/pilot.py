@@ -276,6 +276,9 @@ class Pilot:
         if self._is_limited and (self.flight.fraction or 0.0) > LATE:
             return None
         lowest = now.best_loss if self.engine.evaluate is not None else None
+        first = self.flight.tally.first_losses[:1]
+        if lowest is not None and first and abs(lowest) < OF_THE_FIRST * abs(first[0]):
+            return None  # little is left to be gained
         gain = None
         if now.lowest_before is not None and lowest is not None:
             gain = now.lowest_before - lowest
@@ -301,11 +304,17 @@ class Pilot:
             share_without_gain=self._share_without_gain(),
             recent_gain=self._recent_gain(),
             anneals_without_gain=now.anneals,
+            fitted_share=self._fitted_share(),
             equilibrium_ratio=_value(flight, "equilibrium"),
             seconds_per_example=self.batches.seconds_per_example(now.batch_size),
             larger_batch_size=larger,
             larger_seconds_per_example=larger and self.batches.seconds_per_example(larger),
         )
+
+    def _fitted_share(self) -> float | None:
+        """Training loss of the last epoch over that of the first batch."""
+        first, last = self.flight.tally.first_losses[:1], self.flight.tally.last_epoch_loss
+        return last / first[0] if first and last is not None and first[0] > 0 else None
 
     def _share_without_gain(self) -> float:
         """Of the updates of this start, those since the last gain or change."""
