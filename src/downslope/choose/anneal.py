@@ -87,7 +87,8 @@ def next_temperature(
         >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
         ...     may_stop=True, evaluations_without_gain=2, updates_without_gain=700,
         ...     share_without_gain=0.2, recent_gain=None,
-        ...     anneals_without_gain=0, fitted_share=0.2, equilibrium_ratio=1.2, seconds_per_example=1e-6,
+        ...     anneals_without_gain=0, fitted_share=0.2, equilibrium_ratio=1.2,
+        ...     seconds_per_example=1e-6,
         ...     larger_batch_size=None, larger_seconds_per_example=None))
         learning_rate 0.01 -> 0.0025: 2 evaluations brought no gain in held-out loss above its own
         noise (R_eq 1.2): the loss sits at its noise floor, and a quarter of the rate lowers that
