@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from downslope import StopReason, Training
 from downslope.cli import main
 from downslope.config import EPOCHS
 from downslope.engine.assemble import assemble, begin_with
+from downslope.engine.checkpoint import Checkpoints
 from downslope.engine.preview import preview
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -41,6 +44,7 @@ def decisions(result):
 
 def test_l1_gives_exact_zeros_with_nothing_else_said():
     """Catches an average of the parameters, in which a weight that once moved is never 0."""
+    assert begin_with(Training(l1=0.05), assemble_source()).average is None
     result = downslope.fit(logistic, ZERO, (X, Y), l1=0.05, steps=400)
     assert np.count_nonzero(result.params["w"]) == 2
 
@@ -59,7 +63,7 @@ def test_a_loss_without_a_second_derivative_is_searched():
         return 0.5 * (score(batch[0], model["w"]) - batch[1]) ** 2
 
     for optimizer in ("auto", "sgd"):
-        result = downslope.fit(loss, ZERO, (X, Y), optimizer=optimizer, seconds=5.0, epochs=3)
+        result = downslope.fit(loss, ZERO, (X, Y), optimizer=optimizer, seconds=3.0)
         assert result.optimizer in ("adam", "sgd")
         assert result.train_loss < 0.25
 
@@ -132,18 +136,42 @@ def test_claims_are_no_explosion(seed):
     y = ((rng.random(20_000) < 0.01) * rng.lognormal(0, 1, 20_000)).astype("float32")
     model = {"w": np.zeros(3, "float32")}
     result = downslope.fit(
-        squared, model, (x, y), optimizer="sgd", learning_rate=1e-6, steps=600, patience=None
-    )
+        squared, model, (x, y), optimizer="sgd", learning_rate=1e-6, steps=1500, patience=None,
+        measure_every=None,
+    )  # fmt: skip
     assert all(d["policy"] != "after_trouble" for d in decisions(result))
 
 
-def test_an_average_that_was_given_is_not_begun_anew():
+def test_an_average_that_was_given_is_not_begun_anew(tmp_path):
     """Catches an anneal that restarts a mean over the whole run."""
     options = {"learning_rate": 0.5, "batch_size": 64, "average": "polyak", "epochs": 20}
-    result = downslope.fit(logistic, ZERO, (X, Y), validation=0.2, **options)
+    run = tmp_path / "run"
+    result = downslope.fit(logistic, ZERO, (X, Y), validation=0.2, out=run, **options)
     assert any(d["policy"] == "cool_down" for d in decisions(result))
-    late = downslope.fit(logistic, ZERO, (X, Y), validation=0.2, average_from_step=10**6, **options)
-    assert not np.allclose(late.params["w"], result.params["w"])
+    assert Checkpoints(run / "checkpoints").newest().document["pilot"]["average_from"] == 0
+
+
+def test_with_a_given_batch_an_interrupted_run_ends_where_the_whole_one_does(tmp_path):
+    """Catches choices that a resumed run makes otherwise: counters or row losses left behind."""
+
+    def fit(stop_at=None, **where):
+        seen = []
+
+        def read(record):
+            seen.append(record["event"])
+            if record["event"] == "evaluated" and seen.count("evaluated") == stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        given = {"validation": 0.2, "batch_size": 64, "readers": (read,)}
+        return downslope.fit(logistic, ZERO, (X, Y), **given, **where)
+
+    whole = fit()
+    for stop_at in (2, 5):
+        run = tmp_path / f"run-{stop_at}"
+        assert fit(stop_at, out=run).stop_reason is StopReason.INTERRUPTED
+        again = fit(resume=run)
+        assert again.num_steps == whole.num_steps
+        np.testing.assert_array_equal(again.params["w"], whole.params["w"])
 
 
 def test_the_end_is_foreseen_where_it_is_given():

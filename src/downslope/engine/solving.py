@@ -19,7 +19,7 @@ from downslope.engine.assemble import Engine
 from downslope.engine.measure import sample
 from downslope.engine.result import Result
 from downslope.engine.run import Run
-from downslope.errors import StopReason
+from downslope.errors import StopReason, UsageError
 
 LOOKED_AT = 256  # rows on which the loss is looked at
 LEFT_TO_CHOOSE = frozenset({"optimizer", "learning_rate", "schedule", "average"})
@@ -58,7 +58,10 @@ def solved(engine: Engine, decision: Decision, run: Run) -> Result | None:
     """
     run.journal.write("started", step=0, shuffling="the rows are read in stored order")
     run.journal.write("decided", step=0, seconds=0.0, **decision.to_json())
-    found = solve(engine.objective, engine.params, engine.source, engine.regularizer)
+    try:
+        found = solve(engine.objective, engine.params, engine.source, engine.regularizer)
+    except (NotImplementedError, TypeError, UsageError):  # no second derivative, or no 64 bits
+        return None
     run.journal.write("solved", step=0, seconds=found.seconds, **_plain(found))
     if not found.is_solved:
         return None
