@@ -71,16 +71,16 @@ def test_a_first_rate_out_of_nothing_is_refused(changed, words):
 @pytest.mark.parametrize(
     ("epoch", "run", "expected"),
     [
-        (None, None, 128),
-        (1e9, None, 128),
-        (1600, None, 100),
-        (640, None, 40),
-        (3, None, 40),
-        (None, 24 * 100, 100),
+        (None, None, 64),
+        (1e9, None, 64),
+        (800, None, 50),
+        (320, None, 20),
+        (3, None, 20),
+        (None, 24 * 50, 50),
         (None, 24 * 16, 16),
         (None, 24 * 16 - 1, 0),
         (1, 1, 0),
-        (1600, 24 * 20, 20),
+        (1600, 24 * 18, 18),
     ],
 )
 def test_a_trial_takes_a_small_part_of_the_run(epoch, run, expected):

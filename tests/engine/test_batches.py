@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROWS = 4096
 NUMBERS = np.arange(ROWS, dtype=np.int32)
-FIRST = 128
+FIRST = 64
 TIMES = {16: 1e-4, 64: 1.1e-4, 256: 1.5e-4, 1024: 3e-4}
 
 

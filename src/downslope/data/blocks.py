@@ -30,6 +30,7 @@ def table_stream(
     start: Position = Position(),  # noqa: B008 - immutable
     num_epochs: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    spare: list[Ring] | None = None,
 ) -> Stream:
     """The blocks of a source from any position on, read ahead.
 
@@ -42,6 +43,8 @@ def table_stream(
         num_epochs: stop before this epoch; None never stops.
         shard: (index, count): one worker's equal share of every batch out of `count`.
             The batches are the same whatever the count.
+        spare: rings of earlier streams of this source and order, to be used again; this one's
+            goes there too.
 
     Raises:
         UsageError: the windows cannot be shared equally.
@@ -56,9 +59,12 @@ def table_stream(
         size = order.buffer_rows
         return map_arrays(lambda a: aligned_empty((size, *a.shape[1:]), a.dtype), template)
 
-    ring = Ring(empty)
+    try:
+        ring = Ring(empty) if spare is None else spare.pop()
+    except IndexError:
+        ring = Ring(empty)
     reader = _Reader(source, order, batch_rows, step_rows, shard, ring)
-    return Stream(reader.blocks(start, num_epochs), ring)
+    return Stream(reader.blocks(start, num_epochs), ring, spare)
 
 
 class _Reader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import queue
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from downslope.data.windows import Windows
-from downslope.tree import Rows
+from downslope.tree import Rows, aligned_empty, map_arrays
 
 WAKE = -1  # no buffer: the stream is closed
 AHEAD = 2  # blocks read before they are asked for; two hide a block's reading and its jitter
@@ -106,6 +107,14 @@ class Ring:
         """Makes a buffer free again."""
         self._free.put(slot)
 
+    def reopen(self) -> None:
+        """Makes all buffers free, for another stream; nothing may use them any more."""
+        self._free = queue.Queue()
+        for slot in range(len(self.slots)):
+            self._free.put(slot)
+        self.closed.clear()
+        self.seconds_waited = 0.0
+
 
 class Stream:
     """Blocks in order, read ahead. Use as a context manager and iterate.
@@ -117,9 +126,12 @@ class Stream:
     Args:
         blocks: makes the blocks; runs in the reading thread.
         ring: where they keep their rows.
+        spare: takes the ring once the stream is closed. Memory used before is not cleared
+            again by the system, which takes longer than filling it.
     """
 
-    def __init__(self, blocks: Iterator[Block], ring: Ring):
+    def __init__(self, blocks: Iterator[Block], ring: Ring, spare: list[Ring] | None = None):
+        self._spare = spare
         self.seconds_waited = self.seconds_read = 0.0
         self._blocks, self._ring = blocks, ring
         self._ready: queue.Queue[Block | BaseException | None] = queue.Queue(maxsize=AHEAD)
@@ -135,6 +147,9 @@ class Stream:
             while True:
                 self._ready.get_nowait()
         self._thread.join()
+        if self._spare is not None:
+            self._ring.reopen()
+            self._spare.append(self._ring)
 
     def __iter__(self) -> Iterator[Block]:
         while True:
@@ -173,3 +188,57 @@ class Stream:
             with contextlib.suppress(queue.Full):
                 return self._ready.put(item, timeout=0.1)
         raise Closed
+
+
+class Replay:
+    """The first blocks of a stream, gone over as often as wanted. Use it like the stream.
+
+    Two blocks stay in the ring's buffers; of more, copies are made.
+
+    Args:
+        stream: to read from; closed with this.
+    """
+
+    def __init__(self, stream: Stream):
+        self._stream = stream
+        self._kept: list[Block] = []
+        self._more: Iterator[Block] = iter(())
+
+    def __enter__(self) -> Replay:
+        self._more = iter(self._stream.__enter__())
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._stream.__exit__(*fault)
+
+    def __iter__(self) -> Iterator[Block]:
+        for number in itertools.count():
+            if number == len(self._kept):
+                block = next(self._more, None)
+                if block is None:
+                    return
+                if number >= AHEAD:
+                    rows = map_arrays(_copy, block.rows)
+                    self._stream.release(block)
+                    block = dataclasses.replace(block, rows=rows, slot=None)
+                self._kept.append(block)
+            yield self._kept[number]
+
+    def release(self, block: Block) -> None:
+        """Nothing: the block will be gone over again."""
+
+    @property
+    def seconds_waited(self) -> float:
+        """As of the stream."""
+        return self._stream.seconds_waited
+
+    @property
+    def seconds_read(self) -> float:
+        """As of the stream."""
+        return self._stream.seconds_read
+
+
+def _copy(values: np.ndarray) -> np.ndarray:
+    out = aligned_empty(values.shape, values.dtype)  # which a device may take as it is
+    np.copyto(out, values)
+    return out

@@ -16,6 +16,7 @@ from downslope.choose.start import first_batch_size
 from downslope.config import EPOCHS, FULL_BATCH, MOST_EPOCHS, STEPS, Training, is_auto
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
+from downslope.data.stream import Ring
 from downslope.engine.checkpoint import Snapshot, host_tensors, named_leaves, restore_leaves
 from downslope.engine.evaluate import LossScorer, Scorer, make_evaluator
 from downslope.engine.gears import TOP, Gear
@@ -253,10 +254,13 @@ def assemble(
     most_rows = min(TOP, max(1, STEP_BYTES // _row_bytes(source)), num_rows or TOP)
     most_rows = 1 << (most_rows.bit_length() - 1)  # a buffer then holds whole batches of any gear
 
+    rings: dict[int, list[Ring]] = {}
+
     def make_gear(batch_rows: int, clips: bool, step_rows: int | None = None) -> Gear:
         step_rows = step_rows or batch_rows
+        plan_rows = most_rows if changes else step_rows
         open_stream, shuffling = open_streams(
-            source, training, batch_rows, step_rows, plan_rows=most_rows if changes else step_rows
+            source, training, batch_rows, step_rows, plan_rows, rings.setdefault(plan_rows, [])
         )
         return Gear(
             batch_rows=batch_rows,

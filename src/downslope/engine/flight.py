@@ -6,6 +6,8 @@ buffers that are free again. Host syncs happen here and nowhere else in the loop
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import math
 import time
@@ -16,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from downslope.data.stream import Stream
+from downslope.data.stream import Replay, Stream
 from downslope.engine.assemble import Engine
 from downslope.engine.checkpoint import Snapshot
 from downslope.engine.gears import Gear
@@ -26,10 +28,10 @@ from downslope.engine.run import Run
 from downslope.engine.tally import Tally
 from downslope.metrics import Results
 from downslope.noise.running.probes import project
-from downslope.noise.running.watch import Readings
+from downslope.noise.running.watch import Readings, Watch
 from downslope.objective import Params
 from downslope.step.loop import Seen
-from downslope.step.state import Knobs
+from downslope.step.state import Knobs, own, to_device
 
 POINT_SECONDS = 0.2  # between points of the path, at least
 # By a program of its own: inside the loop's it made every step a third slower (measured).
@@ -40,6 +42,16 @@ COPY_SHARE = 0.01  # of the time, at most, for copies of a good state
 KEPT_TIMES = 32  # calls whose time of an update is remembered, for each batch size
 WORSE = 1.1  # times the loss of a good state, on the same rows; assumed
 READING_SHARE = 0.003  # of the time, at most, for making them: epochs may take less than that
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Held:
+    """Where a run stood, on the host, to return to within the same process."""
+
+    state: Any
+    tally: dict[str, Any]
+    best: Params | None
+    watch: Watch | None
 
 
 class Flight:
@@ -67,6 +79,7 @@ class Flight:
         self._state, self.tally, self._best = self._begin()
         self.watch = engine.watch(run.last)
         self._looks = Looks(engine, self.training)
+        self._stream: Stream | Replay | None = None
         self._air: tuple[Call, Seen, Any, float] | None = None
         self._on_device: tuple[Any, Any] = (None, None)
         self._results: tuple[int, Results] | None = None
@@ -92,10 +105,10 @@ class Flight:
 
     def open(self) -> Stream:
         """The stream of blocks from where the run stands, in the gear in use."""
-        self._stream = self.gear.open_stream(self.tally.position)
+        stream = self._stream = self.gear.open_stream(self.tally.position)
         self._on_device = (None, None)
         self._told_waited, self._told_read = 0.0, 0.0
-        return self._stream
+        return stream
 
     def change(self, gear: Gear) -> None:
         """Goes on in another gear from the next `open` on."""
@@ -116,12 +129,22 @@ class Flight:
         """The shapes and types of the state."""
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._state)
 
-    def fly(self, knobs: Knobs, num_steps: int, stops: Callable[[], bool]) -> None:
+    def fly(
+        self,
+        knobs: Knobs,
+        num_steps: int,
+        stops: Callable[[], bool],
+        rows: Replay | None = None,
+    ) -> None:
         """Makes so many updates from where the run stands, without evaluating or saving.
 
         Ends earlier where a step goes wrong, or when `stops()`.
+
+        Args:
+            rows: an open replay of the rows from here on, in place of reading them.
         """
-        with self.open() as stream:
+        with self.open() if rows is None else contextlib.nullcontext(rows) as stream:
+            self._stream = stream
             for call in calls(stream, self.pace, num_steps):
                 self.launch(call, knobs)
                 if not self.healthy or stops():
@@ -137,10 +160,24 @@ class Flight:
         found.tensors.update(arrays)
         return found
 
-    def return_to(self, mark: Snapshot) -> None:
+    def hold(self) -> Held:
+        """As `mark`, quicker and in memory only: for trials."""
+        self.land()
+        return Held(
+            state=jax.tree.map(own, jax.device_get(self._state)),
+            tally=self.tally.to_json(),
+            best=self._best,
+            watch=copy.deepcopy(self.watch),
+        )
+
+    def return_to(self, mark: Snapshot | Held) -> None:
         """Goes back to where the run stood, healthy again."""
-        self._state, self.tally, self._best = self.engine.restore(mark, "checkpoint")
-        self.watch = self.engine.watch(mark)
+        if isinstance(mark, Held):
+            self._state, self._best = to_device(mark.state), mark.best
+            self.tally, self.watch = Tally.from_json(mark.tally), copy.deepcopy(mark.watch)
+        else:
+            self._state, self.tally, self._best = self.engine.restore(mark, "checkpoint")
+            self.watch = self.engine.watch(mark)
         self.change(self.gear)
         self.trouble = None
         self._told, self._told_examples = time.perf_counter(), self.tally.num_examples

@@ -15,7 +15,7 @@ from downslope.data.blocks import table_stream
 from downslope.data.generator import Generator, generator_stream
 from downslope.data.order import MIXED_BYTES, plan
 from downslope.data.source import Source
-from downslope.data.stream import Position, Stream
+from downslope.data.stream import Position, Ring, Stream
 from downslope.errors import UsageError
 from downslope.tree import arrays, map_arrays
 
@@ -107,13 +107,19 @@ def example(source: Any, count: int) -> Any:
 
 
 def open_streams(
-    source: Any, training: Training, batch_rows: int, step_rows: int, plan_rows: int
+    source: Any,
+    training: Training,
+    batch_rows: int,
+    step_rows: int,
+    plan_rows: int,
+    spare: list[Ring] | None = None,
 ) -> tuple[Callable[[Position], Stream], str]:
     """How to open the stream at a position, and how well it is shuffled.
 
     Args:
         plan_rows: batch size that the order is made for, at least `batch_rows`; runs that
             change their batch size keep one order.
+        spare: buffers of streams that were closed; for one `plan_rows` only.
     """
     seed = training.seed
     if isinstance(source, Generator):
@@ -143,6 +149,7 @@ def open_streams(
             step_rows=step_rows,
             start=start,
             num_epochs=training.epochs,
+            spare=spare,
         )
 
     return read, order.describe(batch_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 
 from downslope.choose.decision import Decision
 from downslope.choose.learning_rate import first_rate, next_trial, settle_rate
+from downslope.data.stream import Replay
 from downslope.engine.assemble import Engine
-from downslope.engine.flight import Flight
+from downslope.engine.flight import Flight, Held
 from downslope.engine.measure import sample
 from downslope.noise.curvature import extreme_eigenvalues, hessian_product
 from downslope.step.state import Knobs
 
+REPLAYED_BYTES = 32 << 20  # of rows, at most, kept for the next trial
 BUDGET_SHARE = 0.25  # of the time budget, after which no further trial begins
 CURVATURE_ROWS = 1024  # of a sample, for lambda_max
 PRODUCTS = 12  # enough for a factor, which is all that the start of a search needs
@@ -40,18 +43,9 @@ def race(
         compiling = flight.compile_seconds or 0.0  # it has to be paid once, whatever is tried
         return flight.seconds - compiling > BUDGET_SHARE * max(0.0, budget - compiling)
 
-    start = flight.mark()
-    losses: dict[float, float] = {}
-    best = start
-    while (rate := next_trial(first, losses)) is not None and not (losses and stops()):
-        if losses:
-            flight.return_to(start)
-        flight.fly(knobs._replace(learning_rate=np.float32(rate)), steps, stops)
-        if stops() and (losses or interrupted()):
-            break  # cut short: nothing to compare
-        losses[rate] = _end_loss(flight)
-        if losses[rate] <= min(losses.values()) and math.isfinite(losses[rate]):
-            best = flight.mark()
+    start = flight.hold()
+    with _rows(flight, steps) as rows:
+        losses, best = _trials(flight, knobs, first, steps, rows, start, stops)
     if not losses or interrupted():
         flight.return_to(start)
         return None
@@ -59,8 +53,40 @@ def race(
         first=first, rates=tuple(losses), losses=tuple(losses.values()), steps=steps
     )
     flight.return_to(start if decision is None else best)
-    flight.run.last = start if decision is None else best
+    flight.run.last = flight.mark()
     return decision
+
+
+def _trials(
+    flight: Flight,
+    knobs: Knobs,
+    first: float,
+    steps: int,
+    rows: Replay | None,
+    start: Held,
+    stops: Callable[[], bool],
+) -> tuple[dict[float, float], Held]:
+    """Losses by rate, of whole trials only but for the first, and where the best of them ended."""
+    losses: dict[float, float] = {}
+    best = start
+    while (rate := next_trial(first, losses)) is not None and not (losses and stops()):
+        if losses:
+            flight.return_to(start)
+        flight.fly(knobs._replace(learning_rate=np.float32(rate)), steps, stops, rows)
+        if stops() and losses:
+            break  # cut short: nothing to compare
+        losses[rate] = _end_loss(flight)
+        if losses[rate] <= min(losses.values()) and math.isfinite(losses[rate]):
+            best = flight.hold()
+    return losses, best
+
+
+def _rows(flight: Flight, steps: int) -> contextlib.AbstractContextManager[Replay | None]:
+    """The rows of a trial, kept for those after it where they are few, else None."""
+    source, rows = flight.engine.source, steps * flight.gear.batch_rows
+    if flight.engine.num_rows is None or rows * source.row_bytes > REPLAYED_BYTES:
+        return contextlib.nullcontext()
+    return Replay(flight.open())
 
 
 def _end_loss(flight: Flight) -> float:

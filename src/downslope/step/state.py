@@ -102,10 +102,11 @@ def to_device(state: Any) -> Any:
     A compiled call may hand an input back as an output, or one array as two; the copies
     made here can all be donated to the first step.
     """
-    return jax.device_put(jax.tree.map(_own, jax.device_get(state)))
+    return jax.device_put(jax.tree.map(own, jax.device_get(state)))
 
 
-def _own(a: Any) -> np.ndarray:
+def own(a: Any) -> np.ndarray:
+    """A copy on the host, in memory that nothing else owns and a device may take as it is."""
     a = np.asarray(a)
     out = aligned_empty(a.shape, a.dtype)
     np.copyto(out, a)

@@ -126,6 +126,7 @@ class Watch:
         self.setting = setting
         self._steps = np.zeros(0, np.int64)
         self._probes = np.zeros((0, len(Probe._fields)))
+        self._read: tuple[Any, Readings] | None = None  # the latest, and of what
         self.trajectory = Trajectory(setting.dim, PROJECTED)
 
     def add_point(self, projection: Any, step: int) -> None:
@@ -150,12 +151,19 @@ class Watch:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """The inverse of `arrays`."""
         self._steps, self._probes = arrays["steps"], arrays["probes"]
+        self._read = None
         path = self.trajectory.state() | {name: arrays[f"path_{name}"] for name in PATH_ARRAYS}
         path |= dict(zip(PATH_NUMBERS, arrays["path_numbers"].tolist(), strict=True))
         self.trajectory = Trajectory.from_state(path | {"last_step": path["last_step"] or None})
 
     def read(self) -> Readings:
         """What the measured steps say now."""
+        now = (self.setting, len(self._steps), self._steps[-1:].tolist())
+        if self._read is None or self._read[0] != now:
+            self._read = now, self._readings()
+        return self._read[1]
+
+    def _readings(self) -> Readings:
         noise = self._noise()
         stability = self._stability()
         return Readings(
