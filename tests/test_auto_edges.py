@@ -18,7 +18,8 @@ import downslope
 from downslope import StopReason, Training
 from downslope.cli import main
 from downslope.config import EPOCHS
-from downslope.engine.assemble import assemble, begin_with
+from downslope.engine.assemble import assemble
+from downslope.engine.beginning import begin_with
 from downslope.engine.checkpoint import Checkpoints
 from downslope.engine.preview import preview
 

@@ -14,7 +14,7 @@ import downslope
 import plain
 from downslope.config import EPOCHS, LEARNING_RATES, ModelOptions, TableOptions, Training
 from downslope.data.arrays import Arrays
-from downslope.engine.assemble import begin_with
+from downslope.engine.beginning import begin_with
 from downslope.errors import UsageError
 
 CONFIGS = (TableOptions, ModelOptions, Training)

@@ -6,6 +6,7 @@ source -> order -> blocks -> steps -> measurements -> decisions -> knobs -> step
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -138,17 +139,19 @@ def fit(
         )
         request = request_of(engine, training, metadata or {})
         with open_run(request, out=out, resume=resume, readers=readers) as run:
+            begun = time.perf_counter()
             quick = None if run.last is not None else can_solve(engine, training)
-            result = (quick and solved(engine, quick, run)) or _descend(engine, training, run)
+            result = quick and solved(engine, quick, run)
+            result = result or _descend(engine, training, run, begun)
             more = describe(result.params) if describe else {}
             run.finish(result, {**request["metadata"], **more})
             return result
 
 
-def _descend(engine: Engine, asked: Training, run: Run) -> Result:
+def _descend(engine: Engine, asked: Training, run: Run, begun: float) -> Result:
     """The loop. Every host sync is in `flight`, one call behind the device."""
     resumed = run.last is not None
-    flight = Flight(engine, run)
+    flight = Flight(engine, run, begun)
     with Interrupts() as interrupts:
         run.journal.write(
             "resumed" if resumed else "started",

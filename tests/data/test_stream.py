@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from downslope.data.stream import AHEAD, Block, Position, Ring, Stream
+from downslope.data.stream import AHEAD, Block, Position, Replay, Ring, Stream
 from downslope.data.windows import cut
 
 
@@ -159,3 +159,62 @@ def test_positions_after_each_window():
     last = block(2, ends_epoch=True)
     assert last.position_after(3) == Position(3, 22)
     assert last.position_after(4) == Position(4, 0)
+
+
+def numbered_blocks(buffers, count):
+    """Blocks whose rows hold their number, in buffers of the ring."""
+    for number in range(count):
+        slot = buffers.take()
+        buffers.slots[slot][:] = number
+        yield block(number, slot=slot, rows=buffers.slots[slot])
+
+
+@pytest.mark.parametrize("passes", [(3, 3, 3), (1, 6, 2), (20, 20), (25,)])
+def test_a_replay_gives_the_same_blocks_again(passes):
+    """Catches rows that were overwritten meanwhile, a pass that begins where the last ended, and
+    a reader that waits for ever since all its buffers are kept (20 blocks in a ring of 5).
+    """
+    buffers = ring()
+    with Replay(Stream(numbered_blocks(buffers, 20), buffers)) as replay:
+        for count in passes:
+            seen = []
+            for found in replay:
+                seen.append(found.rows.tolist())
+                replay.release(found)
+                if len(seen) == count:
+                    break
+            assert seen == [[number] * 8 for number in range(min(count, 20))]
+    assert not readers()
+
+
+def test_a_replay_reads_no_more_than_it_was_asked_for():
+    """Catches a replay that reads a whole epoch for a trial of one block."""
+    buffers = ring()
+    made = []
+
+    def noted():
+        for found in numbered_blocks(buffers, 20):
+            made.append(found)
+            yield found
+
+    with Replay(Stream(noted(), buffers)) as replay:
+        next(iter(replay))
+        time.sleep(0.05)
+        assert len(made) <= 1 + AHEAD + 1
+
+
+def test_a_ring_serves_the_next_stream():
+    """Catches buffers lost or given twice when a stream ends while some are in use."""
+    buffers, spare = ring(), []
+    with Stream(numbered_blocks(buffers, 20), buffers, spare) as stream:
+        next(iter(stream))  # never released
+    assert spare == [buffers] and len(buffers.slots) <= Ring.SIZE
+    with Stream(numbered_blocks(spare.pop(), 20), buffers, spare) as stream:
+        seen = []
+        for found in stream:
+            seen.append(int(found.rows[0]))
+            stream.release(found)
+    assert seen == list(range(20))
+    assert len(buffers.slots) <= Ring.SIZE and len({id(slot) for slot in buffers.slots}) == len(
+        buffers.slots
+    )

@@ -271,3 +271,29 @@ def test_a_step_that_went_wrong_is_undone_and_the_rate_cut():
     assert result.learning_rate == decided["new"] == pytest.approx(0.001)
     assert "update 51" in decided["because"] and "the rate given is too high" in decided["because"]
     assert float(result.params["a"]) == pytest.approx(0.001 * 150, rel=1e-4)
+    told = [r["step"] for r in result.history if r["event"] == "progress"]
+    assert told == sorted(told)  # none of the updates that were taken back
+
+
+def test_a_hold_is_where_the_run_stood(data):
+    """Catches a hold that shares memory with the run, or leaves out what a later state holds:
+    optimizer, counts, measured steps.
+    """
+    engine = assemble(
+        line, zeros(), data, plain.training(optimizer="adam", learning_rate=0.1, batch_size=20)
+    )
+    flight, other = (Flight(engine, Run(None)) for _ in range(2))
+    for each in (flight, other):
+        each.fly(engine.knobs(), 7, lambda: False)
+    held = flight.hold()
+    flight.fly(engine.knobs(), 9, lambda: False)
+    for _ in range(2):  # a hold serves more than once
+        flight.return_to(held)
+        assert flight.tally.to_json() | {"seconds": 0} == other.tally.to_json() | {"seconds": 0}
+        flight.fly(engine.knobs(), 5, lambda: False)
+    other.fly(engine.knobs(), 5, lambda: False)
+    mine, theirs = flight.mark().tensors, other.mark().tensors
+    assert mine.keys() == theirs.keys()
+    for name in mine.keys() - {"watch/path_numbers"}:
+        if not name.startswith("watch/path"):  # points of the path follow the clock
+            np.testing.assert_array_equal(mine[name], theirs[name])

@@ -136,3 +136,14 @@ def test_a_full_disk(path):
     step, message = done.stdout.split(" ", 1)
     assert message.startswith(f"{path}: the disk is full")
     assert steps(read_journal(path)) == [("progress", i) for i in range(int(step))]
+
+
+def test_what_was_undone_does_not_count_and_stays_in_the_file(path):
+    """Catches a history with updates that were taken back, one without the decision that took
+    them back, and a file that is rewritten.
+    """
+    given = [("progress", 3), ("evaluated", 7), ("undone", 5), ("decided", 5), ("progress", 6)]
+    kept = [("progress", 3), ("undone", 5), ("decided", 5), ("progress", 6)]
+    assert steps(write(path, *given)) == kept
+    assert steps(read_journal(path)) == kept
+    assert len(path.read_text().splitlines()) == len(given)

@@ -57,7 +57,7 @@ class Work:
 
     def __init__(
         self, objective: Objective, params: Params, source: Any, regularizer: Any,
-        part_rows: int | None, tolerance: float,
+        part_rows: int | None, tolerance: float, deadline: float = math.inf,
     ):  # fmt: skip
         self.params, self.tolerance = params, tolerance
         self.start, self.unravel = flatten(params, np.float64)
@@ -65,7 +65,7 @@ class Work:
         def passes(dtype: Any) -> Passes:
             _, unravel = flatten(params, dtype)
             size = self.start.size
-            return Passes(objective, unravel, size, source, regularizer, dtype, part_rows)
+            return Passes(objective, unravel, size, source, regularizer, dtype, part_rows, deadline)
 
         self._passes: dict[str, Passes] = {}
         self._make = passes

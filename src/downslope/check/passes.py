@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,8 +25,15 @@ BUFFER_BYTES = 8 << 20  # read at once: a call costs some 0.1 ms, whatever it co
 MOST_PARTS = 64  # of a buffer
 
 
+class OutOfTimeError(Exception):
+    """The time allowed for passes is used up."""
+
+
 class Passes:
     """Passes over a source at one precision. Use inside `wide`: sums are taken in float64.
+
+    Args:
+        deadline: by `time.perf_counter`, after which no further buffer is read.
 
     Attributes:
         precision: the narrowest type that results go through.
@@ -40,8 +49,9 @@ class Passes:
         regularizer: Callable[[Any], Any] | None,
         dtype: Any,
         part_rows: int | None,
+        deadline: float = math.inf,
     ):
-        self.dim, self.num_passes = dim, 0
+        self.dim, self.num_passes, self._deadline = dim, 0, deadline
         self._source, self._dtype, self._unravel = source, dtype, unravel
         self._losses, self._regularizer = make_losses(objective, dtype), regularizer
         self._part_rows = part_rows or default_part_rows(dim, source.row_bytes)
@@ -89,6 +99,8 @@ class Passes:
         self.num_passes += 1
         point, waiting = jax.device_put(x.astype(self._dtype)), None
         for rows, length in buffers(self._source, self._buffer_rows):
+            if time.perf_counter() > self._deadline:
+                raise OutOfTimeError
             found = program(point, jax.device_put(rows), np.int32(length), *more)
             if waiting is not None:
                 yield [np.asarray(each) for each in waiting]  # host sync: frees its buffer

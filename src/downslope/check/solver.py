@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ def solve(
     dense_dim: int = DENSE_DIM,
     tolerance: float = TOLERANCE,
     max_products: int = MAX_PRODUCTS,
+    seconds: float = math.inf,
 ) -> Solution:
     """The least value of mean loss and penalties, where they are an exact convex quadratic.
 
@@ -137,8 +139,10 @@ def solve(
         dense_dim: parameters up to which the whole Hessian is formed.
         tolerance: largest gap, as a share of the loss.
         max_products: for conjugate gradients.
+        seconds: after which no further rows are read.
 
     Raises:
+        OutOfTimeError: that time was not enough.
         UsageError: examples that interact, a source without end, or a value out of range.
 
     Source: Higham, Accuracy and Stability of Numerical Algorithms, chapter 12.
@@ -154,7 +158,8 @@ def solve(
     begin = time.perf_counter()
     with wide():
         try:
-            work = Work(objective, params, source, regularizer, part_rows, tolerance)
+            deadline = begin + seconds
+            work = Work(objective, params, source, regularizer, part_rows, tolerance, deadline)
             work.at("float32")
         except (TypeError, ValueError) as error:
             first = str(error).splitlines()[0]

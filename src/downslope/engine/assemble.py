@@ -12,15 +12,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from downslope.choose.start import first_batch_size
-from downslope.config import EPOCHS, FULL_BATCH, MOST_EPOCHS, STEPS, Training, is_auto
+from downslope.config import Training, is_auto
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
 from downslope.data.stream import Ring
+from downslope.engine.beginning import begin_with, row_bytes
 from downslope.engine.checkpoint import Snapshot, host_tensors, named_leaves, restore_leaves
 from downslope.engine.evaluate import LossScorer, Scorer, make_evaluator
 from downslope.engine.gears import TOP, Gear
 from downslope.engine.interaction import NUM_ROWS, examples_interact
+from downslope.engine.programs import as_they_are, kept, kind_of
 from downslope.engine.sources import (
     PART_ROWS,
     STEP_BYTES,
@@ -44,7 +45,6 @@ from downslope.step.update import evaluated_params, make_regularizer, make_updat
 
 KINDS_OF_MOMENTUM: dict[str, MomentumKind] = {"momentum": "heavy_ball", "nesterov": "nesterov"}
 SAMPLE_ROWS = 1024  # on which two states are compared
-PATIENCE = 5  # evaluations, where the pilot has nothing to say; assumed
 WATCH, PILOT = "watch", "pilot"  # where a snapshot keeps measured steps, and losses of rows
 
 
@@ -62,6 +62,7 @@ class Engine:
         evaluate: held-out evaluation, or None without held-out rows.
         num_rows: rows of an epoch; None for a generator.
         num_steps: updates of the whole run; None where epochs, time or the loss decide.
+        open_ended: no end was given: its epochs are a bound that is never meant to be reached.
         most_rows: the largest batch that can be taken in one go.
         fingerprint: identifies the data.
         params: the trained leaves as given.
@@ -69,6 +70,7 @@ class Engine:
         setting: what reads the measured steps, or None where none is measured.
         regularizer: gradient of the smooth terms beside the mean loss, or None for none.
         source: where the training rows come from, in their own order.
+        kind: key of the compiled programs that other runs may share, or None.
         row_losses: `losses(params, rows)` with penalties, for measuring: a loss that draws is
             taken at one draw.
     """
@@ -82,6 +84,7 @@ class Engine:
     evaluate: Callable[[Params], Results] | None
     num_rows: int | None
     num_steps: int | None
+    open_ended: bool
     most_rows: int
     fingerprint: str
     params: Params
@@ -90,6 +93,7 @@ class Engine:
     regularizer: Callable[[Params], Any]
     source: Any
     row_losses: Callable[[Params, Any], Any]
+    kind: Any = None
 
     def knobs(self) -> Knobs:
         """The knobs as the configuration sets them, or as a run begins."""
@@ -149,7 +153,7 @@ class Engine:
         """Whether examples interact; looked at here where the steps are not measured."""
         if self.setting is not None or self.objective.interacts:
             return self.objective.interacts
-        return examples_interact(self.objective, self.params, example(self.source, NUM_ROWS))
+        return interact(self.objective, self.params, self.source, self.kind)
 
     @functools.cached_property
     def _template(self) -> State:
@@ -158,7 +162,7 @@ class Engine:
 
     def start(self) -> State:
         """The state before the first step, on the device."""
-        return to_device(jax.jit(self.initial_state)(self.params))
+        return to_device(self.initial_state(self.params))
 
     def kept_params(self, state: State) -> Params:
         """The parameters to evaluate and keep, averaged ones where there are."""
@@ -231,12 +235,11 @@ def assemble(
     if isinstance(source, Arrays):
         source = in_random_order(source, training.seed)
     accumulates = step_rows < batch_rows
-    objective, params = build(
-        loss, model, example(source, 2), source.unpack, penalty, num_rows=step_rows
-    )
+    unpack = as_they_are if isinstance(source, Arrays) else source.unpack
+    objective, params = build(loss, model, example(source, 2), unpack, penalty, num_rows=step_rows)
     if training.measure_every is not None:
-        rows = example(source, NUM_ROWS)
-        interacts = examples_interact(objective, params, rows)
+        kind = kind_of(objective, training, None, None)
+        interacts = interact(objective, params, source, kind)
         objective = dataclasses.replace(objective, interacts=interacts)
     if accumulates and not objective.separable:
         raise UsageError(
@@ -251,7 +254,8 @@ def assemble(
     mask = _match(mask, params)
     regularizer = make_regularizer(objective, training.l2, mask)
     factor = rate_factor(training, num_steps)
-    most_rows = min(TOP, max(1, STEP_BYTES // _row_bytes(source)), num_rows or TOP)
+    kind = kind_of(objective, training, mask, num_steps)
+    most_rows = min(TOP, max(1, STEP_BYTES // row_bytes(source)), num_rows or TOP)
     most_rows = 1 << (most_rows.bit_length() - 1)  # a buffer then holds whole batches of any gear
 
     rings: dict[int, list[Ring]] = {}
@@ -266,13 +270,16 @@ def assemble(
             batch_rows=batch_rows,
             step_rows=step_rows,
             clips=clips,
-            steps=compile_steps(
-                objective,
-                make_update(optimizer, factor, training, mask, regularizer, clips=clips),
-                step_rows,
-                accumulates=accumulates,
-                measure_every=training.measure_every,
-                regularizer=regularizer,
+            steps=kept(
+                kind and ("steps", kind, step_rows, accumulates, clips),
+                lambda: compile_steps(
+                    objective,
+                    make_update(optimizer, factor, training, mask, regularizer, clips=clips),
+                    step_rows,
+                    accumulates=accumulates,
+                    measure_every=training.measure_every,
+                    regularizer=regularizer,
+                ),
             ),
             open_stream=open_stream,
             shuffling=shuffling,
@@ -292,22 +299,37 @@ def assemble(
         evaluate=evaluate,
         num_rows=num_rows,
         num_steps=num_steps,
+        open_ended=training.epochs != asked.epochs and "patience" in asked.free,
         most_rows=most_rows,
         fingerprint=source.fingerprint,
         params=params,
-        initial_state=functools.partial(
-            initial_state,
-            optimizer=optimizer,
-            averages=training.average is not None,
-            accumulates=accumulates,
-            measures=training.measure_every is not None,
-            seed=training.seed,
+        initial_state=kept(
+            kind and ("start", kind, accumulates, training.seed),
+            lambda: jax.jit(
+                functools.partial(
+                    initial_state,
+                    optimizer=optimizer,
+                    averages=training.average is not None,
+                    accumulates=accumulates,
+                    measures=training.measure_every is not None,
+                    seed=training.seed,
+                )
+            ),
         ),
         setting=_setting(training, objective, optimizer, params, num_rows, batch_rows),
         regularizer=regularizer,
         source=given,
         row_losses=_row_losses(objective, training.l2, mask),
+        kind=kind,
     )
+
+
+def interact(objective: Objective, params: Params, source: Any, kind: Any) -> bool:
+    """Whether examples interact; looked at once for all runs of a kind and shape."""
+    rows = example(source, NUM_ROWS)
+    shapes = [(a.shape, str(a.dtype)) for a in jax.tree.leaves((params, rows))]
+    key = kind and ("interacts", kind, tuple(shapes))
+    return kept(key, lambda: examples_interact(objective, params, rows))
 
 
 def _setting(
@@ -355,42 +377,6 @@ def _row_losses(objective: Objective, l2: float, mask: Any) -> Callable[[Params,
         return found
 
     return losses
-
-
-def begin_with(training: Training, source: Any) -> Training:
-    """The configuration with a first value wherever it is left to choose.
-
-    The temperature is one subject: parameters are averaged where the schedule is left to choose
-    too, and the rule's own parameters are the ones to keep.
-    """
-    optimizer = "adam" if is_auto(training.optimizer) else training.optimizer
-    holds_average = optimizer in ("schedule_free", "prodigy") or hasattr(optimizer, "update")
-    # an average of weights that were 0 at times is never exactly 0, which l1 promises
-    averages = "schedule" in training.free and not holds_average and not training.l1
-    num_rows = None if isinstance(source, Generator) else source.num_rows
-    most = max(1, STEP_BYTES // _row_bytes(source))
-    batch_size = first_batch_size(
-        num_rows=num_rows, most=min(most, training.microbatch_size or most)
-    )
-    plain = training.resolved(
-        optimizer=optimizer,
-        batch_size=batch_size,
-        schedule="constant",
-        clip_norm=None,
-        average="tail" if averages else None,
-        patience=PATIENCE,
-    )
-    if plain.epochs is None and plain.steps is None and plain.seconds is None and num_rows:
-        rows = num_rows if plain.batch_size == FULL_BATCH else int(plain.batch_size)
-        epochs = EPOCHS
-        if "patience" in training.free and plain.schedule != "cosine":
-            epochs = max(MOST_EPOCHS, math.ceil(STEPS * rows / num_rows))
-        plain = dataclasses.replace(plain, epochs=epochs)
-    return plain
-
-
-def _row_bytes(source: Any) -> int:
-    return 1 if isinstance(source, Generator) else max(1, source.row_bytes)
 
 
 def _can_change(training: Training, source: Any, objective: Objective) -> bool:

@@ -57,6 +57,9 @@ class Held:
 class Flight:
     """The state of a run while it trains.
 
+    Args:
+        begun: when the run began, by `time.perf_counter`; by default now.
+
     Attributes:
         gear: the program for the batch size in use.
         tally: the account of all calls that have landed.
@@ -68,7 +71,7 @@ class Flight:
         remembers: gives what else a checkpoint is to hold: plain values, and arrays by name.
     """
 
-    def __init__(self, engine: Engine, run: Run):
+    def __init__(self, engine: Engine, run: Run, begun: float | None = None):
         self.engine, self.training, self.run = engine, engine.training, run
         self.gear, self.pace = engine.gear, Pace()
         self.trouble: str | None = None
@@ -79,13 +82,15 @@ class Flight:
         self._state, self.tally, self._best = self._begin()
         self.watch = engine.watch(run.last)
         self._looks = Looks(engine, self.training)
-        self._stream: Stream | Replay | None = None
         self._air: tuple[Call, Seen, Any, float] | None = None
         self._on_device: tuple[Any, Any] = (None, None)
         self._results: tuple[int, Results] | None = None
         self._saved_moment: tuple[int, int | None] | None = None
-        self._begun = self._landed = self._saved = self._told = time.perf_counter()
+        now = time.perf_counter()
+        self._begun = now if begun is None else begun
+        self._landed = self._saved = self._told = now
         self._remembered, self._copy_seconds = -math.inf, 0.0
+        self._learning_rate: float | None = None
         self._seconds_before = self.tally.seconds
         self._told_examples, self._told_waited, self._told_read = self.tally.num_examples, 0.0, 0.0
         self._pointed = -math.inf
@@ -105,7 +110,8 @@ class Flight:
 
     def open(self) -> Stream:
         """The stream of blocks from where the run stands, in the gear in use."""
-        stream = self._stream = self.gear.open_stream(self.tally.position)
+        stream = self.gear.open_stream(self.tally.position)
+        self._stream: Stream | Replay = stream
         self._on_device = (None, None)
         self._told_waited, self._told_read = 0.0, 0.0
         return stream
@@ -144,12 +150,13 @@ class Flight:
             rows: an open replay of the rows from here on, in place of reading them.
         """
         with self.open() if rows is None else contextlib.nullcontext(rows) as stream:
-            self._stream = stream
+            self._stream, self._told = stream, math.inf  # nothing is told of trials
             for call in calls(stream, self.pace, num_steps):
                 self.launch(call, knobs)
                 if not self.healthy or stops():
                     break
             self.land()  # nothing of it is left in the air, to be taken for a later call
+        self._told, self._told_examples = time.perf_counter(), self.tally.num_examples
 
     def mark(self) -> Snapshot:
         """A copy of where the run stands, to return to."""
@@ -199,6 +206,7 @@ class Flight:
             self._on_device = call.block, jax.device_put(call.block.rows)
         begin = time.perf_counter()
         self._state, seen = self.gear.steps(self._state, self._on_device[1], call.windows, knobs)
+        self._learning_rate = float(knobs.learning_rate) or None  # 0 where the rule holds its own
         sent = time.perf_counter()
         if self.compile_seconds is None:
             self.compile_seconds = sent - begin
@@ -246,7 +254,7 @@ class Flight:
             self.tally.calm()
         if self.tally.exploded:
             self.trouble, self.bad_step = "exploded", self.tally.num_steps
-        elif now - self._told >= PROGRESS_SECONDS or call.ends_epoch:
+        elif now - self._told >= PROGRESS_SECONDS or (call.ends_epoch and self._told < math.inf):
             self._tell(now)
 
     def _is_worse(self) -> bool:
@@ -270,10 +278,13 @@ class Flight:
             epoch=tally.position.epoch,
             fraction=self.fraction,
             loss=tally.smoothed_loss,
+            batch_losses=[float(f"{loss:.4g}") for loss in tally.last_losses],
             batch_size=self.gear.batch_rows,
+            learning_rate=self._learning_rate,
             examples_per_second=(tally.num_examples - self._told_examples) / seconds,
             waiting_share=min(1.0, (waited - self._told_waited) / seconds),
             reading_share=min(1.0, (read - self._told_read) / seconds),
+            span_seconds=seconds,
             seconds=tally.seconds,
         )
         self._told, self._told_examples = now, tally.num_examples
@@ -314,7 +325,9 @@ class Flight:
 
     @property
     def fraction(self) -> float | None:
-        """How much of the run is done, by whichever limit comes first."""
+        """How much of the run is done, by whichever limit comes first; None without an end."""
+        if self.engine.open_ended:
+            return None
         shares = []
         if self.engine.num_steps:
             shares.append(self.tally.num_steps / self.engine.num_steps)

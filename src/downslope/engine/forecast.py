@@ -29,7 +29,8 @@ from downslope.data.order import plan
 from downslope.data.stored import RowFile
 from downslope.data.stream import Position, Ring
 from downslope.data.windows import Windows, capacity
-from downslope.engine.assemble import Engine, assemble, begin_with
+from downslope.engine.assemble import Engine, assemble
+from downslope.engine.beginning import begin_with
 from downslope.engine.sources import sizes, sources
 from downslope.errors import UsageError
 from downslope.objective import Loss, Model

@@ -34,6 +34,7 @@ from downslope.engine.assemble import PILOT, Engine
 from downslope.engine.batches import Batches
 from downslope.engine.checkpoint import Snapshot
 from downslope.engine.flight import Flight
+from downslope.engine.logbook import UNDONE, Progress
 from downslope.engine.pace import Call
 from downslope.engine.trials import OF_THE_LOSS, race, search_begins_at
 from downslope.errors import StopReason
@@ -41,58 +42,11 @@ from downslope.metrics import Results
 from downslope.noise.tails import hill
 from downslope.step.state import Knobs
 
-# What the pilot forgets when the run goes back to an earlier state.
-UNDONE = (
-    "best_loss", "evaluated_step", "gained_step", "path", "without_gain", "anneals", "average_from",
-)  # fmt: skip
 OF_THE_FIRST = 0.01  # of the first batch's loss; assumed
 LATE = 0.5  # of the run, after which no new start would come far
 TEMPERATURE = ("next_temperature", "cool_down")  # policies that change it
 CLIPPED_FROM = 0.9  # quantile of the norms at which clipping would begin
 FEWEST_UPDATES = 16  # between evaluations that decide: an epoch of a small table may have fewer
-
-
-@dataclasses.dataclass
-class Progress:
-    """What the pilot remembers, saved in checkpoints.
-
-    Attributes:
-        learning_rate: in use, None where the optimizer holds its own.
-        batch_size: in use.
-        clip_norm: in use, or None.
-        average_from: update that the average of the parameters begins with.
-        searched: the first learning rate was looked for.
-        best_loss: the held-out loss that a gain is measured from, or None.
-        without_gain: evaluations since the last gain or change of temperature.
-        anneals: changes of temperature since the last gain.
-        coolings: lower rates since the end of the run drew near.
-        repeats: times that a step went wrong.
-        evaluated_step: update of the latest evaluation that decided.
-        gained_step: update of the last gain or change of temperature.
-        starts: from the first parameters, at falling rates.
-        started_step: update of the latest of them.
-        first_rate: that the latest start began with.
-        path: [update, lowest loss] at the evaluations since the last change of temperature.
-        lowest_before: lowest held-out loss of the starts before, or None.
-    """
-
-    learning_rate: float | None
-    batch_size: int
-    clip_norm: float | None
-    average_from: int
-    searched: bool = False
-    best_loss: float | None = None
-    without_gain: int = 0
-    anneals: int = 0
-    coolings: int = 0
-    repeats: int = 0
-    evaluated_step: int = 0
-    gained_step: int = 0
-    starts: int = 1
-    started_step: int = 0
-    first_rate: float | None = None
-    path: list[list[float]] = dataclasses.field(default_factory=list)
-    lowest_before: float | None = None
 
 
 class Pilot:
@@ -356,18 +310,20 @@ class Pilot:
     def recover(self) -> bool:
         """After a step that went wrong: goes on from the last good state if that may help."""
         flight, now = self.flight, self.now
+        what = flight.trouble or "not finite"
         decision = after_trouble(
             learning_rate=now.learning_rate,
             repeats=now.repeats,
             step=flight.bad_step or 0,
-            what=flight.trouble or "not finite",
-            rows=flight.bad_rows() if flight.trouble == "not finite" else (),
+            what=what,
+            rows=flight.bad_rows() if what == "not finite" else (),
             given="learning_rate" not in self.free,
         )
         assert decision is not None
         if decision.knob != "stop":
             assert flight.run.last is not None
             flight.return_to(flight.run.last)
+            flight.run.journal.write("undone", step=flight.tally.num_steps, what=what)
             self._remember(flight.run.last)
             now.repeats += 1
         self._take(decision)

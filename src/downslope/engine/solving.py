@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 
 from downslope.check.certificate import DENSE_DIM
 from downslope.check.parabola import look
+from downslope.check.passes import OutOfTimeError
 from downslope.check.solver import Solution, solve
 from downslope.check.structure import may_be_quadratic
 from downslope.choose.decision import Decision
@@ -21,6 +23,7 @@ from downslope.engine.result import Result
 from downslope.engine.run import Run
 from downslope.errors import StopReason, UsageError
 
+SHARE = 0.5  # of the time given, after which the rest is left for a search
 LOOKED_AT = 256  # rows on which the loss is looked at
 LEFT_TO_CHOOSE = frozenset({"optimizer", "learning_rate", "schedule", "average"})
 
@@ -58,8 +61,15 @@ def solved(engine: Engine, decision: Decision, run: Run) -> Result | None:
     """
     run.journal.write("started", step=0, shuffling="the rows are read in stored order")
     run.journal.write("decided", step=0, seconds=0.0, **decision.to_json())
+    limit = engine.training.seconds
+    seconds = math.inf if limit is None else SHARE * limit
+    given = (engine.objective, engine.params, engine.source, engine.regularizer)
     try:
-        found = solve(engine.objective, engine.params, engine.source, engine.regularizer)
+        found = solve(*given, seconds=seconds)
+    except OutOfTimeError:
+        because = f"it was not solved within {seconds:.3g} s, half of the time given"
+        run.journal.write("not solved", step=0, because=because)
+        return None
     except (NotImplementedError, TypeError, UsageError):  # no second derivative, or no 64 bits
         return None
     run.journal.write("solved", step=0, seconds=found.seconds, **_plain(found))

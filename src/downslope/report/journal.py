@@ -17,6 +17,8 @@ from downslope.storage import capacity_errors
 Record = dict[str, Any]
 Reader = Callable[[Record], None]
 
+GOES_BACK = ("resumed", "undone")  # to the step they name: what came after it does not count
+
 
 class Journal:
     """Appends records to a file, where there is one, and hands them to readers.
@@ -36,7 +38,7 @@ class Journal:
         """Appends one record; numbers that are not finite are written as null."""
         record = {"event": event, **{k: _plain(v) for k, v in values.items()}}
         self.records.append(record)
-        if event == "resumed":
+        if event in GOES_BACK:
             self.records = _forget_after(self.records, record)
         if self._file:
             with capacity_errors(self._path or ""):
@@ -59,27 +61,27 @@ def _open_to_append(path: Path) -> TextIO:
     return file
 
 
-def read_journal(path: Path) -> list[Record]:
-    """The records of a journal that count: what a crash made a run repeat is left out.
+def read_journal(path: str | Path) -> list[Record]:
+    """The records of a journal that count: what a run repeated or took back is left out.
 
     Lines that were cut off by a crash are passed over.
     """
-    if not path.exists():
+    if not Path(path).exists():
         return []
     records: list[Record] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
         records.append(record)
-        if record.get("event") == "resumed":
+        if record.get("event") in GOES_BACK:
             records = _forget_after(records, record)
     return records
 
 
-def _forget_after(records: list[Record], resumed: Record) -> list[Record]:
-    return [r for r in records if r is resumed or r.get("step", 0) <= resumed["step"]]
+def _forget_after(records: list[Record], back: Record) -> list[Record]:
+    return [r for r in records if r is back or r.get("step", 0) <= back["step"]]
 
 
 def _plain(value: Any) -> Any:

@@ -126,7 +126,7 @@ class Watch:
         self.setting = setting
         self._steps = np.zeros(0, np.int64)
         self._probes = np.zeros((0, len(Probe._fields)))
-        self._read: tuple[Any, Readings] | None = None  # the latest, and of what
+        self._read: tuple[Setting, Readings] | None = None  # of all probes, in a setting
         self.trajectory = Trajectory(setting.dim, PROJECTED)
 
     def add_point(self, projection: Any, step: int) -> None:
@@ -136,6 +136,7 @@ class Watch:
 
     def add(self, steps: Any, probes: Any) -> None:
         """Takes in measured windows: the updates [k] they belong to, and their probes [k, F]."""
+        self._read = None
         self._steps = np.concatenate([self._steps, np.asarray(steps, np.int64)])[-MOST_PROBES:]
         found = np.asarray(probes, np.float64)
         self._probes = np.concatenate([self._probes, found])[-MOST_PROBES:]
@@ -158,9 +159,8 @@ class Watch:
 
     def read(self) -> Readings:
         """What the measured steps say now."""
-        now = (self.setting, len(self._steps), self._steps[-1:].tolist())
-        if self._read is None or self._read[0] != now:
-            self._read = now, self._readings()
+        if self._read is None or self._read[0] != self.setting:  # else nothing came since
+            self._read = self.setting, self._readings()
         return self._read[1]
 
     def _readings(self) -> Readings:

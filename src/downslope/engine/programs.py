@@ -1,0 +1,95 @@
+"""Compiled programs that outlive a run: the next run of the same kind does not compile again.
+
+JAX keeps what it compiled for a function as long as the function lives, and a run makes its
+functions anew. Where all that a program depends on compares by value, the functions of the first
+run are kept and the next run is given them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import jax
+
+from downslope.config import Training
+from downslope.objective import Objective
+
+KEPT = 64  # kinds of runs; a program takes a few megabytes for each shape of its rows
+
+# What of the configuration a program is made of. Rates, limits and seeds are arguments to it.
+OF_A_PROGRAM = (
+    "optimizer", "momentum", "schedule", "warmup_steps", "decay_steps", "weight_decay",
+    "l1", "l2", "average", "ema_decay", "measure_every",
+)  # fmt: skip
+
+Kept = TypeVar("Kept")
+_kept: OrderedDict[Hashable, Any] = OrderedDict()
+_lock = threading.Lock()  # fits may run in several threads
+
+
+def kept(key: Hashable | None, make: Callable[[], Kept]) -> Kept:
+    """What `make()` gives, made once for each key; always made anew where the key is None."""
+    if key is None:
+        return make()
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    made = make()
+    with _lock:
+        _kept[key] = made
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    return made
+
+
+def as_they_are(rows: Any) -> Any:
+    """The rows: how arrays are unpacked, as a function of no source, which all runs share."""
+    return rows
+
+
+def kind_of(objective: Objective, training: Training, mask: Any, num_steps: int | None) -> Any:
+    """A key of all that the programs of a run depend on but shapes; None where there is none.
+
+    Only for a loss that is a frozen dataclass: its fields say what it computes. A function may
+    close over anything, and keeping it would keep a caller's arrays alive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from downslope.objective import build
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Distance:
+        ...     power: int
+        ...     def __call__(self, model, batch, key):
+        ...         return jnp.abs(batch - model) ** self.power
+        >>> x = jnp.zeros(3)
+        >>> def kind(loss):
+        ...     return kind_of(build(loss, x[0], x, jnp.asarray)[0], Training(), None, None)
+        >>> kind(Distance(2)) == kind(Distance(2)), kind(Distance(2)) == kind(Distance(3))
+        (True, False)
+        >>> kind(lambda model, batch, key: batch - model) is None
+        True
+    """
+    loss = objective.loss
+    lasts = dataclasses.is_dataclass(loss) and getattr(type(loss), "__hash__", None) is not None
+    named = isinstance(training.optimizer, str)
+    bound = hasattr(objective.unpack, "__self__")  # a method would keep its source alive
+    if not lasts or bound or not named or objective.penalty is not None:
+        return None
+    if jax.tree.leaves(objective.fixed):
+        return None
+    return (
+        loss,
+        objective.unpack,
+        objective.separable,
+        objective.interacts,
+        jax.tree.structure(objective.fixed),
+        tuple(getattr(training, name) for name in OF_A_PROGRAM),
+        num_steps if training.schedule == "cosine" else None,
+        tuple(jax.tree.leaves(mask)),
+        jax.config.read("jax_enable_x64"),
+    )
