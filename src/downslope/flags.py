@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Collection
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
 
 from downslope.config import AUTO, ModelOptions, OptimizerName, TableOptions, Training
 from downslope.errors import MismatchError, UsageError
+from downslope.units import parse_duration
 
 # The command line says `--time 60s` where Python says `seconds=60`.
 RENAMED = {"seconds": "time"}
 NONE = "none"  # for Python's None, where that is not the default
+CONFIGS = {"table": TableOptions, "model": ModelOptions, "training": Training}
 
 
-def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
-    """Adds a flag for each field; a flag that was not given leaves no attribute behind."""
-    hints = typing.get_type_hints(config)
-    for field in dataclasses.fields(config):
-        arguments = _arguments(field, hints[field.name])
-        try:
-            parser.add_argument(
-                flag_of(field.name),
-                dest=field.name,
-                default=argparse.SUPPRESS,
+def flags_of(configs: Mapping[str, type]) -> Any:
+    """A type with a flag for each field of configurations, which a command takes as one argument.
+
+    What a command gets is a dict of the flags that were given, by field: no default is written
+    twice, and a resumed run can tell what it is asked anew.
+
+    Args:
+        configs: configurations by the title that their flags stand under in the help. Where two
+            share a field, such as the seed, one flag sets both.
+    """
+    fields: dict[str, Any] = {}
+    for place, (title, config) in enumerate(configs.items(), start=1):
+        hints, group = typing.get_type_hints(config), Group(title.capitalize(), sort_key=place)
+        for field in dataclasses.fields(config):
+            kind, more = _kind(field, hints[field.name])
+            flag = Parameter(
+                name=flag_of(field.name),
                 help=field.metadata["help"] + _default_text(field),
-                **arguments,
+                group=group,
+                negative="",
+                **more,
             )
-        except argparse.ArgumentError:
-            continue  # two configurations share a field, such as the seed: one flag sets both
+            fields.setdefault(field.name, Annotated[kind, flag])
+    given = typing.TypedDict("Given", fields, total=False)  # type: ignore[operator]
+    return Annotated[given, Parameter(name="*")]
 
 
 def flag_of(name: str) -> str:
@@ -56,7 +69,7 @@ def in_flags(sentence: str) -> str:
         >>> in_flags("loss hinge is no loss for numbers")
         '--loss hinge is no loss for numbers'
     """
-    names = {f.name for c in (TableOptions, ModelOptions, Training) for f in dataclasses.fields(c)}
+    names = {field.name for config in CONFIGS.values() for field in dataclasses.fields(config)}
 
     def flag(found: re.Match[str]) -> str:
         name = found[0]
@@ -66,34 +79,40 @@ def in_flags(sentence: str) -> str:
     return re.sub(r"(?<![\w'/-])[a-z]\w*(?![\w'/])", flag, sentence)
 
 
-def _arguments(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
+def _kind(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, dict[str, Any]]:
+    """The type that a flag's words are read as, and what else `Parameter` is to know."""
     metavar = field.metadata.get("metavar")
     if field.name == "optimizer":
-        return {"choices": (*typing.get_args(OptimizerName), AUTO), "metavar": "NAME"}
+        return Literal[(*typing.get_args(OptimizerName), AUTO)], {
+            "metavar": "NAME",
+            "show_choices": False,
+        }
     if field.name == "seconds":
-        return {"type": parse_seconds, "metavar": "60s"}
+        return float, {"converter": read(parse_duration), "metavar": "60s"}
     if hint == tuple[int, ...]:
-        return {"type": _counts, "metavar": metavar}
+        return tuple[int, ...], {"converter": _counts, "n_tokens": 1, "metavar": metavar}
     if hint == tuple[str, ...]:
-        return {"action": "append", "metavar": metavar}
-    words, kinds = _choices(hint), typing.get_args(hint) or (hint,)
-    if type(None) in kinds and field.default is not None:
-        words += (NONE,)
-    number: Callable[[str], Any] | None = next((k for k in (float, int) if k in kinds), None)
+        return list[str], {"metavar": metavar}
+    words, kinds = _words(field, hint), typing.get_args(hint) or (hint,)
+    number: Any = next((kind for kind in (float, int) if kind in kinds), None)
     if words and number is None:
-        return {"type": _word(words), "metavar": "{" + ",".join(words) + "}"}
-    kind: Callable[[str], Any] = number or str
+        return Literal[words], {"metavar": "NAME"}
+    kind = number or str
     shown = metavar or {float: "X", int: "N", str: "TEXT"}[kind]
-    if words:
-        return {"type": _number_or(kind, words), "metavar": "|".join((shown, *words))}
-    return {"type": kind, "metavar": shown}
+    if kind is str:
+        return str, {"metavar": shown}
+    # Where pydantic is loaded, the library checks what a converter gives against its type.
+    held = kind | Literal[words] if words else kind
+    return held, {"converter": _number_or(kind, words), "metavar": "|".join((shown, *words))}
 
 
-def _choices(hint: Any) -> tuple[str, ...]:
+def _words(field: dataclasses.Field[Any], hint: Any) -> tuple[str, ...]:
+    """The words that a flag takes beside numbers."""
     # `Literal[...] | None` is an old-style Union, `int | None` is not
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     parts = typing.get_args(hint) if is_union else (hint,)
-    return tuple(c for p in parts if typing.get_origin(p) is Literal for c in typing.get_args(p))
+    found = tuple(c for p in parts if typing.get_origin(p) is Literal for c in typing.get_args(p))
+    return (*found, NONE) if type(None) in parts and field.default is not None else found
 
 
 def _default_text(field: dataclasses.Field[Any]) -> str:
@@ -104,62 +123,76 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
         return ""
     if isinstance(shown, tuple):
         shown = ",".join(map(str, shown))
-    return f" (default: {shown})".replace("%", "%%")
+    return f" (default: {shown})"
 
 
-def _word(words: tuple[str, ...]) -> Callable[[str], str | None]:
-    def parse(text: str) -> str | None:
-        if text not in words:
-            known = ", ".join(map(repr, words))
-            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {known})")
-        return None if text == NONE else text
+def read(parse: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
+    """A converter of the command line's library from a function of one word.
 
-    return parse
+    Args:
+        parse: gives the value of a word, or raises ValueError with a message about it.
+    """
+
+    def convert(_: Any, tokens: Any) -> Any:
+        return parse(tokens[0].value)
+
+    return convert
 
 
-def _number_or(number: Callable[[str], Any], words: tuple[str, ...]) -> Callable[[str], Any]:
+def at_least(least: int) -> Callable[[Any, Any], None]:
+    """A validator of the command line's library: refuses what is smaller."""
+
+    def check(_: Any, value: Any) -> None:
+        if value is not None and value < least:
+            raise ValueError(f"must be {least} or more; got {value}")
+
+    return check
+
+
+def is_share(_: Any, value: Any) -> None:
+    """A validator of the command line's library: refuses what does not lie between 0 and 1."""
+    if not 0 < value < 1:
+        raise ValueError(f"must be greater than 0 and less than 1; got {value:g}")
+
+
+def _number_or(number: type, words: tuple[str, ...]) -> Callable[[Any, Any], Any]:
     def parse(text: str) -> Any:
         if text in words:
-            return None if text == NONE else text
+            return text
         try:
             return number(text)
         except ValueError:
             kind = "a whole number" if number is int else "a number"
+            if not words:
+                raise ValueError(f"{text!r} is not {kind}") from None
             known = " nor ".join((kind, *map(repr, words)))
-            raise argparse.ArgumentTypeError(f"{text!r} is neither {known}") from None
+            raise ValueError(f"{text!r} is neither {known}") from None
 
-    return parse
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of whole numbers; write 64 or 64,64"
-        ) from None
+    return read(parse)
 
 
-def parse_seconds(text: str) -> float:
-    """Seconds from `90`, `90s`, `1.5m` or `2h`.
+def names_of(_: Any, tokens: Any) -> tuple[str, ...]:
+    """The parts of NAME,NAME, or of a list in a file; a converter of the library.
 
-    Example:
-        >>> parse_seconds("90"), parse_seconds("1.5m"), parse_seconds("2h")
-        (90.0, 90.0, 7200.0)
+    A list in a file has a token for each part; of a repeated flag the last one holds.
     """
-    found = re.fullmatch(r"([0-9.]+)\s*(s|m|min|h|)", text.strip())
+    held = tokens[-1:] if tokens[0].source == "cli" else tokens
+    return tuple(part for token in held for part in token.value.split(",") if part)
+
+
+def _counts(kind: Any, tokens: Any) -> tuple[int, ...]:
+    parts = names_of(kind, tokens)
     try:
-        if not found:
-            raise ValueError
-        return float(found[1]) * {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}[found[2]]
+        return tuple(map(int, parts))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write 60s, 5m or 2h") from None
+        text = ",".join(parts)
+        raise ValueError(f"{text!r} is not a list of whole numbers; write 64 or 64,64") from None
 
 
 def configured(
     config: Any,
-    given: dict[str, Any],
-    before: dict[str, Any] | None = None,
+    given: Mapping[str, Any],
+    before: Mapping[str, Any] | None = None,
     limits: Collection[str] = (),
 ) -> Any:
     """A configuration from given flags, over those that a resumed run began with.
@@ -174,12 +207,13 @@ def configured(
         UsageError: a value lies outside its range, or values contradict each other.
         MismatchError: a value is not the one that the run began with.
     """
-    names = [f.name for f in dataclasses.fields(config)]
-    values = {k: _plain(v) for k, v in (before or {}).items() if k in names}
-    for name in names:
-        if name not in given:
-            continue
+    hints = typing.get_type_hints(config)
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    values = {name: _plain(value) for name, value in (before or {}).items() if name in fields}
+    for name in fields.keys() & given.keys():
         new = _plain(given[name])
+        if new == NONE and NONE in _words(fields[name], hints[name]):
+            new = None
         if before is not None and name not in limits and new != values.get(name):
             raise MismatchError(
                 f"{flag_of(name)} was {_shown(values.get(name))} when the run began and is now "

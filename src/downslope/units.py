@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -19,7 +18,7 @@ def parse_duration(text: str) -> float:
     """
     number, unit = _split(text)
     if number is None or unit.replace("µ", "u") not in _SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write 50us, 5ms or 2s")
+        raise ValueError(f"{text!r} is not a time; write 60s, 5m, 2h or 50us")
     return number * _SECONDS[unit.replace("µ", "u")]
 
 
@@ -33,7 +32,7 @@ def parse_bytes(text: str) -> float:
     number, unit = _split(text)
     size = _size(unit.removesuffix("B"))
     if number is None or size is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 512MB, 8GB or 8GiB")
+        raise ValueError(f"{text!r} is not a size; write 512MB, 8GB or 8GiB")
     return number * size
 
 
@@ -48,7 +47,7 @@ def parse_rate(text: str) -> float:
     found = re.fullmatch(r"(\w*?)(bit|B)/s", unit)
     size = _size(found[1]) if found else None
     if number is None or found is None or size is None or number == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate; write 1Gbit/s or 125MB/s")
+        raise ValueError(f"{text!r} is not a rate; write 1Gbit/s or 125MB/s")
     return number * size / (8 if found[2] == "bit" else 1)
 
 

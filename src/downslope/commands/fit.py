@@ -1,0 +1,225 @@
+"""`downslope fit`: from a table to a trained model and its report."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from downslope.commands.common import COMMON, AsJson, Common, Given, Names, show, use_cache
+from downslope.errors import CapacityError, MismatchError, StopReason, UsageError
+from downslope.flags import CONFIGS, configured
+from downslope.launch.local import Terminated
+
+if TYPE_CHECKING:
+    from downslope.check.findings import Finding
+    from downslope.recipes.table import TableResult
+
+RUN = Group("Run", sort_key=10)
+
+
+def fit(
+    table: Annotated[Path | None, Parameter(help="the table to train on")] = None,
+    /,
+    *,
+    given: Given | None = None,
+    out: Annotated[
+        Path | None,
+        Parameter(metavar="RUN", group=RUN, help="folder to make (default: runs/NAME-N)"),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            metavar="RUN",
+            group=RUN,
+            help="go on with a run from its last checkpoint; table and options are those it "
+            "began with, limits (--epochs, --steps, --time, --patience) may be new",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        Parameter(group=RUN, negative="", help="say every choice that is made, and why"),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            group=RUN,
+            negative="",
+            help="say what would be done (batch size, learning rate, memory, time), train nothing",
+        ),
+    ] = False,
+    no_report: Annotated[
+        bool, Parameter(group=RUN, negative="", help="write no report at the end")
+    ] = False,
+    log: Annotated[
+        Names | None,
+        Parameter(
+            metavar="NAME:WHERE",
+            group=RUN,
+            help="hand the run to a logger too: tensorboard:FOLDER, mlflow:URI, wandb:PROJECT or "
+            "trackio:PROJECT",
+        ),
+    ] = None,
+    json: Annotated[AsJson, Parameter(group=RUN)] = False,
+    common: Common = COMMON,
+    line: Annotated[str | None, Parameter(parse=False)] = None,
+) -> int:
+    """Train a model on a table.
+
+    Trains a model that predicts one column of a table from the others, keeps it in a folder
+    and writes a report beside it. TABLE is a Parquet file or a folder of them, Arrow IPC, CSV,
+    .npy or .npz. What is not given is chosen while training. The last lines say what to type
+    next.
+
+    Example:
+        $ downslope fit houses.csv --target price
+        $ downslope report runs/houses-1
+        $ downslope predict runs/houses-1 new.csv --out predictions.parquet
+    """
+    path, before, limits = _request(table, out, resume)
+    configs = [
+        configured(config, given or {}, before and before[part], limits)
+        for part, config in CONFIGS.items()
+    ]
+    use_cache()
+    if dry_run:
+        return _dry_run(path, configs, json)
+    folder = resume or out or _free_folder(path)
+    findings: list[Finding] = []
+    with contextlib.ExitStack() as stack:
+        loggers = [stack.enter_context(logger) for logger in _loggers(log)]
+        found = _train(path, configs, folder, resume is not None, explain, loggers, findings)
+    page = None
+    code = _exit_code(found)
+    if not (no_report or found.result.stop_reason is StopReason.INTERRUPTED):
+        page, stopped = _report(folder, line, findings)
+        code = stopped or code
+    _show(found, path, page, json)
+    return code
+
+
+def _loggers(names: list[str] | None) -> list[Any]:
+    if not names:
+        return []
+
+    from downslope.loggers.names import from_name
+
+    return [from_name(name) for name in names]
+
+
+def _train(
+    path: Path,
+    configs: Any,
+    folder: Path,
+    resumes: bool,
+    explain: bool,
+    loggers: list[Any],
+    findings: list[Finding],
+) -> TableResult:
+    """Trains; what the table was found to be like is added to the findings."""
+    from downslope.recipes import table as recipe
+    from downslope.recipes.check import quick_checks
+    from downslope.report.progress import Progress
+
+    def look(stored: Any, options: Any) -> list[Finding]:
+        findings.extend(quick_checks(stored, options))
+        return [f for f in findings if f.severity in ("warning", "error")]
+
+    try:
+        with Progress(sys.stderr, explain=explain) as progress:
+            return recipe.fit(
+                path,
+                *configs,
+                out=None if resumes else folder,
+                resume=folder if resumes else None,
+                readers=(progress, *loggers),
+                say=progress.say,
+                look=look,
+            )
+    except (KeyboardInterrupt, CapacityError) as stop:
+        if folder.exists():
+            go_on = f"go on with: downslope fit --resume {shlex.quote(str(folder))}"
+            stop.args = (f"{stop}; then {go_on}" if stop.args else go_on,)
+        raise
+
+
+def _report(run: Path, line: str | None, findings: list[Finding]) -> tuple[Path | None, int]:
+    """The page, and the exit code where a signal ended the writing; training is done already."""
+    code = 0
+    try:
+        from downslope.recipes.evidence import gather
+        from downslope.report import write_report
+
+        gather(run, command=line, findings=findings or None)
+        return write_report([run]), code
+    except Exception as error:  # whatever it is: the model is there, and is what was asked for
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+    except KeyboardInterrupt as stop:
+        why = "interrupted"
+        code = 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    again = shlex.join(["downslope", "report", str(run)])
+    print(f"downslope: no report, but the model is kept: {why}; try {again}", file=sys.stderr)
+    return None, code
+
+
+def _show(found: TableResult, path: Path, page: Path | None, as_json: bool) -> None:
+    from downslope.recipes.table import describe
+
+    if as_json:
+        show({**found.summary(), "report": None if page is None else str(page)}, as_json)
+    else:
+        show(describe(found, path, report=page), as_json)
+
+
+def _dry_run(path: Path, configs: Any, as_json: bool) -> int:
+    from downslope.recipes.dry_run import dry_run
+
+    found = dry_run(path, *configs)
+    show(found, as_json)
+    return 0 if found.fits else CapacityError.exit_code
+
+
+def _request(
+    table: Path | None, out: Path | None, resume: Path | None
+) -> tuple[Path, dict[str, Any] | None, Collection[str]]:
+    """The table; what a resumed run was begun with, and what it may be asked anew."""
+    if resume is None:
+        if table is None:
+            raise UsageError("TABLE is needed: a Parquet, Arrow, CSV, .npy or .npz file")
+        return table, None, ()
+    if out is not None:
+        raise UsageError("--out and --resume exclude each other: a resumed run keeps its folder")
+
+    from downslope.engine.run import LIMITS
+    from downslope.recipes.table import request_of
+
+    before = request_of(resume)
+    path = Path(before["path"])
+    if table is not None and table.resolve() != path:
+        raise MismatchError(
+            f"TABLE was {path} when the run began and is now {table}; leave it out, or "
+            "start a new run"
+        )
+    return path, before, LIMITS
+
+
+def _free_folder(path: Path) -> Path:
+    """The first of runs/NAME-1, runs/NAME-2, ... that does not exist."""
+    name = path.resolve().name.split(".")[0] or "table"
+    number = 1
+    while (folder := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _exit_code(found: TableResult) -> int:
+    result = found.result
+    if result.signal == signal.SIGTERM:
+        return 128 + signal.SIGTERM
+    return result.stop_reason.exit_code

@@ -1,0 +1,43 @@
+"""`downslope report`: runs as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from downslope.commands.common import COMMON, AsJson, Common, show
+from downslope.errors import UsageError
+
+
+def report(
+    *runs: Annotated[Path, Parameter(name="RUN", help="folders of runs")],
+    out: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE",
+            help="the page to write (default: RUN/report.html, or report.html here for several)",
+        ),
+    ] = None,
+    json: AsJson = False,
+    common: Common = COMMON,
+) -> int:
+    """Write the report of a run, or of several side by side.
+
+    One HTML file that stands by itself: what was trained and how well, the descent, the noise,
+    the machine, the landscape, the data, and the command to repeat it. A run in progress can be
+    reported on.
+
+    Example:
+        $ downslope report runs/houses-1
+        $ downslope report runs/houses-1 runs/houses-2 --out both.html
+    """
+    if not runs:
+        raise UsageError("RUN is needed: the folder of a run that fit made")
+
+    from downslope.report import write_report
+
+    page = write_report(runs, out)
+    show({"report": str(page)} if json else str(page), json)
+    return 0
