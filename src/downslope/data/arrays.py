@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from downslope.data.frames import is_frame, numbers
 from downslope.errors import DataError, UsageError
 from downslope.tree import Rows, aligned_empty, arrays, map_arrays, row_bytes
 
@@ -18,13 +19,15 @@ class Arrays:
     """Rows of arrays that lie in memory or in a memory map; `read` gives views.
 
     Args:
-        tree: an array, or tuples, lists and dicts of arrays, all with the same first axis.
+        tree: an array, or tuples, lists and dicts of arrays, all with the same first axis; or
+            a data frame (pandas, polars, Arrow), which is a dict of its columns by name.
         shuffled: the rows lie in random order already.
         wide: keep 64-bit numbers; otherwise they become 32-bit, in which JAX computes
             unless `jax_enable_x64` is set.
 
     Raises:
         UsageError: no arrays, no rows, or first axes of different length.
+        DataError: a column of a data frame that holds no numbers, or misses a value.
 
     Example:
         >>> import numpy as np
@@ -33,6 +36,7 @@ class Arrays:
     """
 
     def __init__(self, tree: Rows, *, shuffled: bool = False, wide: bool = False):
+        tree = numbers(tree) if is_frame(tree) else tree
         self.tree = map_arrays(lambda a: _as_array(a, wide), tree)
         lengths = {a.shape[0] for a in arrays(self.tree)}
         if len(lengths) != 1:

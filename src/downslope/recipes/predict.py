@@ -30,39 +30,53 @@ class Predicted:
     """How many rows were predicted, and what they held that training had not seen.
 
     Attributes:
-        num_rows: rows written.
+        num_rows: rows predicted.
         unseen: rows with a category unknown to the model, by column.
         missing: rows with a value missing where training had none, by column.
+        table: the predictions, where no file was asked for.
     """
 
     num_rows: int
     unseen: dict[str, int]
     missing: dict[str, int]
+    table: pa.Table | None = None
 
 
 def predict(
     run: str | os.PathLike[str],
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Any,
+    out: str | os.PathLike[str] | None = None,
     *,
     overwrite: bool = False,
 ) -> Predicted:
-    """Writes a Parquet file with one row of predictions for each row of a table, in its order.
+    """One row of predictions for each row of a table, in its order: a Parquet file, or in memory.
 
     Classes: `prediction`, and `probability_<class>` for each class. Numbers: `prediction`.
 
     Args:
         run: folder of a run that `downslope fit` made.
-        path: a table with at least the columns of training; the target is not needed.
-        out: the file to write; it appears when it is complete.
+        path: a table or a data frame with at least the columns of training; the target is not
+            needed.
+        out: the file to write; it appears when it is complete. None keeps the predictions in
+            memory, as the Arrow table `.table` (`.to_pandas()`, `polars.from_arrow`).
         overwrite: replace `out` if it exists.
 
     Raises:
         DataError: the table, the run or `out` cannot be used.
         UsageError: `out` does not end in .parquet.
         MismatchError: columns are missing or of another type than in training.
+
+    Example:
+        >>> import numpy as np, os, pyarrow as pa, tempfile
+        >>> from downslope import TableOptions
+        >>> from downslope.recipes.table import fit
+        >>> x = np.random.default_rng(0).normal(size=1000)
+        >>> frame, run = pa.table({"x": x, "y": 2 * x}), os.path.join(tempfile.mkdtemp(), "run")
+        >>> _ = fit(frame, TableOptions(target="y"), out=run)
+        >>> predict(run, pa.table({"x": [1.5]})).table["prediction"].to_numpy().round(3)
+        array([3.])
     """
-    if Path(out).suffix.lower() not in PARQUET:
+    if out is not None and Path(out).suffix.lower() not in PARQUET:
         raise UsageError(
             f"predictions are written as Parquet; name the file {Path(out).stem}.parquet, not {out}"
         )
@@ -71,7 +85,8 @@ def predict(
         raise DataError("was not trained on a table", path=run, remedy="predict with its own code")
     model = TableModel.from_json(metadata)
     params = load_model(run, model.init(0))
-    check_writable(Path(out), overwrite=overwrite)
+    if out is not None:
+        check_writable(Path(out), overwrite=overwrite)
     encoding = model.encoding
     table = open_table(path, encoding.string_columns)
     encoding.check_columns(table)
@@ -90,9 +105,14 @@ def predict(
             if batch.num_rows:
                 yield _to_arrow(model, forward(rows), metadata.get("calibration"))
 
+    found = None
     with memory_errors():
-        count = write_parquet(out, _schema(model), batches(), overwrite=overwrite)
-    return Predicted(num_rows=count, unseen=dict(unseen), missing=dict(missing))
+        if out is None:
+            found = pa.Table.from_batches(batches(), _schema(model))
+            count = found.num_rows
+        else:
+            count = write_parquet(out, _schema(model), batches(), overwrite=overwrite)
+    return Predicted(num_rows=count, unseen=dict(unseen), missing=dict(missing), table=found)
 
 
 def _forward(model: TableModel, params: Any) -> Callable[[np.ndarray], np.ndarray]:

@@ -200,7 +200,7 @@ class TableResult:
 
 
 def fit(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Any,
     table: TableOptions,
     model: ModelOptions | None = None,
     training: Training | None = None,
@@ -217,7 +217,8 @@ def fit(
     block, so it may be larger than memory.
 
     Args:
-        path: Parquet file or folder of them, Arrow IPC, CSV, `.npy` or `.npz`.
+        path: Parquet file or folder of them, Arrow IPC, CSV, `.npy` or `.npz`; or a data frame
+            (pandas, polars, Arrow), whose index, if it has one, is no column.
         table: the target, and how to read the columns.
         model: which model and loss; by default a linear one.
         training: how to descend.
@@ -267,10 +268,11 @@ def fit(
     return TableResult(result=result, model=chosen, notes=stored.notes)
 
 
-def _request(path: str | os.PathLike[str], table: TableOptions) -> dict[str, Any]:
-    """What was asked of this recipe, to be asked again by a resumed run."""
+def _request(path: str | os.PathLike[str] | Any, table: TableOptions) -> dict[str, Any]:
+    """What was asked of this recipe, to be asked again by a resumed run; a frame has no path."""
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(table).items()}
-    return {"path": str(Path(path).resolve()), "table": options}
+    is_path = isinstance(path, (str, os.PathLike))
+    return {"path": str(Path(path).resolve()) if is_path else None, "table": options}
 
 
 def request_of(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -283,6 +285,8 @@ def request_of(run: str | os.PathLike[str]) -> dict[str, Any]:
     metadata = asked["metadata"]
     if metadata.get("recipe") != "table":
         raise DataError("was not trained on a table", path=run, remedy="resume it in Python")
+    if metadata["path"] is None:
+        raise DataError("was trained on a data frame", path=run, remedy="resume it in Python")
     return {
         "path": metadata["path"],
         "table": metadata["table"],
@@ -291,8 +295,16 @@ def request_of(run: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def describe(found: TableResult, path: str | os.PathLike[str]) -> str:
-    """What a person wants to know at the end: the score, the model, what to type next."""
+def describe(
+    found: TableResult, path: str | os.PathLike[str], *, report: str | Path | None = None
+) -> str:
+    """What a person wants to know at the end: the score, the model, what to type next.
+
+    Args:
+        found: what training gave.
+        path: the table.
+        report: the page that was written about the run.
+    """
     result = found.result
     lines = []
     if result.validation is not None:
@@ -314,6 +326,8 @@ def describe(found: TableResult, path: str | os.PathLike[str]) -> str:
     lines.append(f"stopped    {result.stop_reason}{at}: {result.stop_reason.advice}")
     if result.run is not None:
         lines.append(f"model      {result.run}")
+        if report is not None:
+            lines.append(f"report     {report}")
         lines.append(f"next       {_next_command(result, path)}")
     return "\n".join(lines)
 

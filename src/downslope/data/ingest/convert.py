@@ -291,7 +291,7 @@ class Conversion:
             "format": FORMAT,
             "fingerprint": fingerprint(self.table, self.options),
             "source": {
-                "path": os.path.abspath(self.table.path),
+                "path": self.table.place,
                 "bytes": self.table.size_bytes,
                 "rows": self.num_rows,
                 "fingerprint": self.table.fingerprint,

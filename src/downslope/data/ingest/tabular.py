@@ -1,8 +1,8 @@
 """A table on disk, as a stream of record batches in file order, with clear errors.
 
 Parquet (a file, or a folder of files in order of their names), Arrow IPC, CSV, `.npy`
-and `.npz`. Columns that hold lists of a fixed length are taken apart into `name[0]`,
-`name[1]`, ...
+and `.npz`; and data frames in memory. Columns that hold lists of a fixed length are taken
+apart into `name[0]`, `name[1]`, ...
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
 
+from downslope.data.frames import IN_MEMORY, is_frame, path_of
 from downslope.data.ingest.arrow import compute as pc
 from downslope.data.ingest.columns import is_number
 from downslope.data.ingest.delimited import open_delimited
@@ -32,6 +34,7 @@ from downslope.data.ingest.formats import (
     open_npz,
     open_parquet,
 )
+from downslope.data.ingest.memory import open_memory
 from downslope.errors import CapacityError, DataError
 
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -51,12 +54,13 @@ class Table:
     """A table that can be read any number of times, from the first row to the last.
 
     Attributes:
-        path: the file or folder.
+        path: the file or folder; "data frame" for one in memory.
         names: columns in order, lists of fixed length taken apart.
         types: Arrow type of each column.
         num_rows: rows, or None where only reading tells (CSV, Arrow streams).
-        size_bytes: bytes on disk, over all files.
-        fingerprint: sha256 over path, size and modification time of every file.
+        size_bytes: bytes on disk, over all files, or in memory.
+        fingerprint: sha256 over path, size and modification time of every file; of a data frame
+            over its content.
     """
 
     path: Path
@@ -67,6 +71,11 @@ class Table:
     fingerprint: str
     files: tuple[tuple[Path, Opened], ...]
     lists: dict[str, tuple[str, int]]  # element column: its list column and place in it
+
+    @property
+    def place(self) -> str | None:
+        """Absolute path, or None in memory."""
+        return None if self.path is IN_MEMORY else os.path.abspath(self.path)
 
     def batches(self, columns: Sequence[str] | None = None) -> Batches:
         """Record batches in file order, all of the same number of rows but the last.
@@ -97,16 +106,17 @@ class Table:
         return pc.list_element(batch.column(parent), place)
 
 
-def open_table(path: str | os.PathLike[str], strings: Sequence[str] = ()) -> Table:
+def open_table(path: str | os.PathLike[str] | Any, strings: Sequence[str] = ()) -> Table:
     """The table at `path`, its columns known, its rows not read yet.
 
     Args:
-        path: a file with one of the ENDINGS, or a folder of such files.
+        path: a file with one of the ENDINGS, a folder of such files, or a data frame.
         strings: columns that a CSV file should give as written, whatever they look like.
 
     Raises:
         DataError: nothing there, unreadable, of no known kind, corrupt, empty, or with two
             columns of the same name.
+        UsageError: neither a path nor a data frame.
 
     >>> import pyarrow as pa, pyarrow.parquet as pq, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -115,8 +125,17 @@ def open_table(path: str | os.PathLike[str], strings: Sequence[str] = ()) -> Tab
     ...     table.names, table.num_rows, next(table.batches(["y"])).to_pydict()
     (['x', 'y'], 2, {'y': [0, 1]})
     """
-    path = Path(path)
+    if is_frame(path):
+        opened, size, fingerprint = open_memory(path)
+        return _assembled(IN_MEMORY, ((IN_MEMORY, opened),), size, fingerprint)
+    path = path_of(path)
     files = tuple((file, _open(file, strings)) for file in _files(path))
+    return _assembled(path, files, *_identity([file for file, _ in files]))
+
+
+def _assembled(
+    path: Path, files: tuple[tuple[Path, Opened], ...], size: int, fingerprint: str
+) -> Table:
     schema = _common_schema(files)
     types: dict[str, pa.DataType] = {}
     lists: dict[str, tuple[str, int]] = {}
@@ -131,7 +150,6 @@ def open_table(path: str | os.PathLike[str], strings: Sequence[str] = ()) -> Tab
     num_rows = None if None in counts else sum(c for c in counts if c is not None)
     if num_rows == 0:
         raise DataError("the table has no rows", path=path, remedy="give a table with data")
-    size, fingerprint = _identity([file for file, _ in files])
     return Table(
         path=path,
         names=list(types),
