@@ -21,6 +21,7 @@ if _t.TYPE_CHECKING:
     from downslope.engine.measure import measure
     from downslope.engine.result import Result
     from downslope.engine.run import load_model, read_metadata, read_request
+    from downslope.engine.stepper import Stepper
     from downslope.errors import (
         CapacityError,
         DataError,
@@ -30,6 +31,7 @@ if _t.TYPE_CHECKING:
         UsageError,
     )
     from downslope.fit import fit
+    from downslope.report.run import Run
 
 __version__ = "0.1.0.dev0"
 
@@ -44,8 +46,10 @@ _HOME = {
     "MismatchError": "downslope.errors",
     "ModelOptions": "downslope.config",
     "Result": "downslope.engine.result",
+    "Run": "downslope.report.run",
     "Scorer": "downslope.engine.evaluate",
     "Source": "downslope.data.source",
+    "Stepper": "downslope.engine.stepper",
     "StopReason": "downslope.errors",
     "TableOptions": "downslope.config",
     "Training": "downslope.config",
@@ -67,8 +71,10 @@ __all__ = [
     "MismatchError",
     "ModelOptions",
     "Result",
+    "Run",
     "Scorer",
     "Source",
+    "Stepper",
     "StopReason",
     "TableOptions",
     "Training",

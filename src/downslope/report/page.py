@@ -1,0 +1,165 @@
+"""The report: one HTML file that holds all it shows and asks for nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from downslope.errors import DataError, UsageError
+from downslope.report import words
+from downslope.report.blocks import Chart, Gap, Section
+from downslope.report.compare import comparison
+from downslope.report.drawing import LEFT, picture
+from downslope.report.run import Run
+from downslope.report.sections import data, descent, landscape, machine, noise, record, verdict
+from downslope.storage import capacity_errors, write_bytes
+
+SECTIONS: dict[str, Callable[[Run], Section]] = {
+    "verdict": verdict.section,
+    "descent": descent.section,
+    "noise": noise.section,
+    "machine": machine.section,
+    "landscape": landscape.section,
+    "data": data.section,
+    "record": record.section,
+}
+MOST_RUNS = 8  # side by side: more have no style of line of their own, and no room
+NAME = "report.html"
+WIDE_LABELS = 0.32  # share of a chart's width for the names of columns
+
+
+def write_report(
+    runs: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+) -> Path:
+    """The path of a report on one run, or on several side by side: one HTML file.
+
+    The file is whole or absent, also where writing is cut short. A run under way can be
+    reported on.
+
+    Args:
+        runs: folders of one to eight runs.
+        out: the file; None for `report.html` in the run's folder, or here for several.
+
+    Raises:
+        UsageError: no run, or more than eight.
+        DataError: a folder is no run, or is damaged; or `out` cannot be written.
+        CapacityError: the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import downslope
+        >>> x = np.random.default_rng(0).normal(size=(500, 2))
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> found = downslope.fit(
+        ...     lambda w, rows, key: (rows["y"] - rows["x"] @ w) ** 2, np.zeros(2),
+        ...     {"x": x, "y": x @ [1.0, 2.0]}, batch_size=50, steps=20, out=folder)
+        >>> page = write_report([folder])
+        >>> page.name, page.stat().st_size < 500_000
+        ('report.html', True)
+    """
+    folders = [runs] if isinstance(runs, (str, os.PathLike)) else list(runs)
+    if not 1 <= len(folders) <= MOST_RUNS:
+        raise UsageError(f"runs must be 1 to {MOST_RUNS} folders; got {len(folders)}")
+    read = [Run(folder) for folder in folders]
+    page = one_run(read[0]) if len(read) == 1 else several_runs(read)
+    path = Path(out) if out is not None else (read[0].folder if len(read) == 1 else Path()) / NAME
+    _replace(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def one_run(run: Run) -> str:
+    """The page on one run."""
+    found = [_guarded(name, make, run) for name, make in SECTIONS.items()]
+    return _render("page.html.j2", title=run.name, sections=found, run=run, names=[])
+
+
+def several_runs(runs: Sequence[Run]) -> str:
+    """The page that compares runs."""
+    found = comparison(runs)
+    title = ", ".join(words.cut(run.name, 30) for run in runs)
+    return _render("page.html.j2", title=title, sections=found, run=None, names=[])
+
+
+def short_form(run: Run) -> str:
+    """The verdict and one chart, to stand inside a notebook."""
+    section = _guarded("verdict", SECTIONS["verdict"], run)
+    chart = descent.loss_chart(run, "examples")
+    # a notebook may show several runs: ids of one page must differ
+    return _render("short.html.j2", section=section, chart=chart, title=run.name,
+                   prefix=secrets.token_hex(4))  # fmt: skip
+
+
+def _guarded(name: str, make: Callable[[Run], Section], run: Run) -> Section:
+    """The section; where its records do not read as any, a line that says so in its place.
+
+    A journal may have been edited, or written by another version: one odd record must not
+    cost the reader the rest of the page.
+    """
+    try:
+        return make(run)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"its records cannot be read ({type(error).__name__}: {words.cut(error, 100)})"
+        gap = Gap(title="Left out", reason=reason)
+        return Section(name=name, title=f"The {name}", lead="", blocks=(gap,))
+
+
+def _render(template: str, **values: Any) -> str:
+    return _templates().get_template(template).render(**values, css=_file("page.css"))
+
+
+@cache
+def _templates() -> Any:
+    import jinja2
+
+    loader = jinja2.FunctionLoader(_file)
+    templates = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    templates.filters["cell"] = words.cell
+    templates.globals["picture"] = _picture
+    templates.globals["now"] = lambda: datetime.now().strftime("%Y-%m-%d %H:%M")
+    return templates
+
+
+def _picture(chart: Chart, prefix: str = "") -> Any:
+    """The chart as markup; its texts were escaped where it was made."""
+    from markupsafe import Markup, escape
+
+    left = WIDE_LABELS if chart.name == "importance" else LEFT
+    try:
+        return Markup(picture(chart, left, prefix))
+    except (ArithmeticError, ValueError) as error:  # the rest of the page is worth having
+        return escape(f"It cannot be drawn ({type(error).__name__}); its numbers are below.")
+
+
+def _file(name: str) -> str:
+    folder = resources.files("downslope.report") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file in one step: a reader sees the old one or the new one."""
+    if path.is_dir():
+        raise DataError("is a folder", path=path, remedy="name a file with --out")
+    scratch = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+    with capacity_errors(path):
+        try:
+            write_bytes(scratch, content)
+            os.replace(scratch, path)
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            remedy = "name a file in a folder that exists and can be written"
+            raise DataError(f"cannot be written ({error.strerror})", path=path,
+                            remedy=remedy) from error  # fmt: skip
+        finally:
+            with contextlib.suppress(OSError):
+                scratch.unlink()

@@ -1,0 +1,197 @@
+"""Plain numbers out of journal records, whatever stands there.
+
+A journal may have been cut short, edited, or written by another version: what is not a
+finite number reads as missing, never as an error and never as NaN.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Record = Mapping[str, Any]
+
+LARGEST = 1e100  # nothing measured comes near; charts of what does overflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % interval, or the reason why there is none.
+
+    Attributes:
+        value, lo, hi: the number and the ends of its interval, or None.
+        unit: unit of all three.
+        reason: why there is no value, where that was told.
+    """
+
+    value: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    unit: str = ""
+    reason: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a value or a bound."""
+        return not self.value is self.lo is self.hi is None
+
+
+def number(value: Any) -> float | None:
+    """The value as a finite number, or None.
+
+    Example:
+        >>> number(3), number("3"), number(float("nan")), number(True)
+        (3.0, None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if abs(found) < LARGEST else None
+
+
+def numbers(values: Any) -> list[float | None]:
+    """The values of a list as `number` reads them; empty for what is no list."""
+    return [number(each) for each in values] if isinstance(values, (list, tuple)) else []
+
+
+def mapping(value: Any) -> Record:
+    """The value where it is a dictionary, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def listing(value: Any) -> Sequence[Any]:
+    """The value where it is a list, else an empty one."""
+    return value if isinstance(value, (list, tuple)) else []
+
+
+def text(value: Any) -> str:
+    """The value where it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def estimate(value: Any) -> Estimate:
+    """A measurement or an estimate, as the journal holds it.
+
+    Example:
+        >>> estimate({"value": 0.5, "lo": None, "unit": "nats"})
+        Estimate(value=0.5, lo=None, hi=None, unit='nats', reason='')
+    """
+    found = mapping(value)
+    return Estimate(
+        value=number(found.get("value")),
+        lo=number(found.get("lo")),
+        hi=number(found.get("hi")),
+        unit=text(found.get("unit")),
+        reason=text(found.get("reason")),
+    )
+
+
+def of_event(records: Sequence[Record], event: str) -> list[Record]:
+    """The records of one event, in order."""
+    return [record for record in records if record.get("event") == event]
+
+
+def last(records: Sequence[Record], event: str) -> Record | None:
+    """The newest record of an event, or None."""
+    return next((r for r in reversed(records) if r.get("event") == event), None)
+
+
+def step_of(record: Record) -> float:
+    """Updates made when the record was written."""
+    return number(record.get("step")) or 0.0
+
+
+def without_undone(records: Sequence[Record]) -> list[Record]:
+    """Without what was measured after the state that a divergence went back to.
+
+    The decisions stay, and so do records without a step, which tell of no moment.
+    """
+    kept: list[Record] = []
+    for record in records:
+        if record.get("event") == "diverged":
+            back = step_of(record)
+            kept = [r for r in kept if step_of(r) <= back or r.get("event") == "decided"]
+        kept.append(record)
+    return kept
+
+
+class Course:
+    """Where a run stood at each step: examples used and batch size, from its records.
+
+    Args:
+        records: the journal's, in order.
+        asked: the batch size asked for, where it was a number.
+
+    Example:
+        >>> course = Course([{"event": "progress", "step": 10, "batch_size": 32},
+        ...                  {"event": "decided", "step": 10, "knob": "batch_size", "new": 64},
+        ...                  {"event": "progress", "step": 20, "batch_size": 64}])
+        >>> course.examples(10), course.examples(15), course.batch_size(15)
+        (320.0, 640.0, 64.0)
+    """
+
+    def __init__(self, records: Sequence[Record], asked: float | None = None):
+        known = [
+            (step_of(r), number(r.get("batch_size")))
+            for r in records
+            if r.get("event") in ("progress", "measured")
+        ]
+        sizes = sorted((step, size) for step, size in known if size and size > 0)
+        self._until = [step for step, _ in sizes]
+        self._sizes = [size for _, size in sizes]
+        self._first = asked if asked and asked > 0 else (self._sizes[0] if self._sizes else None)
+        self._total, before, done = [], 0.0, 0.0
+        for step, size in sizes:
+            done += (step - before) * size
+            before = step
+            self._total.append(done)
+
+    def batch_size(self, step: float) -> float | None:
+        """Examples of the update, or None where nothing tells."""
+        if not self._sizes:
+            return self._first
+        return self._sizes[min(bisect_left(self._until, step), len(self._sizes) - 1)]
+
+    def examples(self, step: float) -> float | None:
+        """Examples used by the step: its updates times their batch sizes."""
+        size = self.batch_size(step)
+        if size is None:
+            return None
+        if not self._sizes:
+            return step * size
+        at = bisect_left(self._until, step)
+        before, done = (self._until[at - 1], self._total[at - 1]) if at else (0.0, 0.0)
+        return done + (step - before) * size
+
+
+class Clock:
+    """Seconds since the run began, at each step, between the records that tell.
+
+    Args:
+        records: the journal's, in order.
+    """
+
+    def __init__(self, records: Sequence[Record]):
+        known: dict[float, float] = {}
+        for record in records:
+            seconds = number(record.get("seconds"))
+            if seconds is not None and record.get("event") != "solved":
+                known.setdefault(step_of(record), seconds)
+        self._steps = sorted(known)
+        self._seconds = [known[step] for step in self._steps]
+
+    def seconds(self, step: float) -> float | None:
+        """Seconds at the step, in proportion between two records; None beyond the last."""
+        if not self._steps or step > self._steps[-1]:
+            return None
+        at = bisect_left(self._steps, step)
+        if self._steps[at] == step:
+            return self._seconds[at]
+        before = (self._steps[at - 1], self._seconds[at - 1]) if at else (0.0, 0.0)
+        share = (step - before[0]) / (self._steps[at] - before[0])
+        return before[1] + share * (self._seconds[at] - before[1])

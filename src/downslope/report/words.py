@@ -1,0 +1,182 @@
+"""Numbers and names as the report shows them."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+from downslope.choose.ranges import short
+from downslope.choose.ranges import spoken as spoken_in_ascii
+from downslope.report.progress import short as in_three_digits
+from downslope.report.reading import Estimate
+
+NAME_WIDTH = 60  # characters of a name in a table
+LABEL_WIDTH = 18  # and on a chart, where a tenth of the width is one word
+NO_VALUE, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+TEXT_WIDTH = 1200  # of a sentence
+# Marks that turn the direction of what follows them; isolation undoes all but their look.
+_TURNS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+
+
+def cut(text: object, width: int = NAME_WIDTH) -> str:
+    r"""A name on one line, its invisible characters spelled out; a long one cut, its length told.
+
+    Example:
+        >>> cut("two\nlines"), cut("x" * 1_000_000, 12)
+        ('two\\nlines', 'xxxxxxxxxxx… (1,000,000 characters)')
+    """
+    whole = str(text)
+    shown = "".join(_visible(c) for c in whole[:width])
+    if len(whole) > width:
+        return f"{shown[: width - 1]}… ({len(whole):,} characters)"
+    return shown
+
+
+def label(text: object) -> str:
+    """A name as it fits beside a chart; the table under it has more of it.
+
+    Example:
+        >>> label("mean radius of the largest nucleus")
+        'mean radius of th…'
+    """
+    shown = "".join(_visible(c) for c in str(text)[: LABEL_WIDTH + 1])
+    return shown if len(shown) <= LABEL_WIDTH else f"{shown[: LABEL_WIDTH - 1]}…"
+
+
+def _visible(character: str) -> str:
+    """The character, or its escape where it would not show, or not stay where it stands."""
+    hidden = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    if hidden or ord(character) in _TURNS:
+        return character.encode("unicode_escape", "surrogatepass").decode()
+    return character
+
+
+def sentence(text: object) -> str:
+    """A sentence with a capital letter and a full stop, cut where it is very long.
+
+    Example:
+        >>> sentence("the loss fell most")
+        'The loss fell most.'
+    """
+    shown = cut(text, TEXT_WIDTH).strip()
+    if not shown:
+        return ""
+    return shown[0].upper() + shown[1:] + ("" if shown[-1] in ".!?" else ".")
+
+
+def interval(found: Estimate, unit: str | None = None) -> str:
+    """A number with its interval and unit, or its bound, or why there is none.
+
+    Example:
+        >>> interval(Estimate(value=0.8131, lo=0.8, hi=0.826), "nats")
+        '0.813 (0.8 to 0.826) nats'
+        >>> interval(Estimate(lo=310.0, reason="signal lost in noise"), "examples")
+        'at least 310 examples (signal lost in noise)'
+        >>> interval(Estimate(reason="clipping is off"))
+        'not known: clipping is off'
+    """
+    words = found.unit if unit is None else unit
+    tail = f" {words}" if words else ""
+    lo, hi = found.lo, found.hi
+    if found.value is not None:
+        if lo is None or hi is None:
+            ends = f" (at least {short(lo)})" if lo is not None else ""
+            ends = f" (at most {short(hi)})" if hi is not None else ends
+            return f"{short(found.value)}{ends}{tail}"
+        value, lo, hi = _alike(found.value, lo, hi)
+        return f"{value} ({lo} to {hi}){tail}"
+    why = f" ({found.reason})" if found.reason else ""
+    if lo is not None or hi is not None:
+        bound = f"at most {short(hi or 0.0)}" if lo is None else f"at least {short(lo)}"
+        return f"{bound}{tail}{why}"
+    return f"not known: {found.reason or 'it was not measured'}"
+
+
+def _alike(value: float, lo: float, hi: float) -> tuple[str, str, str]:
+    """The three in digits enough to tell the ends apart, where three digits do not."""
+    half = abs(hi - lo) / 2
+    if half and abs(value) < 1000 and abs(value) > 100 * half:
+        digits = min(8, 1 - math.floor(math.log10(half)))
+        return f"{value:.{digits}f}", f"{lo:.{digits}f}", f"{hi:.{digits}f}"
+    return short(value), short(lo), short(hi)
+
+
+def percent(share: float) -> str:
+    """A share in per cent, in as many digits as tell something.
+
+    Example:
+        >>> percent(0.4337), percent(0.0021), percent(0.0)
+        ('43 %', '0.21 %', '0 %')
+    """
+    found = 100 * share
+    return f"{found:.0f} %" if found == 0 or abs(found) >= 10 else f"{found:.2g} %"
+
+
+def spoken(seconds: float) -> str:
+    """Seconds in the unit that a person would take.
+
+    Example:
+        >>> spoken(6.3e-5), spoken(5400)
+        ('63 µs', '90 min')
+    """
+    return spoken_in_ascii(seconds).replace(" us", " µs")
+
+
+def brief(count: float) -> str:
+    """A large count in three digits.
+
+    Example:
+        >>> brief(1_246_411), brief(56)
+        ('1.25M', '56')
+    """
+    return in_three_digits(count)
+
+
+def counted(count: float, noun: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> counted(1, "step"), counted(2538, "step")
+        ('1 step', '2,538 steps')
+    """
+    return f"{count:,.0f} {noun}{'' if count == 1 else 's'}"
+
+
+def bytes_in_words(count: float) -> str:
+    """A size in memory.
+
+    Example:
+        >>> bytes_in_words(412_000_000), bytes_in_words(900)
+        ('412 MB', '900 bytes')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:,.0f} bytes"
+
+
+def cell(value: object) -> str:
+    """What stands in a cell of a table.
+
+    Example:
+        >>> cell(0.123456), cell(20000), cell([256, 0.5])
+        ('0.1235', '20,000', '256, 0.5')
+    """
+    if value is None:
+        return NO_VALUE  # a dash reads as "no value", an empty cell as forgotten
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) < 10**15 else cut(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return cut(", ".join(cell(each) for each in value[:12]) or NO_VALUE)
+    return cut(value)
+
+
+__all__ = [
+    "MINUS", "NO_VALUE", "TIMES", "brief", "bytes_in_words", "cell", "counted", "cut", "interval",
+    "label", "percent", "sentence", "short", "spoken",
+]  # fmt: skip

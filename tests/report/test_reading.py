@@ -1,0 +1,115 @@
+"""Plain numbers out of records, also out of damaged ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from downslope.report.reading import (
+    Clock,
+    Course,
+    Estimate,
+    estimate,
+    number,
+    numbers,
+    without_undone,
+)
+from downslope.report.ticks import linear_ticks, log_ticks, tick_labels
+from downslope.report.words import cut, interval, label, percent
+
+
+@pytest.mark.parametrize("odd", [None, "3", True, math.nan, math.inf, 10**400, 1e200, [1], {}])
+def test_what_is_no_number_is_missing(odd) -> None:
+    """Catches NaN and infinities, which would reach the page, and strings, which would raise."""
+    assert number(odd) is None
+    assert estimate({"value": odd, "lo": odd}).value is None
+    assert estimate(odd) == Estimate()
+    assert numbers([odd, 2]) == [None, 2.0]
+
+
+def test_examples_follow_the_batch_size() -> None:
+    """Catches one batch size taken for the whole run. Truth: 100 x 32, then 50 x 256."""
+    course = Course([
+        {"event": "progress", "step": 60, "batch_size": 32},
+        {"event": "progress", "step": 100, "batch_size": 32},
+        {"event": "measured", "step": 150, "batch_size": 256},
+        {"event": "evaluated", "step": 150},
+    ])  # fmt: skip
+    assert [course.examples(s) for s in (0, 30, 100, 101, 150)] == [0, 960, 3200, 3456, 16000]
+    assert [course.batch_size(s) for s in (1, 100, 101, 900)] == [32, 32, 256, 256]
+    assert course.examples(152) == 16000 + 512
+
+
+def test_without_records_the_batch_size_asked_for_counts() -> None:
+    assert Course([], 64).examples(10) == 640
+    assert Course([]).examples(10) is None
+    assert Course([{"event": "progress", "step": "x", "batch_size": -1}]).examples(3) is None
+
+
+def test_the_clock_runs_between_records() -> None:
+    clock = Clock([{"step": 10, "seconds": 2.0}, {"step": 30, "seconds": 4.0}, {"step": 3}])
+    assert [clock.seconds(s) for s in (0, 5, 10, 20, 30)] == [0, 1, 2, 3, 4]
+    assert clock.seconds(31) is None
+
+
+def test_a_divergence_takes_back_what_came_after() -> None:
+    """Catches losses of a path that was left, drawn as a line that runs backwards."""
+    records = [
+        {"event": "progress", "step": 10}, {"event": "progress", "step": 20},
+        {"event": "decided", "step": 20}, {"event": "diverged", "step": 10, "bad_step": 25},
+        {"event": "progress", "step": 15},
+    ]  # fmt: skip
+    kept = [(r["event"], r["step"]) for r in without_undone(records)]
+    assert kept == [("progress", 10), ("decided", 20), ("diverged", 10), ("progress", 15)]
+
+
+@given(st.text(max_size=200), st.integers(2, 40))
+def test_a_cut_name_shows_nothing_hidden(name, width) -> None:
+    """Catches controls, surrogates and marks that turn the text around."""
+    shown = cut(name, width)
+    shown.encode("utf-8")
+    assert not any(c in shown for c in "\n\r\0\u202e\u2066\u2028")
+    if len(name) > width:
+        assert shown.endswith(f"({len(name):,} characters)")
+    assert len(label(name)) <= 18
+
+
+def test_numbers_in_words() -> None:
+    assert (
+        interval(Estimate(value=0.8, lo=0.79999, hi=0.80001)) == "0.800000 (0.799990 to 0.800010)"
+    )
+    assert interval(Estimate(value=5.0, lo=4.0)) == "5 (at least 4)"
+    assert interval(Estimate(hi=4.0, reason="why"), "s") == "at most 4 s (why)"
+    assert percent(1.0) == "100 %"
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e7))
+def test_ticks_are_told_apart_and_stand_where_they_say(lo, width) -> None:
+    """Catches labels rounded until two are alike, and ticks beside the axis."""
+    hi = lo + width
+    if not hi > lo or width < 1e-9 * max(abs(lo), abs(hi)):
+        return
+    ticks = linear_ticks(lo, hi)
+    labels = tick_labels(ticks)
+    assert 2 <= len(ticks) <= 6
+    assert len(set(labels)) == len(labels)
+    assert all(lo - 1e-6 * width <= t <= hi + 1e-6 * width for t in ticks)
+    units = {"k": 1e3, "M": 1e6, "G": 1e9}
+    for tick, words in zip(ticks, labels, strict=True):
+        plain = words.replace("\N{MINUS SIGN}", "-").replace(",", "")
+        size = units.get(plain[-1], 1.0)
+        said = float(plain.rstrip("kMG")) * size
+        assert said == pytest.approx(tick, abs=1e-3 * width)
+
+
+@given(st.floats(-8, 8), st.floats(0.05, 12))
+def test_ticks_of_logarithms(exponent, decades) -> None:
+    lo, hi = 10**exponent, 10 ** (exponent + decades)
+    ticks = log_ticks(lo, hi)
+    labels = tick_labels(ticks, together=False)
+    assert 1 <= len(ticks) <= 7
+    assert all(lo * (1 - 1e-6) <= t <= hi * (1 + 1e-6) for t in ticks)
+    assert len(set(labels)) == len(labels)

@@ -1,0 +1,264 @@
+"""What the parts of the report say, against journals whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from downslope.report import Run
+from downslope.report.advice import next_steps
+from downslope.report.blocks import Chart, Gap, thinned
+from downslope.report.charts import CHARTS
+from downslope.report.page import SECTIONS
+from downslope.report.sections import data, descent, landscape, machine, noise, verdict
+
+
+def of(value, half):
+    return {"value": value, "lo": value - half, "hi": value + half}
+
+
+def progress(step, **more):
+    return {"event": "progress", "step": step, "seconds": step / 10, "batch_size": 100,
+            "loss": 1.0, "examples_per_second": 1000.0, "waiting_share": 0.0,
+            "span_seconds": 1.0, **more}  # fmt: skip
+
+
+def evaluated(step, loss, half=0.01):
+    return {"event": "evaluated", "step": step, "seconds": step / 10, "metrics": {
+        "loss": of(loss, half)}}  # fmt: skip
+
+
+def measured(step, scale, size=100, **more):
+    return {"event": "measured", "step": step, "seconds": step / 10, "batch_size": size,
+            "noise_scale": scale, **more}  # fmt: skip
+
+
+def stopped(reason="finished"):
+    return {"event": "stopped", "step": 30, "reason": reason}
+
+
+def result(**values):
+    return {"stop_reason": "finished", "seconds": 10.0, "num_steps": 100, **values}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_nothing_to_show_is_said_with_its_reason(hand, name) -> None:
+    """Catches a part that fails, or is silent, on a run that has just begun."""
+    found = SECTIONS[name](Run(hand()))
+    assert not [b for b in found.blocks if isinstance(b, Chart)]
+    gaps = [b for b in found.blocks if isinstance(b, Gap)]
+    assert all(gap.reason and "\n" not in gap.reason for gap in gaps)
+
+
+def test_every_chart_has_title_reading_and_numbers(told) -> None:
+    """On a real run with evidence each chart is there, and none has a number that is none."""
+    run = Run(told)
+    for name, make in CHARTS.items():
+        chart = make(run)
+        if isinstance(chart, Gap):
+            assert name in ("equilibrium",), (name, chart.reason)
+            continue
+        assert chart.name == name and chart.title
+        assert chart.reading.endswith((".", ":")) and "nan" not in chart.reading
+        assert chart.table.rows
+        cells = [cell for row in chart.table.rows for cell in row if isinstance(cell, float)]
+        assert all(math.isfinite(cell) for cell in cells)
+
+
+def test_share_spent_against_a_count() -> None:
+    """E(B) counted: a step at B gets as far as 1/(1 + scale/B) of one without noise.
+
+    Catches the share of steps in place of that of examples.
+    """
+    scale, batch = 300.0, 100.0
+    steps_needed, progress_made = 0, 0.0
+    while progress_made < 1000:  # in steps without noise
+        progress_made += 1 / (1 + scale / batch)
+        steps_needed += 1
+    least = 1000 * scale  # examples at a batch of almost nothing
+    used = steps_needed * batch
+    assert noise.share_spent(batch, scale) == pytest.approx(1 - least / used, rel=1e-3)
+
+
+def test_angle_against_gradients_that_were_drawn() -> None:
+    """Catches the noise of one batch only, and degrees in place of radians."""
+    rng, dim, batch = np.random.default_rng(0), 4000, 25
+    mean = np.full(dim, 0.2)
+    one, two = (mean + rng.normal(size=dim) / math.sqrt(batch) for _ in range(2))
+    cosine = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
+    scale = dim / (mean @ mean)
+    assert noise.angle(batch, scale) == pytest.approx(math.degrees(math.acos(cosine)), abs=2)
+
+
+def test_the_share_of_a_run_weighs_its_examples(hand) -> None:
+    """900 examples at a share of 1/2, 100 at 9/10. Catches a mean over readings."""
+    run = Run(hand([measured(9, of(100.0, 1)), measured(10, of(100 / 9, 1))]))
+    value, lo, hi = noise.whole_share(run)
+    assert value == pytest.approx(0.9 * 0.5 + 0.1 * 0.9)
+    assert lo < value < hi
+
+
+@pytest.mark.parametrize(("scale", "words"), [
+    (of(1000.0, 100), "the noise outweighed the gradient"),
+    (of(10.0, 5), "the gradient outweighed the noise"),
+    (of(100.0, 50), "about as much noise as gradient"),
+    ({"lo": 500.0, "reason": "lost"}, "the noise outweighed"),
+    ({"lo": 50.0, "reason": "lost"}, "about as much"),
+])  # fmt: skip
+def test_the_sentence_on_the_noise_scale(hand, scale, words) -> None:
+    assert words in noise.scale_chart(Run(hand([measured(10, scale)]))).reading
+
+
+def test_the_sweet_spot_where_it_has_a_closed_form(hand) -> None:
+    """sqrt(scale tau_f/tau_d) = sqrt(400 x 100) = 200. Catches minutes, swapped costs, no law."""
+    sizes = [25, 50, 100, 200, 400, 800]
+    seconds = [[1e-3 + 1e-5 * b] * 5 for b in sizes]
+    run = Run(
+        hand(
+            [
+                measured(100, of(400.0, 10), size=50),
+                progress(100, batch_size=50),
+                {"event": "timed", "batch_sizes": sizes, "step_seconds": seconds},
+            ]
+        )
+    )
+    found = machine.sweet(run)
+    assert found.spot.batch_size == pytest.approx(200, abs=10)
+    truth = (1 + 400 / 50) * (1 + 0.5) / ((1 + 400 / 200) * (1 + 2.0))
+    assert found.ratio == pytest.approx(truth, rel=0.02)
+    assert next_steps(run)[0].do.startswith("Set the batch size to about 2")
+
+
+def test_one_size_timed_is_no_curve(hand) -> None:
+    records = [{"event": "timed", "batch_sizes": [64], "step_seconds": [[2e-3, 3e-3, 9.0]]}]
+    gap = machine.step_chart(Run(hand(records)))
+    assert "only steps of 64 examples were timed (3 ms each)" in gap.reason
+
+
+def test_waiting_weighs_time(hand) -> None:
+    """9 s at 0, 1 s at 100 %: a tenth. Catches a mean over records."""
+    run = Run(hand([progress(90, span_seconds=9.0), progress(100, waiting_share=1.0)]))
+    assert machine.waiting_share(run) == pytest.approx(0.1)
+
+
+def test_decisions_are_numbered_alike_on_the_axis_and_in_the_list(hand) -> None:
+    """A decision that a divergence took back keeps its number."""
+    decided = {"event": "decided", "knob": "learning_rate", "old": 1.0, "because": "it fell most"}
+    run = Run(hand([progress(10), {**decided, "step": 10, "seconds": 1.0, "new": 0.5},
+                    progress(20), {**decided, "step": 20, "seconds": 2.0, "new": 0.25},
+                    {"event": "diverged", "step": 10, "bad_step": 20}, progress(30)]))  # fmt: skip
+    assert descent.decision_marks(run, "time") == [(1.0, 1), (2.0, 2)]
+    notes = descent.decisions(run)
+    assert [item[0] for item in notes.items] == ["1", "2"]
+    assert "learning rate 1 \u2192 0.25" in notes.items[1][1]
+    assert "went wrong" in notes.note
+
+
+def test_a_solved_run_has_no_descent(hand) -> None:
+    run = Run(hand([{"event": "solved", "step": 0, "is_solved": True, "seconds": 0.1}]))
+    assert "solved at once" in descent.loss_chart(run, "time").reason
+
+
+def test_the_trend_keeps_a_straight_line() -> None:
+    """Catches a window that is cut at one end only, and so leans."""
+    line = [3.0 + 0.5 * i for i in range(100)]
+    assert descent.trend(line) == pytest.approx(line)
+    assert descent.trend([1.0, -1.0] * 50)[50] == pytest.approx(0, abs=0.2)
+
+
+def test_long_tables_keep_their_ends() -> None:
+    table = thinned(("i",), [(i,) for i in range(1000)])
+    assert len(table.rows) == 60 and table.rows[0] == (0,) and table.rows[-1] == (999,)
+    assert "60 of 1,000" in table.note
+    assert thinned(("i",), [(i,) for i in range(60)]).note == ""
+
+
+def test_scores_beside_baselines(told) -> None:
+    rows = dict((row[0], row[1:]) for row in verdict.comparison(Run(told)).rows)
+    assert rows["This model"][0] == "0.4 (0.38 to 0.42) nats"
+    assert "42 % lower" in rows["Knowing nothing"][1]  # 1 - 0.40/0.69
+
+
+def test_a_run_under_way_says_so(hand) -> None:
+    """Also one that was resumed, whose summary is that of the sitting before."""
+    going = Run(hand([progress(30, fraction=0.25)]))
+    assert not going.is_over and "about 25 % of the way" in verdict.trained(going)
+    again = Run(hand([progress(30), stopped(), {"event": "resumed", "step": 30}], result()))
+    assert not again.is_over and again.result == {}
+    over = Run(hand([progress(30), {"event": "resumed", "step": 30}, stopped()], result()))
+    assert over.is_over and over.result["num_steps"] == 100
+
+
+# --- advice ----------------------------------------------------------------------------------
+
+
+def advised(hand, records, **values):
+    return [a.do for a in next_steps(Run(hand([*records, stopped()], result(**values))))]
+
+
+QUIET = [progress(50), progress(100), measured(100, of(100.0, 10))]
+
+
+@pytest.mark.parametrize(("records", "values", "words"), [
+    ([], {"stop_reason": "diverged", "diverged_at_step": 7}, "ten times smaller"),
+    ([{"event": "baselines", "model": of(0.69, 0.02), "trivial": of(0.70, 0.01)}], {},
+     "nothing was learned"),
+    ([{"event": "baselines", "model": of(0.50, 0.02), "trivial": of(0.70, 0.01),
+       "linear": of(0.40, 0.02)}], {}, "linear model"),
+    ([{"event": "checks", "findings": [{"severity": "error", "statement": "the target leaks",
+                                        "remedy": "drop column 'z'"}]}], {}, "Drop column 'z'"),
+    ([evaluated(50, 0.9), evaluated(75, 0.7), evaluated(100, 0.5)], {}, "Go on"),
+    ([evaluated(50, 0.9), evaluated(75, 0.5), evaluated(100, 0.9)], {}, "Stop earlier"),
+    ([measured(100, of(100.0, 10), step_correlation=of(-0.8, 0.1))], {}, "smaller learning rate"),
+    ([progress(101, seconds=20.0, waiting_share=0.9)], {}, "faster disk"),
+    ([{"event": "noisy_rows", "rows": [], "top_share": {"one_percent": 0.5}}], {}, "rows listed"),
+    ([{"event": "importance", "columns": [{"name": "a", **of(1.0, 0.1)},
+                                          {"name": "b", **of(0.01, 0.1)}]}], {}, "such as b"),
+    ([{"event": "calibration", "bins": [{"predicted": 0.9, **{"observed": 0.5, "lo": 0.4,
+                                                              "hi": 0.6}}]}], {}, "at their word"),
+])  # fmt: skip
+def test_each_piece_of_advice_has_its_cause(hand, records, values, words) -> None:
+    found = advised(hand, QUIET + records, **values)
+    assert len(found) == 1 and words in found[0]
+
+
+def test_no_advice_without_a_cause(hand) -> None:
+    """Each cause by half: within its interval, below its threshold."""
+    quiet = [
+        {"event": "baselines", "model": of(0.50, 0.02), "trivial": of(0.70, 0.01),
+         "linear": of(0.49, 0.02)},
+        {"event": "checks", "findings": [{"severity": "note", "statement": "x"}]},
+        evaluated(50, 0.505), evaluated(75, 0.5), evaluated(100, 0.505),
+        measured(100, of(100.0, 10), step_correlation=of(-0.5, 0.2)),
+        progress(101, waiting_share=0.05), 
+        {"event": "noisy_rows", "top_share": {"one_percent": 0.1}},
+        {"event": "importance", "columns": [{"name": "a", **of(1.0, 0.1)}] * 2},
+        {"event": "calibration", "bins": [{"predicted": 0.9, "observed": 0.8, "lo": 0.7, "hi": 1}]},
+    ]  # fmt: skip
+    assert advised(hand, QUIET + quiet) == []
+
+
+def test_a_result_that_means_nothing_comes_first_and_three_are_enough(hand) -> None:
+    """Catches an order by size alone."""
+    records = [
+        {"event": "importance", "columns": [{"name": n, **of(0.0, 0.1)} for n in "abcd"]},
+        {"event": "noisy_rows", "rows": [], "top_share": {"one_percent": 0.9}},
+        progress(101, seconds=30.0, span_seconds=20.0, waiting_share=0.95),
+        {"event": "baselines", "model": of(0.7, 0.02), "trivial": of(0.7, 0.01)},
+        evaluated(50, 0.9), evaluated(75, 0.5), evaluated(100, 0.9),
+    ]  # fmt: skip
+    found = advised(hand, QUIET + records)
+    assert len(found) == 3
+    assert "nothing was learned" in found[0]
+    assert found[1].startswith("Stop earlier") and "disk" in found[2]
+
+
+def test_landscape_and_data_in_words(told) -> None:
+    run = Run(told)
+    assert "sharpest direction the loss rises by up to 3" in landscape.slice_chart(run).reading
+    assert "90 % of the movement" in landscape.path_chart(run).reading
+    assert data.confusion(run).reading.startswith("180 of 194 rows")
+    assert "-0.9 to 0.92" in data.residual_chart(run).reading
+    assert data.worst_bin(run) is None
