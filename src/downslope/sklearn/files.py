@@ -1,0 +1,227 @@
+"""Estimators and files: tables to train on and predict from, and the safe format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from downslope import DataError, ModelOptions, TableOptions, UsageError
+from downslope.data.ingest.tabular import open_table
+from downslope.data.stored import TableBatch
+from downslope.recipes import table
+from downslope.storage import (
+    atomic_folder,
+    read_json,
+    read_tensors,
+    verify,
+    write_json,
+    write_tensors,
+)
+
+FORMAT = "downslope estimator 1"
+TENSORS, DOCUMENT = "tensors.safetensors", "document.json"
+LOSSES = {"squared_error": "squared", "absolute_error": "absolute", "huber": "huber"}
+KINDS = {"LinearSVC": "svm", "MLPClassifier": "mlp", "MLPRegressor": "mlp"}
+
+
+def fit_table(estimator: Any, path: Any, target: Any, weight: Any) -> None:
+    """Trains the estimator on a table of any size, by downslope's recipe for tables."""
+    for name, value in (("y", target), ("sample_weight", weight)):
+        if not (isinstance(value, str) or (name == "sample_weight" and value is None)):
+            raise UsageError(
+                f"{name} must be the name of a column, since X is a path; got {value!r}"
+            )
+    if getattr(estimator, "class_weight", None) is not None:
+        raise UsageError("class_weight is for arrays; give the table a column of weights")
+    classifies = hasattr(estimator, "decision_function")
+    training = estimator._training(1 << 20)
+    held_out = estimator._held_out(1 << 20)
+    loss = getattr(estimator, "loss", None)
+    found = table.fit(
+        path,
+        TableOptions(
+            target=target,
+            task="classify" if classifies else "regress",
+            weight=weight,
+            validation=held_out or 0.0,
+            seed=training.seed,
+        ),
+        ModelOptions(
+            model=KINDS.get(type(estimator).__name__, "linear"),  # type: ignore[arg-type]
+            hidden=estimator._hidden() or (64,),
+            loss=LOSSES.get(loss, loss),  # type: ignore[arg-type]
+        ),
+        training,
+    )
+    estimator.__dict__.pop("_model", None)
+    estimator._stepper, estimator._one_number = None, True
+    estimator.table_, estimator._table_params = found.model, found.result.params
+    estimator.feature_names_in_ = np.array(found.model.encoding.names, dtype=object)
+    estimator.n_features_in_ = len(estimator.feature_names_in_)
+    if classifies:
+        estimator.classes_ = np.array(found.model.encoding.classes)
+    estimator._note(found.result, 1.0)
+
+
+def table_outputs(estimator: Any, rows: Any) -> np.ndarray:
+    """Outputs [n, K] for a table: a path, or a data frame with the columns of training."""
+    import jax
+
+    model, params = estimator.table_, estimator._table_params
+    encoding = model.encoding
+    if not isinstance(rows, (str, os.PathLike)):
+        return _of_frame(estimator, rows)
+    opened = open_table(rows, encoding.string_columns)
+    encoding.check_columns(opened)
+    forward, found, row = jax.jit(model.outputs), [], 1
+    for batch in opened.batches(encoding.names):
+        numbers, _ = encoding.encode(batch, row)
+        row += batch.num_rows
+        count = encoding.num_numeric
+        codes = numbers[:, count:].astype(np.int32)
+        out = np.asarray(forward(params, TableBatch(numbers[:, :count], codes, None, None)))
+        found.append(out.reshape(len(out), -1).astype(np.float64))
+    out = np.concatenate(found)
+    if encoding.task == "regress":
+        out = encoding.target_mean + encoding.target_scale * out
+    return out
+
+
+def _of_frame(estimator: Any, frame: Any) -> np.ndarray:
+    """The same for a data frame, by way of a file: one code reads both."""
+    import tempfile
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not hasattr(frame, "columns"):
+        raise UsageError(
+            "X must be a path or a data frame with the columns of training, since the estimator "
+            f"was trained on a file; got {type(frame).__name__}"
+        )
+    arrow = frame if isinstance(frame, pa.Table) else pa.table(dict(frame.items()))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        pq.write_table(arrow, path)
+        return table_outputs(estimator, path)
+
+
+def save(estimator: Any, path: Path) -> None:
+    """Writes a trained estimator as a folder that is either whole or absent."""
+    params = estimator.get_params(deep=False)
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "class": type(estimator).__name__,
+        "params": {name: _plain(name, value) for name, value in params.items()},
+        "fitted": {},
+    }
+    for name in ("n_features_in_", "n_iter_", "loss_", "loss_curve_", "validation_curve_"):
+        document["fitted"][name] = getattr(estimator, name)
+    for name in ("classes_", "feature_names_in_"):
+        if hasattr(estimator, name):
+            values = getattr(estimator, name)
+            document[name] = {"type": values.dtype.str, "values": values.tolist()}
+    document["one_number"] = getattr(estimator, "_one_number", None)
+    tree = getattr(estimator, "_model", None)
+    if tree is None:
+        document["table"] = estimator.table_.to_json()
+        tree = estimator._table_params
+    with atomic_folder(path) as folder:
+        write_tensors(folder / TENSORS, _named(tree))
+        write_json(folder / DOCUMENT, document)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """A trained estimator from the folder that its `save` wrote; nothing in it is executed.
+
+    Its `result_` is None: what was measured while training is not kept.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        DataError: the folder is missing, damaged, or holds something else.
+
+    Example:
+        >>> import os, tempfile
+        >>> from downslope.sklearn import LinearRegressor
+        >>> folder = os.path.join(tempfile.mkdtemp(), "model")
+        >>> LinearRegressor().fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]).save(folder)
+        >>> load(folder).predict([[10.0]]).round(6).tolist()
+        [21.0]
+    """
+    import downslope.sklearn as package
+
+    path = Path(path)
+    verify(path)
+    document = read_json(path / DOCUMENT)
+    name = document.get("class") if isinstance(document, dict) else None
+    if not isinstance(name, str) or document.get("format") != FORMAT or name not in package.__all__:
+        raise DataError("not a saved estimator", path=path, remedy="name a folder made by save")
+    params = {k: _restored(v) for k, v in document["params"].items()}
+    estimator = getattr(package, name)(**params)
+    vars(estimator).update(document["fitted"], result_=None, _stepper=None)
+    estimator._one_number = document["one_number"]
+    for each in ("classes_", "feature_names_in_"):
+        if each in document:
+            kind, values = document[each]["type"], document[each]["values"]
+            setattr(estimator, each, np.array(values, dtype=np.dtype(kind)))
+    tensors = read_tensors(path / TENSORS)
+    if "table" in document:
+        estimator.table_ = table.TableModel.from_json(document["table"])
+        estimator._table_params = _filled(estimator.table_.init(0), tensors)
+    else:
+        estimator._model = _layers(tensors)
+        estimator._publish()
+    return estimator
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A parameter as JSON; a dict as pairs, since its keys may be numbers."""
+    if isinstance(value, dict):
+        pairs = [[_plain(name, k), _plain(name, v)] for k, v in value.items()]
+        return {"pairs": pairs}
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, each) for each in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise UsageError(f"{name} cannot be saved: it is an object of {type(value).__name__}")
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _restored(v) for k, v in value["pairs"]}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _named(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """The arrays of nested dicts and lists, by path."""
+    if not isinstance(tree, (dict, list)):
+        return {prefix: np.asarray(tree)}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    found: dict[str, np.ndarray] = {}
+    for key, value in items:
+        found |= _named(value, f"{prefix}/{key}" if prefix else str(key))
+    return found
+
+
+def _filled(tree: Any, tensors: dict[str, np.ndarray], prefix: str = "") -> Any:
+    if isinstance(tree, dict):
+        return {k: _filled(v, tensors, f"{prefix}/{k}" if prefix else k) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return [_filled(v, tensors, f"{prefix}/{k}") for k, v in enumerate(tree)]
+    return tensors[prefix]
+
+
+def _layers(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The model whose tensors are named `layers/0/weights` and so on."""
+    count = 1 + max(int(name.split("/")[1]) for name in tensors)
+    layers: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    for name, values in tensors.items():
+        _, number, kind = name.split("/")
+        layers[int(number)][kind] = values
+    return {"layers": layers}

@@ -1,0 +1,240 @@
+"""Linear models: classes by log-odds or margins, and numbers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from downslope import Result
+from downslope.config import AUTO, Auto
+from downslope.sklearn.base import Trained
+from downslope.sklearn.least_squares import NUMBERS, least_squares
+from downslope.sklearn.targets import Classes, Numbers, Probabilities
+
+SOLVABLE = ("optimizer", "learning_rate", "schedule", "average")  # left to choose: so is solving
+LIMITS = ("max_iter", "steps", "seconds")
+
+
+class Linear(Trained):
+    """One layer of weights.
+
+    Attributes:
+        coef_: weights: [d] for one number, [1, d] for two classes, else [K, d].
+        intercept_: what is added: a number for one number, else [1] or [K].
+    """
+
+    fit_intercept: bool
+    l1_ratio: float
+
+    def _intercept(self) -> bool:
+        return self.fit_intercept
+
+    def _penalties(self) -> tuple[float, float]:
+        if not 0 <= self.l1_ratio <= 1:
+            raise ValueError(f"l1_ratio must be between 0 and 1; got {self.l1_ratio!r}")
+        return self.alpha * self.l1_ratio, self.alpha * (1 - self.l1_ratio)
+
+    def _publish(self) -> None:
+        (layer,) = self._model["layers"]
+        self.coef_ = np.asarray(layer["weights"].T, np.float64)
+        bias = layer.get("bias", np.zeros(len(self.coef_)))
+        self.intercept_: Any = np.asarray(bias, np.float64)
+
+
+class LinearClassifier(Probabilities, Linear):
+    """Logistic regression, of two classes or more, that tunes itself.
+
+    Minimises the weighted mean of the log loss plus `alpha` times
+    `l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|^2`. Inputs are not scaled: put a `StandardScaler`
+    before it, as before scikit-learn's own.
+
+    Args:
+        alpha: weight of the penalty on the weights.
+        l1_ratio: share of the penalty that is the sum of |w|, which gives exact zeros.
+        fit_intercept: train an intercept; it has no penalty.
+        class_weight: a dict of weights by class, "balanced", or None.
+        optimizer, learning_rate, momentum, batch_size: as for `downslope.fit`; "auto" is chosen
+            while training.
+        steps, seconds, schedule, average, clip_norm: likewise.
+        max_iter: passes over the rows, at most; None leaves the end to choose.
+        n_iter_no_change: evaluations without a gain after which to stop, as `patience` of
+            `downslope.fit`.
+        tol: relative gain that counts, as `tolerance` of `downslope.fit`.
+        early_stopping: stop by the loss of held-out rows; "auto" does so from 1,000 rows on, and
+            from 200 on for the networks.
+        validation_fraction: share of the rows held out for it.
+        warm_start: a fit begins from the one before.
+        random_state: seed of the rows' order and of what is held out.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LinearClassifier(random_state=0).fit(X, y)
+        >>> model.coef_.shape, model.score(X, y) > 0.95
+        ((3, 4), True)
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.0,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        optimizer: Any = AUTO,
+        learning_rate: float | Auto = AUTO,
+        momentum: float = 0.9,
+        batch_size: int | Literal["full"] | Auto = AUTO,
+        max_iter: int | None = None,
+        steps: int | None = None,
+        seconds: float | None = None,
+        schedule: Any = AUTO,
+        average: Any = AUTO,
+        clip_norm: float | Auto | None = AUTO,
+        n_iter_no_change: int | Auto | None = AUTO,
+        tol: float = 1e-3,
+        early_stopping: bool | Auto = AUTO,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        random_state: Any = None,
+    ):
+        vars(self).update(_given(locals()))
+
+
+class LinearSVC(Classes, Linear):
+    """A linear support vector machine that tunes itself; several classes one against the rest.
+
+    Minimises the weighted mean of the hinge loss plus the penalty. Probabilities are not given:
+    wrap it in scikit-learn's `CalibratedClassifierCV`.
+
+    Args:
+        loss: "hinge" or "squared_hinge".
+        alpha: weight of the penalty, as in `SGDClassifier`; `1 / (C n)` of scikit-learn's
+            `LinearSVC`.
+
+    All other arguments are those of `LinearClassifier`.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LinearSVC(random_state=0).fit(X, y)
+        >>> model.decision_function(X).shape, model.score(X, y) > 0.9
+        ((150, 3), True)
+    """
+
+    loss: str
+
+    def __init__(
+        self,
+        *,
+        loss: str = "squared_hinge",
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.0,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        optimizer: Any = AUTO,
+        learning_rate: float | Auto = AUTO,
+        momentum: float = 0.9,
+        batch_size: int | Literal["full"] | Auto = AUTO,
+        max_iter: int | None = None,
+        steps: int | None = None,
+        seconds: float | None = None,
+        schedule: Any = AUTO,
+        average: Any = AUTO,
+        clip_norm: float | Auto | None = AUTO,
+        n_iter_no_change: int | Auto | None = AUTO,
+        tol: float = 1e-3,
+        early_stopping: bool | Auto = AUTO,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        random_state: Any = None,
+    ):
+        vars(self).update(_given(locals()))
+
+    def _loss_name(self) -> str:
+        if self.loss not in ("hinge", "squared_hinge"):
+            raise ValueError(f"loss must be hinge or squared_hinge; got {self.loss!r}")
+        return self.loss
+
+
+class LinearRegressor(Numbers, Linear):
+    """A linear model of one number or several that tunes itself.
+
+    Minimises the weighted mean of the loss plus the penalty. The squared error, with nothing but
+    `alpha` given, is solved at once, as by scikit-learn's `LinearRegression` and `Ridge`.
+
+    Args:
+        loss: "squared_error" (half of it, as in `SGDRegressor`), "absolute_error" or "huber"
+            (quadratic up to an error of 1 in the unit of y).
+        alpha: weight of the penalty, as in `SGDRegressor`; `alpha n` of scikit-learn's `Ridge`.
+
+    All other arguments are those of `LinearClassifier`.
+
+    Example:
+        >>> from sklearn.datasets import load_diabetes
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = LinearRegressor().fit(X, y)
+        >>> str(model.result_.stop_reason), round(model.score(X, y), 4)
+        ('solved', 0.5177)
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: str = "squared_error",
+        alpha: float = 0.0,
+        l1_ratio: float = 0.0,
+        fit_intercept: bool = True,
+        optimizer: Any = AUTO,
+        learning_rate: float | Auto = AUTO,
+        momentum: float = 0.9,
+        batch_size: int | Literal["full"] | Auto = AUTO,
+        max_iter: int | None = None,
+        steps: int | None = None,
+        seconds: float | None = None,
+        schedule: Any = AUTO,
+        average: Any = AUTO,
+        clip_norm: float | Auto | None = AUTO,
+        n_iter_no_change: int | Auto | None = AUTO,
+        tol: float = 1e-3,
+        early_stopping: bool | Auto = AUTO,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        random_state: Any = None,
+    ):
+        vars(self).update(_given(locals()))
+
+    def _units(self, y: np.ndarray, weight: np.ndarray) -> tuple[Any, Any, float]:
+        scale, shift, unit = super()._units(y, weight)
+        l1, l2 = self._penalties()
+        if l1 or (l2 and self.loss != "squared_error"):  # the penalty would have another weight
+            return 1.0, shift, 1.0
+        return scale, shift, unit
+
+    def _is_solvable(self) -> bool:
+        free = all(isinstance(v, str) and v == AUTO for v in map(vars(self).get, SOLVABLE))
+        limited = any(getattr(self, name) is not None for name in LIMITS)
+        return free and not limited and self.loss == "squared_error" and not self._penalties()[0]
+
+    def _solved(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Result | None:
+        if not self._is_solvable() or x.size > NUMBERS:
+            return None
+        columns = y.reshape(len(y), -1).astype(np.float64)
+        l2 = self._penalties()[1]
+        return least_squares(x.astype(np.float64), columns, weight, l2, self.fit_intercept)
+
+    def _held_out(self, num_rows: int) -> float | None:
+        # what is solved has no use for held-out rows
+        solved = self.early_stopping == AUTO and self._is_solvable()
+        return None if solved else super()._held_out(num_rows)
+
+    def _publish(self) -> None:
+        super()._publish()
+        if self._one_number:
+            self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0].item()
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an `__init__`, which scikit-learn wants stored as they are."""
+    return {k: v for k, v in values.items() if k not in ("self", "__class__")}

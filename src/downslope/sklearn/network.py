@@ -1,0 +1,127 @@
+"""What the estimators train: layers of weights, and the loss of a row.
+
+A linear model is one layer. The same function gives outputs under JAX while training and under
+NumPy for predictions, which therefore compile nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from downslope.losses import NAMED
+
+SMALL = 1 << 16  # numbers in a table; padding such a one costs nothing that is felt
+NARROW = 64  # columns up to which one is padded
+
+
+@dataclass(frozen=True)
+class RowLoss:
+    """The weighted loss of every row. It compares by value: its programs outlive a fit.
+
+    Every loss but softmax is taken of each output by itself, and added up.
+
+    Attributes:
+        name: of `downslope.losses.NAMED`.
+    """
+
+    name: str
+
+    def __call__(self, model: Any, batch: Any, key: Any) -> Any:
+        """Losses [B] of a batch of rows, targets and weights."""
+        x, y, weight = batch
+        out, loss = outputs(model, x, jnp), NAMED[self.name]
+        if self.name == "softmax":
+            return weight * loss(out, y)
+        if y.ndim == 1 and out.shape[-1] > 1:  # one class against the rest
+            y = y[:, None] == jnp.arange(out.shape[-1])
+        return weight * loss(out, y.reshape(out.shape).astype(out.dtype)).sum(-1)
+
+
+def outputs(model: Any, x: Any, module: Any = np) -> Any:
+    """Outputs [B, K] of a model, layer by layer with ReLU between them.
+
+    Args:
+        module: `numpy` or `jax.numpy`.
+    """
+    *inner, last = model["layers"]
+    for layer in inner:
+        x = x @ layer["weights"] + layer["bias"]
+        x = module.where(x > 0, x, 0)
+    x = x @ last["weights"]
+    return x + last["bias"] if "bias" in last else x
+
+
+def initial(
+    widths: Sequence[int], *, intercept: bool, seed: int, bias: Any = 0.0, real: int | None = None
+) -> dict[str, Any]:
+    """A model before training: normal weights of variance 2/fan-in (He et al. 2015), biases 0.
+
+    The last layer begins at 0, so the first predictions are the neutral ones.
+
+    Args:
+        widths: of inputs, hidden layers, outputs.
+        intercept: the last layer has a bias.
+        bias: its first value.
+        real: inputs that are no padding.
+    """
+    draw = np.random.default_rng(seed)
+    layers = []
+    real = real or widths[0]
+    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+        weights = np.zeros((fan_in, fan_out), np.float32)
+        rows = real if number == 0 else fan_in
+        if number < len(widths) - 2:
+            weights[:rows] = np.sqrt(2 / rows) * draw.standard_normal((rows, fan_out))
+        layers.append({"weights": weights, "bias": np.zeros(fan_out, np.float32)})
+    layers[-1]["bias"] = np.full(widths[-1], bias, np.float32)
+    if not intercept:
+        del layers[-1]["bias"]
+    return {"layers": layers}
+
+
+def weights_only(model: Any) -> Any:
+    """True for everything but biases: what `alpha` acts on."""
+    return {"layers": [{name: name == "weights" for name in each} for each in model["layers"]]}
+
+
+def padded_width(num_rows: int, num_columns: int) -> int:
+    """Columns of a small table with those of zeros that fill it up to a power of two.
+
+    Such columns change nothing, and tables of nearby widths share their compiled programs.
+    """
+    if num_columns > NARROW or num_rows * num_columns > SMALL:
+        return num_columns
+    return max(4, 1 << (num_columns - 1).bit_length())
+
+
+def pad_columns(x: np.ndarray, width: int) -> np.ndarray:
+    """The table as float32, filled up with columns of zeros."""
+    if x.shape[1] == width:
+        return np.ascontiguousarray(x, np.float32)
+    wide = np.zeros((len(x), width), np.float32)
+    wide[:, : x.shape[1]] = x
+    return wide
+
+
+def resize_inputs(model: Any, width: int) -> Any:
+    """The model for inputs of another width: rows of zeros are added, or the last ones cut off."""
+    first, *others = model["layers"]
+    weights = np.zeros((width, first["weights"].shape[1]), np.float32)
+    rows = min(width, len(first["weights"]))
+    weights[:rows] = first["weights"][:rows]
+    return {"layers": [first | {"weights": weights}, *others]}
+
+
+def rescale_outputs(model: Any, scale: Any, shift: Any) -> Any:
+    """The model whose outputs are `scale` times those of `model` plus `shift`."""
+    *inner, last = model["layers"]
+    found = {"weights": np.float32(last["weights"] * scale)}
+    if "bias" in last:
+        found["bias"] = np.float32(last["bias"] * scale + shift)
+    return {"layers": [*inner, found]}
