@@ -20,12 +20,12 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted((SOURCE / "downslope").rglob("*.py"))
 
 # The folders of the house that `fit` brings together.
-PARTS = frozenset({"data", "step", "noise", "choose", "check", "launch", "report"})
+PARTS = frozenset({"data", "step", "noise", "choose", "check", "launch", "loggers", "report"})
 # What may bring more than one of them together; "" is the package's own list of public names.
 # `engine` is what `fit` is made of: parts put together, nothing of its own beside them.
 JOINERS = frozenset({"", "fit", "engine"})
 # The outermost layer: nothing inside knows of it.
-USERS = frozenset({"recipes", "cli", "__main__"})
+USERS = frozenset({"recipes", "sklearn", "cli", "commands", "__main__"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,13 @@ RULES = {
     "noise.adapters": Rule(ours=only("errors"), others=only("jax numpy scipy optax")),
     "choose": Rule(ours=only("errors config"), others=only("scipy")),  # floats only
     "check": Rule(others=only("jax numpy scipy"), parts=only("data noise")),
-    "report": Rule(  # the journal only
-        ours=only("errors config storage"), others=only("rich tensorboard mlflow")
+    "report": Rule(  # the journal only, and what follows from its numbers
+        ours=only("errors config storage"),
+        others=only("rich tensorboard mlflow matplotlib jinja2 markupsafe"),
+        parts=only("choose"),
     ),
+    # Records in, numbers out; packages of others are imported when a logger is made.
+    "loggers": Rule(ours=only("errors"), others=only("tensorboard mlflow trackio wandb")),
 }
 
 
@@ -218,6 +222,8 @@ def test_users_take_public_names_only(file: Path, public: frozenset[str]) -> Non
         ("report.html", "import jax"),
         ("report.html", "from downslope.step import update"),
         ("check.order", "from downslope.launch import local"),
+        ("loggers.entries", "import jax"),
+        ("loggers.entries", "from downslope.report import journal"),
         ("launch.local", "from downslope.fit import fit"),
         ("fit", "from downslope.recipes import ridge"),
         ("storage", "from downslope.cli import main"),

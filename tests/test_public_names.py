@@ -15,7 +15,10 @@ import downslope
 import downslope.noise
 
 # Packages that hand out names of their own; those of `downslope.noise` without a list are inner.
-PACKAGES = ["downslope", "downslope.check", "downslope.choose", "downslope.noise"] + [
+PACKAGES = [
+    *("downslope", "downslope.check", "downslope.choose", "downslope.loggers", "downslope.noise"),
+    "downslope.sklearn",
+] + [
     found.name
     for found in pkgutil.iter_modules(downslope.noise.__path__, "downslope.noise.")
     if found.ispkg and hasattr(importlib.import_module(found.name), "__all__")
