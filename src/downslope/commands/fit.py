@@ -104,7 +104,7 @@ def fit(
     return code
 
 
-def _loggers(names: list[str] | None) -> list[Any]:
+def _loggers(names: tuple[str, ...] | None) -> list[Any]:
     if not names:
         return []
 
