@@ -223,7 +223,7 @@ def _finish(
         batch_size=flight.gear.batch_rows,
         learning_rate=pilot.now.learning_rate,
         optimizer=engine.optimizer.name,
-        seconds=tally.seconds,
+        seconds=flight.seconds,
         shuffling=flight.gear.shuffling,
         diverged_at_step=diverged_at,
         signal=signal,

@@ -235,3 +235,35 @@ def test_callbacks_are_told(cancer):
     assert note.told[:2] == ["setup", "begin fit"]
     assert note.told[-2:] == ["end fit", "teardown"]
     assert "end progress" in note.told
+
+
+def test_targets_of_very_different_size_are_learned_alike():
+    """Catches one scale for all targets: the small one is then lost beside the large."""
+    x = np.random.default_rng(0).normal(size=(800, 3))
+    y = np.sin(2 * x[:, 0]) + x[:, 1]
+    model = MLPRegressor(random_state=0).fit(x, np.c_[y, -1000 * y])
+    found = model.predict(x)
+    for truth, seen in ((y, found[:, 0]), (-1000 * y, found[:, 1])):
+        assert 1 - ((truth - seen) ** 2).mean() / truth.var() > 0.8
+
+
+def test_pieces_of_another_kind_are_refused(tmp_path):
+    """Catches updates that read numbers as classes, and pieces that change nothing after a file."""
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    model = MLPRegressor(random_state=0).partial_fit(x, x[:, :2])
+    with pytest.raises(ValueError, match="y has 1 targets a row; before it had 2"):
+        model.partial_fit(x, x[:, 0])
+    np.savez(tmp_path / "t.npz", a=x[:, 0], b=x[:, 1], y=x[:, 0] > 0)
+    model = LinearClassifier(max_iter=2, random_state=0).fit(str(tmp_path / "t.npz"), "y")
+    with pytest.raises(ValueError, match="fitted on a file"):
+        model.partial_fit(x[:, :2], x[:, 0] > 0)
+
+
+def test_what_a_file_cannot_obey_is_refused():
+    """Catches an option that is taken and not obeyed."""
+    for options, name in (
+        ({"fit_intercept": False}, "fit_intercept"),
+        ({"warm_start": True}, "warm_start"),
+    ):
+        with pytest.raises(downslope.UsageError, match=name):
+            LinearRegressor(**options).fit("no.parquet", "y")

@@ -147,3 +147,30 @@ def test_what_was_undone_does_not_count_and_stays_in_the_file(path):
     assert steps(write(path, *given)) == kept
     assert steps(read_journal(path)) == kept
     assert len(path.read_text().splitlines()) == len(given)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["5", "null", "[]", '{"event":"undone"}', '{"event":5}', '{"event":"progress","step":"a"}'],
+)
+def test_lines_of_another_shape_are_passed_over(path, line):
+    """Catches a damaged journal that ends the report, or a resume, with a traceback."""
+    write(path, ("progress", 1))
+    path.write_text(path.read_text() + line + "\n")
+    write(path, ("progress", 2))
+    assert steps(read_journal(path)) == [("progress", 1), ("progress", 2)]
+
+
+def test_a_reader_that_fails_costs_only_itself():
+    """Catches a logger whose lost connection ends the training."""
+    seen = []
+
+    def broken(record):
+        raise ConnectionError("gone")
+
+    journal = Journal(None, [broken, seen.append])
+    with pytest.warns(RuntimeWarning, match="ConnectionError: gone"):
+        journal.write("progress", step=1)
+    journal.write("progress", step=2)
+    assert [r["event"] for r in seen] == ["reader lost", "progress", "progress"]
+    assert [r["event"] for r in journal.records] == ["progress", "reader lost", "progress"]

@@ -93,10 +93,6 @@ def _edit(name, change):
     _edit("run.json", lambda text: '{"format": "another"}'),
     _edit("result.json", lambda text: "[1]"),
     _edit("result.json", lambda text: "{"),
-    _edit("journal.jsonl", lambda text: text + "[1, 2]\n"),
-    _edit("journal.jsonl", lambda text: text + '{"event": "resumed"}\n'),
-    _edit("journal.jsonl", lambda text: text + '{"event": "x", "step": "y"}\n'
-          + '{"event": "resumed", "step": 3}\n'),
     lambda run: ((run / "journal.jsonl").unlink(), (run / "journal.jsonl").mkdir()),
 ])  # fmt: skip
 def test_damaged_and_foreign_folders(bare, tmp_path, spoil) -> None:
@@ -108,6 +104,19 @@ def test_damaged_and_foreign_folders(bare, tmp_path, spoil) -> None:
         write_report([run])
     assert str(run) in str(error.value) and "\n" not in str(error.value)
     assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "line", ["[1, 2]", '{"event": "resumed"}', '{"event": "x", "step": "y"}', '{"step": 3}']
+)
+def test_a_damaged_line_costs_only_itself(bare, tmp_path, line) -> None:
+    """Catches a page that is refused for a line that holds no record."""
+    run = tmp_path / "run"
+    shutil.copytree(bare, run)
+    before = Run(run).records
+    _edit("journal.jsonl", lambda text: text + line + "\n")(run)
+    assert Run(run).records == before
+    assert write_report([run]).exists()
 
 
 def test_a_run_cut_short_by_a_crash(told, tmp_path) -> None:

@@ -275,6 +275,7 @@ class Flight:
         self.run.journal.write(
             "progress",
             step=tally.num_steps,
+            num_examples=tally.num_examples,
             epoch=tally.position.epoch,
             fraction=self.fraction,
             loss=tally.smoothed_loss,
@@ -306,6 +307,7 @@ class Flight:
             self.run.journal.write(
                 "measured",
                 step=self.tally.num_steps,
+                num_examples=self.tally.num_examples,
                 seconds=self.tally.seconds,
                 batch_size=self.gear.batch_rows,
                 stability=readings.stability,

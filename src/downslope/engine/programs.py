@@ -55,8 +55,9 @@ def as_they_are(rows: Any) -> Any:
 def kind_of(objective: Objective, training: Training, mask: Any, num_steps: int | None) -> Any:
     """A key of all that the programs of a run depend on but shapes; None where there is none.
 
-    Only for a loss that is a frozen dataclass: its fields say what it computes. A function may
-    close over anything, and keeping it would keep a caller's arrays alive.
+    Only for the package's own losses that are frozen dataclasses: their fields say what they
+    compute. A function, or a caller's class, may read anything, and keeping it would keep a
+    caller's arrays alive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -75,14 +76,15 @@ def kind_of(objective: Objective, training: Training, mask: Any, num_steps: int 
         True
     """
     loss = objective.loss
-    lasts = dataclasses.is_dataclass(loss) and getattr(type(loss), "__hash__", None) is not None
+    ours = type(loss).__module__.startswith("downslope.") and dataclasses.is_dataclass(loss)
     named = isinstance(training.optimizer, str)
     bound = hasattr(objective.unpack, "__self__")  # a method would keep its source alive
-    if not lasts or bound or not named or objective.penalty is not None:
+    if not ours or bound or not named or objective.penalty is not None:
         return None
     if jax.tree.leaves(objective.fixed):
         return None
     return (
+        type(loss),
         loss,
         objective.unpack,
         objective.separable,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from downslope.report.reading import Estimate, estimate, of_event
+from downslope.report.reading import Estimate, estimate, of_event, text
 from downslope.report.run import Run
 from downslope.report.sections import data, descent, landscape, machine
 from downslope.report.words import counted, cut, interval, percent, sentence, short, spoken
@@ -51,6 +51,10 @@ def diverged(run: Run) -> Advice | None:
     at = run.result.get("diverged_at_step")
     where = f" at step {at:,}" if isinstance(at, int) else ""
     why = f"the loss left for good{where}; the parameters kept are those before it"
+    stops = [r for r in of_event(run.records, "decided") if r.get("knob") == "stop"]
+    because = text(stops[-1].get("because")) if stops else ""
+    if "drop" in because:  # rows whose loss is not finite at any rate
+        return Advice(rank=MEANINGLESS, size=1.0, do="Mend or drop rows", why=sentence(because))
     do = "Take a learning rate ten times smaller, or clip gradients"
     return Advice(rank=MEANINGLESS, size=1.0, do=do, why=sentence(why))
 
@@ -115,6 +119,9 @@ def still_falling(run: Run) -> Advice | None:
     """Where a limit ended the run while the held-out loss still fell."""
     if run.result.get("stop_reason") not in ("finished", "time up", "interrupted"):
         return None
+    stops = [r for r in of_event(run.records, "decided") if r.get("knob") == "stop"]
+    if stops and stops[-1].get("new") == "converged":
+        return None  # and was gone on with
     held = descent.held_out(run, "time")
     if len(held) < 3:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,7 +46,18 @@ class Journal:
                 self._file.write(json.dumps(record, allow_nan=False) + "\n")
                 self._file.flush()
         for reader in self._readers:
+            self._hand(reader, record)
+
+    def _hand(self, reader: Reader, record: Record) -> None:
+        """A reader that fails costs its own output, never the run."""
+        try:
             reader(record)
+        except Exception as error:
+            self._readers = tuple(each for each in self._readers if each is not reader)
+            what = f"{type(reader).__name__} failed and reads no further: "
+            what += f"{type(error).__name__}: {error}"
+            self.write("reader lost", because=what, step=record.get("step") or 0)
+            warnings.warn(f"the reader {what}", RuntimeWarning, stacklevel=3)
 
     def close(self) -> None:
         """Closes the file."""
@@ -74,10 +86,22 @@ def read_journal(path: str | Path) -> list[Record]:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if not _is_record(record):
+            continue
         records.append(record)
         if record.get("event") in GOES_BACK:
             records = _forget_after(records, record)
     return records
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a line holds what was written: a damaged file may hold other JSON."""
+    if not isinstance(value, dict) or not isinstance(value.get("event"), str):
+        return False
+    step = value.get("step", 0)
+    if isinstance(step, bool) or not isinstance(step, (int, float)):
+        return False
+    return value["event"] not in GOES_BACK or "step" in value
 
 
 def _forget_after(records: list[Record], back: Record) -> list[Record]:

@@ -145,9 +145,11 @@ class Course:
         self._until = [step for step, _ in sizes]
         self._sizes = [size for _, size in sizes]
         self._first = asked if asked and asked > 0 else (self._sizes[0] if self._sizes else None)
+        told = {step_of(r): number(r.get("num_examples")) for r in records}
         self._total, before, done = [], 0.0, 0.0
-        for step, size in sizes:
-            done += (step - before) * size
+        for step, size in sizes:  # a short last batch makes fewer than updates times batch size
+            counted = told.get(step)
+            done = done + (step - before) * size if counted is None else counted
             before = step
             self._total.append(done)
 
@@ -158,7 +160,7 @@ class Course:
         return self._sizes[min(bisect_left(self._until, step), len(self._sizes) - 1)]
 
     def examples(self, step: float) -> float | None:
-        """Examples used by the step: its updates times their batch sizes."""
+        """Examples used by the step, in proportion between the records that tell."""
         size = self.batch_size(step)
         if size is None:
             return None
@@ -166,6 +168,8 @@ class Course:
             return step * size
         at = bisect_left(self._until, step)
         before, done = (self._until[at - 1], self._total[at - 1]) if at else (0.0, 0.0)
+        if at < len(self._until) and self._until[at] > before:
+            size = (self._total[at] - done) / (self._until[at] - before)
         return done + (step - before) * size
 
 

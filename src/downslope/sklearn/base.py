@@ -40,7 +40,8 @@ class Trained(CallbackSupportMixin, BaseEstimator):
     Attributes:
         result_: the run, as `downslope.fit` gives it; None after `partial_fit`.
         n_iter_: passes over the rows, 1 or more.
-        loss_: mean training loss at the end.
+        loss_: mean training loss at the end; of several numbers a row, each in units of its
+            standard deviation.
         loss_curve_: training losses along the way.
         validation_curve_: held-out losses along the way; empty where none is held out.
     """
@@ -177,10 +178,15 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         """One pass of updates on these rows; see `partial_fit` of the subclasses."""
         if self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if hasattr(self, "table_"):
+            raise ValueError("partial_fit goes on from arrays; this estimator was fitted on a file")
         first = not hasattr(self, "_model")
         if classes is not None or first:
             self._expect(classes, first)
         x, y, weight = self._take(X, y, sample_weight, first=first, partial=True)
+        held = None if first else self._model["layers"][-1]["weights"].shape[1]
+        if held is not None and held != self._num_outputs(y):
+            raise ValueError(f"y has {self._num_outputs(y)} targets a row; before it had {held}")
         stepper = getattr(self, "_stepper", None) or self._begin_stepping(x, y)
         self._stepper = stepper
         order = self._order.permutation(len(x))

@@ -36,6 +36,9 @@ def fit_table(estimator: Any, path: Any, target: Any, weight: Any) -> None:
             )
     if getattr(estimator, "class_weight", None) is not None:
         raise UsageError("class_weight is for arrays; give the table a column of weights")
+    for name, plain in (("fit_intercept", True), ("warm_start", False)):
+        if getattr(estimator, name, plain) is not plain:
+            raise UsageError(f"{name} must be {plain} for a file; the rest is for arrays")
     classifies = hasattr(estimator, "decision_function")
     training = estimator._training(1 << 20)
     held_out = estimator._held_out(1 << 20)
@@ -56,14 +59,16 @@ def fit_table(estimator: Any, path: Any, target: Any, weight: Any) -> None:
         ),
         training,
     )
-    estimator.__dict__.pop("_model", None)
+    for name in ("_model", "coef_", "intercept_", "coefs_", "intercepts_"):
+        estimator.__dict__.pop(name, None)  # of an earlier fit
     estimator._stepper, estimator._one_number = None, True
     estimator.table_, estimator._table_params = found.model, found.result.params
     estimator.feature_names_in_ = np.array(found.model.encoding.names, dtype=object)
     estimator.n_features_in_ = len(estimator.feature_names_in_)
     if classifies:
         estimator.classes_ = np.array(found.model.encoding.classes)
-    estimator._note(found.result, 1.0)
+    scale = 1.0 if classifies or loss == "huber" else found.model.encoding.target_scale
+    estimator._note(found.result, scale**2 if loss == "squared_error" else scale)
 
 
 def table_outputs(estimator: Any, rows: Any) -> np.ndarray:
@@ -72,8 +77,12 @@ def table_outputs(estimator: Any, rows: Any) -> np.ndarray:
 
     model, params = estimator.table_, estimator._table_params
     encoding = model.encoding
-    if not isinstance(rows, (str, os.PathLike)):
-        return _of_frame(estimator, rows)
+    is_frame = hasattr(rows, "columns") or hasattr(rows, "__arrow_c_stream__")
+    if not is_frame and not isinstance(rows, (str, os.PathLike)):
+        raise UsageError(
+            "X must be a path or a data frame with the columns of training, since the estimator "
+            f"was trained on a file; got {type(rows).__name__}"
+        )
     opened = open_table(rows, encoding.string_columns)
     encoding.check_columns(opened)
     forward, found, row = jax.jit(model.outputs), [], 1
@@ -88,25 +97,6 @@ def table_outputs(estimator: Any, rows: Any) -> np.ndarray:
     if encoding.task == "regress":
         out = encoding.target_mean + encoding.target_scale * out
     return out
-
-
-def _of_frame(estimator: Any, frame: Any) -> np.ndarray:
-    """The same for a data frame, by way of a file: one code reads both."""
-    import tempfile
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not hasattr(frame, "columns"):
-        raise UsageError(
-            "X must be a path or a data frame with the columns of training, since the estimator "
-            f"was trained on a file; got {type(frame).__name__}"
-        )
-    arrow = frame if isinstance(frame, pa.Table) else pa.table(dict(frame.items()))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.parquet"
-        pq.write_table(arrow, path)
-        return table_outputs(estimator, path)
 
 
 def save(estimator: Any, path: Path) -> None:

@@ -145,8 +145,12 @@ class Numbers(RegressorMixin, Trained):
         shift = mean if self._intercept() else np.zeros_like(mean)
         if self.loss == "huber":
             return 1.0, shift, 1.0
-        scale = float(np.sqrt(np.average((y - shift) ** 2, axis=0, weights=weight)).max()) or 1.0
-        return scale, shift, scale if self.loss == "absolute_error" else scale**2
+        scale = np.sqrt(np.average((y - shift) ** 2, axis=0, weights=weight))
+        scale = np.where(scale > 0, scale, 1.0)
+        if scale.size > 1:
+            return scale, shift, 1.0
+        unit = float(scale.ravel()[0])
+        return scale, shift, unit if self.loss == "absolute_error" else unit**2
 
     def predict(self, X: Any) -> np.ndarray:
         """The number predicted for each row, [n], or [n, K] where targets were so."""

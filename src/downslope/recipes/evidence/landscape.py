@@ -184,5 +184,5 @@ def _numbers(scene: Scene, rows: np.ndarray) -> tuple[np.ndarray | None, str]:
     if table.num_train + table.num_held_out <= NAMED_ROWS and scene.path is not None:
         found = find_rows(scene.path, scene.model.encoding, rows)
         if (found >= 0).all():
-            return found, "the table, counted from 0"
+            return found + 1, "the table, counted from 1"  # as where a row is refused
     return None, "the shuffled training rows, counted from 0"

@@ -27,6 +27,8 @@ def origin(run: Path, asked: dict[str, Any], command: str | None, records: list[
     that is more: a report may be made by another process than the one that trained.
     """
     earlier = [r for r in records if r["event"] == "record"]
+    if command and "--resume" in shlex.split(command):
+        command = None  # it repeats nothing: what was asked first does
     peaks = [r.get("peak_memory_bytes") for r in earlier] + [_peak_memory()]
     return {
         "command": command or _latest(earlier, "command") or equal_command(asked),

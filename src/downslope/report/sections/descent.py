@@ -257,7 +257,7 @@ def decisions(run: Run) -> Notes | Gap:
     """Each decision with its number and its reason."""
     found = decided(run)
     if not found:
-        return Gap(title="Decisions", reason="none was left to make: every setting was given")
+        return Gap(title="Decisions", reason="none was made")
     items = []
     for i, record in enumerate(found[:MOST_DECISIONS], start=1):
         seconds = number(record.get("seconds"))

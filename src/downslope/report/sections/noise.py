@@ -175,7 +175,9 @@ def signal_chart(run: Run) -> Chart | Gap:
     tail = (
         f" In {lost} of {len(found)} readings the gradient was lost in its noise." if lost else ""
     )
-    ratio = noise[-1] / signal[-1] if signal[-1] and signal[-1] > 0 else None
+    last = found[-1].signal
+    resolved = last.value is not None and last.lo is not None and last.lo > 0
+    ratio = noise[-1] / last.value if resolved and last.value else None
     end = (
         f"At the end the noise of a batch was {short(ratio)} times the gradient in squared length."
         if ratio
@@ -225,7 +227,7 @@ def whole_share(run: Run) -> tuple[float, float, float] | None:
     for r, value, lo, hi in spent(run):
         used = r.examples - before
         if value is None or used <= 0:
-            continue  # a bound alone has no value: its examples go to the next reading
+            continue  # a bound alone has no value: the next reading stands for its examples too
         before = r.examples
         weight += used
         sums = [s + used * v for s, v in zip(sums, (value, lo, hi), strict=True)]
@@ -249,8 +251,10 @@ def spent_chart(run: Run) -> Chart | Gap:
     whole = whole_share(run)
     reading = "Only bounds are known here."
     if whole is not None:
+        known = [r for r, value, *_ in found if value is not None]
+        until = "Over the run" if known[-1] is found[-1][0] else f"Until step {known[-1].step:,.0f}"
         reading = (
-            f"Over the run {percent(whole[0])} ({percent(whole[1])} to {percent(whole[2])}) of the "
+            f"{until} {percent(whole[0])} ({percent(whole[1])} to {percent(whole[2])}) of the "
             f"examples went beyond the least number: the price of taking fewer, larger steps."
         )
     rows = [(int(r.step), r.examples, r.batch_size, v, lo, hi) for r, v, lo, hi in found]
@@ -295,13 +299,14 @@ def angle_chart(run: Run) -> Chart | Gap:
         if measured:
             drawing.legend(ax)
 
-    known = [(v, lo, hi) for _, v, lo, hi in found if v is not None]
     reading = "Only bounds are known here."
-    if known:
-        v, lo, hi = known[-1]
+    if found:
+        _, v, lo, hi = found[-1]
+        ends = f"{lo:.0f}° to {hi:.0f}°"
+        far = ends if v is None else f"{v:.0f}° ({ends})"
         reading = (
-            f"At the end two batches pointed {v:.0f}° ({lo:.0f}° to {hi:.0f}°) apart; at 0° they "
-            "agree, at 90° they have nothing in common."
+            f"At the end two batches pointed {far} apart; at 0° they agree, at 90° they have "
+            "nothing in common."
         )
     elif measured:
         reading = f"Two batches pointed {measured[-1][1]:.0f}° apart when last looked at."

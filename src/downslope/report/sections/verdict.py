@@ -117,6 +117,8 @@ def comparison(run: Run) -> Facts | Gap:
         return Gap(title=title, reason="not looked at: the journal has no such record")
     unit = text(record.get("unit"))
     name = text(record.get("metric")).replace("_", " ")
+    count = number(record.get("num_rows"))
+    name += f", on {count:,.0f} held-out rows" if count else ""
     rows = []
     model = estimate(record.get("model"))
     for key, label in (("model", "This model"), ("linear", "A linear model"),
