@@ -31,6 +31,7 @@ COMMANDS = {
     "measure": "Look at the gradient's noise where a run stands.",
     "check": "Look at a table before training on it.",
     "plan": "Ask a run what if: another batch size, another machine, more workers.",
+    "detect": "Find anomalies in a periodic signal.",
     "completion": "Complete commands and options in a shell.",
 }
 EXIT_CODES = (

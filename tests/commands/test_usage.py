@@ -11,7 +11,11 @@ from downslope.cli import COMMANDS, main
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("", "a command is needed: fit, predict, report, measure, check, plan, completion; see"),
+        (
+            "",
+            "a command is needed: fit, predict, report, measure, check, plan, detect, completion; "
+            "see",
+        ),
         ("fut", "no command 'fut'; did you mean fit? See downslope --help"),
         ("train t.csv", "no command 'train'; it may be fit, predict, report"),
         ("--epochs 3", "--epochs stands before any command; name the command first"),

@@ -1,0 +1,72 @@
+"""`downslope detect`: learns from a file, finds in another, says what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+
+from downslope.cli import main
+from downslope.recipes.anomaly.simulate import beam, plant
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Signals as .npy, .csv and .parquet, and a detector."""
+    here = tmp_path_factory.mktemp("signals")
+    np.save(here / "normal.npy", beam(20_000))
+    new = plant(beam(4_000, seed=1), "dropout", at=2_000)
+    np.save(here / "new.npy", new)
+    table = pa.table({"turn": np.arange(4_000), "x": new})
+    csv.write_csv(table, here / "new.csv")
+    pq.write_table(table, here / "new.parquet")
+    words = ["fit", here / "normal.npy", "--out", here / "d", "--max-iter", "2"]
+    assert main(["detect", *map(str, words), "--false-alarm-rate", "0.02"]) == 0
+    return here
+
+
+@pytest.mark.parametrize("words", [["new.npy"], ["new.csv", "--column", "x"],
+                                   ["new.parquet", "--column", "x"]])  # fmt: skip
+def test_every_kind_of_file_gives_the_same(words, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["detect", "score", "d", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    events = [a for a in found["alarms"] if a["start"] < 2_050 and a["end"] > 2_000]
+    assert events and found["windows"] == 245  # the last begins at round(244 * 50 / 3.1)
+
+
+def test_all_windows_as_parquet(folder, tmp_path, capsys):
+    out = tmp_path / "scores.parquet"
+    words = ["detect", "score", str(folder / "d"), str(folder / "new.npy"), "--out", str(out)]
+    assert main(words) == 0
+    table = pq.read_table(out)
+    assert table.column_names == ["start", "end", "score", "alarm"]
+    counted = sum(table["alarm"].to_pylist())
+    assert f"{counted} of {table.num_rows} windows are alarms" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("fit normal.npy", 2, "--out is needed"),
+        ("fit normal.npy new.npy --out e", 2, "takes one SIGNAL"),
+        ("score d", 2, "needs a DETECTOR"),
+        ("score d new.npy --period 3", 2, "--period belongs to detect fit"),
+        ("score d new.csv", 2, "--column is needed: one of turn, x"),
+        ("score d new.csv --column z", 3, "no such column"),
+        ("score nowhere new.npy", 3, "missing file"),
+        ("score d nowhere.npy", 3, "nowhere.npy"),
+        ("fit normal.npy --out d", 3, "already exists"),
+        ("fit normal.npy --out e --false-alarm-rate 2", 2, "less than 1"),
+        ("look normal.npy", 2, "must be"),
+    ],
+)
+def test_what_is_wrong_is_said(words, code, said, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["detect", *words.split()]) == code
+    out, err = capsys.readouterr()
+    assert said in err and err.count("\n") == 1 and not out

@@ -1,0 +1,161 @@
+"""The detector as a whole: its rate, its streams, its files, its reasons."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from downslope import DataError, UsageError
+from downslope.recipes.anomaly import AnomalyDetector
+from downslope.recipes.anomaly.simulate import KINDS, beam, plant
+from downslope.recipes.anomaly.threshold import clopper_pearson
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return AnomalyDetector(false_alarm_rate=0.01, max_iter=2).fit(beam(60_000))
+
+
+@pytest.fixture(scope="module")
+def other():
+    return beam(30_000, seed=7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_found(detector, other, kind):
+    strength = 2.0 if kind == "spike" else None
+    signal = plant(other, kind, at=15_000, strength=strength)
+    events = [a for a in detector.explain(signal) if a.start < 16_000 and a.end > 15_000]
+    assert events
+    assert max(events, key=lambda a: a.score).score > detector.threshold_.value
+
+
+def test_an_anomaly_that_is_rebuilt_is_caught_by_the_spectrum(detector, other):
+    """Catches a detector without the second score: half the amplitude is rebuilt without error."""
+    signal = plant(other, "amplitude_loss", at=15_000, length=400)
+    starts, windows = detector._cut(signal)
+    inside = (starts >= 15_000) & (starts + 64 <= 15_400)
+    parts = detector._scorer.parts(windows[inside])
+    assert np.median(parts[:, :2].max(1)) < detector.threshold_.value
+    assert np.median(parts[:, 2:].max(1)) > detector.threshold_.value
+    assert detector.windows(signal).alarms[inside].mean() > 0.5
+
+
+def test_false_alarms_on_another_recording_are_as_many_as_stated(detector):
+    """Catches training on windows that all begin at one place of the period."""
+    stated = detector.threshold_.rate
+    assert stated.is_measured and stated.lo < 0.01 < stated.hi
+    alarms = [detector.windows(beam(30_000, seed=seed)).alarms for seed in (11, 12, 13)]
+    count, hits = sum(map(len, alarms)), sum(int(a.sum()) for a in alarms)
+    low, high = clopper_pearson(hits / detector.layout_.overlap, count / detector.layout_.overlap)
+    assert low < stated.hi and high > stated.lo and hits / count < 0.03
+
+
+@pytest.mark.parametrize("pieces", [[30_000], [1] * 500 + [29_500], [63, 1, 1, 4000, 0, 25_935]])
+def test_a_stream_scores_like_the_whole(detector, other, pieces):
+    """Catches a window lost or seen twice at a border, and starts counted from the piece."""
+    whole = detector.windows(plant(other, "dropout", at=4_000))
+    signal, detector = plant(other, "dropout", at=4_000), detector.reset()
+    found = [detector.score(piece) for piece in np.split(signal, np.cumsum(pieces)[:-1])]
+    for name in ("starts", "ends", "alarms"):
+        np.testing.assert_array_equal(
+            np.concatenate([getattr(f, name) for f in found]), getattr(whole, name)
+        )
+    scores = np.concatenate([f.scores for f in found])
+    np.testing.assert_allclose(scores, whole.scores, rtol=1e-9, atol=1e-9)
+    assert len(detector._state.tail) < detector.layout_.length + detector.layout_.hop
+
+
+def test_missing_samples_are_an_alarm_and_never_nan(detector, other):
+    signal = other.copy()
+    signal[5_000:5_003] = [np.nan, np.inf, np.nan]
+    scores = detector.windows(signal)
+    touched = (scores.starts <= 5_002) & (scores.ends > 5_000)
+    assert np.isinf(scores.scores[touched]).all() and scores.alarms[touched].all()
+    assert np.isfinite(scores.scores[~touched]).all()
+    (event,) = [a for a in detector.explain(signal) if a.because == "missing"]
+    assert event.samples == (5_000, 5_001, 5_002)
+    json.dumps(event.to_json(), allow_nan=False)
+
+
+def test_samples_and_frequency_are_named(detector, other):
+    """Catches places counted within the window, and a frequency in bins."""
+    signal = plant(other, "spike", at=15_000, strength=3.0)
+    (event,) = [a for a in detector.explain(signal) if 14_900 < a.start < 15_100]
+    assert 15_000 in event.samples and len(event.samples) <= 3
+    assert event.start <= 15_000 < event.end and event.known <= 15_000 + 64
+    turns = np.arange(30_000)
+    hum = other + np.where(abs(turns - 15_200) < 200, 0.5, 0) * np.cos(2 * np.pi * 0.12 * turns)
+    loud = max(detector.explain(hum), key=lambda a: a.score)
+    assert abs(loud.frequency - 0.12) <= 2 * loud.resolution and loud.power > 2
+
+
+def test_samples_in_the_manner_of_scikit_learn(detector, other):
+    signal = plant(other, "dropout", at=15_000)
+    values = detector.score_samples(signal)
+    assert values.shape == signal.shape and np.isfinite(values).all()
+    assert values[15_020] == values.min() or values[15_020] < detector.offset_
+    np.testing.assert_array_equal(detector.predict(signal) == -1, values < detector.offset_)
+    copy = clone(detector)
+    assert copy.get_params() == detector.get_params() and not hasattr(copy, "offset_")
+    assert "false_alarm_rate=0.01" in repr(copy.set_params(code=3))
+    with pytest.raises(UsageError, match="no parameter"):
+        copy.set_params(rate=1)
+
+
+def test_saved_and_loaded(detector, other, tmp_path):
+    detector.save(tmp_path / "d")
+    loaded = AnomalyDetector.load(tmp_path / "d")
+    np.testing.assert_array_equal(loaded.windows(other).scores, detector.windows(other).scores)
+    assert loaded.threshold_ == detector.threshold_ and loaded.period_ == detector.period_
+    assert loaded.get_params() == detector.get_params()
+    (tmp_path / "d" / "document.json").write_text("{}")
+    with pytest.raises(DataError, match="changed or damaged"):
+        AnomalyDetector.load(tmp_path / "d")
+
+
+def test_partial_fit_learns_a_new_normal():
+    """A fourth harmonic: alarms before, fewer after. Catches a threshold that stays behind."""
+    detector = AnomalyDetector(false_alarm_rate=0.01, max_iter=2).fit(beam(40_000))
+    louder = {"harmonics": (0.1, 0.05, 0.3)}
+    before = detector.windows(beam(10_000, seed=3, **louder)).alarms.mean()
+    for seed in (4, 5, 6):
+        detector.partial_fit(beam(40_000, seed=seed, **louder))
+    after = detector.windows(beam(10_000, seed=3, **louder)).alarms.mean()
+    assert before > 0.05 and after < before / 2
+    assert detector.result_ is None and detector.threshold_.num_windows > 2_000
+
+
+@pytest.mark.parametrize(
+    ("signal", "why"),
+    [
+        (np.ones(5000), "no period was found: the signal is constant"),
+        (np.zeros((10, 2)), "one dimension"),
+        (np.r_[beam(5000), np.nan], "row 5,001: not a finite number"),
+        (beam(700), "too few"),
+        ([], "no signals"),
+        (["a", "b"], "must be numbers"),
+    ],
+)
+def test_signals_that_cannot_teach(signal, why):
+    with pytest.raises(DataError, match=why):
+        AnomalyDetector().fit(signal)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"held_out": 1.0}, {"false_alarm_rate": 0}, {"sampling_rate": -1}, {"code": 0}, {"period": 1}],
+)
+def test_parameters_out_of_range(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        AnomalyDetector(**wrong).fit(beam(5000))
+
+
+def test_before_fit_and_short_signals(detector):
+    with pytest.raises(UsageError, match="not fitted"):
+        AnomalyDetector().windows(beam(100))
+    with pytest.raises(DataError, match="a window has 64"):
+        detector.predict(beam(63))
