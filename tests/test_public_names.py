@@ -17,7 +17,8 @@ import downslope.noise
 # Packages that hand out names of their own; those of `downslope.noise` without a list are inner.
 PACKAGES = [
     *("downslope", "downslope.check", "downslope.choose", "downslope.loggers", "downslope.noise"),
-    *("downslope.recipes.anomaly", "downslope.recipes.svm", "downslope.sklearn"),
+    *("downslope.recipes.anomaly", "downslope.recipes.fusion", "downslope.recipes.svm"),
+    "downslope.sklearn",
 ] + [
     found.name
     for found in pkgutil.iter_modules(downslope.noise.__path__, "downslope.noise.")

@@ -177,3 +177,18 @@ def test_held_out_rows_unlike_the_data_are_refused(validation):
     """Catches an error from the middle of a trace, after the first epoch was paid for."""
     with pytest.raises(UsageError, match=r"validation|data must be arrays"):
         downslope.fit(loss, PARAMS, _data(20), validation=validation)
+
+
+def test_an_array_without_columns():
+    """Catches a division by the nothing that a row holds: a table may have text and no numbers."""
+    x = np.arange(40, dtype="float32")
+
+    def loss(model, batch, key):
+        return (batch["y"] - model["a"]) ** 2 + batch["none"].sum(-1)
+
+    data = {"y": x, "none": np.zeros((40, 0), "float32")}
+    found = plain.fit(
+        loss, {"a": np.float32(0)}, data, optimizer="sgd", learning_rate=0.1, batch_size=10,
+        epochs=5, validation=0.25,
+    )  # fmt: skip
+    assert found.validation["loss"].value > 0

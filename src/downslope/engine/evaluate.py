@@ -66,7 +66,9 @@ def make_evaluator(
             found = scorer.score(objective.model(params), objective.unpack(part), losses)
             return found | {EACH: losses}
 
-        parts = jax.tree.map(lambda a: a.reshape(-1, step_rows, *a.shape[1:]), rows)
+        parts = jax.tree.map(  # not -1: an array may have no columns
+            lambda a: a.reshape(len(a) // step_rows, step_rows, *a.shape[1:]), rows
+        )
         found = jax.lax.map(window, parts)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
