@@ -112,7 +112,7 @@ class Trace:
         return dataclasses.asdict(self)
 
 
-class Enough(Exception):
+class Enough(BaseException):  # an Exception would only cost the reader that raises it
     """Ends a run from its reader; its text says why."""
 
 

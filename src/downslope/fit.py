@@ -99,7 +99,8 @@ def fit(
             patience, tolerance, checkpoint_seconds).
         metadata: plain values to keep with the run and beside the model.
         describe: `describe(model)` gives more of them once the model is trained.
-        readers: functions called with every journal record.
+        readers: functions called with every journal record; one that raises an `Exception` is
+            left out from then on, with a warning.
 
     All other arguments are those of `downslope.Training`.
 
