@@ -8,7 +8,16 @@ from typing import Any
 
 from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Gap, Notes, Section, Table, thinned
-from downslope.report.reading import Record, estimate, mapping, number, of_event, step_of, text
+from downslope.report.reading import (
+    Record,
+    estimate,
+    listing,
+    mapping,
+    number,
+    of_event,
+    step_of,
+    text,
+)
 from downslope.report.run import Run
 from downslope.report.words import cell, counted, cut, percent, sentence, short, spoken
 
@@ -75,7 +84,7 @@ def saw_tooth(run: Run, over: str) -> list[tuple[float, float]]:
     before, x_before = 0.0, 0.0
     for record in records:
         x, step = at(record), step_of(record)
-        losses = [number(loss) for loss in record.get("batch_losses") or ()]
+        losses = [number(loss) for loss in listing(record.get("batch_losses"))]
         if x is None or step <= before:
             continue
         count = int(min(len(losses), most, step - before))
