@@ -17,7 +17,8 @@ import downslope.noise
 # Packages that hand out names of their own; those of `downslope.noise` without a list are inner.
 PACKAGES = [
     *("downslope", "downslope.check", "downslope.choose", "downslope.loggers", "downslope.noise"),
-    *("downslope.recipes.anomaly", "downslope.recipes.fusion", "downslope.recipes.svm"),
+    *("downslope.recipes.anomaly", "downslope.recipes.batch_effect"),
+    *("downslope.recipes.fusion", "downslope.recipes.svm"),
     "downslope.sklearn",
 ] + [
     found.name
