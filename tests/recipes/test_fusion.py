@@ -203,7 +203,7 @@ def test_a_row_is_predicted_by_itself(news, fitted, monkeypatch):
     """Catches rows that are mixed up where pieces meet."""
     _, new = news
     whole = fitted.predict_proba(table(new))
-    monkeypatch.setattr("downslope.recipes.fusion.estimators.PIECE_ROWS", 700)
+    monkeypatch.setattr("downslope.recipes.fusion.base.PIECE_ROWS", 700)
     np.testing.assert_allclose(fitted.predict_proba(table(new)), whole, atol=1e-6)
 
 

@@ -13,8 +13,9 @@ if _util.find_spec("sklearn") is None:
         "downslope.recipes.fusion needs scikit-learn: pip install 'downslope[sklearn]'"
     )
 
-from downslope.recipes.fusion.estimators import FusionClassifier, FusionRegressor
+from downslope.recipes.fusion.classifier import FusionClassifier
 from downslope.recipes.fusion.explain import Explanation, Word
+from downslope.recipes.fusion.regressor import FusionRegressor
 from downslope.recipes.fusion.simulate import RatedNews, rated_news
 from downslope.recipes.fusion.splits import Split, split
 
