@@ -18,9 +18,11 @@ import plain
 from downslope import StopReason
 from downslope.data.stream import Ring, Stream
 from downslope.engine import flight as flight_module
+from downslope.engine import telling
 from downslope.engine.assemble import assemble
-from downslope.engine.flight import MEASURED_SHARE, PROGRESS_SECONDS, READING_SHARE, Flight
+from downslope.engine.flight import Flight
 from downslope.engine.run import Run
+from downslope.engine.telling import MEASURED_SHARE, PROGRESS_SECONDS, READING_SHARE
 from downslope.report import progress
 from downslope.report.progress import Progress, noise_text
 
@@ -139,7 +141,8 @@ class Clock:
 def clocked(data, monkeypatch):
     """A flight whose clock stands still, and a list of the moments at which it measured."""
     clock = Clock()
-    monkeypatch.setattr(flight_module, "time", clock)
+    for module in (flight_module, telling):
+        monkeypatch.setattr(module, "time", clock)
     training = plain.training(batch_size=20)
     flight = Flight(assemble(line, zeros(), data, training), Run(None))
     flight.open()

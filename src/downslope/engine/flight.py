@@ -26,6 +26,7 @@ from downslope.engine.looks import Looks, short_record
 from downslope.engine.pace import Call, Pace, calls
 from downslope.engine.run import Run
 from downslope.engine.tally import Tally
+from downslope.engine.telling import Telling
 from downslope.metrics import Results
 from downslope.noise.running.probes import project
 from downslope.noise.running.watch import Readings, Watch
@@ -36,12 +37,9 @@ from downslope.step.state import Knobs, own, to_device
 POINT_SECONDS = 0.2  # between points of the path, at least
 # By a program of its own: inside the loop's it made every step a third slower (measured).
 PROJECT = jax.jit(project)
-PROGRESS_SECONDS = 0.5  # between progress records
-MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
 COPY_SHARE = 0.01  # of the time, at most, for copies of a good state
 KEPT_TIMES = 32  # calls whose time of an update is remembered, for each batch size
 WORSE = 1.1  # times the loss of a good state, on the same rows; assumed
-READING_SHARE = 0.003  # of the time, at most, for making them: epochs may take less than that
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,13 +86,12 @@ class Flight:
         self._saved_moment: tuple[int, int | None] | None = None
         now = time.perf_counter()
         self._begun = now if begun is None else begun
-        self._landed = self._saved = self._told = now
+        self._landed = self._saved = now
         self._remembered, self._copy_seconds = -math.inf, 0.0
         self._learning_rate: float | None = None
         self._seconds_before = self.tally.seconds
-        self._told_examples, self._told_waited, self._told_read = self.tally.num_examples, 0.0, 0.0
         self._pointed = -math.inf
-        self._measured, self._reading_seconds = -math.inf, 0.0
+        self._telling = Telling(run.journal, self.tally.num_examples)
 
     def _begin(self) -> tuple[Any, Tally, Params | None]:
         if self.run.last is not None:
@@ -113,7 +110,7 @@ class Flight:
         stream = self.gear.open_stream(self.tally.position)
         self._stream: Stream | Replay = stream
         self._on_device = (None, None)
-        self._told_waited, self._told_read = 0.0, 0.0
+        self._telling.opened()
         return stream
 
     def change(self, gear: Gear) -> None:
@@ -150,13 +147,14 @@ class Flight:
             rows: an open replay of the rows from here on, in place of reading them.
         """
         with self.open() if rows is None else contextlib.nullcontext(rows) as stream:
-            self._stream, self._told = stream, math.inf  # nothing is told of trials
+            self._stream = stream
+            self._telling.pause()  # nothing is told of trials
             for call in calls(stream, self.pace, num_steps):
                 self.launch(call, knobs)
                 if not self.healthy or stops():
                     break
             self.land()  # nothing of it is left in the air, to be taken for a later call
-        self._told, self._told_examples = time.perf_counter(), self.tally.num_examples
+        self._telling.begin(self.tally.num_examples)
 
     def mark(self) -> Snapshot:
         """A copy of where the run stands, to return to."""
@@ -187,7 +185,7 @@ class Flight:
             self.watch = self.engine.watch(mark)
         self.change(self.gear)
         self.trouble = None
-        self._told, self._told_examples = time.perf_counter(), self.tally.num_examples
+        self._telling.begin(self.tally.num_examples)
 
     @property
     def steps_left(self) -> int | None:
@@ -254,7 +252,7 @@ class Flight:
             self.tally.calm()
         if self.tally.exploded:
             self.trouble, self.bad_step = "exploded", self.tally.num_steps
-        elif now - self._told >= PROGRESS_SECONDS or (call.ends_epoch and self._told < math.inf):
+        elif self._telling.is_due(now, ends_epoch=call.ends_epoch):
             self._tell(now)
 
     def _is_worse(self) -> bool:
@@ -269,33 +267,18 @@ class Flight:
         return not now <= WORSE * before
 
     def _tell(self, now: float) -> None:
-        """Writes a progress record about the time since the last one."""
-        tally, seconds = self.tally, max(now - self._told, 1e-9)
-        waited, read = self._stream.seconds_waited, self._stream.seconds_read
-        self.run.journal.write(
-            "progress",
-            step=tally.num_steps,
-            num_examples=tally.num_examples,
-            epoch=tally.position.epoch,
+        """Writes a progress record, and now and then one of what was measured."""
+        self._telling.tell(
+            now,
+            self.tally,
+            self._stream,
             fraction=self.fraction,
-            loss=tally.smoothed_loss,
-            batch_losses=[float(f"{loss:.4g}") for loss in tally.last_losses],
             batch_size=self.gear.batch_rows,
             learning_rate=self._learning_rate,
-            examples_per_second=(tally.num_examples - self._told_examples) / seconds,
-            waiting_share=min(1.0, (waited - self._told_waited) / seconds),
-            reading_share=min(1.0, (read - self._told_read) / seconds),
-            span_seconds=seconds,
-            seconds=tally.seconds,
         )
-        self._told, self._told_examples = now, tally.num_examples
-        self._told_waited, self._told_read = waited, read
-        if now - self._measured >= max(
-            MEASURED_SHARE * tally.seconds, self._reading_seconds / READING_SHARE
-        ):
-            self._measured = now
+        if self._telling.measures_now(now, self.tally.seconds):
             self.measure()
-            self._reading_seconds = time.perf_counter() - now
+            self._telling.measured(now)
 
     def measure(self) -> Readings | None:
         """Writes a record of what the measured steps say, and gives it; None where none is."""
