@@ -12,7 +12,7 @@ from downslope.report.advice import next_steps
 from downslope.report.blocks import Chart, Gap, thinned
 from downslope.report.charts import CHARTS
 from downslope.report.page import SECTIONS
-from downslope.report.sections import data, descent, landscape, machine, noise, verdict
+from downslope.report.sections import data, descent, landscape, machine, noise, price, verdict
 
 
 def of(value, half):
@@ -79,7 +79,7 @@ def test_share_spent_against_a_count() -> None:
         steps_needed += 1
     least = 1000 * scale  # examples at a batch of almost nothing
     used = steps_needed * batch
-    assert noise.share_spent(batch, scale) == pytest.approx(1 - least / used, rel=1e-3)
+    assert price.share_spent(batch, scale) == pytest.approx(1 - least / used, rel=1e-3)
 
 
 def test_angle_against_gradients_that_were_drawn() -> None:
@@ -89,13 +89,13 @@ def test_angle_against_gradients_that_were_drawn() -> None:
     one, two = (mean + rng.normal(size=dim) / math.sqrt(batch) for _ in range(2))
     cosine = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
     scale = dim / (mean @ mean)
-    assert noise.angle(batch, scale) == pytest.approx(math.degrees(math.acos(cosine)), abs=2)
+    assert price.angle(batch, scale) == pytest.approx(math.degrees(math.acos(cosine)), abs=2)
 
 
 def test_the_share_of_a_run_weighs_its_examples(hand) -> None:
     """900 examples at a share of 1/2, 100 at 9/10. Catches a mean over readings."""
     run = Run(hand([measured(9, of(100.0, 1)), measured(10, of(100 / 9, 1))]))
-    value, lo, hi = noise.whole_share(run)
+    value, lo, hi = price.whole_share(run)
     assert value == pytest.approx(0.9 * 0.5 + 0.1 * 0.9)
     assert lo < value < hi
 

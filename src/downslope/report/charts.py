@@ -7,15 +7,15 @@ from collections.abc import Callable
 from downslope.errors import DataError, UsageError
 from downslope.report.blocks import Chart, Gap
 from downslope.report.run import Run
-from downslope.report.sections import data, descent, landscape, machine, noise
+from downslope.report.sections import data, descent, landscape, machine, noise, price
 
 CHARTS: dict[str, Callable[[Run], Chart | Gap]] = {
     "descent-over-examples": lambda run: descent.loss_chart(run, "examples"),
     "descent-over-time": lambda run: descent.loss_chart(run, "time"),
     "noise-scale": noise.scale_chart,
     "signal": noise.signal_chart,
-    "spent": noise.spent_chart,
-    "angle": noise.angle_chart,
+    "spent": price.spent_chart,
+    "angle": price.angle_chart,
     "step-time": machine.step_chart,
     "rate": machine.rate_chart,
     "waiting": machine.waiting_chart,

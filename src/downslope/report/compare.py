@@ -10,7 +10,7 @@ from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Gap, Notes, Section, Table, thinned
 from downslope.report.reading import Estimate, estimate, mapping, number, of_event, step_of, text
 from downslope.report.run import Run
-from downslope.report.sections import descent, machine, noise, verdict
+from downslope.report.sections import descent, machine, price, verdict
 from downslope.report.words import (
     MINUS,
     NO_VALUE,
@@ -146,7 +146,7 @@ FIGURES = (
            value=lambda run: number(run.result.get("learning_rate"))),
     Figure(name="noise scale, examples", value=_noise_scale),
     Figure(name="examples spent beyond need", show=percent,
-           value=lambda run: (noise.whole_share(run) or (None,))[0]),
+           value=lambda run: (price.whole_share(run) or (None,))[0]),
     Figure(name="waiting for data", value=machine.waiting_share, show=percent),
 )  # fmt: skip
 

@@ -13,9 +13,9 @@ from downslope.choose import StepTimes, SweetSpot, equivalent_steps, fit_step_ti
 from downslope.errors import UsageError
 from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Facts, Gap, Section, thinned
+from downslope.report.noise_readings import readings
 from downslope.report.reading import listing, mapping, number, numbers, of_event, step_of, text
 from downslope.report.run import Run
-from downslope.report.sections.noise import readings
 from downslope.report.words import brief, bytes_in_words, counted, percent, short, spoken
 
 

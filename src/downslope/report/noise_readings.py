@@ -1,0 +1,44 @@
+"""What a run's journal says of the noise, record by record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from downslope.report.reading import Estimate, estimate, number, of_event, step_of
+from downslope.report.run import Run
+
+NOT_MEASURED = "no noise was measured in this run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One record of what the measured steps say: where, at which batch size, and what."""
+
+    step: float
+    examples: float
+    batch_size: float
+    scale: Estimate
+    signal: Estimate
+    trace: Estimate
+
+
+def readings(run: Run) -> list[Reading]:
+    """The readings of the noise over the run, in order."""
+    found = []
+    for record in of_event(run.kept, "measured"):
+        size, step = number(record.get("batch_size")), step_of(record)
+        if not size or size <= 0:
+            continue
+        names = ("noise_scale", "gradient_signal", "gradient_noise")
+        scale, signal, trace = (estimate(record.get(name)) for name in names)
+        found.append(
+            Reading(
+                step=step,
+                examples=run.course.examples(step) or 0.0,
+                batch_size=size,
+                scale=scale,
+                signal=signal,
+                trace=trace,
+            )
+        )
+    return found
