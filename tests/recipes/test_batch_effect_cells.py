@@ -101,6 +101,29 @@ def test_other_sources(tmp_path):
     assert np.abs(anndata.read_h5ad(again).layers["x"] - found.layers["x"]).max() > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:.*zarr")  # of zarr's formats
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_from_zarr_to_zarr(tmp_path, kind):
+    """Catches a layer that a reader of consolidated metadata does not see, and half a copy."""
+    given = cells(kind)
+    given.write_zarr(tmp_path / "in.zarr")
+    out = batch_correct(tmp_path / "in.zarr", out=tmp_path / "out.zarr", **WORDS)
+    found = anndata.read_zarr(out)
+    np.testing.assert_allclose(found.layers["combat"], expected(given), atol=1e-5)
+    assert found.uns["batch_correct"]["key"] == "lab" and "counts" in found.layers
+    assert "combat" not in anndata.read_zarr(tmp_path / "in.zarr").layers
+    with pytest.raises(UsageError, match="must end in .zarr"):
+        batch_correct(tmp_path / "in.zarr", out=tmp_path / "out.h5ad", **WORDS)
+    if kind is np.asarray:
+        given.X[150, 3] = np.nan
+        given.write_zarr(tmp_path / "bad.zarr")
+        with pytest.raises(DataError, match="row 151"):
+            batch_correct(tmp_path / "bad.zarr", out=tmp_path / "none.zarr", key="lab")
+    assert {p.name for p in tmp_path.iterdir()} <= {"in.zarr", "out.zarr", "bad.zarr"}
+    batch_correct(cells(), out=tmp_path / "memory.zarr", **WORDS)
+    assert "combat" in anndata.read_zarr(tmp_path / "memory.zarr").layers
+
+
 def test_a_failed_file_leaves_nothing(tmp_path):
     """Catches half a file under the name of a whole one."""
     given = cells()

@@ -18,6 +18,7 @@ from downslope import DataError
 from downslope.recipes.batch_effect.moments import Moments, by_batch, slopes
 
 CONVERGED = 1e-4  # largest relative change of a parameter, as in scanpy
+ROUNDING = 1e-26  # of a squared mean: what is left of a constant's variance, squared float64 error
 MOST_ROUNDS = 10_000  # it takes about ten; no data are known that need more than hundreds
 
 
@@ -124,9 +125,6 @@ def combat(moments: Moments) -> Adjustment:
     return Adjustment(
         scale=scale, shift=shift, slopes=beta, shrunk_shift=shrunk[0], shrunk_scale=shrunk[1]
     )
-
-
-ROUNDING = 1e-26  # of a squared mean: what is left of a constant's variance, squared float64 error
 
 
 def _shrink(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ from downslope.recipes.batch_effect.cells import Reader, is_anndata, need, open_
 from downslope.recipes.batch_effect.confounding import check_design, require_estimable
 from downslope.recipes.batch_effect.gather import Given, gather
 
-CHUNK_VALUES = 1 << 16  # of one chunk of a written file: 256 KiB
+CHUNK_VALUES = 1 << 16  # of one chunk of a written layer: 256 KiB
 
 
 def batch_correct(
@@ -37,8 +39,8 @@ def batch_correct(
     twice, a chunk at a time; beside the chunk, memory holds 4 bytes a cell for each label.
 
     Args:
-        adata: AnnData, in memory or backed, or the path of an `.h5ad`. Values on a logarithmic
-            scale (`normalize_total`, `log1p`), not counts.
+        adata: AnnData, in memory or backed, or the path of an `.h5ad` or `.zarr`. Values on a
+            logarithmic scale (`normalize_total`, `log1p`), not counts.
         key: column of `obs` with the laboratory.
         condition: column whose differences are of interest: checked, and kept.
         covariates: names of other columns to keep, such as cell types.
@@ -47,8 +49,8 @@ def batch_correct(
         layer: the values to correct, instead of X.
         key_added: name of the result in `layers`; for "net" in `obsm`. By default the method, and
             "X_net".
-        out: path of a new `.h5ad` to write, with all that the old one has. Needed for a path or a
-            backed AnnData.
+        out: path of a new `.h5ad` or `.zarr` to write, with all that the old one has, and of its
+            kind. Needed for a path or a backed AnnData.
         chunk_cells: cells read at once; by default as many as fill 32 MiB as float64.
         options: of `BatchNet`, for "net".
 
@@ -112,13 +114,16 @@ def _asked(adata: Any, method: str, out: Any, options: dict[str, Any]) -> Path |
         return None
     if out is None:
         if is_path or adata.isbacked:
-            raise UsageError("out must be the path of a new .h5ad where cells are on disk")
+            raise UsageError("out must be the path of a new file where cells are on disk")
         return None
     path = Path(out)
-    if path.suffix != ".h5ad":
-        raise UsageError(f"out must end in .h5ad; got {path.name!r}")
-    if is_path and Path(adata).suffix != ".h5ad":
-        raise UsageError(f"cells must come from an .h5ad to be written; got {Path(adata).name!r}")
+    kinds = (".h5ad", ".zarr")
+    if is_path or adata.isbacked:
+        kinds = (Path(adata if is_path else adata.filename).suffix,)
+        if kinds[0] not in (".h5ad", ".zarr"):
+            raise UsageError(f"cells must come from an .h5ad or .zarr to be written; got {adata!r}")
+    if path.suffix not in kinds:
+        raise UsageError(f"out must end in {' or '.join(kinds)}; got {path.name!r}")
     if path.exists():
         raise DataError("already exists", path=path, remedy="choose another name or remove it")
     return path
@@ -155,27 +160,50 @@ def _by_net(
 def _write(
     adata: Any, path: Path, name: str, reader: Reader, adjusted: Any, note: dict[str, Any]
 ) -> Path:
-    """A copy of the file with one layer more, visible once it is whole."""
-    h5py, anndata = need("h5py"), need("anndata")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    """A copy of the cells with one layer more, visible once it is whole."""
+    scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        if is_anndata(adata) and not adata.isbacked:
-            adata.write_h5ad(scratch)
-        else:
-            shutil.copyfile(adata.filename if is_anndata(adata) else adata, scratch)
-        with h5py.File(scratch, "r+") as file:
-            layers = file.require_group("layers")
-            if name in layers:
-                del layers[name]
+        _copy(adata, scratch)
+        with _opened(scratch) as file:
             kind = np.float64 if reader.dtype == np.float64 else np.float32
-            cells, genes = reader.shape
-            rows = max(1, min(cells, CHUNK_VALUES // genes))
-            stored = layers.create_dataset(name, reader.shape, kind, chunks=(rows, genes))
-            stored.attrs["encoding-type"], stored.attrs["encoding-version"] = "array", "0.2.0"
+            stored = _new_layer(file.require_group("layers"), name, reader.shape, kind)
             for at, values in adjusted:
                 stored[at] = values
-            anndata.io.write_elem(file.require_group("uns"), "batch_correct", note)
+            need("anndata").io.write_elem(file.require_group("uns"), "batch_correct", note)
         os.replace(scratch, path)
     finally:
+        if scratch.is_dir():
+            shutil.rmtree(scratch)
         scratch.unlink(missing_ok=True)
     return path
+
+
+def _copy(adata: Any, path: Path) -> None:
+    if is_anndata(adata) and not adata.isbacked:
+        adata.write_zarr(path) if path.suffix == ".zarr" else adata.write_h5ad(path)
+        return
+    source = adata.filename if is_anndata(adata) else adata
+    shutil.copytree(source, path) if path.suffix == ".zarr" else shutil.copyfile(source, path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if path.suffix == ".zarr":
+        zarr = need("zarr")
+        root = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+        yield root
+        zarr.consolidate_metadata(root.store)  # else its readers do not see what is new
+    else:
+        with need("h5py").File(path, "r+") as file:
+            yield file
+
+
+def _new_layer(layers: Any, name: str, shape: tuple[int, int], kind: Any) -> Any:
+    if name in layers:
+        del layers[name]
+    cells, genes = shape
+    chunk = (max(1, min(cells, CHUNK_VALUES // genes)), genes)
+    make = layers.create_array if hasattr(layers, "create_array") else layers.create_dataset
+    stored = make(name, shape=shape, dtype=kind, chunks=chunk)
+    stored.attrs["encoding-type"], stored.attrs["encoding-version"] = "array", "0.2.0"
+    return stored
