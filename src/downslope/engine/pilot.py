@@ -14,15 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from downslope.choose.anneal import (
-    FIFTH,
-    SLOW,
-    WAIT,
-    cool_down,
-    next_temperature,
-    stands_out,
-    start_again,
-)
+from downslope.choose.anneal import cool_down, next_temperature, start_again
 from downslope.choose.clipping import FEWEST, next_clip_norm
 from downslope.choose.decision import Decision
 from downslope.choose.learning_rate import trial_steps
@@ -34,6 +26,7 @@ from downslope.engine.assemble import PILOT, Engine
 from downslope.engine.batches import Batches
 from downslope.engine.checkpoint import Snapshot
 from downslope.engine.flight import Flight
+from downslope.engine.gains import Gains
 from downslope.engine.logbook import UNDONE, Progress
 from downslope.engine.pace import Call
 from downslope.engine.trials import OF_THE_LOSS, race, search_begins_at
@@ -42,7 +35,6 @@ from downslope.metrics import Results
 from downslope.noise.tails import hill
 from downslope.step.state import Knobs
 
-OF_THE_FIRST = 0.01  # of the first batch's loss; assumed
 LATE = 0.5  # of the run, after which no new start would come far
 TEMPERATURE = ("next_temperature", "cool_down")  # policies that change it
 CLIPPED_FROM = 0.9  # quantile of the norms at which clipping would begin
@@ -65,18 +57,18 @@ class Pilot:
         before = flight.run.last.document.get("pilot") if flight.run.last else None
         self.now = Progress(**before) if before else self._beginning()
         self.batches = Batches(engine, flight)
-        self._best_losses: Any = None
+        self.gains = Gains(flight, self.now)
         self._recut = False  # the blocks are to be cut anew
         if self.now.batch_size != flight.gear.batch_rows:
             self.batches.go_on_with(self.now.batch_size, self.knobs)
         if self.now.clip_norm is not None and not flight.gear.clips:
             self.batches.clip()  # begun by the sitting before
         if flight.run.last:
-            self._best_losses = flight.run.last.tensors.get(f"{PILOT}/losses")
+            self.gains.best_losses = flight.run.last.tensors.get(f"{PILOT}/losses")
         flight.remembers = self._remembers
 
     def _remembers(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        losses = self._best_losses
+        losses = self.gains.best_losses
         arrays = {} if losses is None else {f"{PILOT}/losses": losses}
         return {"pilot": dataclasses.asdict(self.now)}, arrays
 
@@ -135,17 +127,8 @@ class Pilot:
         if not flight.healthy:
             return None
         now.evaluated_step = flight.tally.num_steps
-        loss = self._loss(results)
-        if loss is None:
+        if not self.gains.take_in(results):
             return self._out_of_patience()
-        if self._gained(loss, results):
-            now.without_gain, now.gained_step = 0, now.evaluated_step
-        else:
-            now.without_gain += 1
-        if now.best_loss is not None:
-            now.path.append([now.evaluated_step, now.best_loss])
-            if now.path[0][1] - now.best_loss > SLOW * self._scale(now.best_loss):
-                now.anneals = 0
         flight.remember()
         if self._out_of_patience():
             return StopReason.CONVERGED
@@ -170,29 +153,6 @@ class Pilot:
         waited = self.flight.tally.evaluations_since_gain
         done = has_converged(waited, self.engine.training.patience)  # type: ignore[arg-type]
         return StopReason.CONVERGED if done else None
-
-    def _loss(self, results: Results | None) -> float | None:
-        """The loss to decide by: held out, or of the last epoch where nothing is held out."""
-        if results is None and self.engine.evaluate is None:
-            return self.flight.tally.last_epoch_loss
-        if results is None:
-            return None
-        if "loss" not in results:  # not finite on some held-out row, or a scorer without it
-            return self.flight.tally.last_epoch_loss
-        return results["loss"].value if "loss" in results else None
-
-    def _gained(self, loss: float, results: Results | None) -> bool:
-        """Whether the loss is lower than the lowest by more than its noise; notes it if so."""
-        now, losses = self.now, None if results is None else results.losses
-        if now.best_loss is not None:
-            gain = now.best_loss - loss
-            error = _error_of_difference(self._best_losses, losses)
-            tolerance = self.engine.training.tolerance
-            scale = self._scale(now.best_loss)
-            if not stands_out(gain, error, loss=scale, tolerance=tolerance):
-                return False
-        now.best_loss, self._best_losses = loss, losses
-        return True
 
     def _consider_clipping(self) -> None:
         """Looks at the tail of the gradients' norms, and clips where it is heavy."""
@@ -230,9 +190,8 @@ class Pilot:
         if self._is_limited and (self.flight.fraction or 0.0) > LATE:
             return None
         lowest = now.best_loss if self.engine.evaluate is not None else None
-        first = self.flight.tally.first_losses[:1]
-        if lowest is not None and first and abs(lowest) < OF_THE_FIRST * abs(first[0]):
-            return None  # little is left to be gained
+        if lowest is not None and self.gains.little_is_left(lowest):
+            return None
         gain = None
         if now.lowest_before is not None and lowest is not None:
             gain = now.lowest_before - lowest
@@ -255,43 +214,15 @@ class Pilot:
             may_stop="patience" in self.free and self.engine.training.schedule != "cosine",
             evaluations_without_gain=now.without_gain,
             updates_without_gain=flight.tally.num_steps - now.gained_step,
-            share_without_gain=self._share_without_gain(),
-            recent_gain=self._recent_gain(),
+            share_without_gain=self.gains.share_without(),
+            recent_gain=self.gains.recent(),
             anneals_without_gain=now.anneals,
-            fitted_share=self._fitted_share(),
+            fitted_share=self.gains.fitted_share(),
             equilibrium_ratio=_value(flight, "equilibrium"),
             seconds_per_example=self.batches.seconds_per_example(now.batch_size),
             larger_batch_size=larger,
             larger_seconds_per_example=larger and self.batches.seconds_per_example(larger),
         )
-
-    def _fitted_share(self) -> float | None:
-        """Training loss of the last epoch over that of the first batch."""
-        first, last = self.flight.tally.first_losses[:1], self.flight.tally.last_epoch_loss
-        return last / first[0] if first and last is not None and first[0] > 0 else None
-
-    def _share_without_gain(self) -> float:
-        """Of the updates of this start, those since the last gain or change."""
-        steps, now = self.flight.tally.num_steps, self.now
-        return (steps - now.gained_step) / max(1, steps - now.started_step)
-
-    def _recent_gain(self) -> float | None:
-        """Relative gain over the latest fifth of this start's updates, None where that is mixed."""
-        now, steps = self.now, self.flight.tally.num_steps
-        since = steps - FIFTH * (steps - now.started_step)
-        before = [loss for step, loss in now.path if step <= since]
-        if not before or len(now.path) - len(before) < WAIT or now.best_loss is None:
-            return None
-        scale = self._scale(now.best_loss)
-        return (before[-1] - now.best_loss) / scale if scale else None
-
-    def _scale(self, loss: float) -> float:
-        """What gains are measured by: the loss, or a hundredth of the first where it is below that.
-
-        Else a loss that falls to 0 would never cease to gain.
-        """
-        first = self.flight.tally.first_losses[:1] or [0.0]
-        return max(abs(loss), OF_THE_FIRST * abs(first[0]))
 
     def turn(self) -> bool:
         """Between calls: whether to go on in another gear, for which blocks are cut anew."""
@@ -336,7 +267,7 @@ class Pilot:
             return
         for name in UNDONE:
             setattr(self.now, name, copy.deepcopy(before[name]))
-        self._best_losses = mark.tensors.get(f"{PILOT}/losses")
+        self.gains.best_losses = mark.tensors.get(f"{PILOT}/losses")
 
     def _take(self, decision: Decision) -> None:
         """Writes a decision down and turns the knob."""
@@ -364,7 +295,7 @@ class Pilot:
             before = (now.lowest_before, now.best_loss)
             now.lowest_before = min(loss for loss in before if loss is not None)
             now.starts, now.started_step, now.first_rate = now.starts + 1, step, decision.new
-            now.best_loss, self._best_losses, now.path = None, None, []
+            now.best_loss, self.gains.best_losses, now.path = None, None, []
             now.anneals, now.without_gain, now.gained_step = 0, 0, step
             self._average_anew(step)
 
@@ -401,15 +332,6 @@ def run_steps(engine: Engine) -> float | None:
     if engine.training.epochs is not None and engine.num_rows is not None:
         limits.append(engine.training.epochs * engine.num_rows / engine.gear.batch_rows)
     return min(limits, default=None)
-
-
-def _error_of_difference(before: Any, after: Any) -> float | None:
-    """Standard error of the mean difference of two sets of losses of the same rows."""
-    if before is None or after is None or len(before) != len(after) or len(before) < 2:
-        return None
-    difference = np.asarray(before, np.float64) - np.asarray(after, np.float64)
-    error = float(difference.std(ddof=1) / math.sqrt(len(difference)))
-    return error if math.isfinite(error) else None
 
 
 def _value(flight: Flight, name: str) -> float | None:
