@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-import downslope
 from downslope.recipes.anomaly import AnomalyDetector
 from downslope.recipes.anomaly.simulate import KINDS, beam, plant
 
 
-def main(epochs: int | None = None) -> downslope.Result:
-    detector = AnomalyDetector(false_alarm_rate=0.01, max_iter=epochs).fit(beam(100_000))
+def main() -> AnomalyDetector:
+    detector = AnomalyDetector(false_alarm_rate=0.01).fit(beam(100_000))
     print(f"period     {detector.period_}")
     print(f"threshold  {detector.threshold_.value:.2f}: {detector.threshold_.rate}")
     for number, kind in enumerate(KINDS, start=1):
@@ -24,8 +23,7 @@ def main(epochs: int | None = None) -> downslope.Result:
         )
         for alarm in detector.explain(signal):
             print(f"  {alarm}")
-    assert detector.result_ is not None
-    return detector.result_
+    return detector
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from downslope.noise.scale import Noise
+from downslope.recipes.anomaly import AnomalyDetector
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
@@ -40,6 +41,9 @@ def test_an_example_runs(script, tmp_path):
     result = main(**{name: small[name] for name in taken})
     if isinstance(result, Noise):
         assert result.trace.value is not None and result.trace.value > 0
+        return
+    if isinstance(result, AnomalyDetector):
+        assert result.threshold_.rate.is_measured and np.isfinite(result.threshold_.value)
         return
     assert str(result.stop_reason) == "finished"
     assert np.isfinite(result.train_loss)

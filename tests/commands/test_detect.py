@@ -24,6 +24,19 @@ def folder(tmp_path_factory):
     table = pa.table({"turn": np.arange(4_000), "x": new})
     csv.write_csv(table, here / "new.csv")
     pq.write_table(table, here / "new.parquet")
+    normal, noise = beam(20_000), np.random.default_rng(0).normal(size=20_000)
+    np.save(here / "flat.npy", np.ones(5_000))
+    np.save(here / "short.npy", normal[:700])
+    np.save(here / "noise.npy", noise)
+    np.save(here / "square.npy", np.ones((9, 9)))
+    csv.write_csv(
+        pa.table({"t": np.arange(20_001), "x": pa.array([*normal[:500], None, *normal[500:]])}),
+        here / "gap.csv",
+    )
+    pq.write_table(pa.table({"x": pa.array(normal)}), here / "normal.parquet")
+    pq.write_table(pa.table({"x": pa.array([str(v) for v in normal])}), here / "text.parquet")
+    (here / "empty.csv").write_text("")
+    (here / "cut.npy").write_bytes((here / "normal.npy").read_bytes()[:90])
     words = ["fit", here / "normal.npy", "--out", here / "d", "--max-iter", "2"]
     assert main(["detect", *map(str, words), "--false-alarm-rate", "0.02"]) == 0
     return here
@@ -37,6 +50,24 @@ def test_every_kind_of_file_gives_the_same(words, folder, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     events = [a for a in found["alarms"] if a["start"] < 2_050 and a["end"] > 2_000]
     assert events and found["windows"] == 245  # the last begins at round(244 * 50 / 3.1)
+
+
+def test_a_signal_with_a_gap_is_scored(folder, monkeypatch, capsys):
+    """Catches a score that is NaN, and JSON that says Infinity."""
+    monkeypatch.chdir(folder)
+    assert main(["detect", "score", "d", "gap.csv", "--column", "x", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    (gap,) = [a for a in found["alarms"] if a["because"] == "missing"]
+    assert gap["samples"] == [500] and gap["score"] is None
+
+
+def test_fit_says_what_was_learned(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["detect", "fit", "normal.parquet", "--out", str(tmp_path / "d"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["period"]["value"] == pytest.approx(1 / 0.31, rel=1e-4)
+    assert 4 <= found["code"] <= 10 and found["descended"] is False
+    assert "20 held-out windows share no sample" in found["gain"]["reason"]
 
 
 def test_all_windows_as_parquet(folder, tmp_path, capsys):
@@ -63,6 +94,19 @@ def test_all_windows_as_parquet(folder, tmp_path, capsys):
         ("fit normal.npy --out d", 3, "already exists"),
         ("fit normal.npy --out e --false-alarm-rate 2", 2, "less than 1"),
         ("look normal.npy", 2, "must be"),
+        ("fit flat.npy --out e", 3, "the signal is constant"),
+        ("fit short.npy --out e", 3, "too few; give"),
+        ("fit noise.npy --out e", 3, "no line of the spectrum stands above noise; give period"),
+        ("fit gap.csv --column x --out e", 3, "row 501: not a finite number"),
+        ("fit text.parquet --out e", 3, "string is no number"),
+        ("fit empty.csv --out e", 3, "empty.csv"),
+        ("fit cut.npy --out e", 3, "not readable as .npy"),
+        ("fit square.npy --out e", 2, "--column is needed"),
+        ("fit normal.npy --out e --period 1", 2, "period must be 2 samples or more"),
+        ("fit normal.npy --out e --period 9000", 3, "too few; give"),
+        ("fit normal.npy --out e --sampling-rate 0", 2, "sampling_rate must be greater than 0"),
+        ("fit normal.npy --out e --max-iter 0", 2, "max_iter must be"),
+        ("score d square.npy", 2, "--column is needed"),
     ],
 )
 def test_what_is_wrong_is_said(words, code, said, folder, monkeypatch, capsys):

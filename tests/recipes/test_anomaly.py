@@ -15,6 +15,21 @@ from downslope.recipes.anomaly.spectral import spectrum_of
 from downslope.recipes.anomaly.threshold import calibrate, clopper_pearson, windows_needed
 from downslope.recipes.anomaly.windows import layout_for
 
+SIZES = {
+    "encode": (64, 1),
+    "decode": (1, 64),
+    "bend_in": (1, 32),
+    "bend_bias": 32,
+    "bend_out": (32, 64),
+    "bias": 64,
+}
+
+
+def rings(draw, count):
+    """Windows [count, 64] of a tone and an overtone that follows it: a circle in two numbers."""
+    angle = draw.uniform(0, 2 * np.pi, size=(count, 1)) + 2 * np.pi * np.arange(64) / 16
+    return np.cos(angle) + 0.5 * np.cos(2 * angle) + 0.05 * draw.normal(size=(count, 64))
+
 
 @pytest.mark.parametrize("period", [2.7, 1 / 0.31, 12.5, 101.3])
 def test_the_interval_holds_the_period(period):
@@ -118,10 +133,59 @@ def test_training_begins_at_the_principal_components():
     draw = np.random.default_rng(0)
     basis = np.linalg.qr(draw.normal(size=(64, 3)))[0]
     x = draw.normal(size=(2000, 3)) * [9, 6, 3] @ basis.T + 0.1 * draw.normal(size=(2000, 64))
-    begun = model.initial(x, code=None, seed=0)
+    begun = model.straight(x, code=None, seed=0)
     assert begun["encode"].shape == (64, 3)
     left = x - model.rebuild(begun, x)
     assert left.var() == pytest.approx(0.01 * 61 / 64, rel=0.02)
+
+
+def test_fewer_windows_than_samples_have_the_same_components():
+    """Catches the smaller square's vectors left unscaled, or in its own order."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(40, 3)) * [9, 6, 3] @ draw.normal(size=(3, 90))
+    found = model.straight(x, code=3, seed=0)
+    np.testing.assert_allclose(found["encode"].T @ found["encode"], np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(model.rebuild(found, x), x, atol=1e-3)
+
+
+def test_a_component_has_sixteen_windows_or_more():
+    """Catches a code of a quarter of the samples, which so few windows cannot teach."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(160, 40)) @ draw.normal(size=(40, 200))
+    assert model.straight(x, code=None, seed=0)["encode"].shape[1] == 10
+    assert model.straight(x[:5], code=None, seed=0)["encode"].shape[1] == 1
+
+
+def test_a_solved_bend_sees_what_follows_from_the_code():
+    """The overtone of a circle: an eighth of the power is left by two straight numbers."""
+    x = rings(np.random.default_rng(0), 4000)
+    line = model.straight(x, code=2, seed=0)
+    curve = model.bent(line, x)
+    before, after = (((x - model.rebuild(m, x)) ** 2).mean() for m in (line, curve))
+    assert before == pytest.approx(0.125 + 0.05**2, rel=0.02)
+    assert after < 0.1 * before
+    found = model.gain(line, curve, rings(np.random.default_rng(1), 400), overlap=1)
+    assert found.lo < 1 - after / before < found.hi
+
+
+def test_the_gain_is_the_share_of_error_that_is_gone():
+    """Noise about a constant: telling the constant removes c^2 of c^2 + s^2."""
+    nothing = {name: np.zeros(size) for name, size in SIZES.items()}
+    told = nothing | {"bias": np.ones(64)}
+    held = 0
+    for seed in range(60):
+        x = 1 + 2 * np.random.default_rng(seed).normal(size=(120, 64))
+        found = model.gain(nothing, told, x, overlap=1)
+        held += found.lo <= 1 / 5 <= found.hi
+    assert held >= 52  # of 60 at 95 %; fewer has a chance of 1 %
+    half = nothing | {"encode": np.eye(64)[:, :1], "decode": 0.5 * np.eye(64)[:1]}
+    sure = model.gain(nothing, half, x * np.eye(64)[0], overlap=1)  # a quarter is left of each
+    assert sure.value == pytest.approx(0.75) and sure.hi - sure.lo < 1e-9
+    few = model.gain(nothing, told, x[:116], overlap=4)
+    assert few.value is None and "29 held-out windows" in few.reason
+    wide = model.gain(nothing, told, x, overlap=4)
+    once = model.gain(nothing, told, x, overlap=1)
+    assert wide.hi - wide.lo > 1.9 * (once.hi - once.lo)
 
 
 def test_merged_spectra_are_those_of_all_windows():

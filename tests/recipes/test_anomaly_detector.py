@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,13 +12,15 @@ from sklearn.base import clone
 
 from downslope import DataError, UsageError
 from downslope.recipes.anomaly import AnomalyDetector
+from downslope.recipes.anomaly.descent import RebuildLoss
 from downslope.recipes.anomaly.simulate import KINDS, beam, plant
 from downslope.recipes.anomaly.threshold import clopper_pearson
+from downslope.recipes.anomaly.windows import cut
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return AnomalyDetector(false_alarm_rate=0.01, max_iter=2).fit(beam(60_000))
+    return AnomalyDetector(false_alarm_rate=0.01).fit(beam(60_000))
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +40,10 @@ def test_each_kind_is_found(detector, other, kind):
 def test_an_anomaly_that_is_rebuilt_is_caught_by_the_spectrum(detector, other):
     """Catches a detector without the second score: half the amplitude is rebuilt without error."""
     signal = plant(other, "amplitude_loss", at=15_000, length=400)
-    starts, windows = detector._cut(signal)
+    starts = detector.layout_.starts(len(signal))
+    windows = cut(signal, starts, detector.layout_.length)
     inside = (starts >= 15_000) & (starts + 64 <= 15_400)
-    parts = detector._scorer.parts(windows[inside])
+    parts = detector.learned_.scorer.parts(windows[inside])
     assert np.median(parts[:, :2].max(1)) < detector.threshold_.value
     assert np.median(parts[:, 2:].max(1)) > detector.threshold_.value
     assert detector.windows(signal).alarms[inside].mean() > 0.5
@@ -106,11 +111,49 @@ def test_samples_in_the_manner_of_scikit_learn(detector, other):
         copy.set_params(rate=1)
 
 
+def test_a_narrow_code_is_bent_and_hears_an_overtone_out_of_step():
+    """Overtone moved against the tone: the power is normal, and a wide code rebuilds it.
+
+    Catches a descent that is never begun, one that is begun for nothing, and a loss by which no
+    program is kept for the next fit.
+    """
+    turns = np.arange(40_000)
+    noise = 0.1 * np.random.default_rng(0).normal(size=(2, len(turns)))
+
+    def signal(shift, row):
+        phase = 2 * np.pi * turns / 12.5
+        return np.cos(phase) + 0.5 * np.cos(2 * phase + shift) + noise[row]
+
+    shift = np.where(abs(turns - 20_000) < 200, np.pi / 2, 0)
+    wide = AnomalyDetector(false_alarm_rate=0.01).fit(signal(0, 0))
+    narrow = AnomalyDetector(false_alarm_rate=0.01, code=2, max_iter=1).fit(signal(0, 0))
+    assert wide.result_ is None and wide.gain_.hi < 0.1
+    assert narrow.result_.num_steps > 0 and narrow.gain_.lo > 0.5
+    inside = abs(wide.windows(signal(0, 1)).starts + 37 - 20_000) < 150
+    found = {name: d.windows(signal(shift, 1)) for name, d in (("w", wide), ("n", narrow))}
+    assert found["n"].alarms[inside].all() and not found["w"].alarms[inside].all()
+    assert found["n"].alarms[~inside].mean() < 0.05
+    assert RebuildLoss() == RebuildLoss() and hash(RebuildLoss()) == hash(RebuildLoss())
+
+
+def test_a_solved_detector_does_not_wait_for_jax():
+    """Catches an import at the top that costs a second of every `downslope detect`."""
+    code = (
+        "import sys; from downslope.recipes.anomaly import AnomalyDetector as A; "
+        "from downslope.recipes.anomaly.simulate import beam; "
+        "d = A(false_alarm_rate=0.05).fit(beam(20_000)); d.explain(beam(2_000, seed=1)); "
+        "print('jax' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "False", found.stderr
+
+
 def test_saved_and_loaded(detector, other, tmp_path):
     detector.save(tmp_path / "d")
     loaded = AnomalyDetector.load(tmp_path / "d")
     np.testing.assert_array_equal(loaded.windows(other).scores, detector.windows(other).scores)
-    assert loaded.threshold_ == detector.threshold_ and loaded.period_ == detector.period_
+    assert loaded.threshold_ == detector.threshold_ and loaded.gain_ == detector.gain_
+    assert loaded.offset_ == detector.offset_ and loaded.period_ == detector.period_
     assert loaded.get_params() == detector.get_params()
     (tmp_path / "d" / "document.json").write_text("{}")
     with pytest.raises(DataError, match="changed or damaged"):
@@ -119,7 +162,7 @@ def test_saved_and_loaded(detector, other, tmp_path):
 
 def test_partial_fit_learns_a_new_normal():
     """A fourth harmonic: alarms before, fewer after. Catches a threshold that stays behind."""
-    detector = AnomalyDetector(false_alarm_rate=0.01, max_iter=2).fit(beam(40_000))
+    detector = AnomalyDetector(false_alarm_rate=0.01).fit(beam(40_000))
     louder = {"harmonics": (0.1, 0.05, 0.3)}
     before = detector.windows(beam(10_000, seed=3, **louder)).alarms.mean()
     for seed in (4, 5, 6):
@@ -127,6 +170,7 @@ def test_partial_fit_learns_a_new_normal():
     after = detector.windows(beam(10_000, seed=3, **louder)).alarms.mean()
     assert before > 0.05 and after < before / 2
     assert detector.result_ is None and detector.threshold_.num_windows > 2_000
+    assert detector.learned_.scorer.spectrum.count == detector.learned_.num_windows > 5_000
 
 
 @pytest.mark.parametrize(
@@ -147,7 +191,15 @@ def test_signals_that_cannot_teach(signal, why):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"held_out": 1.0}, {"false_alarm_rate": 0}, {"sampling_rate": -1}, {"code": 0}, {"period": 1}],
+    [
+        {"held_out": 1.0},
+        {"false_alarm_rate": 0},
+        {"sampling_rate": -1},
+        {"code": 0},
+        {"period": 1},
+        {"max_iter": 0},
+        {"seconds": 0},
+    ],
 )
 def test_parameters_out_of_range(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):

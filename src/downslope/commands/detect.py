@@ -49,7 +49,7 @@ def detect(
         ),
     ] = None,
     max_iter: Annotated[
-        int | None, Parameter(metavar="N", group=LEARNING, help="passes over the windows, at most")
+        int | None, Parameter(metavar="N", group=LEARNING, help="passes of a descent, at most")
     ] = None,
     json: AsJson = False,
     common: Common = COMMON,
@@ -95,12 +95,19 @@ def _fit(signal: np.ndarray, out: Path, given: dict[str, Any], as_json: bool) ->
     detector = AnomalyDetector(**given).fit(signal)
     detector.save(out)
     threshold, layout = detector.threshold_, detector.layout_
+    code = detector.learned_.scorer.model["encode"].shape[1]
+    how = (
+        "solved" if detector.result_ is None else f"descended {detector.result_.num_steps:,} steps"
+    )
     if as_json:
         found = {
             "out": str(out),
             "period": detector.period_.to_json(),
             "window": layout.length,
             "hop": layout.hop,
+            "code": code,
+            "gain": detector.gain_.to_json(),
+            "descended": detector.result_ is not None,
             "threshold": threshold.value,
             "rate": threshold.rate.to_json(),
         }
@@ -109,6 +116,7 @@ def _fit(signal: np.ndarray, out: Path, given: dict[str, Any], as_json: bool) ->
         show(
             f"period     {detector.period_}\n"
             f"windows    {layout.length} samples, one every {layout.hop:.4g}\n"
+            f"code       {code} numbers a window, {how}; a bend gains {detector.gain_}\n"
             f"threshold  {threshold.value:.3g}: {threshold.rate}\n"
             f"detector   {out}\n"
             f"next       downslope detect score {out} SIGNAL",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from downslope import DataError
 from downslope.noise import Measurement
+from downslope.recipes.anomaly.learning import Learned
 from downslope.recipes.anomaly.scoring import Scorer
 from downslope.recipes.anomaly.spectral import Spectrum
 from downslope.recipes.anomaly.threshold import Threshold
@@ -23,39 +25,55 @@ from downslope.storage import (
     write_tensors,
 )
 
-FORMAT = "downslope anomaly detector 1"
+FORMAT = "downslope anomaly detector 2"
 TENSORS, DOCUMENT = "tensors.safetensors", "document.json"
 ARRAYS = ("residual", "middle", "reach")
 
 
-def save(detector: Any, path: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What a folder keeps of a detector.
+
+    Attributes:
+        params: by name.
+        period, gain, threshold: as the detector has them.
+        learned: all that scores and calibrates.
+    """
+
+    params: dict[str, Any]
+    period: Measurement
+    gain: Measurement
+    threshold: Threshold
+    learned: Learned
+
+
+def save(kept: Kept, path: Path) -> None:
     """Writes a trained detector as a folder that is either whole or absent."""
-    scorer = detector._scorer
+    learned, scorer = kept.learned, kept.learned.scorer
     tensors = {f"model/{name}": value for name, value in scorer.model.items()}
     tensors |= {name: getattr(scorer, name) for name in ARRAYS}
     tensors |= {"mean": scorer.spectrum.mean, "squares": scorer.spectrum.squares}
-    tensors["held_out"] = detector._held_out
+    tensors["held_out"] = learned.held_out
+    threshold = dataclasses.asdict(kept.threshold) | {"rate": kept.threshold.rate.to_json()}
     document = {
         "format": FORMAT,
-        "params": {name: _plain(value) for name, value in detector.get_params().items()},
-        "period": detector.period_.to_json(),
-        "layout": dataclasses.asdict(detector.layout_),
-        "threshold": {
-            **dataclasses.asdict(detector.threshold_),
-            "rate": detector.threshold_.rate.to_json(),
-        },
+        "params": {name: _plain(value) for name, value in kept.params.items()},
+        "period": kept.period.to_json(),
+        "gain": kept.gain.to_json(),
+        "layout": dataclasses.asdict(learned.layout),
+        "threshold": threshold,
         "centre": scorer.centre,
         "scale": scorer.scale,
         "spectrum_windows": scorer.spectrum.count,
-        "windows": detector._count,
+        "windows": learned.num_windows,
     }
     with atomic_folder(path) as folder:
         write_tensors(folder / TENSORS, tensors)
         write_json(folder / DOCUMENT, document)
 
 
-def load(kind: Any, path: Path) -> Any:
-    """A trained detector of a class from its folder.
+def load(path: Path) -> Kept:
+    """What `save` wrote.
 
     Raises:
         DataError: the folder is damaged, or holds something else.
@@ -66,24 +84,29 @@ def load(kind: Any, path: Path) -> Any:
         raise DataError("holds no anomaly detector", path=path, remedy="name what detect fit made")
     tensors = read_tensors(path / TENSORS)
     named = {k: v for k, v in tensors.items() if k.startswith("model/")}
-    detector = kind(**document["params"])
-    detector.period_ = _measurement(document["period"])
-    detector.layout_ = Layout(**document["layout"])
-    rate = _measurement(document["threshold"]["rate"])
-    detector.threshold_ = Threshold(**document["threshold"] | {"rate": rate})
-    detector.offset_ = -detector.threshold_.value
-    detector._scorer = Scorer(
+    spectrum = Spectrum(
+        count=document["spectrum_windows"], mean=tensors["mean"], squares=tensors["squares"]
+    )
+    scorer = Scorer(
         centre=document["centre"],
         scale=document["scale"],
         model={name.removeprefix("model/"): value for name, value in named.items()},
-        spectrum=Spectrum(
-            count=document["spectrum_windows"], mean=tensors["mean"], squares=tensors["squares"]
-        ),
+        spectrum=spectrum,
         **{name: tensors[name] for name in ARRAYS},
     )
-    detector._held_out, detector._count = tensors["held_out"], document["windows"]
-    detector._stepper, detector.result_ = None, None
-    return detector.reset()
+    threshold = document["threshold"]
+    return Kept(
+        params=document["params"],
+        period=_measurement(document["period"]),
+        gain=_measurement(document["gain"]),
+        threshold=Threshold(**threshold | {"rate": _measurement(threshold["rate"])}),
+        learned=Learned(
+            layout=Layout(**document["layout"]),
+            scorer=scorer,
+            held_out=tensors["held_out"],
+            num_windows=document["windows"],
+        ),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -26,6 +26,20 @@ class Scores:
     scores: np.ndarray
     alarms: np.ndarray
 
+    def by_sample(self, count: int) -> np.ndarray:
+        """The largest score [count] of the windows that hold each sample.
+
+        The last samples, that no window holds, take the last window's.
+
+        Args:
+            count: samples of the signal that the windows were cut from.
+        """
+        found = np.full(count, -np.inf)
+        for start, end, score in zip(self.starts, self.ends, self.scores, strict=True):
+            np.maximum(found[start:end], score, out=found[start:end])
+        found[self.ends[-1] :] = self.scores[-1]
+        return found
+
 
 class State(NamedTuple):
     """Where a stream stands: bounded by one window and one hop, however long it runs.
