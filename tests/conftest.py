@@ -20,6 +20,10 @@ IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 # Set here and not in a fixture: JAX reads it when first imported, which collecting doctests does,
 # and pytest-xdist's workers and the tests' own subprocesses inherit it.
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Most of a test's time is compiling. What was compiled before, by whichever process, is read back.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if not IS_WORKER:
     os.environ["DOWNSLOPE_CACHE"] = tempfile.mkdtemp(prefix="downslope-tests-")
 
