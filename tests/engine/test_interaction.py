@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from downslope.engine.interaction import examples_interact
+from downslope.engine.interaction import can_divide, examples_interact
 from downslope.objective import build
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("f4")
@@ -55,13 +55,27 @@ def contrastive(model, batch, key):
     return -jnp.diag(jax.nn.log_softmax(h @ h.T))
 
 
+def groups_of(size, apart=False):
+    """Normalised in groups of neighbours, or of every k-th row."""
+
+    def loss(model, batch, key):
+        h = hidden(model, batch)
+        shape = (size, -1, 3) if apart else (-1, size, 3)
+        axis = 0 if apart else 1
+        parts = h.reshape(shape)
+        spread = parts.std(axis, keepdims=True) + 1e-3
+        return ((parts - parts.mean(axis, keepdims=True)) / spread).reshape(h.shape) @ model["v"]
+
+    return loss
+
+
 def shared_weights(model, batch, key):
     value = weighted(model, batch, key)
     return value / jnp.abs(batch[0][:, 0]).mean()
 
 
 def answer(loss, rows=ROWS, model=MODEL):
-    objective, params = build(loss, model, rows, lambda r: r)
+    objective, params = build(loss, model, rows, lambda r: r, num_rows=24)
     return examples_interact(objective, params, rows)
 
 
@@ -73,6 +87,24 @@ def test_losses_of_single_examples(loss):
 @pytest.mark.parametrize("loss", [normalised, hardest, contrastive, shared_weights])
 def test_losses_of_examples_among_others(loss):
     assert answer(loss) is True
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_small_groups_are_seen(size, apart):
+    """Catches rows exchanged by halves of the batch, between which no group reaches."""
+    assert answer(groups_of(size, apart)) is True
+
+
+def test_what_can_be_divided_into_micro_batches():
+    """12 rows are two micro-batches of 6: groups of 2 and 3 are held whole, of 4 are not."""
+
+    def can(loss):
+        objective, params = build(loss, MODEL, ROWS, lambda r: r, num_rows=24)
+        return can_divide(objective, params, ROWS)
+
+    assert can(plain) and can(groups_of(2)) and can(groups_of(3))
+    assert not can(groups_of(4)) and not can(groups_of(2, apart=True)) and not can(normalised)
 
 
 def test_a_scalar_is_taken_to_interact():

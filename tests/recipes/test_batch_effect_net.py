@@ -9,7 +9,7 @@ from sklearn.base import clone
 from downslope import DataError, UsageError
 from downslope.recipes.batch_effect import BatchNet
 from downslope.recipes.batch_effect.design import labels_of
-from downslope.recipes.batch_effect.net import _balanced, _Draw
+from downslope.recipes.batch_norm import OneLab, balanced
 
 
 def planted(share=(0.5, 0.5)):
@@ -65,7 +65,7 @@ def test_a_mini_batch_is_of_one_laboratory():
     """Catches mixed mini-batches, whose common statistics leave the gap untouched."""
     lab = planted()[1]
     labs = labels_of(lab, "batch")
-    draw = _Draw(np.stack([lab, np.arange(600)], 1), labs, _balanced(labs, None))
+    draw = OneLab(np.stack([lab, np.arange(600)], 1), labs.codes, balanced(lab))
     seen = []
     for seed in range(40):
         rows, codes = draw(np.random.default_rng(seed), 32)
@@ -77,16 +77,15 @@ def test_a_mini_batch_is_of_one_laboratory():
 def test_balanced_draws_weigh_kinds_alike():
     """Catches weights by cells: kinds that are 90 : 10 and 10 : 90 are drawn 50 : 50."""
     _, lab, kind = planted((0.9, 0.1))
-    labs = labels_of(lab, "batch")
-    weight = _balanced(labs, kind)
+    weight = balanced(lab, kind)
     pooled = kind.mean()
     for each in (0, 1):
         assert weight[lab == each].sum() == pytest.approx(1)
         assert weight[(lab == each) & (kind == 1)].sum() == pytest.approx(pooled)
-    rows, _ = _Draw(kind[:, None], labs, weight)(np.random.default_rng(0), 4000)
+    rows, _ = OneLab(kind[:, None], lab, weight)(np.random.default_rng(0), 4000)
     assert rows.mean() == pytest.approx(pooled, abs=0.04)
     with pytest.raises(UsageError, match="every laboratory has"):
-        _balanced(labs, lab)
+        balanced(lab, lab)
 
 
 @pytest.mark.parametrize(

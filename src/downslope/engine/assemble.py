@@ -20,7 +20,7 @@ from downslope.engine.beginning import begin_with, row_bytes
 from downslope.engine.checkpoint import Snapshot, host_tensors, named_leaves, restore_leaves
 from downslope.engine.evaluate import LossScorer, Scorer, make_evaluator
 from downslope.engine.gears import TOP, Gear
-from downslope.engine.interaction import NUM_ROWS, examples_interact
+from downslope.engine.interaction import NUM_ROWS, can_divide, examples_interact
 from downslope.engine.programs import as_they_are, kept, kind_of
 from downslope.engine.sources import (
     PART_ROWS,
@@ -241,7 +241,8 @@ def assemble(
         kind = kind_of(objective, training, None, None)
         interacts = interact(objective, params, source, kind)
         objective = dataclasses.replace(objective, interacts=interacts)
-    if accumulates and not objective.separable:
+    looked = training.measure_every is not None
+    if accumulates and not _can_accumulate(objective, params, source, step_rows, looked):
         raise UsageError(
             "a loss whose examples interact cannot be accumulated over micro-batches; "
             f"use a batch_size of at most {step_rows}"
@@ -285,7 +286,7 @@ def assemble(
             shuffling=shuffling,
         )
 
-    window = None if objective.separable else step_rows
+    window = step_rows if objective.interacts else None
     evaluate = None
     if held_out is not None:
         evaluate = make_evaluator(objective, scorer or LossScorer(), held_out, window)
@@ -330,6 +331,17 @@ def interact(objective: Objective, params: Params, source: Any, kind: Any) -> bo
     shapes = [(a.shape, str(a.dtype)) for a in jax.tree.leaves((params, rows))]
     key = kind and ("interacts", kind, tuple(shapes))
     return kept(key, lambda: examples_interact(objective, params, rows))
+
+
+def _can_accumulate(
+    objective: Objective, params: Params, source: Any, step_rows: int, looked: bool
+) -> bool:
+    """Whether a batch's loss is that of its micro-batches; `looked`: `interacts` is known."""
+    if not objective.separable:
+        return False
+    if not (objective.interacts if looked else interact(objective, params, source, None)):
+        return True
+    return can_divide(objective, params, example(source, 2 * step_rows))
 
 
 def _setting(

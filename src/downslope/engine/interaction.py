@@ -18,9 +18,10 @@ def examples_interact(objective: Objective, params: Params, rows: Any) -> bool:
     """Whether some examples' losses change when the rest of their batch is exchanged.
 
     Batch normalisation and contrastive losses do that; such a loss has no gradient per
-    example. A batch [a, b] is compared with [a, c], under one random key: the losses of a
-    must stay the same to rounding, at the parameters and at some near them. A scalar loss is
-    taken to interact.
+    example. A batch of rows a and b is compared with one of a and c, under one random key: the
+    losses of a must stay the same to rounding, at the parameters and at some near them. The rows
+    are mixed so that groups hold both kinds, be they of neighbours or of every 2nd or 4th row:
+    normalising within small groups is seen too. A scalar loss is taken to interact.
 
     Args:
         rows: at least three rows; with fewer, nothing can be told and the answer is False.
@@ -31,21 +32,51 @@ def examples_interact(objective: Objective, params: Params, rows: Any) -> bool:
     if size == 0:
         return False
 
+    # the Thue-Morse sequence: of rows 2i and 2i + 1 one is kept, so of any group of neighbours too
+    is_other = np.array([i.bit_count() % 2 for i in range(2 * size)])
+    order = np.argsort(np.argsort(is_other, kind="stable"))
+
     @jax.jit
-    def of_first(params: Params, kept: Any, others: Any) -> Any:
-        batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, others)
-        return objective.losses(params, batch, jax.random.key(0))[:size]
+    def of_kept(params: Params, kept: Any, others: Any) -> Any:
+        batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b])[order], kept, others)
+        return objective.losses(params, batch, jax.random.key(0))[is_other == 0]
 
     kept, *others = (
         jax.tree.map(lambda a, k=k: a[k * size : (k + 1) * size], rows) for k in range(3)
     )
     try:
         return any(
-            _differ(*(np.asarray(of_first(point, kept, part)) for part in others))
+            _differ(*(np.asarray(of_kept(point, kept, part)) for part in others))
             for point in (params, _moved(params))
         )
     except (TypeError, ValueError):  # a loss for batches of another size only
         return False
+
+
+def can_divide(objective: Objective, params: Params, rows: Any) -> bool:
+    """Whether the losses of some rows are those of their two halves taken apart.
+
+    So they are where examples interact only inside of groups that the halves hold whole, such as
+    ghost batches: a batch may then be accumulated over micro-batches of that size.
+
+    Args:
+        rows: an even number of rows, two micro-batches.
+    """
+    half = jax.tree.leaves(rows)[0].shape[0] // 2
+
+    @jax.jit
+    def losses(params: Params, rows: Any) -> Any:
+        return objective.losses(params, rows, jax.random.key(0))
+
+    parts = [jax.tree.map(lambda a, k=k: a[k * half : (k + 1) * half], rows) for k in (0, 1)]
+    try:
+        for point in (params, _moved(params)):
+            apart = np.concatenate([np.asarray(losses(point, part)) for part in parts])
+            if _differ(np.asarray(losses(point, rows)), apart):
+                return False
+    except (TypeError, ValueError):  # a loss for batches of another size only
+        return False
+    return True
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:

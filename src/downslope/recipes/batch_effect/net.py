@@ -8,10 +8,8 @@ gap untouched. The decoder is told the laboratory, so the code need not carry it
 from __future__ import annotations
 
 import importlib.util as _util
-from collections.abc import Sequence
 from typing import Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
 
 if _util.find_spec("sklearn") is None:
@@ -23,11 +21,18 @@ from sklearn.utils.validation import check_is_fitted
 
 import downslope
 from downslope import DataError, UsageError
+from downslope.recipes import batch_norm
+from downslope.recipes.batch_effect.autoencoder import (
+    EPSILON,
+    encode,
+    initial,
+    main_axes,
+    reconstruction,
+    scaling,
+)
 from downslope.recipes.batch_effect.cells import Rows
 from downslope.recipes.batch_effect.design import Labels, labels_of
 
-EPSILON = 1e-3  # added to variances, as usual for batch normalisation
-ROUNDING = 1e-7  # of a mean: what is left of a constant's spread in float32
 FEWEST = 16  # cells of a laboratory, below which its statistics are noise; assumed
 STEPS = 1500  # updates; twice as many changed no score by more than its seeds do, on 700 cells
 
@@ -119,16 +124,16 @@ class BatchNet(BaseEstimator):
                 f"laboratory {found.levels[few]!r} has {found.counts[few]} cells, fewer than "
                 f"{FEWEST}", remedy="its statistics would be noise: drop it",
             )  # fmt: skip
-        weight = _balanced(found, labels)
+        weight = _weight(found, labels)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.batches_, self.n_features_in_ = found.levels, x.shape[1]
-        self._scaling = _scaling(x, found, weight)
+        self._scaling = scaling(x, found, weight)
         rows = self._scaled(x, found)
-        model = _initial(rows.shape[1], self.hidden, self.dimensions, len(found.levels), seed)
+        model = initial(rows.shape[1], self.hidden, self.dimensions, len(found.levels), seed)
         self.result_ = downslope.fit(
             reconstruction,
             model,
-            downslope.Generator(_Draw(rows, found, weight)),
+            downslope.Generator(batch_norm.OneLab(rows, found.codes, weight)),
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
             steps=self.steps,
@@ -138,8 +143,14 @@ class BatchNet(BaseEstimator):
             seed=seed,
         )
         self._model = {k: np.asarray(v) for k, v in self.result_.params.items()}
-        self.statistics_ = _statistics(self._model, rows, found, weight)
-        self._axes = _axes(self._model, self._code(rows, found), self.dimensions)
+        population = batch_norm.population_statistics(
+            encode, self._model, rows, lab=found.codes, weight=weight, epsilon=EPSILON
+        )
+        self.statistics_ = tuple(
+            (each.mean, np.sqrt(each.variance)) for each in population.layers.values()
+        )
+        self._encode = batch_norm.Predictor(net=encode, model=self._model, population=population)
+        self._axes = main_axes(self._model, self._code(rows, found), self.dimensions)
         return self
 
     def transform(self, X: Any, *, batch: Any = None) -> np.ndarray:
@@ -176,7 +187,7 @@ class BatchNet(BaseEstimator):
 
     def _code(self, rows: np.ndarray, labs: Labels) -> np.ndarray:
         """Last hidden layer [n, hidden], without what the decoder adds for the laboratory."""
-        code = _encode(self._model, rows, labs.codes, self.statistics_)
+        code = self._encode(rows, labs.codes)
         return np.maximum(code @ self._model["decode"] + self._model["lab"].mean(axis=0), 0)
 
     def _check(self) -> None:
@@ -190,127 +201,15 @@ class BatchNet(BaseEstimator):
             )
 
 
-def reconstruction(model: Any, batch: Any, key: Any) -> Any:
-    """Mean squared error of the decoded cells over their variance: a scalar, cells interact."""
-    x, lab = batch
-    hidden = _normal(jnp.maximum(x @ model["into"] + model["into_shift"], 0))
-    code = _normal(hidden @ model["code"])
-    back = jnp.maximum(code @ model["decode"] + model["lab"][lab], 0)
-    return jnp.mean((back @ model["out"] + model["out_shift"] - x) ** 2)
-
-
-def _normal(h: Any) -> Any:
-    """Normalised over the mini-batch, which is of one laboratory."""
-    return (h - h.mean(axis=0)) / jnp.sqrt(h.var(axis=0) + EPSILON)
-
-
-class _Draw:
-    """Mini-batches of one laboratory each: every laboratory as often as the others."""
-
-    def __init__(self, rows: np.ndarray, labs: Labels, weight: np.ndarray):
-        self.rows = rows
-        self.places = [
-            np.flatnonzero((labs.codes == i) & (weight > 0)) for i in range(len(labs.levels))
-        ]
-        self.sums = [np.cumsum(weight[places]) for places in self.places]
-
-    def __call__(self, rng: np.random.Generator, num_rows: int) -> Any:
-        lab = int(rng.integers(len(self.places)))
-        sums = self.sums[lab]
-        drawn = np.searchsorted(sums, rng.random(num_rows) * sums[-1], side="right")
-        chosen = self.places[lab][np.minimum(drawn, len(sums) - 1)]
-        return self.rows[chosen], np.full(num_rows, lab, np.int32)
-
-
-def _balanced(labs: Labels, labels: Any) -> np.ndarray:
+def _weight(labs: Labels, labels: Any) -> np.ndarray:
     """Weight of each cell [n], 1 in each laboratory in all; alike for cell types if known."""
     if labels is None:
-        return 1.0 / labs.counts[labs.codes]
+        return batch_norm.balanced(labs.codes)
     types = labels_of(labels, "labels")
     if len(types.codes) != len(labs.codes):
         raise UsageError(f"labels must have one label for each of {len(labs.codes):,} cells; "
                          f"got {len(types.codes):,}")  # fmt: skip
-    table = np.zeros((len(labs.levels), len(types.levels)))
-    np.add.at(table, (labs.codes, types.codes), 1)
-    share = np.where((table > 0).all(axis=0), table.sum(axis=0), 0.0)
-    if not share.any():
-        raise UsageError("labels must have a cell type that every laboratory has; got none")
-    each = np.divide(share / share.sum(), table, out=np.zeros(table.shape), where=table > 0)
-    return each[labs.codes, types.codes]
-
-
-def _scaling(x: np.ndarray, labs: Labels, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means, and pooled over own spread, [laboratories, genes]; a typical gene's spread is 1."""
-    mean, sd = _moments(x, labs, weight)
-    sd = np.where(sd > ROUNDING * np.abs(mean), sd, 0.0)
-    pooled = np.sqrt((sd**2).mean(axis=0))
-    typical = float(np.sqrt((pooled**2).mean()))
-    if typical == 0:
-        raise DataError("no gene varies inside the laboratories")
-    # a gene that is constant in one laboratory tells nothing there
-    ratio = np.divide(pooled, sd, out=np.zeros(sd.shape), where=sd > 1e-6 * typical)
-    return mean, ratio / typical
-
-
-def _moments(h: np.ndarray, labs: Labels, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and standard deviation of each laboratory, exactly, as float64."""
-    mean, sd = [], []
-    for lab in range(len(labs.levels)):
-        rows = labs.codes == lab
-        own, w = h[rows].astype(np.float64), weight[rows] / weight[rows].sum()
-        mean.append(w @ own)
-        sd.append(np.sqrt(w @ (own - mean[-1]) ** 2))
-    return np.array(mean), np.array(sd)
-
-
-def _initial(genes: int, hidden: int, dimensions: int, labs: int, seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-
-    def weights(rows: int, columns: int, gain: float) -> np.ndarray:
-        return rng.normal(0, np.sqrt(gain / rows), (rows, columns)).astype(np.float32)
-
-    return {
-        "into": weights(genes, hidden, 2),
-        "into_shift": np.zeros(hidden, np.float32),
-        "code": weights(hidden, dimensions, 1),
-        "decode": weights(dimensions, hidden, 2),
-        "lab": np.zeros((labs, hidden), np.float32),
-        "out": weights(hidden, genes, 1),
-        "out_shift": np.zeros(genes, np.float32),
-    }
-
-
-def _encode(
-    model: Any, rows: np.ndarray, codes: np.ndarray, statistics: Sequence[Any]
-) -> np.ndarray:
-    """Codes [n, dimensions] by the laboratories' own statistics."""
-    h = np.maximum(rows @ model["into"] + model["into_shift"], 0)
-    for place, (mean, sd) in enumerate(statistics):
-        h = (h - mean[codes]) / np.sqrt(sd[codes] ** 2 + EPSILON)
-        if place == 0:
-            h = h @ model["code"]
-    return h
-
-
-def _statistics(
-    model: Any, rows: np.ndarray, labs: Labels, weight: np.ndarray
-) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Statistics of both layers from all cells, the second by use of the first."""
-    hidden = np.maximum(rows @ model["into"] + model["into_shift"], 0)
-    first = _moments(hidden, labs, weight)
-    return first, _moments(_encode(model, rows, labs.codes, (first,)), labs, weight)
-
-
-def _axes(model: Any, hidden: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centre [hidden] and axes [hidden, dimensions] of the decoded cells' main directions.
-
-    Decoded cells are `hidden @ out`; by a QR of `out` their axes need no matrix of genes.
-    """
-    centre = hidden.mean(axis=0)
-    _, r = np.linalg.qr(model["out"].T.astype(np.float64))
-    points = (hidden - centre) @ r.T
-    _, axes = np.linalg.eigh(points.T @ points)
-    return centre, r.T @ axes[:, ::-1][:, :dimensions]
+    return batch_norm.balanced(labs.codes, types.codes)
 
 
 def _labs(batch: Any, num_cells: int, levels: Any) -> Labels:
