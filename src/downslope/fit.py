@@ -14,7 +14,8 @@ from typing import Any, Literal
 import jax
 
 from downslope.config import Auto, AverageName, ScheduleName, Training
-from downslope.engine.assemble import Engine, assemble, request_of
+from downslope.engine.assemble import assemble, request_of
+from downslope.engine.engine import Engine
 from downslope.engine.evaluate import Scorer
 from downslope.engine.flight import Flight
 from downslope.engine.pace import calls

@@ -9,7 +9,7 @@ import numpy as np
 from downslope.choose.decision import Decision
 from downslope.choose.explore import look_at_batch, may_pay
 from downslope.choose.next_batch import next_batch_size
-from downslope.engine.assemble import Engine
+from downslope.engine.engine import Engine
 from downslope.engine.flight import Flight
 from downslope.engine.gears import LADDER, Gear
 from downslope.step.state import Knobs

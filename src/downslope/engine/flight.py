@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from downslope.data.stream import Replay, Stream
-from downslope.engine.assemble import Engine
 from downslope.engine.checkpoint import Snapshot
+from downslope.engine.engine import Engine
 from downslope.engine.gears import Gear
 from downslope.engine.looks import Looks, short_record
 from downslope.engine.pace import Call, Pace, calls

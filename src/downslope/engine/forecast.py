@@ -29,8 +29,9 @@ from downslope.data.order import plan
 from downslope.data.stored import RowFile
 from downslope.data.stream import Position, Ring
 from downslope.data.windows import Windows, capacity
-from downslope.engine.assemble import Engine, assemble
+from downslope.engine.assemble import assemble
 from downslope.engine.beginning import begin_with
+from downslope.engine.engine import Engine
 from downslope.engine.sources import sizes, sources
 from downslope.errors import UsageError
 from downslope.objective import Loss, Model

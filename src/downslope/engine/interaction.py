@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from downslope.engine.programs import kept
+from downslope.engine.sources import example
 from downslope.objective import Objective, Params
 
 NUM_ROWS = 12  # rows that are enough to tell
@@ -97,3 +99,11 @@ def _moved(params: Params) -> Params:
         lambda p: (np.asarray(p) + MOVED * draw.standard_normal(np.shape(p))).astype(p.dtype),
         params,
     )
+
+
+def interact(objective: Objective, params: Params, source: Any, kind: Any) -> bool:
+    """Whether examples interact; looked at once for all runs of a kind and shape."""
+    rows = example(source, NUM_ROWS)
+    shapes = [(a.shape, str(a.dtype)) for a in jax.tree.leaves((params, rows))]
+    key = kind and ("interacts", kind, tuple(shapes))
+    return kept(key, lambda: examples_interact(objective, params, rows))

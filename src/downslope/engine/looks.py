@@ -6,7 +6,7 @@ import itertools
 import time
 
 from downslope.config import Training
-from downslope.engine.assemble import Engine
+from downslope.engine.engine import Engine
 from downslope.engine.measure import look, of_state, rate_at
 from downslope.noise.record import Measurement
 from downslope.noise.running.watch import Watch

@@ -15,8 +15,9 @@ import numpy as np
 from downslope.config import Training
 from downslope.data.arrays import Arrays, drawn
 from downslope.data.generator import ENDLESS, Generator
-from downslope.engine.assemble import Engine, assemble, rule_of
+from downslope.engine.assemble import assemble, rule_of
 from downslope.engine.checkpoint import Checkpoints
+from downslope.engine.engine import Engine
 from downslope.engine.run import (
     CHECKPOINTS,
     JOURNAL,

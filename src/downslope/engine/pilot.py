@@ -22,9 +22,9 @@ from downslope.choose.rescale import follow_batch
 from downslope.choose.stop import has_converged
 from downslope.choose.trouble import after_trouble
 from downslope.config import Training
-from downslope.engine.assemble import PILOT, Engine
 from downslope.engine.batches import Batches
 from downslope.engine.checkpoint import Snapshot
+from downslope.engine.engine import PILOT, Engine
 from downslope.engine.flight import Flight
 from downslope.engine.gains import Gains
 from downslope.engine.logbook import UNDONE, Progress

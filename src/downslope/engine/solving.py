@@ -17,7 +17,7 @@ from downslope.choose.decision import Decision
 from downslope.choose.solving import solve_or_search
 from downslope.config import Training
 from downslope.data.generator import Generator
-from downslope.engine.assemble import Engine
+from downslope.engine.engine import Engine
 from downslope.engine.measure import sample
 from downslope.engine.result import Result
 from downslope.engine.run import Run

@@ -13,7 +13,8 @@ import numpy as np
 from downslope.choose.step_time import StepTimes, fit_step_times
 from downslope.config import Training
 from downslope.data.stream import Position
-from downslope.engine.assemble import Engine, assemble
+from downslope.engine.assemble import assemble
+from downslope.engine.engine import Engine
 from downslope.engine.gears import Gear
 from downslope.errors import UsageError
 from downslope.objective import Loss, Model

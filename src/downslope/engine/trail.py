@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from downslope.engine.assemble import WATCH
 from downslope.engine.checkpoint import Checkpoints
+from downslope.engine.engine import WATCH
 from downslope.engine.run import CHECKPOINTS
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from downslope.choose.decision import Decision
 from downslope.choose.learning_rate import first_rate, next_trial, settle_rate
 from downslope.data.stream import Replay
-from downslope.engine.assemble import Engine
+from downslope.engine.engine import Engine
 from downslope.engine.flight import Flight, Held
 from downslope.engine.measure import sample
 from downslope.noise.curvature import extreme_eigenvalues, hessian_product
