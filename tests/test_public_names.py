@@ -18,7 +18,8 @@ import downslope.noise
 PACKAGES = [
     *("downslope", "downslope.check", "downslope.choose", "downslope.loggers", "downslope.noise"),
     *("downslope.recipes.anomaly", "downslope.recipes.batch_effect"),
-    *("downslope.recipes.batch_norm", "downslope.recipes.fusion", "downslope.recipes.svm"),
+    *("downslope.recipes.batch_norm", "downslope.recipes.embedding"),
+    *("downslope.recipes.fusion", "downslope.recipes.svm"),
     "downslope.sklearn",
 ] + [
     found.name

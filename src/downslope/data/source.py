@@ -12,7 +12,8 @@ class Source(Protocol):
     """A fixed number of rows, read by contiguous range.
 
     `shuffled` says that the rows already lie in random order, so that contiguous ranges
-    are as good as random ones.
+    are as good as random ones. A source whose rows are batches of their own, such as those of a
+    contrastive loss, may say so by an attribute `examples_per_row`; a run then begins with fewer.
     """
 
     num_rows: int

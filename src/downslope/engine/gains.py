@@ -57,7 +57,9 @@ class Gains:
 
     def _gained(self, loss: float, results: Results | None) -> bool:
         """Whether the loss is lower than the lowest by more than its noise; notes it if so."""
-        now, losses = self.now, None if results is None else results.losses
+        now, losses = self.now, None
+        if results is not None and "loss" in results:  # else the gain is one of the training loss
+            losses = results.losses
         if now.best_loss is not None:
             gain = now.best_loss - loss
             error = _error_of_difference(self.best_losses, losses)
