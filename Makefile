@@ -23,10 +23,10 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all format lint types docs check bench bench-auto clean
+.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY)-examples ## Train a real model on real data and say what to do next
 	$(PY) examples/demo.py
@@ -59,6 +59,11 @@ bench: $(READY)-bench ## Measure speed and memory beside other packages
 
 bench-auto: $(READY)-bench ## Measure automatic training beside a grid search and usual defaults
 	$(PY) -m benchmarks.auto --json bench-data/auto.json
+
+bench-recipes: $(READY)-bench ## Measure the recipes beside the packages that people would use instead
+	for name in svm embedding anomaly batch_effect fusion batch_norm; do \
+		$(PY) -m benchmarks.$$name || exit; \
+	done
 
 clean: ## Remove what these commands made, .venv too
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
