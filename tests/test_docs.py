@@ -52,6 +52,14 @@ def _name(page: Path) -> str:
 
 
 WITH_PYTHON = [page for page in [ROOT / "README.md", *PAGES] if _blocks(page, "python")]
+# run without the slow ones too: what a newcomer reads first
+QUICK = {
+    "README.md",
+    "docs/quick-start.md",
+    "docs/own-loss.md",
+    "docs/choosing.md",
+    "docs/noise.md",
+}
 WITH_COMMANDS = [
     page
     for page in [ROOT / "README.md", *PAGES]
@@ -100,7 +108,13 @@ def _own(page: Path) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("reader")
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=_name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if _name(page) in QUICK else pytest.mark.slow, id=_name(page))
+        for page in WITH_PYTHON
+    ],
+)
 def test_every_python_block_runs(page: Path) -> None:
     """Catches an example left behind by a change of names; blocks of a page share their names."""
     names = _own(page)

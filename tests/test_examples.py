@@ -17,6 +17,7 @@ from downslope.recipes.anomaly import AnomalyDetector
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+QUICK = {"linear", "own_noise", "plain_dict"}  # run without the slow ones too
 
 
 def test_there_are_examples():
@@ -30,7 +31,14 @@ def need(script):
         pytest.importorskip("torch", reason="needs torch: pip install torch")
 
 
-@pytest.mark.parametrize("script", [s for s in SCRIPTS if s.stem != "demo"], ids=lambda s: s.stem)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(script, marks=() if script.stem in QUICK else pytest.mark.slow, id=script.stem)
+        for script in SCRIPTS
+        if script.stem != "demo"
+    ],
+)
 def test_an_example_runs(script, tmp_path):
     """Catches an example that was left behind when a name changed."""
     need(script)

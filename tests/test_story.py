@@ -103,16 +103,12 @@ CHAPTERS: dict[Callable[[Numbers], None], dict[str, Any]] = {
     temperature: {"walkers": 32, "steps": 2500},
     heavy_tails: {"num": 32_000, "steps": 12_000},
 }
-SLOW = {sweet_spot}  # some ten runs, each of them compiled
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize(
-    "chapter",
-    [pytest.param(each, marks=[pytest.mark.slow] if each in SLOW else []) for each in CHAPTERS],
-    ids=lambda chapter: chapter.__name__,
-)
+@every_chapter
 def test_the_claim_of_a_chapter(
     chapter: Callable[[Numbers], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
