@@ -1,10 +1,11 @@
 """Embeddings beside pytorch-metric-learning: recall and time, the same net, rows and batches.
 
 python -m benchmarks.embedding [--seeds 5] [--sets digits mnist] [--losses supervised triplet]
+                               [--rate 0.001]
 
 The peer's best learning rate is found first, on a split of its own and without being timed; ours
-is searched for inside the time shown, which also holds all compiling of the first fit. Needs torch
-and pytorch-metric-learning.
+is searched for inside the time shown, or given by `--rate`; the time also holds all compiling of the
+first fit. Needs torch and pytorch-metric-learning.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ def rows_of(name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.float32(x / 255), y
 
 
-def ours(x: np.ndarray, y: np.ndarray, shape: Any, loss: str, seed: int) -> Any:
+def ours(x: np.ndarray, y: np.ndarray, shape: Any, loss: str, seed: int, rate: Any) -> Any:
     model = Embedder(
         hidden=shape[1:-1], dim=shape[-1], loss=loss, classes_per_batch=P, rows_per_class=K,
-        validation_fraction=0, random_state=seed,
+        learning_rate=rate, validation_fraction=0, random_state=seed,
     ).fit(x, labels=y)  # fmt: skip
     return model.transform
 
@@ -109,7 +110,7 @@ def best_peer(x: np.ndarray, y: np.ndarray, shape: Any, loss: str) -> tuple[floa
     return rate, threads
 
 
-def race(name: str, loss: str, seeds: int) -> None:
+def race(name: str, loss: str, seeds: int, own_rate: Any) -> None:
     import torch
 
     x, y = rows_of(name)
@@ -125,7 +126,7 @@ def race(name: str, loss: str, seeds: int) -> None:
     ratios, gaps = [], []
     for seed in range(seeds):
         a, b, c, d = train_test_split(x, y, test_size=0.3, random_state=seed, stratify=y)
-        mine, transform = timed(lambda a=a, c=c, s=seed: ours(a, c, shape, loss, s))
+        mine, transform = timed(lambda a=a, c=c, s=seed: ours(a, c, shape, loss, s, own_rate))
         theirs, other = timed(lambda a=a, c=c, s=seed: peer(a, c, shape, loss, s, rate))
         found = [retrieval(z, d) for z in (b, transform(b), other(b))]
         told = [f"{f['recall@1'].value:.4f}, {f['map@r'].value:.3f}" for f in found]
@@ -151,11 +152,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="+", default=["digits", "mnist"])
     parser.add_argument("--losses", nargs="+", default=["supervised", "triplet"])
+    parser.add_argument("--rate", type=float, default="auto", help="ours; found where not given")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     for name in asked.sets:
         for loss in asked.losses:
-            race(name, loss, asked.seeds)
+            race(name, loss, asked.seeds, asked.rate)
 
 
 if __name__ == "__main__":
