@@ -4,8 +4,8 @@ python -m benchmarks.embedding [--seeds 5] [--sets digits mnist] [--losses super
                                [--rate 0.001]
 
 The peer's best learning rate is found first, on a split of its own and without being timed; ours
-is searched for inside the time shown, or given by `--rate`; the time also holds all compiling of the
-first fit. Needs torch and pytorch-metric-learning.
+is searched for inside the time shown, or given by `--rate`. The time also holds all compiling of
+the first fit. Needs torch and pytorch-metric-learning.
 """
 
 from __future__ import annotations
