@@ -295,3 +295,13 @@ def test_float64_is_kept_where_jax_has_it(alone):
     assert found[1] == "float64"
     assert_allclose(found[2], alone[2], rtol=0.2)  # other random numbers, the same road
     assert float(np.float32(found[2][0])) != found[2][0]
+
+
+def test_a_printed_result_is_short(small):
+    """Catches the parameters of a large model on the screen."""
+    limits = {"epochs": 2, "learning_rate": 0.01, "validation": 0.2}
+    found = downslope.fit(_line, _zeros(), small, **limits)
+    told = str(found)
+    assert told.startswith("finished after ") and "held out:\n  loss: " in told
+    assert len(told.splitlines()) < 8 and "array" not in told
+    assert repr(found) == f"<Result: finished after {found.num_steps:,} updates>"

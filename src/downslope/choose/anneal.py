@@ -22,7 +22,7 @@ CHEAPER = 0.9  # a larger batch must cost at most this share of the time for an 
 
 
 def stands_out(gain: float, error: float | None, *, loss: float, tolerance: float) -> bool:
-    """Whether a gain in held-out loss is above its own noise, and above the tolerance.
+    """Whether a gain in loss, held out where rows are, is above its own noise, and above the tolerance.
 
     Args:
         gain: lowest loss so far less the new one, of the same held-out rows.
@@ -73,7 +73,7 @@ def next_temperature(
         evaluations_without_gain: since the last gain or the last change of temperature.
         updates_without_gain: made since then.
         share_without_gain: of the run's updates, those made since then.
-        recent_gain: relative gain in held-out loss over the latest fifth of the updates; None
+        recent_gain: relative gain in loss over the latest fifth of the updates; None
             where the temperature was changed since.
         anneals_without_gain: changes of temperature since the last gain.
         fitted_share: training loss of the last epoch over that of the first batch; None where it
@@ -90,7 +90,7 @@ def next_temperature(
         ...     anneals_without_gain=0, fitted_share=0.2, equilibrium_ratio=1.2,
         ...     seconds_per_example=1e-6,
         ...     larger_batch_size=None, larger_seconds_per_example=None))
-        learning_rate 0.01 -> 0.0025: 2 evaluations brought no gain in held-out loss above its own
+        learning_rate 0.01 -> 0.0025: 2 evaluations brought no gain in loss above its own
         noise (R_eq 1.2): the loss sits at its noise floor, and a quarter of the rate lowers that
     """
     if may_stop and fitted_share is not None and 0 <= fitted_share < FITTED:
@@ -104,7 +104,7 @@ def next_temperature(
     )
     if not waited and not slow:
         return None
-    seen = f"{evaluations_without_gain} evaluations brought no gain in held-out loss above its own"
+    seen = f"{evaluations_without_gain} evaluations brought no gain in loss above its own"
     if slow and not waited:
         seen = f"the latest fifth of the updates gained {recent_gain:.1%}, little above the"
     seen += " noise" if equilibrium_ratio is None else f" noise (R_eq {equilibrium_ratio:.2g})"

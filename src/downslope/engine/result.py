@@ -11,9 +11,9 @@ from downslope.metrics import Results
 from downslope.noise.record import Measurement
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
-    """A trained model and how it came about.
+    """A trained model and how it came about; printed, it says that in some lines.
 
     Attributes:
         params: the model with trained leaves in place, a pytree like the one given.
@@ -56,6 +56,22 @@ class Result:
     diverged_at_step: int | None
     signal: int | None
     run: Path | None
+
+    def __str__(self) -> str:
+        epochs = "" if self.num_epochs is None else f", {self.num_epochs:.3g} epochs"
+        rate = "" if self.learning_rate is None else f" at learning rate {self.learning_rate:.3g}"
+        loss = "unknown" if self.train_loss is None else f"{self.train_loss:.4g}"
+        lines = [
+            f"{self.stop_reason} after {self.num_steps:,} updates{epochs}, {self.seconds:.3g} s; "
+            f"{self.stop_reason.advice}",
+            f"{self.optimizer}{rate}, batch {self.batch_size:,}; training loss {loss}",
+        ]
+        if self.validation is not None:
+            lines += ["held out:", *(f"  {line}" for line in str(self.validation).splitlines())]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Result: {self.stop_reason} after {self.num_steps:,} updates>"
 
     def summary(self) -> dict[str, Any]:
         """The numbers as plain values, for JSON; `validation_intervals` holds lo and hi."""

@@ -64,6 +64,8 @@ class Results(dict[str, Estimate]):
     >>> results = Results({"auc": "only class 1 is present"})
     >>> results.get("auc"), results.reasons["auc"]
     (None, 'only class 1 is present')
+    >>> print(results)
+    auc: not estimable, only class 1 is present
     """
 
     def __init__(self, found: Mapping[str, Estimate | str]):
@@ -71,6 +73,11 @@ class Results(dict[str, Estimate]):
         super().__init__({k: v for k, v in found.items() if isinstance(v, Estimate)})
         self.reasons = {k: v for k, v in found.items() if isinstance(v, str)}
         self.losses: Any = None
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {found}, {found.unit}" for name, found in self.items()]
+        lines += [f"{name}: not estimable, {reason}" for name, reason in self.reasons.items()]
+        return "\n".join(lines)
 
 
 def t_quantile(freedom: float) -> float:
