@@ -188,9 +188,9 @@ def test_memory_does_not_grow_with_cells(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        (dict(batch=None), UsageError, "batch must be the laboratory"),
+        (dict(batch=None), UsageError, "batch must be the label of each cell"),
         (dict(batch=np.zeros(300)), UsageError, "two batches or more"),
-        (dict(batch=np.zeros(5)), UsageError, "one label for each of 300 cells"),
+        (dict(batch=np.zeros(5)), UsageError, "one label for each of 300 rows"),
         (dict(batch="lab"), UsageError, "labels where cells are an array"),
         (dict(batch=np.r_[0, np.ones(299)]), DataError, "single cell"),
         (dict(covariates=["age"]), UsageError, "labels where cells are an array"),
@@ -231,3 +231,38 @@ def test_it_is_an_estimator():
         pipeline = make_pipeline(first, PCA(2)).fit(y, batch=lab)
         z = pipeline.transform(y, batch=lab)
     assert np.abs(z[lab == 0].mean(0) - z[lab == 1].mean(0)).max() < 1e-9
+
+
+def test_a_category_that_no_cell_has():
+    """Catches levels that fit leaves out and transform asks for."""
+    pd = pytest.importorskip("pandas")
+    y, lab = planted()
+    labs = pd.Categorical.from_codes(lab, ["u", "v", "w", "x"])
+    kind = pd.Series(pd.Categorical.from_codes(np.arange(300) % 2, ["p", "q", "r"]))
+    out = BatchEffect().fit_transform(y, batch=labs, covariates={"kind": kind})
+    expected = BatchEffect().fit_transform(y, batch=lab, covariates={"kind": list(kind)})
+    np.testing.assert_allclose(out, expected)
+
+
+def test_labels_of_the_wrong_number_are_told_by_their_argument():
+    y, lab = planted()
+    with pytest.raises(UsageError, match="batch must be one label for each of 300 rows; got 2"):
+        BatchEffect().fit(y, batch=lab[:2])
+    with pytest.raises(UsageError, match="batch must have two batches or more"):
+        BatchEffect().fit(y, batch=lab * 0)
+
+
+@pytest.mark.parametrize("chunk_cells", [0, -1, 1.5, "a", True])
+def test_wrong_chunks_are_told(chunk_cells):
+    y, lab = planted()
+    with pytest.raises(UsageError, match="chunk_cells must be a whole number"):
+        BatchEffect(chunk_cells=chunk_cells).fit(y, batch=lab)
+
+
+def test_a_damaged_file_is_told(tmp_path):
+    """Catches NumPy's advice to unpickle it."""
+    for content in (b"", b"no", b"\x93NUMPY\x01\x00"):
+        (tmp_path / "bad.npy").write_bytes(content)
+        with pytest.raises(DataError, match=r"bad.npy: not readable as \.npy") as told:
+            BatchEffect().fit(tmp_path / "bad.npy", batch=[0, 1])
+        assert "pickle" not in str(told.value)

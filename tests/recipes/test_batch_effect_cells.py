@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from downslope import DataError, UsageError
-from downslope.recipes.batch_effect import BatchEffect, batch_correct, effects, mixing
+from downslope.recipes.batch_effect import BatchEffect, BatchNet, batch_correct, effects, mixing
 
 anndata = pytest.importorskip("anndata", reason="needs anndata: pip install 'downslope[cells]'")
 h5py = pytest.importorskip("h5py", reason="needs h5py: pip install 'downslope[cells]'")
@@ -133,7 +133,7 @@ def test_a_failed_file_leaves_nothing(tmp_path):
         batch_correct(tmp_path / "in.h5ad", out=tmp_path / "out.h5ad", key="lab")
     assert [p.name for p in tmp_path.iterdir()] == ["in.h5ad"]
     (tmp_path / "bad.h5ad").write_bytes(b"no")
-    with pytest.raises(DataError, match="not readable as HDF5"):
+    with pytest.raises(DataError, match=r"not readable as \.h5ad"):
         batch_correct(tmp_path / "bad.h5ad", out=tmp_path / "out.h5ad", key="lab")
 
 
@@ -166,6 +166,7 @@ def test_counts_are_suspected():
         (dict(key="site"), "key must be a column of obs"),
         (dict(key="lab", covariates=["sex"]), "covariates must be a column of obs"),
         (dict(key="lab", covariates=["lab"]), "must not contain the batches"),
+        (dict(key="lab", condition="lab"), "condition must not be the batches; got 'lab'"),
         (dict(key="lab", method="magic"), "method must be"),
         (dict(key="lab", layer="none"), "layer must be one of"),
         (dict(key="lab", hidden=3), "options are for method='net'"),
@@ -276,3 +277,73 @@ def test_mixes_real_cells_as_harmony_does_and_keeps_types(blood):
     assert mine.ilisi.value >= harmony.ilisi.value
     assert mine.clisi.value <= truth.clisi.value
     assert mine.kbet.value <= harmony.kbet.value
+
+
+@pytest.mark.filterwarnings("ignore:.*chained_assignment")  # of anndata beside pandas 3
+@pytest.mark.parametrize("out", [None, "out.h5ad"])
+def test_a_view_of_a_backed_file_is_refused(tmp_path, out):
+    """Catches labels in the view's order beside values in the file's, where all cells are in it."""
+    given = cells()
+    given.layers["log"] = given.X.copy()
+    given.write_h5ad(tmp_path / "in.h5ad")
+    view = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r")[::-1]
+    for layer in (None, "log"):
+        with pytest.raises(UsageError, match="view of a backed AnnData"):
+            if out is None:
+                effects(view, "lab", "kind", layer=layer)
+            else:
+                batch_correct(view, "lab", layer=layer, out=tmp_path / out)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.h5ad"]
+
+
+def test_columns_added_to_a_backed_file_are_written(tmp_path):
+    """Catches a copy of the old file alone, without the labels that were used."""
+    given = cells()
+    new = given.obs.pop("kind")
+    given.write_h5ad(tmp_path / "in.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r")
+    backed.obs["kind"], backed.obs["dose"] = list(new), np.arange(200)
+    batch_correct(backed, out=tmp_path / "out.h5ad", **WORDS)
+    found = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert list(found.obs["kind"]) == list(new) and list(found.obs["lab"]) == list(given.obs["lab"])
+    assert list(found.obs["dose"]) == list(range(200)) and "counts" in found.layers
+
+
+@pytest.mark.parametrize("chunk_cells", [0, -1, 1.5, "a"])
+@pytest.mark.parametrize("method", ["combat", "linear"])
+def test_wrong_chunks_are_told(chunk_cells, method):
+    """Catches a layer that was never filled."""
+    given = cells()
+    with pytest.raises(UsageError, match="chunk_cells must be a whole number"):
+        batch_correct(given, "lab", method=method, chunk_cells=chunk_cells)
+    assert list(given.layers) == ["counts"]
+
+
+def test_places_that_are_none(tmp_path):
+    with pytest.raises(DataError, match="no such directory"):
+        batch_correct(cells(), "lab", out=tmp_path / "none" / "out.h5ad")
+    pytest.importorskip("zarr")
+    (tmp_path / "bad.zarr").mkdir()
+    with pytest.raises(DataError, match=r"bad.zarr: not readable as \.zarr"):
+        batch_correct(tmp_path / "bad.zarr", "lab", out=tmp_path / "out.zarr")
+
+
+def test_confounded_conditions_are_refused_before_a_net_is_trained():
+    """Catches the check left to the methods: a net has none of its own."""
+    given = cells()
+    given.obs["treated"] = categories((given.obs["lab"] == "Oslo").astype(str))
+    with pytest.raises(UsageError, match="never measured in batches that are comparable"):
+        batch_correct(given, "lab", method="net", condition="treated", steps=1, learning_rate=1e-3)
+
+
+def test_a_net_takes_what_the_others_take():
+    """Catches arrays alone: AnnData with names of columns, data frames and lists give the same."""
+    given = cells(sp.csr_matrix, count=60)
+    few = dict(dimensions=2, hidden=8, steps=2, learning_rate=1e-3, batch_size=16, random_state=0)
+    frame, lab = pd.DataFrame(given.X.toarray()), given.obs["lab"]
+    expected = BatchNet(**few).fit_transform(frame.to_numpy(), batch=lab, labels=given.obs["kind"])
+    words = dict(batch=list(lab), labels=list(given.obs["kind"]))
+    for x, names in (
+        (given, dict(batch="lab", labels="kind")), (frame, words), (frame.values.tolist(), words),
+    ):  # fmt: skip
+        np.testing.assert_allclose(BatchNet(**few).fit_transform(x, **names), expected, atol=1e-4)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 
-from downslope import DataError, UsageError
+from downslope import DataError, StopReason, UsageError
 from downslope.recipes.batch_effect import BatchNet
 from downslope.recipes.batch_effect.design import labels_of
 from downslope.recipes.batch_norm import OneLab, balanced
@@ -99,6 +101,9 @@ def test_balanced_draws_weigh_kinds_alike():
         ({}, dict(X=np.full((600, 3), np.inf)), DataError),
         (dict(dimensions=0), {}, UsageError),
         (dict(dimensions=200), {}, UsageError),
+        (dict(hidden=True), {}, UsageError),
+        ({}, dict(labels=np.zeros(3)), UsageError),
+        ({}, dict(batch=np.array([1, "a"] * 300, object)), UsageError),
     ],
 )
 def test_wrong_usage_is_told(settings, given, error):
@@ -115,3 +120,45 @@ def test_it_is_an_estimator(trained):
         net.transform(y[:, :3], batch=lab)
     with pytest.raises(UsageError, match="seen in fit"):
         net.transform(y, batch=lab + 1)
+
+
+def test_types_weigh_alike_in_draws_and_statistics(quick_compilation):
+    """Catches labels that are not used, and draws without weights.
+
+    A type that one laboratory lacks weighs nothing, so what its cells hold changes no number; the
+    others count by their share of all cells.
+    """
+    y, lab, kind = planted((0.8, 0.2))
+    kind[:40] = 2
+    other = y.copy()
+    other[:40] += 50 * np.random.default_rng(1).normal(size=(40, 12))
+    few = {**SMALL, "steps": 20}
+    first, second = (BatchNet(**few).fit(x, batch=lab, labels=kind) for x in (y, other))
+    for name, value in first._model.items():
+        np.testing.assert_array_equal(value, second._model[name])
+    rows = first._scaled(y, labels_of(lab, "batch"))
+    hidden = np.maximum(rows @ first._model["into"] + first._model["into_shift"], 0)
+    share = (kind == 1).sum() / (kind < 2).sum()
+    for each in (0, 1):
+        mean = [hidden[(lab == each) & (kind == k)].mean(0) for k in (0, 1)]
+        expected = (1 - share) * mean[0] + share * mean[1]
+        np.testing.assert_allclose(first.statistics_[0][0][each], expected, rtol=1e-4)
+
+
+def test_an_interrupt_is_passed_on(monkeypatch, quick_compilation):
+    """Catches a fit that swallows it; the model as it stood is kept."""
+    y, lab, _ = planted()
+    draw, calls = OneLab.__call__, []
+
+    def interrupted(self, rng, num_rows):
+        calls.append(num_rows)
+        if len(calls) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return draw(self, rng, num_rows)
+
+    monkeypatch.setattr(OneLab, "__call__", interrupted)
+    net = BatchNet(**SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(y, batch=lab)
+    assert net.result_.stop_reason is StopReason.INTERRUPTED
+    assert net.transform(y, batch=lab).shape == (600, 3)

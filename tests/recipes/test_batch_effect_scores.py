@@ -9,7 +9,7 @@ from sklearn.metrics import silhouette_samples
 
 from downslope import DataError, UsageError
 from downslope.recipes.batch_effect import mixing
-from downslope.recipes.batch_effect.scores import lisi, perplexity_weights, silhouettes
+from downslope.recipes.batch_effect.neighbourhoods import lisi, perplexity_weights, silhouettes
 
 
 def shifted(size: float, seed: int = 0, cells: int = 900):
@@ -103,6 +103,7 @@ def test_what_cannot_be_scored():
     for arguments, error in (
         ((z[:10], lab[:10]), DataError),
         ((z * np.nan, lab), DataError),
+        ((z * 1e200, lab), DataError),
         ((z[:, 0], lab), UsageError),
         ((z, np.zeros(40)), UsageError),
         ((z, lab[:-1]), UsageError),
@@ -110,5 +111,8 @@ def test_what_cannot_be_scored():
     ):
         with pytest.raises(error):
             mixing(*arguments)
+    for wrong in ({"sample": "a"}, {"sample": 5}, {"shuffles": 0.5}, {"seed": -1}):
+        with pytest.raises(UsageError, match=f"{next(iter(wrong))} must be a whole number"):
+            mixing(z, lab, **wrong)
     equal = mixing(np.zeros((40, 2)), lab, shuffles=3)
     assert all(np.isfinite([equal.kbet.value, equal.ilisi.value, equal.silhouette_batch.value]))

@@ -133,6 +133,8 @@ def summed(model, x, norm):
         ({"net": twice}, UsageError, "used twice"),
         ({"net": summed}, UsageError, "rows"),
         ({"block_rows": 0}, UsageError, "block_rows"),
+        ({"block_rows": np.float32(0.1)}, UsageError, "got 0.1"),
+        ({"epsilon": "a"}, UsageError, "epsilon must be a number above 0"),
         ({"lab": LAB[:5]}, UsageError, "one label"),
         ({"lab": np.r_[["x"], LAB[1:]]}, DataError, "'x' has 1 rows"),
         ({"lab": [None, *LAB[1:]]}, DataError, "missing"),
@@ -302,3 +304,36 @@ def test_held_out_rows_are_taken_in_batches_of_the_same_size():
         for i in range(0, 512, 16)
     ])  # fmt: skip
     assert result.validation["loss"].value == pytest.approx(truth, abs=1e-5)
+
+
+def test_labels_of_any_kind():
+    """Catches the truth value of pandas' NA, and bare errors of mixed labels."""
+    pd = pytest.importorskip("pandas")
+    missing = pd.Series(["a", pd.NA] * 500, dtype="string")
+    mixed = np.array([1, "a"] * 500, object)
+    found = bn.population_statistics(net, MODEL, X, lab=LAB)
+    predict = bn.Predictor(net=net, model=MODEL, population=found)
+    for use in (
+        lambda lab: bn.population_statistics(net, MODEL, X, lab=lab),
+        lambda lab: bn.OneLab(X, lab),
+        lambda lab: bn.balanced(lab),
+        lambda lab: bn.balanced(LAB, lab),
+        lambda lab: predict(X, lab),
+    ):
+        with pytest.raises(DataError, match="row 2: missing label"):
+            use(missing)
+        with pytest.raises(UsageError, match="labels of one kind; got int and str"):
+            use(mixed)
+    unused = pd.Categorical(LAB, categories=["Bern", "Nowhere", "Oslo", "Rome"])
+    other = bn.population_statistics(net, MODEL, X, lab=unused)
+    assert other.labs == found.labs
+    np.testing.assert_array_equal(other.codes(unused), found.codes(LAB))
+
+
+def test_weights_of_draws():
+    """Catches lists, which have no order with a number, and weights that are none."""
+    draw = bn.OneLab([[0.0], [1.0], [2.0]], ["a", "a", "b"], [0, 1, 1])
+    assert set(draw(np.random.default_rng(0), 50)[0].ravel().tolist()) in ({1.0}, {2.0})
+    for weight, error in (([1, 1], UsageError), (["x"] * 3, UsageError), ([1, -1, 1], DataError)):
+        with pytest.raises(error, match="weight must be"):
+            bn.OneLab(np.zeros((3, 1)), ["a", "a", "b"], weight)

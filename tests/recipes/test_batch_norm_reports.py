@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -242,8 +244,31 @@ def test_constant_features_are_counted():
 
 
 @pytest.mark.parametrize(
-    "given", [{"by": "site"}, {"by": "lab"}, {"batch_size": 0}, {"lab": ["a"]}]
+    "given",
+    [
+        {"by": "site"},
+        {"by": "lab"},
+        {"batch_size": 0},
+        {"lab": ["a"]},
+        {"fewest": 0},
+        {"fewest": "a"},
+    ],
 )
 def test_wrong_usage_is_told(given):
     with pytest.raises(UsageError):
         bn.findings(raw, {}, Z, **{"batch_size": 64, **given})
+
+
+def test_percentages_are_readable():
+    """Catches 1e+02 % and 8.2e-10 %."""
+    x, lab = labs(0.0)
+    for given in ({"batch_size": 1}, {"batch_size": 64}, {"batch_size": 512, "by": "lab"}):
+        found = named(bn.findings(raw, {}, x, lab=lab, **given), "few rows")
+        assert not re.search(r"\de[+-]", found.sentence), found.sentence
+
+
+@pytest.mark.parametrize("given", [{"num_rows": -1}, {"num_rows": "a"}, {"seed": "a"}])
+def test_wrong_samples_are_told(given):
+    population = bn.population_statistics(raw, {}, Z)
+    with pytest.raises(UsageError, match=f"{next(iter(given))} must be a whole number"):
+        bn.conditioning(raw, {}, Z, population, **given)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from downslope import DataError, UsageError
+from downslope.recipes.arguments import whole
 
 CHUNK_BYTES = 32 << 20  # of a chunk as float64; below it reading costs more than adding up, assumed
 HINT = "pip install 'downslope[cells]'"
@@ -93,7 +94,9 @@ def chunks(source: Reader, chunk_cells: int | None = None) -> Iterator[tuple[sli
 
     Raises:
         DataError: a value is missing or infinite.
+        UsageError: `chunk_cells` is not a whole number above 0, or None.
     """
+    whole("chunk_cells", chunk_cells, optional=True)
     cells, genes = source.shape
     size = chunk_cells or max(1, CHUNK_BYTES // (8 * max(1, genes)))
     for first in range(0, cells, size):
@@ -120,16 +123,17 @@ def open_cells(data: Any, layer: str | None = None) -> Iterator[tuple[Reader, An
         layer: of an AnnData or its file, instead of X.
 
     Raises:
-        DataError: the file is missing, or its matrix is not stored by rows.
-        UsageError: `layer` for what has none, or a path of another kind.
+        DataError: the file is missing or damaged, or its matrix is not stored by rows.
+        UsageError: `layer` for what has none, a path of another kind, or a view of a backed
+            AnnData, whose values are not in the order of its labels.
     """
     if is_anndata(data):
         if layer is not None and layer not in data.layers:
             raise UsageError(f"layer must be one of {sorted(data.layers)}; got {layer!r}")
+        if data.isbacked and data.is_view:
+            raise UsageError("cells must not be a view of a backed AnnData; give view.to_memory()")
         if layer is None and data.isbacked:
             with open_cells(data.filename) as (reader, _):
-                if reader.shape != data.shape:
-                    raise UsageError("a view of a backed AnnData cannot be read; make it a copy")
                 yield reader, data
                 return
         matrix = data.X if layer is None else data.layers[layer]
@@ -168,19 +172,20 @@ def open_root(path: Path) -> Iterator[Any]:
     """The open file: an HDF5 or zarr group, or a memory map."""
     if not path.exists():
         raise DataError("no such file", path=path)
-    if path.suffix == ".npy":
-        yield np.load(path, mmap_mode="r")
-    elif path.suffix == ".zarr":
-        yield need("zarr").open_group(str(path), mode="r")
-    elif path.suffix in (".h5ad", ".h5", ".hdf5"):
-        try:
-            file = need("h5py").File(path, "r")
-        except OSError as error:
-            raise DataError(f"not readable as HDF5 ({error})", path=path) from error
-        with file:
-            yield file
-    else:
+    kind = path.suffix
+    if kind not in (".h5ad", ".h5", ".hdf5", ".npy", ".zarr"):
         raise UsageError(f"cells must be a path of .h5ad, .zarr or .npy; got {path.name!r}")
+    with contextlib.ExitStack() as stack:
+        try:
+            if kind == ".npy":
+                root = np.load(path, mmap_mode="r")
+            elif kind == ".zarr":
+                root = need("zarr").open_group(str(path), mode="r")
+            else:
+                root = stack.enter_context(need("h5py").File(path, "r"))
+        except (OSError, EOFError, ValueError) as error:
+            raise DataError(f"not readable as {kind}, or damaged", path=path) from error
+        yield root
 
 
 def need(package: str) -> Any:

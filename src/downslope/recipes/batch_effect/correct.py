@@ -50,7 +50,8 @@ def batch_correct(
         key_added: name of the result in `layers`; for "net" in `obsm`. By default the method, and
             "X_net".
         out: path of a new `.h5ad` or `.zarr` to write, with all that the old one has, and of its
-            kind. Needed for a path or a backed AnnData.
+            kind. Needed for a path or a backed AnnData, whose file is copied, with the columns
+            of `obs` and `var` as they are now.
         chunk_cells: cells read at once; by default as many as fill 32 MiB as float64.
         options: of `BatchNet`, for "net".
 
@@ -126,6 +127,8 @@ def _asked(adata: Any, method: str, out: Any, options: dict[str, Any]) -> Path |
         raise UsageError(f"out must end in {' or '.join(kinds)}; got {path.name!r}")
     if path.exists():
         raise DataError("already exists", path=path, remedy="choose another name or remove it")
+    if not path.parent.is_dir():
+        raise DataError("no such directory", path=path.parent, remedy="make it first")
     return path
 
 
@@ -165,6 +168,8 @@ def _write(
     try:
         _copy(adata, scratch)
         with _opened(scratch) as file:
+            if is_anndata(adata) and adata.isbacked:
+                _renew(file, adata)
             kind = np.float64 if reader.dtype == np.float64 else np.float32
             stored = _new_layer(file.require_group("layers"), name, reader.shape, kind)
             for at, values in adjusted:
@@ -184,6 +189,28 @@ def _copy(adata: Any, path: Path) -> None:
         return
     source = adata.filename if is_anndata(adata) else adata
     shutil.copytree(source, path) if path.suffix == ".zarr" else shutil.copyfile(source, path)
+
+
+def _renew(file: Any, adata: Any) -> None:
+    """Columns that were added or changed in memory, which the file does not have."""
+    io = need("anndata").io
+    for name in ("obs", "var"):
+        stored, table = file[name], getattr(adata, name)
+        before = io.read_elem(stored)
+        new = [c for c in table if c not in before or not table[c].equals(before[c])]
+        for column in new:
+            io.write_elem(stored, column, _storable(table[column]))
+        if new:
+            stored.attrs["column-order"] = list(table.columns)
+
+
+def _storable(column: Any) -> Any:
+    """Values as anndata 0.12.6 can write them, which does not know the strings of pandas 3."""
+    is_text = need("pandas").api.types.is_string_dtype
+    found = column.astype("category") if is_text(column) else column
+    if hasattr(found, "cat") and is_text(found.cat.categories):
+        found = found.cat.rename_categories(found.cat.categories.astype(object))
+    return found.values
 
 
 @contextlib.contextmanager

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError, UsageError
+from downslope.recipes.labels import coded, missing
+
+MOST_DESIGN = 1 << 20  # different rows of the design up to which they are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,7 @@ class Labels:
 
     Attributes:
         name: what is labelled, for messages.
-        levels: the different labels that occur, sorted.
+        levels: the different labels that occur, sorted, or in the order of their categories.
         codes: [n], the place of each cell's label among the levels.
     """
 
@@ -26,18 +29,26 @@ class Labels:
     codes: np.ndarray
 
     @property
+    def categories(self) -> tuple[Any, ...]:
+        """The levels, by the name that a pandas categorical has for them."""
+        return self.levels
+
+    @property
     def counts(self) -> np.ndarray:
         """Cells of each level [levels]."""
         return np.bincount(self.codes, minlength=len(self.levels))
 
 
-def labels_of(values: Any, name: str, levels: Sequence[Any] | None = None) -> Labels:
+def labels_of(
+    values: Any, name: str, levels: Sequence[Any] | None = None, num_cells: int | None = None
+) -> Labels:
     """The labels as codes; categories that no cell has are left out.
 
     Args:
         values: [n] strings, whole numbers, bools, or a pandas categorical.
         name: what they label, for messages.
         levels: those known from a fit, in their order.
+        num_cells: n, where that is known.
 
     Raises:
         DataError: a label is missing.
@@ -48,43 +59,8 @@ def labels_of(values: Any, name: str, levels: Sequence[Any] | None = None) -> La
         >>> found.levels, found.codes.tolist()
         (('Bern', 'Oslo'), [1, 0, 1])
     """
-    if isinstance(values, Labels):
-        found, codes = list(values.levels), values.codes
-    else:
-        found, codes = _coded(values, name)
-    if len(codes) and codes.min() < 0:
-        row = int(np.argmin(codes >= 0)) + 1
-        raise DataError("missing label", column=name, row=row, remedy="drop these cells")
-    if levels is not None:
-        place = {level: i for i, level in enumerate(levels)}
-        new = [level for level in found if level not in place]
-        if new:
-            raise UsageError(f"{name} must be one of those seen in fit; got {new[0]!r}")
-        translation = np.array([place[level] for level in found], np.int32)
-        return Labels(name=name, levels=tuple(levels), codes=translation[codes])
-    present = np.bincount(codes, minlength=len(found)) > 0
-    translation = (np.cumsum(present) - 1).astype(np.int32)
-    kept = tuple(level for level, there in zip(found, present, strict=True) if there)
-    return Labels(name=name, levels=kept, codes=translation[codes])
-
-
-def _coded(values: Any, name: str) -> tuple[list[Any], np.ndarray]:
-    categorical = getattr(values, "cat", values)  # a pandas series, or its categories by themselves
-    if hasattr(categorical, "categories") and hasattr(categorical, "codes"):
-        return list(categorical.categories), np.asarray(categorical.codes, np.int32)
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise UsageError(f"{name} must be one label a cell, shape [n]; got {list(array.shape)}")
-    if array.dtype.kind == "f" or array.dtype.kind == "O":
-        missing = array != array if array.dtype.kind == "f" else _missing(array)
-        if missing.any():
-            return [], np.where(missing, -1, 0).astype(np.int32)
-    levels, codes = np.unique(array, return_inverse=True)
-    return levels.tolist(), codes.astype(np.int32)
-
-
-def _missing(array: np.ndarray) -> np.ndarray:
-    return np.fromiter((v is None or v != v for v in array), bool, len(array))
+    found, codes = coded(values, name, num_rows=num_cells, levels=levels, remedy="drop these cells")
+    return Labels(name=name, levels=found, codes=codes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,13 +128,19 @@ def covariates_of(
 
 def _covariate(name: str, values: Any, num_cells: int, known: Covariate | None) -> Covariate:
     array = None
-    if not isinstance(values, Labels) and not hasattr(getattr(values, "cat", values), "categories"):
+    if not hasattr(getattr(values, "cat", values), "categories"):
         array = np.asarray(values)
     is_number = array is not None and array.dtype.kind in "iuf"
     if known is not None:
         is_number = known.levels is None
     if is_number:
-        numbers = np.asarray(values, np.float64)
+        gone = missing(np.asarray(values))
+        if gone.any():
+            raise DataError("missing value", column=name, row=int(gone.argmax()) + 1)
+        try:
+            numbers = np.asarray(values, np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"covariate {name!r} must be numbers, as in fit") from error
         if numbers.shape != (num_cells,):
             raise UsageError(
                 f"covariate {name!r} must have one value for each of {num_cells:,} cells; "
@@ -168,12 +150,7 @@ def _covariate(name: str, values: Any, num_cells: int, known: Covariate | None) 
             row = int(np.argmin(np.isfinite(numbers))) + 1
             raise DataError("not a finite number", column=name, row=row)
         return Covariate(name=name, levels=None, values=numbers)
-    found = labels_of(values, name, None if known is None else known.levels)
-    if len(found.codes) != num_cells:
-        raise UsageError(
-            f"covariate {name!r} must have one value for each of {num_cells:,} cells; "
-            f"got {len(found.codes):,}"
-        )
+    found = labels_of(values, name, None if known is None else known.levels, num_cells)
     return Covariate(name=name, levels=found.levels, values=found.codes)
 
 
@@ -182,3 +159,31 @@ def rows_of(covariates: Sequence[Covariate], at: slice) -> np.ndarray:
     length = at.stop - at.start
     blocks = [each.rows(at) for each in covariates]
     return np.concatenate(blocks, axis=1) if blocks else np.zeros((length, 0))
+
+
+def distinct_rows(
+    batches: Labels, conditions: Labels, covariates: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of [1, conditions, covariates, batches], and how many cells have each."""
+    n = len(batches.codes)
+    others = covariates_of(covariates, n)
+    columns = [conditions.codes, batches.codes, *(each.values for each in others)]
+    distinct, counts = np.unique(
+        np.stack(columns, 1).astype(np.float64), axis=0, return_counts=True
+    )
+    if len(distinct) > MOST_DESIGN:  # numbers in great variety: any sample of them has their rank
+        distinct = distinct[:: len(distinct) // MOST_DESIGN + 1]
+        counts = np.ones(len(distinct))
+    blocks = [
+        np.ones((len(distinct), 1)),
+        (distinct[:, [0]] == np.arange(1, len(conditions.levels))).astype(float),
+    ]
+    for place, each in enumerate(others, start=2):
+        values = distinct[:, place]
+        column = type(each)(name=each.name, levels=each.levels, values=values)
+        block = rows_of([column], slice(0, len(values)))
+        if each.levels is None:  # centred and scaled, so that the tolerance means the same
+            block = (block - block.mean()) / (block.std() or 1.0)
+        blocks.append(block)
+    blocks.append((distinct[:, [1]] == np.arange(1, len(batches.levels))).astype(float))
+    return np.concatenate(blocks, axis=1), counts

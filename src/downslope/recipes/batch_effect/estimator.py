@@ -68,9 +68,10 @@ class BatchEffect(BaseEstimator):
             UsageError: a covariate is confounded with the batches, or arguments do not fit.
             DataError: values that cannot be used; a batch of a single cell.
         """
-        self._check()
+        if self.method not in METHODS:
+            raise UsageError(f"method must be one of {sorted(METHODS)}; got {self.method!r}")
         with open_cells(X) as (reader, known):
-            given = gather(reader, known, _required(batch), covariates)
+            given = gather(reader, known, batch, covariates, called="batch")
             return self.learn(given, given.moments(reader, self.chunk_cells))
 
     def learn(self, given: Given, moments: Moments) -> Any:
@@ -107,7 +108,7 @@ class BatchEffect(BaseEstimator):
                 raise UsageError(
                     f"X must have the {self.n_features_in_:,} genes of fit; got {reader.shape[1]:,}"
                 )
-            given = gather(reader, known, _required(batch), covariates, like=self._like)
+            given = gather(reader, known, batch, covariates, like=self._like, called="batch")
             kind = np.float64 if reader.dtype == np.float64 else np.float32
             out = np.empty(reader.shape, kind)
             for at, values in self.adjusted(reader, given):
@@ -125,15 +126,3 @@ class BatchEffect(BaseEstimator):
         """Places and adjusted values of chunks of cells, in order."""
         for at, values in chunks(reader, self.chunk_cells):
             yield at, self.adjustment_.apply(values, given.batch.codes[at], given.rows(at))
-
-    def _check(self) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"method must be one of {sorted(METHODS)}; got {self.method!r}")
-        if self.chunk_cells is not None and self.chunk_cells < 1:
-            raise UsageError(f"chunk_cells must be 1 or more, or None; got {self.chunk_cells}")
-
-
-def _required(batch: Any) -> Any:
-    if batch is None:
-        raise UsageError("batch must be the laboratory of each cell; got None")
-    return batch

@@ -68,6 +68,7 @@ def gather(
     covariates: Any = None,
     condition: Any = None,
     like: Given | None = None,
+    called: str = "key",
 ) -> Given:
     """Labels by name or by value, one for each cell.
 
@@ -77,6 +78,7 @@ def gather(
         key, condition: names of columns, or labels [n].
         covariates: names of columns, or values by name.
         like: what a fit was given, whose levels apply.
+        called: the caller's name for `key`, for messages.
 
     Raises:
         UsageError: of another length, unknown names, one batch only.
@@ -85,14 +87,15 @@ def gather(
     n = reader.shape[0]
     if not n or not reader.shape[1]:
         raise DataError(f"no cells: the matrix has shape {list(reader.shape)}")
-    batch = _labels(known, key, "key", "batch", n, None if like is None else like.batch.levels)
+    batch = named_labels(known, key, called, n, None if like is None else like.batch.levels)
     if len(batch.levels) < 2:
-        raise UsageError(f"key must have two batches or more; got only {list(batch.levels)}")
+        raise UsageError(f"{called} must have two batches or more; got only {list(batch.levels)}")
     table = _table(known, covariates)
     found = None
     if condition is not None:
-        name = condition if isinstance(condition, str) else "condition"
-        found = _labels(known, condition, "condition", name, n, None)
+        if isinstance(key, str) and isinstance(condition, str) and condition == key:
+            raise UsageError(f"condition must not be the batches; got {key!r}")
+        found = named_labels(known, condition, "condition", n)
         table = {k: v for k, v in table.items() if k != found.name} | {found.name: found}
     if isinstance(key, str) and key in table:
         raise UsageError(f"covariates must not contain the batches; got {key!r}")
@@ -103,14 +106,18 @@ def gather(
     )
 
 
-def _labels(known: Any, of: Any, what: str, name: str, n: int, levels: Any) -> Labels:
-    values = column(known, of, what) if isinstance(of, str) else of
-    found = labels_of(values, name, levels)
-    if len(found.codes) != n:
-        raise UsageError(
-            f"{what} must have one label for each of {n:,} cells; got {len(found.codes):,}"
-        )
-    return found
+def named_labels(known: Any, of: Any, argument: str, n: int, levels: Any = None) -> Labels:
+    """Labels of n cells, given or by the name of their column.
+
+    Raises:
+        UsageError: None, an unknown name, another number of labels, or one not among `levels`.
+        DataError: a label is missing.
+    """
+    if of is None:
+        raise UsageError(f"{argument} must be the label of each cell; got None")
+    if isinstance(of, str):
+        return labels_of(column(known, of, argument), of, levels, n)
+    return labels_of(of, argument, levels, n)
 
 
 def _table(known: Any, covariates: Any) -> dict[str, Any]:

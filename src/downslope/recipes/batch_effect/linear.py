@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError, UsageError
+from downslope.recipes.arguments import plain
 from downslope.recipes.batch_effect.cells import open_cells
 from downslope.recipes.batch_effect.confounding import Confounding, check_design, require_estimable
 from downslope.recipes.batch_effect.design import Covariate
@@ -29,7 +30,8 @@ class Effects:
         p_value: two-sided, of no effect [genes]; 1 for a constant gene.
         before, before_lo, before_hi: the same without batch in the model.
         centred: what naive centring of each batch before would have given [genes].
-        kept_by_centring: share of the effect that such centring keeps, for any gene.
+        kept_by_centring: share of the effect that such centring keeps, for any gene. None with a
+            third condition or covariates: what it keeps then depends on their effects.
         degrees_of_freedom: of the interval.
         confounding: the check that was passed.
     """
@@ -44,18 +46,20 @@ class Effects:
     before_lo: np.ndarray
     before_hi: np.ndarray
     centred: np.ndarray
-    kept_by_centring: float
+    kept_by_centring: float | None
     degrees_of_freedom: int
     confounding: Confounding
 
     def __str__(self) -> str:
         clear, claimed = ((lo > 0) | (hi < 0) for lo, hi in _ends(self))
-        return (
+        said = (
             f"{self.of} against {self.against}: {int(clear.sum())} of {len(clear)} genes differ "
             f"with batch in the model, {int(claimed.sum())} without (95 % intervals, no correction "
-            f"for many genes); centring each batch would leave {self.kept_by_centring:.3g} of "
-            "each effect"
+            "for many genes)"
         )
+        if self.kept_by_centring is None:
+            return said
+        return f"{said}; centring each batch would leave {self.kept_by_centring:.3g} of each effect"
 
 
 def _ends(effects: Effects) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
@@ -106,11 +110,13 @@ def effects(
         M. Ritchie et al., limma, Nucleic Acids Res. 43 (2015); V. Nygaard, E. Rodland and
         E. Hovig, Biostatistics 17 (2016), on why corrected data are not to be tested.
     """
+    if condition is None:
+        raise UsageError("condition must be the label of each cell; got None")
     with open_cells(data, layer) as (reader, known):
         given = gather(reader, known, key, covariates, condition)
         assert given.condition is not None
-        check = check_design(given.batch, given.condition, covariates=given.mapping())
         pair = _pair(given.condition.levels, of, against)
+        check = check_design(given.batch, given.condition, covariates=given.mapping())
         wanted = next(c for c in check.contrasts if {c.of, c.against} == set(pair))
         if not wanted.estimable:
             require_estimable(check)
@@ -138,7 +144,11 @@ def _pair(levels: tuple[Any, ...], of: Any, against: Any) -> tuple[Any, Any]:
         return levels[1], levels[0]
     for name, value in (("of", of), ("against", against)):
         if value not in levels:
-            raise UsageError(f"{name} must be one of the conditions {list(levels)}; got {value!r}")
+            known = ", ".join(map(repr, levels[:5])) + ", ..." * (len(levels) > 5)
+            raise UsageError(
+                f"{name} must be one of the {len(levels)} conditions ({known}); "
+                f"got {plain(value)!r}"
+            )
     if of == against:
         raise UsageError(f"of and against must differ; got {of!r} twice")
     return of, against

@@ -20,8 +20,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import downslope
-from downslope import DataError, UsageError
+from downslope import DataError, StopReason, UsageError
 from downslope.recipes import batch_norm
+from downslope.recipes.arguments import whole
 from downslope.recipes.batch_effect.autoencoder import (
     EPSILON,
     encode,
@@ -30,8 +31,9 @@ from downslope.recipes.batch_effect.autoencoder import (
     reconstruction,
     scaling,
 )
-from downslope.recipes.batch_effect.cells import Rows
-from downslope.recipes.batch_effect.design import Labels, labels_of
+from downslope.recipes.batch_effect.cells import Reader, open_cells
+from downslope.recipes.batch_effect.design import Labels
+from downslope.recipes.batch_effect.gather import gather, named_labels
 
 FEWEST = 16  # cells of a laboratory, below which its statistics are noise; assumed
 STEPS = 1500  # updates; twice as many changed no score by more than its seeds do, on 700 cells
@@ -105,26 +107,31 @@ class BatchNet(BaseEstimator):
         """The trained estimator.
 
         Args:
-            X: cells [n, genes], NumPy or scipy sparse, on a logarithmic scale.
+            X: cells [n, genes] on a logarithmic scale, from wherever `BatchEffect` takes them; all
+                are read into memory.
             y: not used.
-            batch: laboratories [n].
-            labels: cell types [n], or None.
+            batch: laboratories [n]; the name of a column for AnnData and its files.
+            labels: cell types [n] or the name of their column; or None.
 
         Raises:
             UsageError: one laboratory only, or arguments out of range.
             DataError: values that are not finite; a laboratory of fewer than 16 cells.
+            KeyboardInterrupt: Ctrl-C; the model as it stood is kept.
         """
         self._check()
-        x, found = _read(X), _labs(batch, X.shape[0], None)
-        if len(found.levels) < 2:
-            raise UsageError(f"batch must have two laboratories or more; got {found.levels}")
+        with open_cells(X) as (reader, known):
+            found = gather(reader, known, batch, called="batch").batch
+            types = None
+            if labels is not None:
+                types = named_labels(known, labels, "labels", reader.shape[0])
+            x = _read(reader)
         few = int(found.counts.argmin())
         if found.counts[few] < FEWEST:
             raise DataError(
                 f"laboratory {found.levels[few]!r} has {found.counts[few]} cells, fewer than "
                 f"{FEWEST}", remedy="its statistics would be noise: drop it",
             )  # fmt: skip
-        weight = _weight(found, labels)
+        weight = _weight(found, types)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.batches_, self.n_features_in_ = found.levels, x.shape[1]
         self._scaling = scaling(x, found, weight)
@@ -151,6 +158,8 @@ class BatchNet(BaseEstimator):
         )
         self._encode = batch_norm.Predictor(net=encode, model=self._model, population=population)
         self._axes = main_axes(self._model, self._code(rows, found), self.dimensions)
+        if self.result_.stop_reason is StopReason.INTERRUPTED:
+            raise KeyboardInterrupt  # the model as it stood is kept
         return self
 
     def transform(self, X: Any, *, batch: Any = None) -> np.ndarray:
@@ -159,18 +168,20 @@ class BatchNet(BaseEstimator):
         The space is that of the decoded cells, so that distances are those of expression.
 
         Args:
-            X: cells [n, genes].
-            batch: laboratories [n], all of them seen in `fit`.
+            X: cells [n, genes], as for `fit`.
+            batch: laboratories [n] or the name of their column, all of them seen in `fit`.
 
         Raises:
             UsageError: an unknown laboratory, or another number of genes.
         """
         check_is_fitted(self, "statistics_")
-        x, found = _read(X), _labs(batch, X.shape[0], self.batches_)
-        if x.shape[1] != self.n_features_in_:
-            raise UsageError(
-                f"X must have the {self.n_features_in_:,} genes of fit; got {x.shape[1]:,}"
-            )
+        with open_cells(X) as (reader, known):
+            if reader.shape[1] != self.n_features_in_:
+                raise UsageError(
+                    f"X must have the {self.n_features_in_:,} genes of fit; got {reader.shape[1]:,}"
+                )
+            found = named_labels(known, batch, "batch", reader.shape[0], self.batches_)
+            x = _read(reader)
         centre, axes = self._axes
         return (self._code(self._scaled(x, found), found) - centre) @ axes
 
@@ -192,40 +203,20 @@ class BatchNet(BaseEstimator):
 
     def _check(self) -> None:
         for name in ("dimensions", "hidden", "steps"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise UsageError(f"{name} must be a whole number, 1 or more; got {value!r}")
+            whole(name, getattr(self, name))
         if self.dimensions > self.hidden:
             raise UsageError(
                 f"dimensions must be at most hidden, {self.hidden}; got {self.dimensions}"
             )
 
 
-def _weight(labs: Labels, labels: Any) -> np.ndarray:
+def _weight(labs: Labels, types: Labels | None) -> np.ndarray:
     """Weight of each cell [n], 1 in each laboratory in all; alike for cell types if known."""
-    if labels is None:
-        return batch_norm.balanced(labs.codes)
-    types = labels_of(labels, "labels")
-    if len(types.codes) != len(labs.codes):
-        raise UsageError(f"labels must have one label for each of {len(labs.codes):,} cells; "
-                         f"got {len(types.codes):,}")  # fmt: skip
-    return batch_norm.balanced(labs.codes, types.codes)
+    return batch_norm.balanced(labs.codes, None if types is None else types.codes)
 
 
-def _labs(batch: Any, num_cells: int, levels: Any) -> Labels:
-    if batch is None:
-        raise UsageError("batch must be the laboratory of each cell; got None")
-    found = labels_of(batch, "batch", levels)
-    if len(found.codes) != num_cells:
-        raise UsageError(
-            f"batch must have one label for each of {num_cells:,} cells; got {len(found.codes):,}"
-        )
-    return found
-
-
-def _read(X: Any) -> np.ndarray:
-    source = Rows(X)
-    x = source.read(0, source.shape[0])
+def _read(reader: Reader) -> np.ndarray:
+    x = reader.read(0, reader.shape[0])
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row, gene = np.argwhere(~np.isfinite(x))[0]
         raise DataError("not a finite number", column=f"gene {int(gene) + 1}", row=int(row) + 1)

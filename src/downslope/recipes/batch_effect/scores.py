@@ -14,13 +14,20 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError, UsageError
+from downslope.recipes.arguments import whole
 from downslope.recipes.batch_effect.design import Labels, labels_of
+from downslope.recipes.batch_effect.neighbourhoods import (
+    PATTERN,
+    kbet,
+    lisi,
+    neighbours,
+    perplexity_weights,
+    silhouettes,
+)
 
 FEWEST = 20  # cells below which neighbours mean nothing; assumed
 PERPLEXITY = 30  # of LISI; Korsunsky et al. 2019
 KBET_NEIGHBOURS = 50  # about the reach of LISI; assumed
-ALPHA = 0.05  # level of kBET's tests
-PATTERN = np.ndarray  # codes [n] of labels, shuffled or not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +110,7 @@ def mixing(
 
     Raises:
         UsageError: fewer than two laboratories, other lengths, or too small a sample.
-        DataError: a value is not finite, or there are fewer than 20 cells.
+        DataError: a value is not finite or too large, or there are fewer than 20 cells.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -120,14 +127,16 @@ def mixing(
     points = np.asarray(embedding, np.float64)
     if points.ndim != 2:
         raise UsageError(f"embedding must be [cells, dimensions]; got {list(points.shape)}")
-    if sample < FEWEST or shuffles < 1:
-        raise UsageError(f"sample must be {FEWEST} or more, shuffles 1 or more; got {sample}, "
-                         f"{shuffles}")  # fmt: skip
+    whole("sample", sample, least=FEWEST)
+    whole("shuffles", shuffles)
+    whole("seed", seed, least=0)
     if len(points) < FEWEST:
         raise DataError(f"{len(points)} cells, too few for neighbours", remedy=f"give {FEWEST}")
-    if not np.isfinite(points).all():
-        row = int(np.argmin(np.isfinite(points).all(axis=1))) + 1
-        raise DataError("not a finite number", row=row)
+    with np.errstate(over="ignore"):  # no distance is longer than twice the longest row
+        is_finite = np.isfinite(np.square(2 * points).sum(axis=1))
+    if not is_finite.all():
+        row = int(np.argmin(is_finite)) + 1
+        raise DataError("not a finite number, or too large for distances", row=row)
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(points))[:sample])
     batches = _chosen(batch, "batch", len(points), chosen)
@@ -138,10 +147,7 @@ def mixing(
 
 
 def _chosen(values: Any, name: str, n: int, chosen: np.ndarray) -> Labels:
-    found = labels_of(values, name)
-    if len(found.codes) != n:
-        raise UsageError(f"{name} must have one label for each of {n:,} cells; "
-                         f"got {len(found.codes):,}")  # fmt: skip
+    found = labels_of(values, name, num_cells=n)
     return labels_of(Labels(name=name, levels=found.levels, codes=found.codes[chosen]), name)
 
 
@@ -150,7 +156,7 @@ def _scores(
 ) -> Scores:
     from scipy.spatial.distance import cdist
 
-    near, distances = _neighbours(points, min(3 * PERPLEXITY, len(points) - 1))
+    near, distances = neighbours(points, min(3 * PERPLEXITY, len(points) - 1))
     weights = perplexity_weights(distances, min(PERPLEXITY, near.shape[1] // 3))
     k = min(KBET_NEIGHBOURS, near.shape[1])
     between = cdist(points, points)
@@ -195,72 +201,12 @@ def _scores(
     return Scores(num_cells=len(points), **found)  # type: ignore[arg-type]
 
 
-def _neighbours(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places and distances [n, k] of each cell's neighbours, the cell itself left out."""
-    try:
-        from sklearn.neighbors import NearestNeighbors
-    except ImportError as error:
-        raise ImportError("mixing needs scikit-learn: pip install 'downslope[sklearn]'") from error
-    found = NearestNeighbors(n_neighbors=k).fit(points).kneighbors()  # without itself
-    return found[1], found[0]
-
-
 def _shuffled(codes: PATTERN, groups: PATTERN, rng: Any) -> PATTERN:
     """The codes in a random order, within each group."""
     out = np.empty_like(codes)
     start = np.argsort(groups, kind="stable")
     out[start] = codes[np.lexsort((rng.random(len(codes)), groups))]
     return out
-
-
-def perplexity_weights(distances: np.ndarray, perplexity: float) -> np.ndarray:
-    """Weights [n, k], exp(-beta distance) with beta such that their entropy is log(perplexity)."""
-    about = distances - distances.min(axis=1, keepdims=True)
-    low, high = np.zeros(len(about)), np.full(len(about), np.inf)
-    beta = np.ones(len(about))
-    for _ in range(100):
-        weights = np.exp(-beta[:, None] * about)
-        weights /= weights.sum(axis=1, keepdims=True)
-        entropy = -np.sum(weights * np.log(np.maximum(weights, 1e-300)), axis=1)
-        wide = entropy > np.log(perplexity)
-        low, high = np.where(wide, beta, low), np.where(wide, high, beta)
-        middle = (low + np.where(np.isfinite(high), high, 0)) / 2
-        beta = np.where(np.isfinite(high), middle, np.minimum(2 * beta, 1e12))
-    return weights
-
-
-def lisi(near: np.ndarray, weights: np.ndarray, codes: PATTERN, num_levels: int) -> np.ndarray:
-    """Effective number of labels [n] among neighbours: 1 / sum of squared weighted shares."""
-    labels = codes[near]
-    shares = [(weights * (labels == level)).sum(axis=1) for level in range(num_levels)]
-    return 1 / np.sum(np.square(shares), axis=0)
-
-
-def kbet(near: np.ndarray, codes: PATTERN, num_levels: int) -> float:
-    """Share of neighbourhoods whose label counts a chi-square test rejects at 5 %."""
-    from scipy.stats import chi2
-
-    k = near.shape[1]
-    labels = codes[near]
-    counts = np.stack([(labels == level).sum(axis=1) for level in range(num_levels)], axis=1)
-    expected = k * np.bincount(codes, minlength=num_levels) / len(codes)
-    statistic = ((counts - expected) ** 2 / expected).sum(axis=1)
-    return float((statistic > chi2.ppf(1 - ALPHA, num_levels - 1)).mean())
-
-
-def silhouettes(between: np.ndarray, codes: PATTERN) -> np.ndarray:
-    """(b - a) / max(a, b) of each cell [n]; 0 for a label that only one cell has."""
-    levels, codes = np.unique(codes, return_inverse=True)
-    members = (codes[:, None] == np.arange(len(levels))).astype(np.float64)
-    counts, n = members.sum(axis=0), np.arange(len(codes))
-    sums = between @ members
-    own = sums[n, codes] / np.maximum(counts[codes] - 1, 1)
-    others = sums / counts
-    others[n, codes] = np.inf
-    other = others.min(axis=1)
-    largest = np.maximum(own, other)
-    found = np.divide(other - own, largest, out=np.zeros(len(codes)), where=largest > 0)
-    return np.where(counts[codes] > 1, found, 0.0)
 
 
 def _batch_silhouette(between: np.ndarray, codes: PATTERN, within: PATTERN) -> float:

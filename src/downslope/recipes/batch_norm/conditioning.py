@@ -13,6 +13,7 @@ from scipy import stats
 
 from downslope.noise import Measurement, not_estimable
 from downslope.noise.curvature import condition_number
+from downslope.recipes.arguments import whole
 from downslope.recipes.batch_norm.layer import Statistics
 from downslope.recipes.batch_norm.passes import (
     SAMPLE_ROWS,
@@ -115,6 +116,8 @@ def conditioning(
 
     Source: LeCun, Bottou, Orr and Mueller 1998, section 4.3, for standardised inputs.
     """
+    whole("num_rows", num_rows)
+    whole("seed", seed, least=0)
     rows = rows_of(data, lab=lab, weight=None, inputs=inputs, block_rows=SAMPLE_ROWS)
     places, sample = rows.sample(num_rows, seed)
     codes = None
@@ -122,11 +125,11 @@ def conditioning(
         of_rows = None if rows.labs is None else [rows.labs[i] for i in rows.codes[places]]
         codes = population.codes(of_rows)
     order = layer_shapes(net, model, sample)
-    arrays, whole = divided(model)
+    arrays, with_arrays = divided(model)
 
     @jax.jit
     def given(arrays: Any, sample: Any, codes: Any) -> Any:
-        found = inputs_of_layers(net, whole(arrays), population.epsilon)
+        found = inputs_of_layers(net, with_arrays(arrays), population.epsilon)
         return found(sample, codes, population.layers)
 
     found = given(arrays, sample, codes)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from downslope.errors import UsageError
-from downslope.recipes.batch_norm.passes import coded
+from downslope.recipes.batch_norm.passes import weights_of
+from downslope.recipes.labels import coded
 
 
 class OneLab:
@@ -23,7 +24,7 @@ class OneLab:
             `balanced` gives; None: alike.
 
     Attributes:
-        labs: the laboratories, sorted.
+        labs: the laboratories, sorted or in the order of their categories.
 
     Example:
         >>> draw = OneLab(np.arange(6.0), ["a", "a", "a", "b", "b", "b"])
@@ -34,10 +35,10 @@ class OneLab:
     Source: one laboratory a mini-batch: Li et al. 2018 (adaptive batch normalization).
     """
 
-    def __init__(self, rows: np.ndarray, lab: Any, weight: np.ndarray | None = None):
-        self.rows = rows
-        self.labs, codes = coded(lab, "lab", len(rows))
-        weight = np.ones(len(rows)) if weight is None else weight
+    def __init__(self, rows: Any, lab: Any, weight: Any = None):
+        self.rows = np.asarray(rows)
+        self.labs, codes = coded(lab, "lab", num_rows=len(self.rows))
+        weight = weights_of(weight, len(self.rows))
         self._places = [np.flatnonzero((codes == i) & (weight > 0)) for i in range(len(self.labs))]
         if not all(map(len, self._places)):
             raise UsageError("weight must leave each laboratory a row; got one without")
@@ -70,10 +71,10 @@ def balanced(lab: Any, types: Any = None) -> np.ndarray:
         >>> balanced(["a", "a", "a", "b", "b"], [0, 0, 1, 0, 1]).round(2).tolist()
         [0.3, 0.3, 0.4, 0.6, 0.4]
     """
-    labs, codes = coded(lab, "lab", len(np.asarray(lab)))
+    labs, codes = coded(lab, "lab")
     if types is None:
         return 1.0 / np.bincount(codes)[codes]
-    levels, of_type = coded(types, "types", len(codes))
+    levels, of_type = coded(types, "types", num_rows=len(codes))
     table = np.zeros((len(labs), len(levels)))
     np.add.at(table, (codes, of_type), 1)
     share = np.where((table > 0).all(axis=0), table.sum(axis=0), 0.0)

@@ -10,12 +10,14 @@ from scipy import stats
 
 from downslope.check.findings import Finding, by_severity
 from downslope.errors import UsageError
+from downslope.recipes.arguments import whole
 from downslope.recipes.batch_norm.composition import composition_findings
 from downslope.recipes.batch_norm.labs import FEWEST
 from downslope.recipes.batch_norm.layer import EPSILON
 from downslope.recipes.batch_norm.moments import Moments
-from downslope.recipes.batch_norm.passes import BLOCK_ROWS, Net, Rows, coded, rows_of
+from downslope.recipes.batch_norm.passes import BLOCK_ROWS, Net, Rows, rows_of
 from downslope.recipes.batch_norm.population import sweep
+from downslope.recipes.labels import coded
 
 By = Literal["batch", "lab", "one_lab"]
 LARGE_GAP = 0.2  # of the spread inside a laboratory, from which a gap is a warning; assumed
@@ -71,13 +73,13 @@ def findings(
         raise UsageError(f"by must be one of {', '.join(get_args(By))}; got {by!r}")
     if by != "batch" and lab is None:
         raise UsageError(f"lab must be given where by is {by!r}")
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise UsageError(f"batch_size must be a whole number, 1 or more; got {batch_size!r}")
+    whole("batch_size", batch_size)
+    whole("fewest", fewest, least=2)
     rows = rows_of(data, lab=lab, weight=None, inputs=inputs, block_rows=BLOCK_ROWS)
     labs = rows.labs or (None,)
     levels, kinds = (("",), np.zeros(rows.num_rows, np.int32))
     if types is not None:
-        levels, kinds = coded(types, "types", rows.num_rows)
+        levels, kinds = coded(types, "types", num_rows=rows.num_rows)
     found = sweep(
         net, model, rows, rows.codes * len(levels) + kinds, len(labs) * len(levels),
         by_lab=by != "batch", epsilon=epsilon,
@@ -160,9 +162,9 @@ def _few_rows(rows: Rows, batch_size: int, by: By, fewest: int) -> Finding:
             name="few rows",
             severity=severity,
             sentence=(
-                f"{100 * left:.2g} % of the rows are left out, their laboratory having fewer than "
+                f"{_percent(left)} of the rows are left out, their laboratory having fewer than "
                 f"{fewest} rows in a mini-batch of {batch_size}: of {rows.labs[worst]!r}, with "
-                f"{100 * share[worst]:.2g} % of all rows, {100 * each[worst]:.2g} %"
+                f"{_percent(share[worst])} of all rows, {_percent(each[worst])}"
             ),
             remedy=None if severity == "fine" else
             f"take mini-batches of {need:,}, or of one laboratory each",
@@ -175,12 +177,19 @@ def _few_rows(rows: Rows, batch_size: int, by: By, fewest: int) -> Finding:
         severity=severity,
         sentence=(
             f"a mini-batch of {batch_size} knows a mean to {batch_size**-0.5:.2g} sd and a spread "
-            f"to {100 * rough:.2g} % (normal features); its variance is "
-            f"{100 / batch_size:.2g} % smaller on average than that of all rows"
+            f"to {_percent(rough)} (normal features); its variance is "
+            f"{_percent(1 / batch_size)} smaller on average than that of all rows"
         ),
         remedy=None if severity == "fine" else "take more rows, or frozen statistics",
         values={"mean_error": batch_size**-0.5, "spread_error": rough},
     )
+
+
+def _percent(share: float) -> str:
+    """Two digits, but neither 1e+02 nor 8.2e-10."""
+    if 0 < share < 1e-4:
+        return "under 0.01 %"
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
 def _constant(name: str, labs: Moments, rows: Rows, by: By) -> Finding:

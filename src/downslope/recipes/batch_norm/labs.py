@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from downslope.errors import UsageError
+from downslope.recipes.arguments import whole
 from downslope.recipes.batch_norm.layer import (
     EPSILON,
     Layer,
@@ -105,6 +104,5 @@ def _membership(lab: Any, num_labs: int, like: Any) -> tuple[Array, Array]:
 
 
 def _check_labs(num_labs: int, fewest: int) -> None:
-    for name, value, least in (("num_labs", num_labs, 1), ("fewest", fewest, 2)):
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise UsageError(f"{name} must be a whole number, {least} or more; got {value!r}")
+    whole("num_labs", num_labs)
+    whole("fewest", fewest, least=2)

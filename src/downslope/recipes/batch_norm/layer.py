@@ -24,6 +24,7 @@ from jax import Array
 from jax.core import Tracer
 
 from downslope.errors import UsageError
+from downslope.recipes.arguments import number, whole
 
 EPSILON = 1e-5  # added to variances, in squared units of the inputs; the usual choice
 Layer = Mapping[str, Any]  # learned "scale" and "shift" [features], either or both
@@ -61,8 +62,7 @@ def init(width: int, *, scale: bool = True, shift: bool = True) -> dict[str, np.
         >>> init(2)
         {'scale': array([1., 1.], dtype=float32), 'shift': array([0., 0.], dtype=float32)}
     """
-    if not isinstance(width, (int, np.integer)) or width < 1:
-        raise UsageError(f"width must be a whole number, 1 or more; got {width!r}")
+    whole("width", width)
     parts = {"scale": np.ones(width, np.float32), "shift": np.zeros(width, np.float32)}
     return {name: parts[name] for name, on in (("scale", scale), ("shift", shift)) if on}
 
@@ -110,8 +110,7 @@ def by_ghost(rows: int, *, epsilon: float = EPSILON) -> Norm:
     Source: Hoffer, Hubara and Soudry 2017, algorithm 1.
     """
     check_epsilon(epsilon)
-    if not isinstance(rows, (int, np.integer)) or rows < 2:
-        raise UsageError(f"rows must be a whole number, 2 or more; got {rows!r}")
+    whole("rows", rows, least=2)
 
     def norm(name: str, h: Any, layer: Layer | None = None) -> Array:
         check_shape(name, h)
@@ -218,5 +217,4 @@ def check_shape(name: str, h: Any) -> None:
 
 def check_epsilon(epsilon: float) -> None:
     """Raises UsageError where variances cannot be divided by."""
-    if not 0 < epsilon < float("inf"):
-        raise UsageError(f"epsilon must be greater than 0 and finite; got {epsilon!r}")
+    number("epsilon", epsilon, above=0)

@@ -14,6 +14,7 @@ import downslope
 from downslope.errors import DataError, UsageError
 from downslope.recipes.batch_norm.layer import Norm, Statistics, frozen
 from downslope.recipes.batch_norm.moments import BLOCK_BYTES
+from downslope.recipes.labels import coded
 
 Net = Callable[[Any, Any, Norm], Any]
 BLOCK_ROWS = 8192  # assumed: beyond it a device gains little
@@ -29,7 +30,7 @@ class Rows:
         source: arrays or a source of downslope.
         inputs: picks from a batch what the net takes.
         codes: laboratory of each row [rows], a place among the labs; zeros without.
-        labs: the laboratories, sorted; None without.
+        labs: the laboratories, sorted or in the order of their categories; None without.
         weight: of each row [rows].
     """
 
@@ -94,35 +95,29 @@ def rows_of(data: Any, *, lab: Any, weight: Any, inputs: Any, block_rows: int) -
             for a in range(0, num, block_rows)
         ]
         lab = np.concatenate(parts)
-    labs, codes = (None, np.zeros(num, np.int32)) if lab is None else coded(lab, "lab", num)
-    weight = np.ones(num) if weight is None else np.asarray(weight, np.float64)
-    if weight.shape != (num,):
-        raise UsageError(f"weight must be one number for each of {num:,} rows; got "
-                         f"shape {list(weight.shape)}")  # fmt: skip
-    if not np.isfinite(weight).all() or weight.min() < 0:
-        raise DataError("weight must be finite, 0 or more")
-    return Rows(
-        source=source, inputs=inputs or (lambda batch: batch), codes=codes, labs=labs, weight=weight
+    labs, codes = (
+        (None, np.zeros(num, np.int32)) if lab is None else coded(lab, "lab", num_rows=num)
     )
+    return Rows(
+        source=source, inputs=inputs or (lambda batch: batch), codes=codes, labs=labs,
+        weight=weights_of(weight, num),
+    )  # fmt: skip
 
 
-def coded(labels: Any, name: str, num_rows: int) -> tuple[tuple[Any, ...], np.ndarray]:
-    """The different labels, sorted, and the place of each row's among them.
+def weights_of(weight: Any, num_rows: int) -> np.ndarray:
+    """The weight of each row [rows], float64; ones for None.
 
-    Example:
-        >>> coded(["Rome", "Oslo", "Rome"], "lab", 3)
-        (('Oslo', 'Rome'), array([1, 0, 1], dtype=int32))
+    Raises:
+        UsageError: not one number a row.
+        DataError: one that is negative or not finite.
     """
-    array = np.asarray(labels)
-    if array.shape != (num_rows,):
-        raise UsageError(
-            f"{name} must be one label for each of {num_rows:,} rows; got shape {list(array.shape)}"
-        )
-    missing = np.fromiter((v is None or v != v for v in array), bool, num_rows)
-    if missing.any():
-        raise DataError("missing label", column=name, row=int(missing.argmax()) + 1)
-    levels, codes = np.unique(array, return_inverse=True)
-    return tuple(levels.tolist()), codes.astype(np.int32)
+    found = np.ones(num_rows) if weight is None else np.asarray(weight)
+    if found.shape != (num_rows,) or found.dtype.kind not in "fiub":
+        raise UsageError(f"weight must be one number for each of {num_rows:,} rows; got "
+                         f"{found.dtype} of shape {list(found.shape)}")  # fmt: skip
+    if not np.isfinite(found).all() or found.min(initial=0) < 0:
+        raise DataError("weight must be finite, 0 or more")
+    return found.astype(np.float64)
 
 
 class Probe:

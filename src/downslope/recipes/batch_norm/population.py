@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from downslope.errors import DataError, UsageError
-from downslope.recipes.batch_norm.layer import EPSILON, Norm, Statistics, frozen
+from downslope.recipes.arguments import plain, whole
+from downslope.recipes.batch_norm.layer import EPSILON, Norm, Statistics, check_epsilon, frozen
 from downslope.recipes.batch_norm.moments import Moments, merge, moments
 from downslope.recipes.batch_norm.passes import (
     BLOCK_ROWS,
@@ -21,6 +22,7 @@ from downslope.recipes.batch_norm.passes import (
     padded,
     rows_of,
 )
+from downslope.recipes.labels import coded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class Population:
         """The places of laboratories [n] among `labs`; None where there are none.
 
         Raises:
+            DataError: a label is missing.
             UsageError: a laboratory without statistics, or `lab` given where there are none of
                 laboratories, or missing where there are.
         """
@@ -54,16 +57,15 @@ class Population:
         if lab is None:
             raise UsageError("lab must be the laboratory of each row; got None")
         place = {level: i for i, level in enumerate(self.labs)}
-        found = np.asarray(lab)
-        levels, inverse = np.unique(found, return_inverse=True)
-        new = [level for level in levels.tolist() if level not in place]
+        levels, codes = coded(lab, "lab")
+        new = [level for level in levels if level not in place]
         if new:
             known = ", ".join(map(repr, self.labs[:5])) + (", ..." if len(self.labs) > 5 else "")
             raise UsageError(
-                f"lab must be one of those with statistics ({known}); got {new[0]!r}: pass over "
-                "some of its rows first"
+                f"lab must be one of those with statistics ({known}); got {plain(new[0])!r}: pass "
+                "over some of its rows first"
             )
-        return np.array([place[level] for level in levels.tolist()], np.int32)[inverse]
+        return np.array([place[level] for level in levels], np.int32)[codes]
 
     def norm(self, lab: Any = None) -> Norm:
         """Normalises by these statistics, inside a loss too.
@@ -147,8 +149,8 @@ def sweep(
         num_groups: groups in all.
         by_lab: layers are frozen at the statistics of each laboratory, else at those of all rows.
     """
-    if block_rows is not None and (not isinstance(block_rows, int) or block_rows < 1):
-        raise UsageError(f"block_rows must be a whole number, 1 or more; got {block_rows!r}")
+    whole("block_rows", block_rows, optional=True)
+    check_epsilon(epsilon)
     _check_rows(rows, by_lab)
     shapes = layer_shapes(net, model, rows.read(0, min(2, rows.num_rows)))
     size = min(block_rows or default_block(shapes, rows.num_rows), rows.num_rows)
