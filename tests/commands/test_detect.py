@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     pq.write_table(pa.table({"x": pa.array(normal)}), here / "normal.parquet")
     pq.write_table(pa.table({"x": pa.array([str(v) for v in normal])}), here / "text.parquet")
     (here / "empty.csv").write_text("")
+    (here / "pickle.npy").write_bytes(b"no array at all")
     (here / "cut.npy").write_bytes((here / "normal.npy").read_bytes()[:90])
     words = ["fit", here / "normal.npy", "--out", here / "d", "--max-iter", "2"]
     assert main(["detect", *map(str, words), "--false-alarm-rate", "0.02"]) == 0
@@ -101,16 +102,22 @@ def test_all_windows_as_parquet(folder, tmp_path, capsys):
         ("fit text.parquet --out e", 3, "string is no number"),
         ("fit empty.csv --out e", 3, "empty.csv"),
         ("fit cut.npy --out e", 3, "not readable as .npy"),
+        ("fit pickle.npy --out e", 3, "not readable as .npy: damaged, or no array of numbers"),
         ("fit square.npy --out e", 2, "--column is needed"),
         ("fit normal.npy --out e --period 1", 2, "period must be 2 samples or more"),
         ("fit normal.npy --out e --period 9000", 3, "too few; give"),
-        ("fit normal.npy --out e --sampling-rate 0", 2, "sampling_rate must be greater than 0"),
+        ("fit normal.npy --out e --sampling-rate 0", 2, "sampling_rate must be a number above 0"),
         ("fit normal.npy --out e --max-iter 0", 2, "max_iter must be"),
         ("score d square.npy", 2, "--column is needed"),
+        ("score d new.npy --out new.npy", 3, "new.npy: already exists"),
+        ("score nowhere new.npy --out new.npy", 3, "new.npy: already exists"),  # before scoring
+        ("score d new.npy --out d", 3, "d: already exists"),
+        ("score d new.npy --out none/a.parquet", 3, "none: no such folder"),
     ],
 )
 def test_what_is_wrong_is_said(words, code, said, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert main(["detect", *words.split()]) == code
     out, err = capsys.readouterr()
+    assert "allow_pickle" not in err
     assert said in err and err.count("\n") == 1 and not out

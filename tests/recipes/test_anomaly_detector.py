@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from downslope import DataError, UsageError
-from downslope.recipes.anomaly import AnomalyDetector
+from downslope import DataError, StopReason, UsageError
+from downslope.recipes.anomaly import AnomalyDetector, descent
 from downslope.recipes.anomaly.descent import RebuildLoss
 from downslope.recipes.anomaly.simulate import KINDS, beam, plant
 from downslope.recipes.anomaly.threshold import clopper_pearson
@@ -182,6 +187,14 @@ def test_partial_fit_learns_a_new_normal():
         (beam(700), "too few"),
         ([], "no signals"),
         (["a", "b"], "must be numbers"),
+        (beam(5000).astype(str), "must be numbers"),
+        (beam(5000).astype(str).astype(object), "must be numbers"),
+        (beam(5000) + 1j, "must be numbers"),
+        (np.arange(5000).astype("datetime64[s]"), "must be numbers"),
+        (np.ma.masked_greater(beam(5000), 1.0), "not a finite number"),
+        ([*beam(5000), pd.NA], "row 5,001: not a finite number"),
+        (1e300 * beam(5000), "too large or too small"),
+        (1e-300 * beam(5000), "too large or too small"),
     ],
 )
 def test_signals_that_cannot_teach(signal, why):
@@ -199,6 +212,14 @@ def test_signals_that_cannot_teach(signal, why):
         {"period": 1},
         {"max_iter": 0},
         {"seconds": 0},
+        {"seconds": "x"},
+        {"false_alarm_rate": None},
+        {"held_out": "a"},
+        {"period": "x"},
+        {"sampling_rate": None},
+        {"code": True},
+        {"random_state": None},
+        {"random_state": np.random.RandomState(0)},
     ],
 )
 def test_parameters_out_of_range(wrong):
@@ -211,3 +232,104 @@ def test_before_fit_and_short_signals(detector):
         AnomalyDetector().windows(beam(100))
     with pytest.raises(DataError, match="a window has 64"):
         detector.predict(beam(63))
+
+
+def test_an_interrupted_descent_is_kept_and_said(monkeypatch):
+    """Catches Ctrl-C swallowed: the program would go on as if the fit were whole."""
+
+    def cut_short(*args, **settings):
+        result = descend(*args, **settings)
+        return dataclasses.replace(result, stop_reason=StopReason.INTERRUPTED)
+
+    descend = descent.descend
+    monkeypatch.setattr(descent, "descend", cut_short)
+    detector = AnomalyDetector(period=12.5, code=2, max_iter=1)
+    phase = 2 * np.pi * np.arange(40_000) / 12.5
+    noise = 0.1 * np.random.default_rng(0).normal(size=40_000)
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(np.cos(phase) + 0.5 * np.cos(2 * phase) + noise)
+    assert detector.result_.stop_reason is StopReason.INTERRUPTED
+    assert detector.predict(np.cos(phase[:100])).shape == (100,)
+
+
+def test_a_signal_given_again_is_no_new_evidence():
+    """Catches 92 independent windows that are stated as 644."""
+    signal = beam(20_000)
+    once = AnomalyDetector().fit(signal).threshold_
+    assert AnomalyDetector().fit([signal] * 7).threshold_ == once
+    detector = AnomalyDetector().fit(signal).partial_fit(signal).partial_fit(signal)
+    assert detector.threshold_.num_windows == once.num_windows
+    detector.partial_fit(beam(20_000, seed=1))
+    assert detector.threshold_.num_windows == pytest.approx(2 * once.num_windows, abs=3)
+
+
+def test_equal_windows_of_one_signal_stay():
+    """A signal of few bits repeats itself: its windows are as many as they are."""
+    signal = np.round(8 * np.cos(2 * np.pi * np.arange(8_000) / 16))
+    assert AnomalyDetector(period=16).fit(signal).threshold_.num_windows > 100
+
+
+def test_signals_too_short_to_teach_are_told():
+    signal = beam(20_000)
+    with pytest.warns(UserWarning, match="2 of 3 signals are too short for windows of 64 samples"):
+        detector = AnomalyDetector().fit([signal[:10], signal, signal[:70]])
+    whole = AnomalyDetector().fit(signal).learned_
+    assert detector.learned_.num_windows == whole.num_windows
+    assert len(detector.learned_.held_out) == len(whole.held_out)
+
+
+def test_held_out_windows_train_nothing_in_partial_fit():
+    """Another end of the signal: only the threshold changes."""
+    signal = beam(8_000, seed=1)
+    other = np.r_[signal[:5_600], 3 * signal[5_600:]]
+    pair = [AnomalyDetector().fit(beam(20_000)).partial_fit(x) for x in (signal, other)]
+    ours, theirs = (detector.learned_.scorer for detector in pair)
+    for name in ours.model:
+        np.testing.assert_array_equal(ours.model[name], theirs.model[name])
+    np.testing.assert_array_equal(ours.residual, theirs.residual)
+    np.testing.assert_array_equal(ours.spectrum.mean, theirs.spectrum.mean)
+    assert pair[1].threshold_.value > 2 * pair[0].threshold_.value
+
+
+def test_spreads_are_of_all_windows_in_partial_fit():
+    """Three times the noise in one window of thirty: mean squares of 1 + 8 / 30, not of 9.
+
+    Catches the spread of what was rebuilt before being forgotten.
+    """
+    turns, draw = np.arange(40_000), np.random.default_rng(0)
+    signal = np.cos(2 * np.pi * turns / 12.5) + 0.1 * draw.normal(size=40_000)
+    loud = np.cos(2 * np.pi * turns[:1_700] / 12.5) + 0.3 * draw.normal(size=1_700)
+    detector = AnomalyDetector(period=12.5).fit(signal)
+    before, count = detector.learned_.scorer.residual, detector.learned_.num_windows
+    detector.partial_fit(loud)
+    share = 1 - count / detector.learned_.num_windows
+    ratio = (detector.learned_.scorer.residual**2).mean() / (before**2).mean()
+    assert ratio == pytest.approx(1 + 8 * share, rel=0.1)
+
+
+def test_a_column_and_a_sample_beyond_squares(detector, other):
+    """Catches a score that is NaN, and so no alarm, for the largest sample there is."""
+    scores = detector.windows(pd.DataFrame({"x": other})).scores
+    np.testing.assert_array_equal(scores, detector.windows(other).scores)
+    signal = other.copy()
+    signal[5_000] = np.finfo(float).max
+    found = detector.windows(signal)
+    touched = (found.starts <= 5_000) & (found.ends > 5_000)
+    assert found.alarms[touched].all() and np.isfinite(found.scores).all()
+    (event,) = [a for a in detector.explain(signal) if a.start <= 5_000 < a.end]
+    assert 5_000 in event.samples
+    masked = detector.windows(np.ma.masked_array(other, np.arange(len(other)) == 5_000))
+    assert np.isinf(masked.scores[touched]).all()
+
+
+def test_a_step_of_a_pipeline_and_a_grid_search():
+    signal = beam(12_000)
+    pipeline = make_pipeline(FunctionTransformer(), AnomalyDetector()).fit(signal)
+    assert pipeline.predict(signal).shape == signal.shape
+    search = GridSearchCV(
+        AnomalyDetector(),
+        {"held_out": [0.3, 0.5]},
+        scoring=lambda detector, X, y=None: -detector.windows(X).alarms.mean(),
+        cv=KFold(2),
+    )
+    assert search.fit(signal).best_params_["held_out"] in (0.3, 0.5)

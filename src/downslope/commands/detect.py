@@ -25,7 +25,9 @@ def detect(
     *,
     out: Annotated[
         Path | None,
-        Parameter(metavar="PATH", help="fit: folder to make; score: Parquet file of all windows"),
+        Parameter(
+            metavar="PATH", help="fit: folder to make; score: new Parquet file of all windows"
+        ),
     ] = None,
     column: Annotated[
         str | None, Parameter(metavar="NAME", help="column of a table with several")
@@ -82,6 +84,10 @@ def detect(
     if given:
         flag = "--" + min(given).replace("_", "-")
         raise UsageError(f"{flag} belongs to detect fit; a detector keeps what it was trained with")
+    if out is not None:
+        from downslope.data.output import check_writable
+
+        check_writable(out)
     return _score(first, read_signal(second, column), out, json)
 
 
@@ -132,10 +138,12 @@ def _score(folder: Path, signal: np.ndarray, out: Path | None, as_json: bool) ->
     scores, alarms = detector.windows(signal), detector.explain(signal)
     if out is not None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
+
+        from downslope.data.output import write_parquet
 
         columns = {"start": scores.starts, "end": scores.ends, "score": scores.scores}
-        pq.write_table(pa.table(columns | {"alarm": scores.alarms}), out)
+        table = pa.table(columns | {"alarm": scores.alarms})
+        write_parquet(out, table.schema, table.to_batches())
     if as_json:
         counts = {"windows": len(scores.starts), "alarming": int(scores.alarms.sum())}
         show({**counts, "alarms": [alarm.to_json() for alarm in alarms]}, as_json)
@@ -160,8 +168,9 @@ def read_signal(path: Path, column: str | None = None) -> np.ndarray:
     if path.suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise DataError(f"not readable as .npy ({error})", path=path) from error
+        except (ValueError, EOFError) as error:  # whose text advises to allow pickle
+            rule = "not readable as .npy: damaged, or no array of numbers"
+            raise DataError(rule, path=path) from error
         if array.ndim == 1 and array.dtype.kind in "fiub" and column is None:
             return array.astype(np.float64)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from downslope import DataError, UsageError
+from downslope import DataError, StopReason
 from downslope.noise import Measurement, not_estimable
 from downslope.recipes.anomaly import files
 from downslope.recipes.anomaly.learning import (
@@ -25,6 +25,7 @@ from downslope.recipes.anomaly.threshold import Threshold, calibrate
 from downslope.recipes.anomaly.training import train
 from downslope.recipes.anomaly.watch import Watcher
 from downslope.recipes.anomaly.windows import layout_for
+from downslope.recipes.arguments import number, whole
 
 if TYPE_CHECKING:
     from downslope import Result
@@ -47,7 +48,7 @@ class AnomalyDetector(Watcher):
         max_iter: passes over the windows, at most, where there is a descent; None leaves it to
             choose.
         seconds: time budget for a descent; None leaves it to choose.
-        random_state: seed of every random choice.
+        random_state: seed of every random choice, a whole number.
 
     Attributes:
         period_: the period, with its interval, as `find_period` gives it.
@@ -97,12 +98,18 @@ class AnomalyDetector(Watcher):
         """The detector, trained.
 
         Args:
-            X: a normal signal [n], or a list of them (stretches between gaps).
+            X: a normal signal [n], or a list of them (stretches between gaps). Give each stretch
+                once: a signal that is repeated is taken once, but stretches that overlap are not
+                recognised, and the rate is then stated too surely.
             y: not used.
 
         Raises:
             UsageError: a parameter outside its range.
             DataError: a signal that is too short, constant, not finite, or has no period.
+            KeyboardInterrupt: a descent was interrupted; the model as it stood is kept.
+
+        Warns:
+            UserWarning: signals too short to hold a window teach nothing.
         """
         self._check()
         signals = signals_of(X)
@@ -119,17 +126,21 @@ class AnomalyDetector(Watcher):
             seed=self.random_state,
         )
         self.period_, self.gain_, self.result_ = period, found.gain, found.result
-        return self._now(learned(parts, found.model, layout, (centre, scale))).reset()
+        self._now(learned(parts, found.model, layout, (centre, scale))).reset()
+        if found.result is not None and found.result.stop_reason is StopReason.INTERRUPTED:
+            raise KeyboardInterrupt  # the model as it stood is kept
+        return self
 
     def partial_fit(self, X: Any, y: Any = None) -> AnomalyDetector:
         """The detector after one more pass over more normal signal; the first call is `fit`.
 
         Period and units stay. All weights of the autoencoder take steps, the spectrum is that of
         all windows so far, and the threshold is calibrated anew on the latest held-out windows,
-        old ones with them.
+        old ones with them. Held-out windows that are kept already are not counted again.
 
         Args:
-            X: a normal signal [n], or a list of them.
+            X: a normal signal [n], or a list of them: stretches that were not given before, see
+                `fit`.
             y: not used.
 
         Raises:
@@ -142,7 +153,9 @@ class AnomalyDetector(Watcher):
         from downslope.recipes.anomaly.descent import Trainer
 
         before = self.learned_
-        parts = split(signals_of(X), before.layout, held_out=self.held_out, least=1)
+        parts = split(
+            signals_of(X), before.layout, held_out=self.held_out, least=1, known=before.held_out
+        )
         trainer = self._trainer or Trainer(before.scorer.model, self.random_state)
         rows = np.concatenate([parts.train, parts.validation])
         model = trainer.step(before.scorer.units(rows))
@@ -206,15 +219,11 @@ class AnomalyDetector(Watcher):
         return found
 
     def _check(self) -> None:
-        for name in ("false_alarm_rate", "held_out"):
-            value = getattr(self, name)
-            if not 0 < value < 1:
-                raise UsageError(f"{name} must be greater than 0 and less than 1; got {value!r}")
-        if not (np.isfinite(self.sampling_rate) and self.sampling_rate > 0):
-            raise UsageError(f"sampling_rate must be greater than 0; got {self.sampling_rate!r}")
-        for name in ("code", "max_iter"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, np.integer)) and value >= 1):
-                raise UsageError(f"{name} must be a whole number of 1 or more; got {value!r}")
-        if self.seconds is not None and not self.seconds > 0:
-            raise UsageError(f"seconds must be greater than 0; got {self.seconds!r}")
+        number("false_alarm_rate", self.false_alarm_rate, above=0, below=1)
+        number("held_out", self.held_out, above=0, below=1)
+        number("sampling_rate", self.sampling_rate, above=0)
+        number("period", self.period, above=0, optional=True)
+        number("seconds", self.seconds, above=0, optional=True)
+        whole("code", self.code, optional=True)
+        whole("max_iter", self.max_iter, optional=True)
+        whole("random_state", self.random_state, least=0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +58,12 @@ class Split:
 
 
 def split(
-    signals: list[np.ndarray], layout: Layout, *, held_out: float, least: int = LEAST
+    signals: list[np.ndarray],
+    layout: Layout,
+    *,
+    held_out: float,
+    least: int = LEAST,
+    known: Iterable[np.ndarray] = (),
 ) -> Split:
     """Windows of the beginning, the middle and the end of each signal.
 
@@ -65,9 +72,13 @@ def split(
         layout: where windows lie.
         held_out: share of each signal, its end.
         least: windows that must train.
+        known: windows that are held out already, and are not again.
 
     Raises:
         DataError: a part is empty, or too few windows train.
+
+    Warns:
+        UserWarning: signals that are too short to hold a window of any part.
     """
     parts: list[list[np.ndarray]] = [[], [], []]
     for signal in signals:
@@ -78,6 +89,7 @@ def split(
             inside = (starts >= low) & (starts + layout.length <= high)
             part.append(cut(signal, starts[inside], layout.length))
     train, validation, held = (np.concatenate(part) for part in parts)
+    idle = sum(not any(map(len, windows)) for windows in zip(*parts, strict=True))
     if len(train) < least or not len(validation) or not len(held):
         # each part must hold a window wherever it begins: one window and one hop
         one = layout.length + layout.hop + layout.period
@@ -91,7 +103,15 @@ def split(
             f"decide by and {len(held)} to calibrate on; too few",
             remedy=f"give {needed:,.0f} samples or more, without gaps",
         )
-    return Split(train=train, validation=validation, held_out=held)
+    if idle:
+        warnings.warn(
+            f"{idle:,} of {len(signals):,} signals are too short for windows of {layout.length} "
+            "samples, and teach nothing",
+            stacklevel=3,
+        )
+    seen = {window.tobytes() for window in known}
+    new = np.array([window.tobytes() not in seen for window in held], bool)
+    return Split(train=train, validation=validation, held_out=held[new])
 
 
 def learned(parts: Split, model: Model, layout: Layout, units: tuple[float, float]) -> Learned:
@@ -129,6 +149,8 @@ def learned_more(before: Learned, parts: Split, model: Model) -> Learned:
 def signals_of(X: Any) -> list[np.ndarray]:
     """One signal or several, as a list; an array of two dimensions is not guessed about.
 
+    A signal that is given twice is taken once: it is no more evidence than before.
+
     Raises:
         DataError: there are none, or one is no series of finite numbers.
     """
@@ -136,7 +158,8 @@ def signals_of(X: Any) -> list[np.ndarray]:
         return [as_signal(X)]
     if not X:
         raise DataError("there are no signals", remedy="give a normal signal [n], or a list")
-    return [as_signal(each) for each in X]
+    signals = [as_signal(each) for each in X]
+    return list({each.tobytes(): each for each in signals}.values())
 
 
 def units_of(signals: list[np.ndarray]) -> tuple[float, float]:
@@ -146,7 +169,10 @@ def units_of(signals: list[np.ndarray]) -> tuple[float, float]:
         DataError: they do not vary.
     """
     together = np.concatenate(signals)
-    scale = float(together.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre, scale = float(together.mean()), float(together.std())
     if scale == 0 or not np.isfinite(scale):
-        raise DataError("the signal is constant, or its values are too large to be squared")
-    return float(together.mean()), scale
+        raise DataError(
+            "the signal is constant, or its values are too large or too small to be squared"
+        )
+    return centre, scale

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from downslope import DataError
 from downslope.noise import Measurement, not_estimable
+from downslope.recipes.labels import missing
 
 BLOCKS = 8  # parts that are measured apart; 7 degrees of freedom for the interval. Assumed
 PERIODS = 4  # that a block must hold, so that its peak stands apart from that of the mean. Assumed
@@ -49,6 +50,7 @@ def find_period(signal: Any) -> Measurement:
     x = as_signal(signal)
     if len(x) < BLOCKS * PERIODS * 2:
         return _none(f"{len(x)} samples; {BLOCKS * PERIODS * 2} or more are needed", len(x))
+    x = x / (np.abs(x).max() or 1.0)  # the period has no scale, and squares must not overflow
     if np.ptp(x) == 0:
         return _none("the signal is constant", len(x))
     x = detrend(x)
@@ -90,13 +92,22 @@ def as_signal(signal: Any, *, finite: bool = True) -> np.ndarray:
     """The samples as float64 [n].
 
     Args:
+        signal: [n], or one column [n, 1]. Masked samples and those missing become NaN.
         finite: refuse samples that are not.
 
     Raises:
         DataError: what is given is no series of numbers.
     """
     try:
-        x = np.asarray(signal, np.float64)
+        x = np.asanyarray(signal)
+        x = x[:, 0] if x.ndim == 2 and x.shape[1] == 1 else x
+        if x.dtype.kind == "O" and x.ndim == 1:
+            if any(isinstance(each, (str, bytes)) for each in x):
+                raise TypeError
+            x = np.where(missing(x), np.nan, np.ma.filled(x, np.nan))
+        if x.dtype.kind not in "fiubO":
+            raise TypeError
+        x = np.ma.filled(x.astype(np.float64), np.nan)
     except (TypeError, ValueError):
         raise DataError("a signal must be numbers", remedy="give one array [n]") from None
     if x.ndim != 1:

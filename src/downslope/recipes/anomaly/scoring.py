@@ -13,6 +13,7 @@ from downslope.recipes.anomaly.model import rebuild
 from downslope.recipes.anomaly.spectral import Spectrum, spectrum_of
 
 PARTS = ("error", "peak", "spectrum", "line")
+LARGEST = 1e100  # in spreads
 PIECE = 4096  # windows at once: 2 MB of 64 samples
 
 
@@ -42,8 +43,9 @@ class Scorer:
     reach: np.ndarray
 
     def units(self, windows: np.ndarray) -> np.ndarray:
-        """Windows in units of the normal signal's spread."""
-        return (windows - self.centre) / self.scale
+        """Windows in units of the normal signal's spread, cut off where squares would overflow."""
+        most = LARGEST * self.scale
+        return np.clip(windows - self.centre, -most, most) / self.scale
 
     def residuals(self, windows: np.ndarray) -> np.ndarray:
         """What rebuilding leaves [n, L], in its normal standard deviations."""

@@ -116,6 +116,16 @@ class Watcher(Parameters):
         alarms = scores > self.threshold_.value
         return Scores(starts=starts, ends=ends, scores=scores, alarms=alarms)
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of a step of a pipeline, and of what a grid search tries."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="outlier_detector",
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(one_d_array=True, two_d_array=False),
+        )
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learned_")
 
