@@ -7,6 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from downslope import DataError, Training, UsageError
@@ -199,14 +200,16 @@ def test_small_classes_are_filled_up():
     [
         ([0, 1, 2, 3], DataError, "2 classes with 2 rows"),
         ([0, 0, 0, 1], DataError, "2 classes with 2 rows"),
-        (["a", None, "a", "b"], DataError, "missing value at row 2"),
-        ([0.0, np.nan, 0.0], DataError, "missing value at row 2"),
-        ([[0, 1], [0, 1]], UsageError, "one value a row"),
+        (["a", None, "a", "b"], DataError, "row 2: missing label"),
+        ([0.0, np.nan, 0.0], DataError, "row 2: missing label"),
+        (pd.array(["a", pd.NA, "a"], "string"), DataError, "row 2: missing label"),
+        (np.array([1, "a", 1, "a"], dtype=object), UsageError, "int and str"),
+        ([[0, 1], [0, 1]], UsageError, "one label a row"),
     ],
 )
 def test_labels_that_teach_nothing_are_refused(labels, error, text):
     with pytest.raises(error, match=text):
-        members_of(np.array(labels, dtype=object) if None in np.ravel(labels) else labels)
+        members_of(labels)
 
 
 def test_too_many_classes_a_batch_are_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -18,9 +20,10 @@ from sklearn.pipeline import make_pipeline
 
 from downslope.errors import DataError, UsageError
 from downslope.recipes.fusion import FusionClassifier, FusionRegressor, rated_news
-from downslope.recipes.fusion.columns import Reading, read_columns
+from downslope.recipes.fusion.columns import Reading
 from downslope.recipes.fusion.simulate import BAD, GOOD
 from downslope.recipes.fusion.text import Words
+from downslope.recipes.fusion.values import read_columns
 
 NUMBERS = ["gdp", "inflation", "debt"]
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # small runs: compiling is most of them
@@ -358,6 +361,90 @@ def test_missing_values_and_unknown_categories(news):
     assert model.score(table(new).assign(region="east"), new.y) > 0.6
 
 
+@pytest.mark.parametrize("kind", [float, Decimal])
+def test_a_column_of_numbers_that_is_no_array_is_one_of_numbers(news, kind):
+    """Catches one None that turns a column of numbers into categories, each of one row."""
+    known, _ = news
+    frame = table(known).head(300)
+    numbers = [None, *map(kind, frame["gdp"][1:])]
+    arguments = {"words": "hashed", "categories": None, "num_words": 64, "max_terms": 8}
+    texts, plain = {"text": ("news",)}, np.array([np.nan, *frame["gdp"][1:]])
+    found = [
+        Reading(**arguments, **texts, numbers=asked).learn(read_columns(frame.assign(gdp=column)))
+        for column, asked in (
+            (pd.Series(numbers, dtype=object), None),
+            ([None, *map(str, numbers[1:])], NUMBERS),
+        )
+    ]
+    for reading in found:
+        assert reading.numbers == NUMBERS and reading.gaps == ["gdp"] and not reading.categories
+        x = reading.arrays(read_columns(frame.assign(gdp=plain)))["x"]
+        np.testing.assert_allclose(x[:, :3].mean(0), 0, atol=1e-6)
+        np.testing.assert_allclose(x[:, 0].var(), 299 / 300, atol=1e-5)
+
+
+def test_what_pandas_calls_missing_is_missing(news):
+    """Catches a comparison with pandas' NA, which is neither true nor false."""
+    frame = table(news[0]).head(300)
+    frame = frame.assign(region=np.where(frame.index % 2, "a", "b"), flag=frame.index % 3 == 0)
+    frame = frame.convert_dtypes()
+    frame.loc[::5, ["gdp", "news", "region", "flag"]] = pd.NA
+    reading = Reading(
+        text=("news",), words="hashed", numbers=None, categories=None, num_words=64, max_terms=8
+    ).learn(read_columns(frame))
+    assert reading.gaps == ["gdp", "flag"] and reading.levels == {"region": ["a", "b"]}
+    batch = reading.arrays(read_columns(frame))
+    np.testing.assert_array_equal(batch["codes"][:, 0] == 0, np.arange(300) % 5 == 0)
+    np.testing.assert_array_equal(batch["present"][:, 1] == 0, np.arange(300) % 5 == 0)
+
+
+def test_what_float32_cannot_hold_is_refused(news, fitted):
+    """Catches probabilities of NaN from a number that is finite."""
+    frame = table(news[1]).head(3)
+    for value in (1e150, 1e20, -1e20):
+        for look in (fitted.predict_proba, fitted.explain):
+            with pytest.raises(DataError, match=r"gdp.*too large"):
+                look(frame.assign(gdp=value))
+    assert np.isfinite(fitted.predict_proba(frame.assign(gdp=5e14, debt=-5e14))).all()
+
+
+def test_a_constant_column_has_no_spread_of_rounding(news):
+    """Catches a new value divided by 1e-17: the spread of 0.1 about its rounded mean."""
+    frame = table(news[0]).head(300).assign(gdp=0.1)
+    reading = Reading(
+        text=(), words="hashed", numbers=["gdp"], categories=[], num_words=64, max_terms=8
+    ).learn(read_columns(frame))
+    x = reading.arrays(read_columns(frame.assign(gdp=0.6)))["x"]
+    np.testing.assert_allclose(x, 0.5, rtol=1e-6)
+
+
+def test_classes_are_labels_and_keep_their_order(news, monkeypatch):
+    """Catches numbers taken for classes, a missing one for a class, and an order that is lost."""
+    monkeypatch.setattr(FusionClassifier, "_train", lambda *_: None)
+    frame, y = table(news[0]).head(300), news[0].y[:300]
+    ratings = pd.Categorical(
+        np.array(["B", "A", "AAA"])[np.arange(300) % 3], ["B", "A", "C", "AAA"]
+    )
+    for order, ordered, expected in (
+        ("sorted", True, ["B", "A", "AAA"]),
+        ("sorted", False, ["A", "AAA", "B"]),
+        (None, True, ["A", "AAA", "B"]),
+    ):
+        model = FusionClassifier(text="news", order=order)
+        model.fit(frame, ratings.as_ordered() if ordered else ratings)
+        assert model.classes_.tolist() == expected
+    first = np.arange(300) == 0
+    for bad, kind, words in (
+        (news[0].score[:300], ValueError, "continuous"),
+        (np.where(first, np.inf, y), ValueError, "infinity"),
+        (np.where(first, np.nan, y), DataError, "row 1: missing label"),
+        (pd.array([pd.NA, *y[1:]], "Int64"), DataError, "row 1: missing label"),
+        (np.array([1, "a"] * 150, dtype=object), UsageError, "one kind; got int and str"),
+    ):
+        with pytest.raises(kind, match=words):
+            FusionClassifier(text="news", order=[0, 1]).fit(frame, bad)
+
+
 def test_frames_of_other_libraries_give_the_same(news, fitted):
     polars, arrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
     frame = table(news[1]).head(50)
@@ -415,7 +502,19 @@ def test_weights_of_rows_count(news):
         ({"order": [0, 2]}, {}, UsageError, r"order must name every class; missing: \[1\]"),
         ({"order": [0, 1, 1]}, {}, UsageError, "once"),
         ({"order": "up"}, {}, UsageError, "order"),
-        ({"alpha": -1.0}, {}, UsageError, "l2"),
+        ({"order": 3}, {}, UsageError, "order"),
+        ({"alpha": -1.0}, {}, UsageError, "alpha must be"),
+        ({"max_iter": 0}, {}, UsageError, "max_iter must be"),
+        ({"text": None}, {}, UsageError, "text must be names"),
+        ({"numbers": "gdp"}, {}, UsageError, "numbers must be names"),
+        ({"branch_dropout": "a"}, {}, UsageError, "branch_dropout must be a number"),
+        ({"validation_fraction": "a"}, {}, UsageError, "validation_fraction must be a number"),
+        ({"words": "hashed", "num_words": 2**33}, {}, UsageError, "num_words must be"),
+        ({}, {"gdp": [str(i) for i in range(300)]}, DataError, "gdp.*no category occurs in two"),
+        ({}, {"gdp": [None] * 300}, DataError, "gdp.*no category"),
+        ({}, {"gdp": 1j}, DataError, "gdp.*neither"),
+        ({"numbers": ["gdp"]}, {"gdp": np.datetime64("2020-01-01")}, DataError, "not hold numbers"),
+        ({}, {"gdp": 1e300}, DataError, "gdp.*1e\\+300 is too large"),
         ({}, {"gdp": np.inf}, DataError, "gdp.*infinite"),
         ({}, {"gdp": np.nan}, DataError, "gdp.*no training row"),
         ({}, {"news": ""}, DataError, "text has no word"),
@@ -450,5 +549,19 @@ def test_more_wrong_usage(news, fitted):
         fitted.predict(frame.drop(columns="debt"))
     with pytest.raises(UsageError, match="without"):
         fitted.predict(frame, without="words")
+    with pytest.raises(UsageError, match="top must be"):
+        fitted.explain(frame, top=-1)
+    weight = np.ones(300)
+    weight[FusionClassifier(random_state=0)._held_out(300, y, None, 0).train] = 0
+    with pytest.raises(DataError, match="zero for every training row"):
+        model.fit(frame, y, weight, times=y)
+    for each in (model, FusionRegressor(text="news")):
+        with pytest.raises(NotFittedError):
+            each.predict(frame)
     with pytest.raises(DataError, match="row 3: y must be finite"):
         FusionRegressor(text="news").fit(frame, np.where(np.arange(300) == 2, np.nan, 1.0))
+    for bad in (np.arange(300).astype("M8[D]"), [str(i) for i in range(300)]):
+        with pytest.raises(DataError, match="y must be numbers"):
+            FusionRegressor(text="news").fit(frame, bad)
+    with pytest.raises(DataError, match=r"column 'y': a value of .* is too large"):
+        FusionRegressor(text="news").fit(frame, 1e300 * known.score[:300])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +80,15 @@ def test_rows_alone_are_drawn_by_the_seed():
     [
         ({"times": [1, 1, 1, 1]}, DataError, "two moments"),
         ({"groups": list("aaaa")}, DataError, "two labels"),
-        ({"groups": ["a", None, "b", "b"]}, DataError, "row 2: groups has a missing"),
+        ({"groups": ["a", None, "b", "b"]}, DataError, "'groups', row 2: missing label"),
+        ({"groups": pd.array(["a", pd.NA, "b", "b"], "string")}, DataError, "row 2: missing"),
+        ({"groups": np.array([1, "a", 2, "b"], dtype=object)}, UsageError, "int and str"),
+        ({"groups": ["a", "b"]}, UsageError, "groups must be one label for each of 4 rows"),
+        ({"times": ["8", "9", "10", "11"]}, UsageError, "numbers or dates.*got text, '8'"),
+        ({"times": pd.Series(["31.12.2019", *["01.01.2020"] * 3])}, UsageError, "got text"),
+        ({"times": [1, "9", 2, 3]}, UsageError, "got text"),
+        ({"times": pd.array([1, pd.NA, 2, 3], "Int64")}, DataError, "row 2: times has a missing"),
+        ({"times": [dt.date(2020, 1, 1), 2, 3, 4]}, UsageError, "times must have an order"),
         ({"times": [1.0, np.nan, 2, 3]}, DataError, "missing"),
         ({"times": [1, 2]}, UsageError, r"shape \(4,\)"),
         ({"share": 1.0}, UsageError, "share"),

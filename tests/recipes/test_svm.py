@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 from sklearn.base import clone
@@ -259,7 +260,10 @@ def test_a_gap_that_is_not_reached_is_told(cancer):
         ({"gamma": "auto"}, "gamma must be"),
         ({"n_components": 0}, "n_components must be"),
         ({"gap": 0.0}, "gap must be"),
-        ({"max_iter": 0}, "epochs must be"),
+        ({"max_iter": 0}, "max_iter must be"),
+        ({"n_components": "a"}, "n_components must be"),
+        ({"fit_intercept": "no"}, "fit_intercept must be one of True, False"),
+        ({"kernel": "rbf", "gamma": np.float32(-0.5)}, "number above 0; got -0.5"),
     ],
 )
 def test_wrong_use_is_refused(iris, given, said):
@@ -273,6 +277,10 @@ def test_bad_data_is_refused(iris):
         SVM().fit(x, np.zeros(len(x)))
     with pytest.raises(DataError, match="float32"):
         SVM().fit(x * 1e40, y)
+    with pytest.raises(DataError, match="row 2: missing label"):
+        SVM().fit(x, pd.array([0, pd.NA, *y[2:]], "Int64"))
+    with pytest.raises(UsageError, match="y must be labels of one kind; got int and str"):
+        SVM().fit(x, np.array([0, "a"] * 75, dtype=object))
     with pytest.raises(DataError, match="not finite"):
         certify(np.zeros(1), 0, [[np.nan], [1.0]], [0, 1])
     with pytest.raises(UsageError, match="shape"):
@@ -283,6 +291,35 @@ def test_bad_data_is_refused(iris):
         certify(np.zeros(1), 0, [[0.0], [1.0]], [0, 1], sample_weight=[1.0, -1.0])
     with pytest.raises(UsageError, match="intercept must be 0"):
         certify(np.zeros(1), 1.0, [[0.0], [1.0]], [0, 1], fit_intercept=False)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_what_overflows_is_no_proof(iris, bad):
+    """Catches a gap of max(0, nan) = 0, which would be a proof of the best."""
+    x, y = iris[0], iris[1] > 0
+    for weights, intercept, rows in (
+        (np.full(4, bad), 0.0, x),
+        (np.zeros(4), bad, x),
+        (np.zeros(4), 0.0, np.full(x.shape, bad)),
+    ):
+        with pytest.raises(DataError, match="not finite, or that float32 cannot hold"):
+            certify(weights, intercept, rows, y)
+    with pytest.raises(DataError, match="objective is not finite"):
+        certify(np.full(4, 1e38), 0.0, x * 1e30, y, C=1e300, gap=None)
+
+
+def test_a_dual_point_of_rounding_proves_nothing(iris):
+    """Catches "at most 10^35 % above", and a factor of what is singular but for rounding."""
+    for size in (1e15, 1e20):
+        found = certify(np.zeros(4), 0.0, iris[0] * size, iris[1] > 0)
+        assert found.relative_gap is None and "not known" in str(found)
+        assert 0 <= found.dual_objective <= found.objective <= 150
+
+
+def test_a_width_of_numpy_is_a_width(iris):
+    """Catches a rule by Python's types, which np.linspace and a search over it do not give."""
+    model = SVM(kernel="rbf", gamma=np.float32(0.1), n_components=4, max_iter=1, gap=None)
+    assert model.fit(*iris).coef_.shape == (3, 4)
 
 
 @pytest.mark.parametrize(("loss", "multi_class"), WAYS)

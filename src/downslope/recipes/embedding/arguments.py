@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from downslope import UsageError
+from downslope.recipes.arguments import number, one_of, whole
 
 UNIT_ROWS = 128  # embeddings in a logical batch, where P and K are left to choose; assumed
 MOST_CLASSES = 32  # of them; assumed
@@ -20,28 +20,15 @@ def check(given: dict[str, Any]) -> None:
     Raises:
         UsageError: which one, the rule, and the value.
     """
-    if given["loss"] not in LOSSES:
-        raise UsageError(f"loss must be one of {', '.join(LOSSES)}; got {given['loss']!r}")
-    _whole("dim", given["dim"], 1)
+    one_of("loss", given["loss"], LOSSES)
+    whole("dim", given["dim"])
     for width in given["hidden"]:
-        _whole("hidden widths", width, 1)
-    for name, low in (("chunk_rows", 1), ("rows_per_class", 2), ("classes_per_batch", 2)):
-        if given[name] is not None:
-            _whole(name, given[name], low)
-    if not 0 < given["temperature"] < math.inf:
-        raise UsageError(f"temperature must be greater than 0; got {given['temperature']!r}")
-    if given["margin"] is not None and not 0 < given["margin"] <= 2:
-        raise UsageError(f"margin must be greater than 0 and at most 2; got {given['margin']!r}")
-    if not 0 <= given["validation_fraction"] < 1:
-        raise UsageError(
-            f"validation_fraction must be 0 or more and less than 1; "
-            f"got {given['validation_fraction']!r}"
-        )
-
-
-def _whole(name: str, value: Any, low: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
-        raise UsageError(f"{name} must be a whole number, {low} or more; got {value!r}")
+        whole("hidden widths", width)
+    for name, least in (("chunk_rows", 1), ("rows_per_class", 2), ("classes_per_batch", 2)):
+        whole(name, given[name], least=least, optional=True)
+    number("temperature", given["temperature"], above=0)
+    number("margin", given["margin"], above=0, most=2, optional=True)
+    number("validation_fraction", given["validation_fraction"], least=0, below=1)
 
 
 def batch_shape(

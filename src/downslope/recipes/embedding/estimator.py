@@ -137,12 +137,8 @@ class Embedder(TransformerMixin, BaseEstimator):
             view = view_of(views, x)
             members, self.left_out_ = [np.array([i]) for i in range(len(x))], []
         else:
-            view, relation = None, given[names[0]]
-            if len(np.asarray(relation)) != len(x):
-                raise UsageError(
-                    f"{names[0]} must have one value a row, {len(x)}; got {len(relation)}"
-                )
-            members, _, self.left_out_ = members_of(relation, names[0])
+            view = None
+            members, _, self.left_out_ = members_of(given[names[0]], names[0], num_rows=len(x))
         part = self._shape_and_part(members, names[0], seed)
         self._train(x, part, view, seed)
         self.embedding_ = network.embed(self._model, x)

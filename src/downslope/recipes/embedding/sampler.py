@@ -10,32 +10,33 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError, UsageError
+from downslope.recipes.arguments import whole
+from downslope.recipes.labels import coded
 
 FEWEST_UNITS = 256  # in an epoch: as many updates, at least, between two evaluations; assumed
 
 
-def members_of(labels: Any, what: str = "labels") -> tuple[list[np.ndarray], np.ndarray, list[Any]]:
+def members_of(
+    labels: Any, what: str = "labels", *, num_rows: int | None = None
+) -> tuple[list[np.ndarray], np.ndarray, list[Any]]:
     """Rows of each class with two or more, those classes, and the classes with only one row.
 
     Args:
         labels: of the rows [n]; strings or whole numbers.
         what: name of the argument, for messages.
+        num_rows: how many there must be, where that is known.
 
     Raises:
-        DataError: fewer than two classes have two rows.
+        DataError: fewer than two classes have two rows, or a label is missing.
+        UsageError: not one label a row, or labels of several kinds.
 
     Example:
         >>> members, classes, alone = members_of(["a", "b", "a", "c", "b"])
         >>> [m.tolist() for m in members], classes.tolist(), alone
         ([[0, 2], [1, 4]], ['a', 'b'], ['c'])
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1:
-        raise UsageError(f"{what} must have one value a row, shape (n,); got {labels.shape}")
-    missing = [v is None or v != v for v in labels.tolist()]
-    if any(missing):
-        raise DataError(f"{what} has a missing value at row {missing.index(True) + 1}")
-    classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    levels, codes = coded(labels, what, num_rows=num_rows)
+    counts, classes = np.bincount(codes), np.array(levels)
     enough = counts >= 2
     if enough.sum() < 2:
         raise DataError(
@@ -74,8 +75,13 @@ def draw_units(
         >>> draw_units(rows, num_classes=2, rows_per_class=3, num_units=4, seed=0).shape
         (4, 6)
     """
-    _check("num_classes", num_classes, 2, len(members))
-    _check("rows_per_class", rows_per_class, 1, None)
+    whole("num_classes", num_classes, least=2)
+    if num_classes > len(members):
+        raise UsageError(
+            f"num_classes must be at most {len(members)}, the classes that have 2 rows; "
+            f"got {num_classes}"
+        )
+    whole("rows_per_class", rows_per_class)
     rng = np.random.Generator(np.random.Philox(seed))
     turns = [_turns(rows, rows_per_class, rng) for rows in members]
     classes = _turns(np.arange(len(members)), num_classes, rng)
@@ -93,13 +99,6 @@ def _turns(items: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[
             yield np.resize(order, count)
         for start in range(0, len(items) - count + 1, count):
             yield order[start : start + count]
-
-
-def _check(name: str, value: Any, low: int, high: int | None) -> None:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        most = "" if high is None else f" and at most {high}, the classes that have 2 rows"
-        raise UsageError(f"{name} must be a whole number, {low} or more{most}; got {value!r}")
 
 
 class Units:

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from downslope import UsageError
+from downslope.recipes.arguments import whole
 
 View = Callable[[Array, Array], Array]
 NOISE, SHARE, PIXELS = 0.5, 0.3, 2  # of "noise", "mask" and "shift"; assumed
@@ -68,8 +69,7 @@ def shift(pixels: int = PIXELS, shape: tuple[int, ...] | None = None, fill: floa
         >>> shift(1)(jax.random.key(0), row).shape
         (1, 9)
     """
-    if not isinstance(pixels, (int, np.integer)) or pixels < 0:
-        raise UsageError(f"pixels must be a whole number, 0 or more; got {pixels!r}")
+    whole("pixels", pixels, least=0)
 
     def view(key: Array, rows: Array) -> Array:
         height, width, channels = _image(rows.shape[1], shape)

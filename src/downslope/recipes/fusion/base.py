@@ -14,9 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 
 import downslope
 from downslope import StopReason
-from downslope.errors import UsageError
+from downslope.errors import DataError, UsageError
+from downslope.recipes.arguments import whole
 from downslope.recipes.fusion import explain
-from downslope.recipes.fusion.columns import Columns, Kind, Reading, read_columns, take
+from downslope.recipes.fusion.columns import Kind, Reading
+from downslope.recipes.fusion.given import check, of_length, weights
 from downslope.recipes.fusion.network import (
     BRANCHES,
     FusionLoss,
@@ -27,6 +29,7 @@ from downslope.recipes.fusion.network import (
     weights_only,
 )
 from downslope.recipes.fusion.splits import Split, split
+from downslope.recipes.fusion.values import Columns, read_columns, take
 
 PIECE_ROWS = 4096  # rows predicted at once: bounds the memory of their words' vectors
 HELD_OUT_FROM = 200  # rows from which some are held out for stopping, as for the other networks
@@ -57,7 +60,7 @@ class Fusion(BaseEstimator):
     validation_fraction: float
     random_state: Any
 
-    def _targets(self, y: Any) -> np.ndarray:
+    def _targets(self, y: Any, num_rows: int) -> np.ndarray:
         """Targets as numbers [n]; learns what they mean."""
         raise NotImplementedError
 
@@ -79,25 +82,28 @@ class Fusion(BaseEstimator):
 
         Args:
             X: a data frame (pandas, polars, Arrow) or a dict of columns by name, n rows. A
-                missing number, category or text is None, NaN or "".
+                missing number, category or text is None, NaN, pandas' NA or "".
             y: targets [n].
             sample_weight: weights [n], zero or more.
-            times: when each row became known, [n]: rows to stop by are then the latest.
+            times: when each row became known, numbers or dates [n]: rows to stop by are then the
+                latest.
             groups: labels [n]: rows to stop by are then those of whole groups.
 
         Raises:
             UsageError: an argument out of range, or columns that do not match.
-            DataError: a column that cannot be used.
+            DataError: a column or targets that cannot be used, or training rows of weight 0 only.
         """
-        self._check()
+        check(self.get_params())
         columns = read_columns(X)
         num = len(next(iter(columns.values())))
-        targets = self._targets(_of_length("y", y, num))
+        targets = self._targets(y, num)
         weight = np.ones(num) if sample_weight is None else sample_weight
-        weight = _weights(_of_length("sample_weight", weight, num))
+        weight = weights(of_length("sample_weight", weight, num))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.split_ = self._held_out(num, times, groups, seed)
         train = self.split_.train
+        if not weight[train].any():
+            raise DataError("sample_weight is zero for every training row")
         self.feature_names_in_ = np.array(list(columns), dtype=object)
         self.reading_ = Reading(
             text=(self.text,) if isinstance(self.text, str) else tuple(self.text),
@@ -184,6 +190,7 @@ class Fusion(BaseEstimator):
             top: words listed for each row, the strongest first.
         """
         check_is_fitted(self)
+        whole("top", top, least=0)
         return explain.explained(
             self._model,
             self.reading_,
@@ -211,39 +218,5 @@ class Fusion(BaseEstimator):
             return Split(train=every, held_out=every[:0], left_out=every[:0])
         return split(num, times=times, groups=groups, share=self.validation_fraction, seed=seed)
 
-    def _check(self) -> None:
-        """Raises for a parameter out of range; `downslope.fit` checks those of training."""
-        if self.words not in ("vocabulary", "hashed", "embedding"):
-            raise UsageError(f"words must be vocabulary, hashed or embedding; got {self.words!r}")
-        if self.words == "embedding" and not isinstance(self.text, str):
-            raise UsageError(f"an embedding is one column; got text {self.text!r}")
-        for name in ("num_words", "max_terms", "width"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise UsageError(f"{name} must be a whole number, 1 or more; got {value!r}")
-        if not 0 <= self.branch_dropout <= 0.5:
-            raise UsageError(f"branch_dropout must be 0 to 0.5; got {self.branch_dropout!r}")
-        if not 0 <= self.validation_fraction < 1:
-            raise UsageError(
-                f"validation_fraction must be 0 or more and less than 1; "
-                f"got {self.validation_fraction!r}"
-            )
-
-
-def _of_length(name: str, values: Any, num: int) -> np.ndarray:
-    values = np.asarray(values)
-    if values.shape != (num,):
-        raise UsageError(f"{name} must have one value a row, ({num},); got {values.shape}")
-    return values
-
-
-def _weights(weight: np.ndarray) -> np.ndarray:
-    weight = np.asarray(weight, np.float64)
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise UsageError("sample_weight must be finite, zero or more, and not zero for every row")
-    return weight
-
-
-def given_arguments(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an `__init__`, which scikit-learn wants stored as they are."""
-    return {k: v for k, v in values.items() if k not in ("self", "__class__")}
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_model")

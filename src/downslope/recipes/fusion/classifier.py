@@ -8,13 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from downslope.errors import DataError, UsageError
 from downslope.recipes.fusion import ordinal
-from downslope.recipes.fusion.base import Fusion, given_arguments
+from downslope.recipes.fusion.base import Fusion
 from downslope.recipes.fusion.columns import Kind
+from downslope.recipes.fusion.given import given_arguments, of_length
 from downslope.recipes.fusion.network import Task
+from downslope.recipes.labels import coded
 
 
 class FusionClassifier(ClassifierMixin, Fusion):
@@ -36,8 +39,9 @@ class FusionClassifier(ClassifierMixin, Fusion):
         width: of each branch's representation and of the joined layer.
         branch_dropout: share of the training rows in which a branch is hidden, for each branch,
             so that a prediction can do without it; 0 puts its mean in place instead.
-        order: classes from the lowest to the highest, or "sorted"; a cumulative-link loss then
-            replaces the softmax. None for classes without an order.
+        order: classes from the lowest to the highest, or "sorted" (an ordered categorical of
+            pandas keeps its order); a cumulative-link loss then replaces the softmax. None for
+            classes without an order.
         alpha: weight of half the sum of squared weights, beside the mean loss.
         learning_rate, batch_size: as for `downslope.fit`; "auto" is chosen while training.
         max_iter: passes over the rows, at most; None leaves the end to choose.
@@ -80,24 +84,31 @@ class FusionClassifier(ClassifierMixin, Fusion):
     ):
         vars(self).update(given_arguments(locals()))
 
-    def _targets(self, y: np.ndarray) -> np.ndarray:
-        if y.dtype == object and any(v is None or v != v for v in y.tolist()):
-            raise DataError("y has a missing value")
-        found, self._ordered = np.unique(y), self.order is not None
-        self.classes_ = found
-        if self._ordered and not isinstance(self.order, str):
-            self.classes_ = np.asarray(self.order)
-            if len(set(self.classes_.tolist())) < len(self.classes_):
-                raise UsageError(f"order must name each class once; got {self.order!r}")
-        elif self._ordered and self.order != "sorted":
-            raise UsageError(f"order must be None, sorted or a list; got {self.order!r}")
-        if len(found) < 2:
-            raise DataError(f"y must have two classes or more; all rows have {found[0]!r}")
+    def _targets(self, y: Any, num_rows: int) -> np.ndarray:
+        order: Any = self.order
+        plainly = of_length("y", y, num_rows)
+        self._ordered = order is not None
+        is_sorted = isinstance(order, str) and order == "sorted"
+        if self._ordered and not is_sorted and np.ndim(order) != 1:
+            raise UsageError(f"order must be None, sorted or a list; got {order!r}")
+        # the categories of pandas have an order that need not be that of the alphabet
+        has_order = is_sorted and getattr(getattr(y, "cat", y), "ordered", False)
+        levels, codes = coded(y if has_order else plainly, "y")
+        self.classes_ = np.asarray(levels, plainly.dtype)
+        with np.errstate(invalid="ignore"):  # it converts infinity before it refuses it
+            check_classification_targets(np.asarray(levels)[codes])
+        if codes.max() == 0:
+            raise DataError(f"y must have two classes or more; all rows have {levels[0]!r}")
+        if not self._ordered or is_sorted:
+            return codes
+        self.classes_ = np.asarray(order)
         place = {value: i for i, value in enumerate(self.classes_.tolist())}
-        unknown = [value for value in found.tolist() if value not in place]
+        if len(place) < len(self.classes_):
+            raise UsageError(f"order must name each class once; got {order!r}")
+        unknown = [value for value in levels if value not in place]
         if unknown:
             raise UsageError(f"order must name every class; missing: {unknown}")
-        return np.array([place[value] for value in y.tolist()], np.int32)
+        return np.array([place[value] for value in levels], np.int32)[codes]
 
     def _shape(self) -> tuple[Task, int]:
         if self._ordered:
@@ -150,4 +161,5 @@ class FusionClassifier(ClassifierMixin, Fusion):
 
     def predict(self, X: Any, *, without: str | None = None) -> np.ndarray:
         """The most probable class of each row, [n]."""
-        return self.classes_[self.predict_log_proba(X, without=without).argmax(axis=1)]
+        chosen = self.predict_log_proba(X, without=without).argmax(axis=1)
+        return self.classes_[chosen]

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from downslope.errors import DataError, UsageError
 from downslope.recipes.fusion.text import Words
+from downslope.recipes.fusion.values import (
+    MOST,
+    Columns,
+    as_labels,
+    as_numbers,
+    holds_numbers,
+    positions,
+    refuse_above,
+)
 
 Kind = Literal["vocabulary", "hashed", "embedding"]
-Columns = dict[str, np.ndarray]
-
-
-def read_columns(X: Any) -> Columns:
-    """The columns by name, as NumPy arrays with the same number of rows.
-
-    Args:
-        X: a data frame (pandas, polars, Arrow), or a dict of arrays, of which an embedding may
-            have two axes.
-
-    Raises:
-        UsageError: neither a frame nor a dict, or columns of several lengths.
-    """
-    names = X if isinstance(X, Mapping) else getattr(X, "column_names", getattr(X, "columns", None))
-    if names is None:
-        raise UsageError(
-            f"X must be a data frame or a dict of columns by name; got {type(X).__name__}"
-        )
-    found = {str(name): np.asarray(X[name]) for name in names}
-    lengths = {len(column) if column.ndim else -1 for column in found.values()}
-    if len(lengths) != 1 or lengths <= {-1, 0}:
-        raise UsageError(f"X must have columns of one length, 1 or more; got {sorted(lengths)}")
-    return found
-
-
-def take(columns: Columns, rows: np.ndarray) -> Columns:
-    """These rows of every column."""
-    return {name: column[rows] for name, column in columns.items()}
 
 
 class Reading:
@@ -80,21 +61,29 @@ class Reading:
         self._sort_columns(columns)
         self.means, self.scales, self.gaps = {}, {}, []
         for name in self.numbers:
-            values = _numbers(name, columns[name])
-            if np.isnan(values).all():
+            values = as_numbers(name, columns[name])
+            held = values[~np.isnan(values)]
+            if not len(held):
                 raise DataError("no training row has a value", column=name)
-            self.means[name] = float(np.nanmean(values))
-            self.scales[name] = float(np.nanstd(values)) or 1.0
-            if np.isnan(values).any():
+            self.means[name] = float(held.mean())
+            # where all are the same, rounding may leave a spread
+            self.scales[name] = float(held.std()) if held.min() < held.max() else 1.0
+            if len(held) < len(values):
                 self.gaps.append(name)
         self.num_numbers = len(self.numbers) + len(self.gaps)
         self.levels: dict[str, list[str]] = {}
         for name in self.categories:
-            levels, counts = np.unique(_labels(columns[name]), return_counts=True)
+            levels, counts = np.unique(as_labels(name, columns[name]), return_counts=True)
             # a level of one row would be learned by heart
             self.levels[name] = [
                 level for level, n in zip(levels, counts, strict=True) if level and n > 1
             ]
+            if not self.levels[name]:
+                raise DataError(
+                    "no category occurs in two training rows",
+                    column=name,
+                    remedy="leave it out, or name it in numbers where it holds some",
+                )
         if self.text and self.kind == "embedding":
             self.width = self._vectors(columns).shape[1]
         elif self.text:
@@ -135,16 +124,17 @@ class Reading:
             self._need(columns, (*self.numbers, *self.categories))
             known = np.zeros(num, bool)
             for i, name in enumerate(self.numbers):
-                values = _numbers(name, columns[name])
+                values = as_numbers(name, columns[name])
                 held = ~np.isnan(values)
                 scaled = (values - self.means[name]) / self.scales[name]
+                refuse_above(MOST, name, scaled, " standard deviations")
                 x[:, i] = np.where(held, scaled, 0.0)
                 known |= held
                 if name in self.gaps:
                     x[:, len(self.numbers) + self.gaps.index(name)] = ~held
             for name in self.categories:
-                labels = _labels(columns[name])
-                codes.append(_positions(labels, self.levels[name]))
+                labels = as_labels(name, columns[name])
+                codes.append(positions(labels, self.levels[name]))
                 known |= labels != ""
             found["present"][:, 0] = known
         if self.numbers:
@@ -165,7 +155,9 @@ class Reading:
                     f"the embedding must be {self.width} wide, as it was for fit; "
                     f"got {vectors.shape[1]}"
                 )
-            found["vector"] = np.where(held[:, None], vectors, 0.0).astype(np.float32)
+            vectors = np.where(held[:, None], vectors, 0.0)
+            refuse_above(MOST, self.text[0], vectors, "")
+            found["vector"] = vectors.astype(np.float32)
             found["present"][:, 1] = held
             return
         assert self.words is not None
@@ -183,7 +175,7 @@ class Reading:
 
     def texts(self, columns: Columns) -> list[str]:
         """The rows' texts, joined where there are several columns; "" where missing."""
-        parts = [_labels(columns[name]).tolist() for name in self.text]
+        parts = [as_labels(name, columns[name]).tolist() for name in self.text]
         return [" ".join(filter(None, row)) for row in zip(*parts, strict=True)]
 
     def _vectors(self, columns: Columns) -> np.ndarray:
@@ -210,11 +202,11 @@ class Reading:
         if twice:
             raise UsageError(f"a column has one use; {sorted(twice)[0]!r} was given two")
         others = [name for name in columns if name not in asked]
-        is_number = {name: columns[name].dtype.kind in "biuf" for name in others}
+        is_number = {name: holds_numbers(columns[name]) for name in others}
         self.numbers = [n for n in others if is_number[n]] if numbers is None else list(numbers)
         rest = [n for n in others if not is_number[n] and n not in self.numbers]
         for name in rest if categories is None else ():
-            if columns[name].dtype.kind in "mM" or columns[name].ndim > 1:
+            if columns[name].dtype.kind in "cmM" or columns[name].ndim > 1:
                 raise DataError(
                     "is neither a number, a category nor text",
                     column=name,
@@ -223,27 +215,3 @@ class Reading:
         self.categories = rest if categories is None else list(categories)
         if not (self.text or self.numbers or self.categories):
             raise UsageError("X has no column to predict from")
-
-
-def _numbers(name: str, column: np.ndarray) -> np.ndarray:
-    """The column in float64, NaN where missing."""
-    try:
-        values = np.asarray(column, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError("does not hold numbers", column=name) from error
-    if values.ndim != 1:
-        raise DataError(f"must be one number a row; got {values.shape}", column=name)
-    if np.isinf(values).any():
-        raise DataError("infinite value", column=name, row=int(np.isinf(values).argmax()) + 1)
-    return values
-
-
-def _labels(column: np.ndarray) -> np.ndarray:
-    """The column as strings, "" where missing."""
-    return np.array(["" if v is None or v != v else str(v) for v in column.tolist()], dtype=object)
-
-
-def _positions(labels: np.ndarray, levels: list[str]) -> np.ndarray:
-    """Codes from 1 on; 0 for what is missing or was not seen."""
-    place = {level: i + 1 for i, level in enumerate(levels)}
-    return np.array([place.get(label, 0) for label in labels], np.int32)

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from downslope.recipes.fusion.columns import Columns, Reading
+from downslope.recipes.fusion.columns import Reading
 from downslope.recipes.fusion.network import BRANCHES, Task, outputs
+from downslope.recipes.fusion.values import Columns
 
 PIECE_ROWS = 256  # rows explained at once: each of their words is taken out in turn
 FEW = 3  # a correlation of fewer pairs says nothing

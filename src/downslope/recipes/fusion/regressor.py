@@ -9,9 +9,11 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from downslope.errors import DataError
-from downslope.recipes.fusion.base import Fusion, given_arguments
+from downslope.recipes.fusion.base import Fusion
 from downslope.recipes.fusion.columns import Kind
+from downslope.recipes.fusion.given import given_arguments, of_length
 from downslope.recipes.fusion.network import Task
+from downslope.recipes.fusion.values import as_numbers, holds_numbers
 
 
 class FusionRegressor(RegressorMixin, Fusion):
@@ -47,13 +49,13 @@ class FusionRegressor(RegressorMixin, Fusion):
     ):
         vars(self).update(given_arguments(locals()))
 
-    def _targets(self, y: np.ndarray) -> np.ndarray:
-        try:
-            found = np.asarray(y, np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError("y must be numbers") from error
-        if not np.isfinite(found).all():
-            raise DataError("y must be finite", row=int((~np.isfinite(found)).argmax()) + 1)
+    def _targets(self, y: Any, num_rows: int) -> np.ndarray:
+        y = of_length("y", y, num_rows)
+        if not holds_numbers(y):
+            raise DataError("y must be numbers")
+        found = as_numbers("y", y)
+        if np.isnan(found).any():
+            raise DataError("y must be finite", row=int(np.isnan(found).argmax()) + 1)
         return found
 
     def _shape(self) -> tuple[Task, int]:
@@ -78,4 +80,5 @@ class FusionRegressor(RegressorMixin, Fusion):
             X: rows, as for `fit`; all columns of a branch may be missing.
             without: a branch to do without, "numbers" or "text".
         """
-        return self._mean + self._spread * self._outputs(X, without)[:, 0]
+        out = self._outputs(X, without)[:, 0]
+        return self._mean + self._spread * out

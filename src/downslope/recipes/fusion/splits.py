@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from downslope.errors import DataError, UsageError
+from downslope.recipes.arguments import number, whole
+from downslope.recipes.labels import coded, missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ def split(
 
     Args:
         num_rows: rows of the table, 2 or more.
-        times: numbers or dates [n]: when each row became known.
+        times: numbers or dates [n]: when each row became known. Strings have no order of time.
         groups: labels [n], such as countries.
         share: of the rows to hold out, between 0 and 1; with both, of the time and of the groups.
             Whole moments and groups are held out, so it is met as nearly as they allow.
@@ -51,7 +53,7 @@ def split(
         seed: of the groups, and of the rows where neither is given.
 
     Raises:
-        UsageError: an argument out of range, or of another length.
+        UsageError: an argument out of range, of another length, or times that are strings.
         DataError: one moment, one group, or missing values: nothing can be held out.
 
     Example:
@@ -59,18 +61,16 @@ def split(
         >>> found.train.tolist(), found.held_out.tolist()
         ([0, 1, 2, 3], [4, 5])
     """
-    if num_rows < 2:
-        raise UsageError(f"num_rows must be 2 or more; got {num_rows!r}")
-    if not 0 < share < 1:
-        raise UsageError(f"share must be greater than 0 and less than 1; got {share!r}")
+    whole("num_rows", num_rows, least=2)
+    number("share", share, above=0, below=1)
     if gap is not None and times is None:
         raise UsageError(f"gap needs times; got gap {gap!r} alone")
     early, late = np.ones(num_rows, bool), np.ones(num_rows, bool)
     if times is not None:
-        early, late = _by_time(_column("times", times, num_rows), share, gap)
+        early, late = _by_time(_moments(times, num_rows), share, gap)
     known, new = np.ones(num_rows, bool), np.ones(num_rows, bool)
     if groups is not None:
-        known, new = _by_group(_column("groups", groups, num_rows), share, seed)
+        known, new = _by_group(*coded(groups, "groups", num_rows=num_rows), share, seed)
     if times is None and groups is None:
         new = np.zeros(num_rows, bool)
         count = min(num_rows - 1, max(1, round(share * num_rows)))
@@ -90,23 +90,27 @@ def split(
     )
 
 
-def _column(name: str, values: Any, num_rows: int) -> np.ndarray:
-    values = np.asarray(values)
-    if values.shape != (num_rows,):
+def _moments(times: Any, num_rows: int) -> np.ndarray:
+    times = np.asarray(times)
+    if times.shape != (num_rows,):
+        raise UsageError(f"times must have one value a row, shape ({num_rows},); got {times.shape}")
+    gone = missing(times)
+    if gone.any():
+        raise DataError("times has a missing value", row=int(gone.argmax()) + 1)
+    texts = [value for value in times.tolist() if isinstance(value, (str, bytes))]
+    if texts:  # '9' comes after '10', and '31.12.2019' after '01.01.2020'
         raise UsageError(
-            f"{name} must have one value a row, shape ({num_rows},); got {values.shape}"
+            f"times must be numbers or dates, such as by np.array(times, 'datetime64[D]'); "
+            f"got text, {texts[0]!r}"
         )
-    # a missing value is the one that differs from itself, but for None
-    missing = [value is None or value != value for value in values.tolist()]
-    if any(missing) or (values.dtype.kind in "mM" and np.isnat(values).any()):
-        raise DataError(
-            f"{name} has a missing value", row=missing.index(True) + 1 if any(missing) else None
-        )
-    return values
+    return times
 
 
 def _by_time(times: np.ndarray, share: float, gap: Any) -> tuple[np.ndarray, np.ndarray]:
-    moments, counts = np.unique(times, return_counts=True)
+    try:
+        moments, counts = np.unique(times, return_counts=True)
+    except TypeError as error:
+        raise UsageError(f"times must have an order; {error}") from error
     if len(moments) < 2:
         raise DataError("times must have two moments or more; all rows have the same")
     later = counts[::-1].cumsum()[::-1][1:]  # rows held out if this moment is the first of them
@@ -119,12 +123,13 @@ def _by_time(times: np.ndarray, share: float, gap: Any) -> tuple[np.ndarray, np.
         raise UsageError(f"gap must be in the unit of times; got {gap!r}") from error
 
 
-def _by_group(groups: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    names, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    if len(names) < 2:
+def _by_group(
+    names: tuple[Any, ...], codes: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    if codes.max() == 0:
         raise DataError(f"groups must have two labels or more; all rows have {names[0]!r}")
     order = np.random.default_rng(seed).permutation(len(names))
-    held = counts[order].cumsum()[:-1]
-    chosen = order[: 1 + np.abs(held - share * len(groups)).argmin()]
-    new = np.isin(number, chosen)
+    held = np.bincount(codes)[order].cumsum()[:-1]
+    chosen = order[: 1 + np.abs(held - share * len(codes)).argmin()]
+    new = np.isin(codes, chosen)
     return ~new, new

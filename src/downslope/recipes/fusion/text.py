@@ -49,15 +49,16 @@ class Words:
         """These words.
 
         Raises:
-            DataError: no word occurs in two rows or more.
+            DataError: no word occurs in two rows or more, for a vocabulary.
         """
-        try:
-            self.counter.fit(texts)
-        except ValueError as error:
-            raise DataError(
-                "the training rows' text has no word that occurs in two rows",
-                remedy="leave the text column out, or give more rows",
-            ) from error
+        if isinstance(self.counter, CountVectorizer):  # what is hashed has nothing to learn
+            try:
+                self.counter.fit(texts)
+            except ValueError as error:
+                raise DataError(
+                    "the training rows' text has no word that occurs in two rows",
+                    remedy="leave the text column out, or give more rows",
+                ) from error
         pieces: list[Any] = [self.counter.transform(piece) for piece in _pieces(texts)]
         self.idf: Any = TfidfTransformer(sublinear_tf=True).fit(sparse.vstack(pieces))
         distinct = np.concatenate([np.diff(piece.indptr) for piece in pieces])

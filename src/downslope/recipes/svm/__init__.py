@@ -13,6 +13,7 @@ if _util.find_spec("sklearn") is None:
     raise ImportError("downslope.recipes.svm needs scikit-learn: pip install 'downslope[sklearn]'")
 
 from downslope.recipes.svm.certificate import Certificate, certify
-from downslope.recipes.svm.estimator import SVM, crammer_singer
+from downslope.recipes.svm.estimator import SVM
+from downslope.recipes.svm.problem import crammer_singer
 
 __all__ = ["SVM", "Certificate", "certify", "crammer_singer"]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from downslope.errors import DataError, UsageError
+from downslope.errors import DataError
 from downslope.recipes.svm.coordinate import Ascent
 from downslope.recipes.svm.duals import Floats, crammer_singer
+from downslope.recipes.svm.given import check_settings, make_problem, stacked
 from downslope.recipes.svm.newton import look, newton_step
 from downslope.recipes.svm.problem import Problem
 
-LOSSES = ("hinge", "squared_hinge")
-WAYS = ("ovr", "crammer_singer")
 STEP, SWEEP = "Newton steps on the smoothed loss", "sweeps of dual coordinate ascent"
 MOST_STEPS = 200  # Newton steps; seen: 2 to 100
 MOST_SWEEPS = 2000  # of the coordinate ascent; seen: 25 to 2,000, where it gives up
@@ -35,7 +33,7 @@ class Certificate:
         dual_objective: no weights have a lower objective than this.
         gap: `objective - dual_objective`, zero or more.
         relative_gap: gap / dual_objective, so at least the objective's share above the least;
-            None where the dual objective is not positive.
+            None where the dual objective is zero, but for rounding.
         given_objective: of the weights that were given.
         num_steps: Newton steps, or sweeps of the dual ascent, made to close the gap.
         how: which of them.
@@ -113,7 +111,7 @@ def certify(
 
     Raises:
         UsageError: an argument out of range, or shapes that do not fit together.
-        DataError: rows or weights that are not finite.
+        DataError: rows or weights that are not finite, or that float32 cannot hold.
 
     Example:
         >>> x, y = np.array([[1.0], [2.0], [-1.0], [0.5]]), np.array([1, 1, 0, 0])
@@ -131,15 +129,19 @@ def certify(
         x, y, C=C, loss=loss, multi_class=multi_class, sample_weight=sample_weight,
         fit_intercept=fit_intercept,
     )  # fmt: skip
-    start = _stacked(problem, weights, intercept)
+    start = stacked(problem, weights, intercept)
     close = _close_jointly if problem.joint else _close
-    best, given, reached, proved, steps = close(problem, start, gap)
-    open_by = max(0.0, reached - proved)
+    with np.errstate(over="ignore", invalid="ignore"):  # the sums tell
+        best, given, reached, proved, steps = close(problem, start, gap)
+    open_by = reached - proved
+    if not np.isfinite(open_by):
+        raise DataError("the objective is not finite", remedy="scale x, or lower C or the weights")
+    open_by = max(0.0, open_by)
     return Certificate(
         objective=reached,
         dual_objective=proved,
         gap=open_by,
-        relative_gap=open_by / proved if proved > 0 else None,
+        relative_gap=open_by / proved if proved > ROUNDING * reached else None,
         given_objective=given,
         num_steps=steps,
         how=SWEEP if problem.joint else STEP,
@@ -203,71 +205,3 @@ def joint_objective(problem: Problem, weights: Floats, outputs: Floats) -> float
     """|W|^2 / 2 + sum_i c_i times the loss of Crammer and Singer."""
     losses = crammer_singer(outputs, problem.y)
     return float(np.vdot(weights, weights)) / 2 + float(problem.cost @ losses)
-
-
-def make_problem(
-    x: Any,
-    y: Any,
-    *,
-    C: float,
-    loss: str,
-    multi_class: str,
-    sample_weight: Any,
-    fit_intercept: bool,
-) -> Problem:
-    """The problem, its rows checked."""
-    x, y = np.asarray(x), np.asarray(y)
-    if x.ndim != 2 or y.shape != x.shape[:1] or not len(y):
-        raise UsageError(
-            f"x must be rows [n, d] and y class numbers [n], n at least 1; got shapes {x.shape} "
-            f"and {y.shape}"
-        )
-    if y.dtype.kind not in "iub" or y.min() < 0:
-        raise UsageError(f"y must be class numbers 0, 1, ...; got {y.dtype} values")
-    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if weight.shape != y.shape or not (np.isfinite(weight).all() and weight.min() >= 0):
-        raise UsageError("sample_weight must be n finite numbers of zero or more")
-    if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
-        raise DataError("x has values that are not finite", remedy="leave those rows out")
-    num_classes = max(2, int(y.max()) + 1)
-    joint = multi_class == "crammer_singer"
-    return Problem(
-        x=x,
-        y=y.astype(np.intp),
-        cost=C * weight,
-        loss=loss,
-        joint=joint,
-        intercept=fit_intercept,
-        num_outputs=1 if num_classes == 2 and not joint else num_classes,
-    )
-
-
-def check_settings(*, C: float, loss: str, multi_class: str, gap: float | None) -> None:
-    """Raises UsageError for what no support vector machine can have."""
-    if loss not in LOSSES:
-        raise UsageError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
-    if multi_class not in WAYS:
-        raise UsageError(f"multi_class must be one of {', '.join(WAYS)}; got {multi_class!r}")
-    if multi_class == "crammer_singer" and loss != "hinge":
-        raise UsageError(f"multi_class crammer_singer has the hinge loss only; got {loss!r}")
-    if not (isinstance(C, Real) and 0 < C < np.inf):
-        raise UsageError(f"C must be greater than 0 and finite; got {C!r}")
-    if gap is not None and not (isinstance(gap, Real) and 0 < gap < np.inf):
-        raise UsageError(f"gap must be greater than 0 and finite, or None; got {gap!r}")
-
-
-def _stacked(problem: Problem, weights: Any, intercept: Any) -> Floats:
-    """Weights [d + 1, K], that of the column of ones last."""
-    weights = np.asarray(weights, np.float64)
-    weights = weights[:, None] if weights.ndim == 1 else weights
-    shape = (problem.x.shape[1], problem.num_outputs)
-    if weights.shape != shape:
-        raise UsageError(f"weights must have the shape {shape}; got {weights.shape}")
-    bias = np.asarray(intercept, np.float64)
-    if bias.size not in (1, problem.num_outputs):
-        raise UsageError(f"intercept must be {problem.num_outputs} numbers; got {bias.size}")
-    if not problem.intercept:
-        if bias.any():
-            raise UsageError("intercept must be 0 where fit_intercept is False")
-        return weights
-    return np.vstack([weights, np.broadcast_to(bias.ravel(), (1, shape[1]))])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -16,49 +14,17 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 import downslope
-from downslope import DataError, StopReason, UsageError
-from downslope.losses import hinge, squared_hinge
-from downslope.recipes.svm.certificate import certify, check_settings
+from downslope import DataError, StopReason
+from downslope.recipes.arguments import number, one_of, plain, whole
+from downslope.recipes.labels import coded
+from downslope.recipes.svm.certificate import certify
+from downslope.recipes.svm.given import check_settings
+from downslope.recipes.svm.problem import RowLoss
 
 KERNELS = ("linear", "rbf")
 HELD_OUT = 0.1  # of the rows, to end the descent by
 HELD_OUT_FROM = 1000  # rows; with fewer, the training loss says when to stop; assumed
 FLOATS = (np.float64, np.float32)
-
-
-@dataclass(frozen=True)
-class RowLoss:
-    """The weighted hinge loss of every row. It compares by value: its programs outlive a fit.
-
-    Attributes:
-        name: hinge, squared_hinge or crammer_singer.
-    """
-
-    name: str
-
-    def __call__(self, model: Any, batch: Any, key: Any) -> Any:
-        """Losses [B] of a batch of rows, class numbers and weights."""
-        x, y, weight = batch
-        outputs = x @ model["weights"]
-        outputs = outputs + model["intercept"] if "intercept" in model else outputs
-        if self.name == "crammer_singer":
-            return weight * crammer_singer(outputs, y)
-        loss = {"hinge": hinge, "squared_hinge": squared_hinge}[self.name]
-        count = outputs.shape[-1]
-        target = y[:, None] if count == 1 else y[:, None] == jnp.arange(count)
-        return weight * loss(outputs, target.astype(outputs.dtype)).sum(-1)
-
-
-def crammer_singer(outputs: Any, y: Any) -> Any:
-    """Loss [B] of all outputs together: max over k of o_k + [k != y], less o_y.
-
-    Example:
-        >>> crammer_singer(jnp.array([[2.0, 0.5, 1.5]]), jnp.array([0])).tolist()
-        [0.5]
-    """
-    own = jnp.arange(outputs.shape[-1]) == y[:, None]
-    rivals = jnp.max(outputs + ~own, axis=-1)
-    return rivals - jnp.where(own, outputs, 0.0).sum(-1)
 
 
 class SVM(ClassifierMixin, BaseEstimator):
@@ -148,10 +114,13 @@ class SVM(ClassifierMixin, BaseEstimator):
             sample_weight: weights [n], zero or more, beside C. Rows of weight 0 are left out.
 
         Raises:
-            UsageError: an argument out of range.
-            DataError: a feature that is too large for float32, or weights that are all zero.
+            UsageError: an argument out of range, or classes of several kinds.
+            DataError: a missing class, a feature that is too large for float32, or weights that
+                are all zero.
         """
         self._check()
+        if np.ndim(y) == 1:
+            coded(y, "y")  # missing labels and mixed kinds, of which scikit-learn says less
         checked: Any = validate_data(self, X, y, dtype=FLOATS)
         x, y = checked
         check_classification_targets(y)
@@ -167,7 +136,7 @@ class SVM(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(
-                f"y has only one class, {self.classes_[0]!r}; a classifier needs 2 or more"
+                f"y has only one class, {plain(self.classes_[0])!r}; a classifier needs 2 or more"
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         rows = self._learn_features(x, seed)
@@ -180,13 +149,12 @@ class SVM(ClassifierMixin, BaseEstimator):
 
     def _check(self) -> None:
         check_settings(C=self.C, loss=self.loss, multi_class=self.multi_class, gap=self.gap)
-        if self.kernel not in KERNELS:
-            raise UsageError(f"kernel must be one of {', '.join(KERNELS)}; got {self.kernel!r}")
-        gamma: Any = self.gamma
-        if gamma != "scale" and not (isinstance(gamma, (int, float)) and 0 < gamma < np.inf):
-            raise UsageError(f"gamma must be 'scale' or a number above 0; got {self.gamma!r}")
-        if not self.n_components >= 1:
-            raise UsageError(f"n_components must be 1 or more; got {self.n_components!r}")
+        one_of("kernel", self.kernel, KERNELS)
+        if not (isinstance(self.gamma, str) and self.gamma == "scale"):
+            number("gamma", self.gamma, above=0)
+        whole("n_components", self.n_components)
+        one_of("fit_intercept", plain(self.fit_intercept), (True, False))
+        whole("max_iter", self.max_iter, optional=True)
 
     def _learn_features(self, x: np.ndarray, seed: int) -> np.ndarray:
         self.features_ = None

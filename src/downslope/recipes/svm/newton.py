@@ -85,7 +85,10 @@ def newton_step(problem: Problem, at: Point, wanted: NDArray[np.bool_]) -> Point
     Args:
         wanted: which outputs are to move [K].
     """
-    move = -_solve(problem, at, wanted)
+    try:
+        move = -_solve(problem, at, wanted)
+    except linalg.LinAlgError:  # rows so large that rounding swallows the weights' own square
+        return None
     slope = dots(at.gradient, move)
     outputs = problem.outputs(move)
     cross, square = dots(at.weights, move), dots(move, move)

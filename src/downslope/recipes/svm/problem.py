@@ -1,4 +1,4 @@
-"""The problem of a support vector machine: rows, costs, and both of its sums over the rows."""
+"""The problem of a support vector machine: rows, costs, both sums over the rows, and its losses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from downslope.losses import hinge, squared_hinge
 from downslope.recipes.svm import duals
 from downslope.recipes.svm.duals import Floats, Rows
 
@@ -91,3 +93,38 @@ class Problem:
         if self.loss == "squared_hinge":
             return duals.squared_hinge(outputs, signs)
         return duals.hinge(outputs, signs, ramp)
+
+
+@dataclass(frozen=True)
+class RowLoss:
+    """The weighted hinge loss of every row. It compares by value: its programs outlive a fit.
+
+    Attributes:
+        name: hinge, squared_hinge or crammer_singer.
+    """
+
+    name: str
+
+    def __call__(self, model: Any, batch: Any, key: Any) -> Any:
+        """Losses [B] of a batch of rows, class numbers and weights."""
+        x, y, weight = batch
+        outputs = x @ model["weights"]
+        outputs = outputs + model["intercept"] if "intercept" in model else outputs
+        if self.name == "crammer_singer":
+            return weight * crammer_singer(outputs, y)
+        loss = {"hinge": hinge, "squared_hinge": squared_hinge}[self.name]
+        count = outputs.shape[-1]
+        target = y[:, None] if count == 1 else y[:, None] == jnp.arange(count)
+        return weight * loss(outputs, target.astype(outputs.dtype)).sum(-1)
+
+
+def crammer_singer(outputs: Any, y: Any) -> Any:
+    """Loss [B] of all outputs together: max over k of o_k + [k != y], less o_y.
+
+    Example:
+        >>> crammer_singer(jnp.array([[2.0, 0.5, 1.5]]), jnp.array([0])).tolist()
+        [0.5]
+    """
+    own = jnp.arange(outputs.shape[-1]) == y[:, None]
+    rivals = jnp.max(outputs + ~own, axis=-1)
+    return rivals - jnp.where(own, outputs, 0.0).sum(-1)
