@@ -22,7 +22,7 @@ CHEAPER = 0.9  # a larger batch must cost at most this share of the time for an 
 
 
 def stands_out(gain: float, error: float | None, *, loss: float, tolerance: float) -> bool:
-    """Whether a gain in loss, held out where rows are, is above its own noise, and above the tolerance.
+    """Whether a gain in loss is above its own noise, and above the tolerance.
 
     Args:
         gain: lowest loss so far less the new one, of the same held-out rows.

@@ -70,14 +70,14 @@ def number(
     """
     if optional and value is None:
         return
-    is_number = isinstance(value, (Real, np.number)) and not isinstance(value, (bool, np.bool_))
+    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    found = float(value) if is_number else math.nan
     inside = (
-        is_number
-        and math.isfinite(value)
-        and (above is None or value > above)
-        and (least is None or value >= least)
-        and (below is None or value < below)
-        and (most is None or value <= most)
+        math.isfinite(found)
+        and (above is None or found > above)
+        and (least is None or found >= least)
+        and (below is None or found < below)
+        and (most is None or found <= most)
     )
     if not inside:
         ends = (
