@@ -41,7 +41,7 @@ from benchmarks.trials import (
     steps_to,
     tuned,
 )
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 from downslope.noise.scale import fit_critical_batch, from_examples
 from downslope.noise.statistics.ratios import t_quantile
 
@@ -94,8 +94,8 @@ class Compared:
     """A noise scale beside a critical batch size, both in examples."""
 
     way: str
-    noise_scale: Measurement
-    critical: Measurement
+    noise_scale: Estimate
+    critical: Estimate
 
     @property
     def ratio(self) -> float | None:
@@ -228,7 +228,7 @@ class Path:
     spacing: np.ndarray
     batch_size: int
 
-    def mean(self, stretches) -> Measurement:
+    def mean(self, stretches) -> Estimate:
         """The mean of B_simple over stretches, weighted by the progress made.
 
         At each point the ratio of means over the seeds; interval by leaving out a seed.
@@ -242,7 +242,7 @@ class Path:
         ]
         error = math.sqrt((num_seeds - 1) * np.var(without))
         factor = math.exp(t_quantile(num_seeds - 1) * error)
-        return Measurement(
+        return Estimate(
             value=value, lo=value / factor, hi=value * factor, unit="examples",
             method="per-example gradients on the way, delete-one jackknife over seeds",
         )  # fmt: skip
@@ -297,7 +297,7 @@ def _example_gradients(model: Any, x: Any, y: Any) -> Any:
     return jax.vmap(one)(x, y)
 
 
-def said_by_fit(task: Task, best: Tuned, seed: int = 0) -> Measurement:
+def said_by_fit(task: Task, best: Tuned, seed: int = 0) -> Estimate:
     """The noise scale that `downslope.fit` reports at the end of a run of so many steps."""
     x, y = task.data()
     result = downslope.fit(
@@ -309,7 +309,7 @@ def said_by_fit(task: Task, best: Tuned, seed: int = 0) -> Measurement:
     return result.measurements["noise_scale"]
 
 
-def _log_reach(m: Measurement) -> float:
+def _log_reach(m: Estimate) -> float:
     """Half the interval on the log scale."""
     if m.value is None or m.lo is None or m.hi is None or m.lo <= 0:
         return math.inf

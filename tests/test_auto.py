@@ -16,9 +16,9 @@ import downslope
 import plain
 from downslope import StopReason
 from downslope.choose import replay
-from downslope.engine.checkpoint import Checkpoints
-from downslope.engine.run import load_model
 from downslope.report.journal import read_journal
+from downslope.train.checkpoint import Checkpoints
+from downslope.train.run_folder import load_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

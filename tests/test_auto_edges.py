@@ -18,10 +18,10 @@ import downslope
 from downslope import StopReason, Training
 from downslope.cli import main
 from downslope.config import EPOCHS
-from downslope.engine.assemble import assemble
-from downslope.engine.beginning import begin_with
-from downslope.engine.checkpoint import Checkpoints
-from downslope.engine.preview import preview
+from downslope.train.assemble import assemble
+from downslope.train.checkpoint import Checkpoints
+from downslope.train.defaults import begin_with
+from downslope.train.preview import preview
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

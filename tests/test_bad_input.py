@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from downslope.cli import main
-from downslope.recipes import predict, table
+from downslope.table import predict, table
 
 ROWS = 300
 RNG = np.random.default_rng(0)

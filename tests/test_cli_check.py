@@ -72,7 +72,7 @@ def test_wrong_usage_is_one_line(run, arguments, words):
 
 def test_an_error_among_the_findings_ends_with_3_and_memory_alone_with_5(run, monkeypatch):
     from downslope.check import Finding
-    from downslope.recipes import check as recipe
+    from downslope.table import check as recipe
 
     def told(*names):
         bad = [Finding(name=name, severity="error", sentence="-") for name in names]

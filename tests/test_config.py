@@ -14,8 +14,8 @@ import downslope
 import plain
 from downslope.config import EPOCHS, LEARNING_RATES, ModelOptions, TableOptions, Training
 from downslope.data.arrays import Arrays
-from downslope.engine.beginning import begin_with
 from downslope.errors import UsageError
+from downslope.train.defaults import begin_with
 
 CONFIGS = (TableOptions, ModelOptions, Training)
 NUMBERS = [

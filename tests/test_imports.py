@@ -22,10 +22,10 @@ FILES = sorted((SOURCE / "downslope").rglob("*.py"))
 # The folders of the house that `fit` brings together.
 PARTS = frozenset({"data", "step", "noise", "choose", "check", "launch", "loggers", "report"})
 # What may bring more than one of them together; "" is the package's own list of public names.
-# `engine` is what `fit` is made of: parts put together, nothing of its own beside them.
-JOINERS = frozenset({"", "fit", "engine"})
+# `train` is what `fit` is made of: parts put together, nothing of its own beside them.
+JOINERS = frozenset({"", "fit", "train"})
 # The outermost layer: nothing inside knows of it.
-USERS = frozenset({"recipes", "sklearn", "cli", "commands", "__main__"})
+USERS = frozenset({"recipes", "table", "sklearn", "cli", "commands", "__main__"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +49,21 @@ def only(names: str = "") -> frozenset[str]:
 
 RULES = {
     "errors": Rule(ours=only(), others=only()),
+    "estimate": Rule(ours=only(), others=only()),
     "config": Rule(ours=only("errors"), others=only()),  # a value out of range is an error of ours
     "data": Rule(others=only("numpy pyarrow")),
     "step": Rule(others=only("jax numpy optax"), parts=only("noise")),
-    "noise": Rule(ours=only("errors"), others=only("jax numpy scipy")),  # arrays only
-    "noise.adapters": Rule(ours=only("errors"), others=only("jax numpy scipy optax")),
-    "choose": Rule(ours=only("errors config"), others=only("scipy")),  # floats only
+    "noise": Rule(ours=only("errors estimate"), others=only("jax numpy scipy")),  # arrays only
+    "noise.adapters": Rule(ours=only("errors estimate"), others=only("jax numpy scipy optax")),
+    "choose": Rule(ours=only("errors config estimate"), others=only("scipy")),  # floats only
     "check": Rule(others=only("jax numpy scipy"), parts=only("data noise")),
     "report": Rule(  # the journal only, and what follows from its numbers
-        ours=only("errors config storage"),
+        ours=only("errors config storage estimate"),
         others=only("rich tensorboard mlflow matplotlib jinja2 markupsafe"),
         parts=only("choose"),
     ),
     # Records in, numbers out; packages of others are imported when a logger is made.
-    "loggers": Rule(ours=only("errors"), others=only("tensorboard mlflow trackio wandb")),
+    "loggers": Rule(ours=only("errors estimate"), others=only("tensorboard mlflow trackio wandb")),
 }
 
 

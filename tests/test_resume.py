@@ -18,8 +18,8 @@ from numpy.testing import assert_array_equal
 
 import downslope
 from downslope import DataError, MismatchError, StopReason
-from downslope.engine import pace
-from downslope.engine.checkpoint import Checkpoints
+from downslope.train import pace
+from downslope.train.checkpoint import Checkpoints
 
 X = np.random.default_rng(0).normal(size=(60_000, 4)).astype("float32")
 MANY = (X, np.tanh(X[:, 0]))

@@ -16,7 +16,7 @@ import plain
 from downslope import StopReason, Training
 from downslope.config import EPOCHS, MOST_EPOCHS, STEPS
 from downslope.data.stream import Position
-from downslope.engine.assemble import assemble
+from downslope.train.assemble import assemble
 
 
 def _line(model, batch, key):

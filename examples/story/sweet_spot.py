@@ -9,9 +9,9 @@ from trail import BLUE, GREEN, GREY, ORANGE, PICTURES, canvas, descend, plain_ti
 
 import downslope
 from downslope.choose import sweet_spot
-from downslope.engine.timing import time_steps
 from downslope.losses import logistic
 from downslope.noise.scale import fit_critical_batch, from_examples
+from downslope.train.timing import time_steps
 
 SIZES = (1, 4, 16, 64, 256, 1024, 4096)
 

@@ -17,11 +17,6 @@ if _t.TYPE_CHECKING:
     from downslope.data.arrays import Arrays
     from downslope.data.generator import Generator
     from downslope.data.source import Source
-    from downslope.engine.evaluate import Scorer
-    from downslope.engine.measure import measure
-    from downslope.engine.result import Result
-    from downslope.engine.run import load_model, read_metadata, read_request
-    from downslope.engine.stepper import Stepper
     from downslope.errors import (
         CapacityError,
         DataError,
@@ -32,6 +27,11 @@ if _t.TYPE_CHECKING:
     )
     from downslope.fit import fit
     from downslope.report.run import Run
+    from downslope.train.evaluate import Scorer
+    from downslope.train.measure import measure
+    from downslope.train.result import Result
+    from downslope.train.run_folder import load_model, read_metadata, read_request
+    from downslope.train.stepper import Stepper
 
 __version__ = "0.1.0.dev0"
 
@@ -45,21 +45,21 @@ _HOME = {
     "Generator": "downslope.data.generator",
     "MismatchError": "downslope.errors",
     "ModelOptions": "downslope.config",
-    "Result": "downslope.engine.result",
+    "Result": "downslope.train.result",
     "Run": "downslope.report.run",
-    "Scorer": "downslope.engine.evaluate",
+    "Scorer": "downslope.train.evaluate",
     "Source": "downslope.data.source",
-    "Stepper": "downslope.engine.stepper",
+    "Stepper": "downslope.train.stepper",
     "StopReason": "downslope.errors",
     "TableOptions": "downslope.config",
     "Training": "downslope.config",
     "UsageError": "downslope.errors",
     "fit": "downslope.fit",
-    "load_model": "downslope.engine.run",
-    "measure": "downslope.engine.measure",
+    "load_model": "downslope.train.run_folder",
+    "measure": "downslope.train.measure",
     "open": "downslope.data",
-    "read_metadata": "downslope.engine.run",
-    "read_request": "downslope.engine.run",
+    "read_metadata": "downslope.train.run_folder",
+    "read_request": "downslope.train.run_folder",
 }
 
 __all__ = [

@@ -14,20 +14,20 @@ from typing import Any, Literal
 import jax
 
 from downslope.config import Auto, AverageName, ScheduleName, Training
-from downslope.engine.assemble import assemble, request_of
-from downslope.engine.engine import Engine
-from downslope.engine.evaluate import Scorer
-from downslope.engine.flight import Flight
-from downslope.engine.pace import calls
-from downslope.engine.pilot import Pilot
-from downslope.engine.result import Result
-from downslope.engine.run import Run, open_run
-from downslope.engine.solving import can_solve, solved
 from downslope.errors import StopReason
 from downslope.launch.interrupts import Interrupts
 from downslope.launch.memory import memory_errors
 from downslope.objective import Loss, Model
 from downslope.report.journal import Reader
+from downslope.train.assemble import assemble, request_of
+from downslope.train.calls import calls
+from downslope.train.evaluate import Scorer
+from downslope.train.flight import Flight
+from downslope.train.pilot import Pilot
+from downslope.train.result import Result
+from downslope.train.run_folder import Run, open_run
+from downslope.train.setup import Engine
+from downslope.train.solve import can_solve, solved
 
 HISTORY = (
     "progress",

@@ -35,7 +35,7 @@ def told(tmp_path, monkeypatch):
         told.append(("write", [str(run) for run in runs], out))
         return Path(out or Path(runs[0]) / "report.html")
 
-    monkeypatch.setattr("downslope.recipes.evidence.gather", gather)
+    monkeypatch.setattr("downslope.table.evidence.gather", gather)
     monkeypatch.setattr("downslope.report.write_report", write_report)
     return told
 

@@ -14,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import downslope
-from downslope.engine import stepper
 from downslope.sklearn import (
     LinearClassifier,
     LinearRegressor,
@@ -22,6 +21,7 @@ from downslope.sklearn import (
     MLPRegressor,
     load,
 )
+from downslope.train import stepper
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_mini_batches_learn_and_compile_once(monkeypatch, cancer):
 
 def test_fits_of_one_kind_compile_once(cancer):
     """Catches a key that differs from one fit to the next, and one that leaves out alpha."""
-    from downslope.engine.programs import _kept
+    from downslope.train.program_cache import _kept
 
     x, y = cancer
     settings = dict(max_iter=2, tol=0.002, momentum=0.321)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.covariance import (
     alignment,
     direction_cosines,
@@ -19,7 +20,6 @@ from downslope.noise.covariance import (
     sharpness_ratio,
     sharpness_ratio_of,
 )
-from downslope.noise.record import Measurement, not_estimable
 
 CURVATURES = np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.25])
 
@@ -66,7 +66,7 @@ def test_ratio_without_matrices():
     truth /= CURVATURES.sum() ** 2
     for _ in range(400):
         seen = CURVATURES.sum() * np.exp(0.05 * rng.normal())
-        trace = Measurement(value=seen, lo=seen / 1.103, hi=seen * 1.103, unit="loss/param^2")
+        trace = Estimate(value=seen, lo=seen / 1.103, hi=seen * 1.103, unit="loss/param^2")
         found = sharpness_ratio(regression(rng, 100), lambda v: CURVATURES * v, trace)
         hits.append(found.lo <= truth <= found.hi)
     assert 0.91 < np.mean(hits) < 0.98
@@ -106,16 +106,16 @@ def test_isotropic_noise_cannot_be_told():
         told += "cannot be told" not in in_words(found)
     assert told / 200 < 0.09
     assert "cannot be told" in in_words(not_estimable("no examples", unit=""))
-    assert "cannot be told" in in_words(Measurement(value=3.0, unit=""))
+    assert "cannot be told" in in_words(Estimate(value=3.0, unit=""))
 
 
 # catches: a number where the trace of H may be 0
 def test_unresolved_trace():
     rng = np.random.default_rng(4)
-    trace = Measurement(value=1.0, lo=-1.0, hi=20.0, unit="")
+    trace = Estimate(value=1.0, lo=-1.0, hi=20.0, unit="")
     found = sharpness_ratio(regression(rng, 300), lambda v: CURVATURES * v, trace)
     assert found.value is None and 0 < found.lo < 6 * (CURVATURES**2).sum() / 15.75 / 20
-    gone = Measurement(value=-5.0, lo=-9.0, hi=-1.0, unit="")
+    gone = Estimate(value=-5.0, lo=-9.0, hi=-1.0, unit="")
     assert sharpness_ratio(regression(rng, 9), lambda v: v, gone).lo is None
     assert sharpness_ratio(np.ones((9, 2)), lambda v: v, 1.0).value is None
     assert sharpness_ratio(np.eye(4), lambda v: v * np.nan, 1.0).value is None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from downslope.errors import UsageError
-from downslope.noise import Extras, Measurement, Setting, anatomy
+from downslope.noise import Estimate, Extras, Setting, anatomy
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.record import Anatomy, Section
 from downslope.noise.trajectory import Trajectory
@@ -443,13 +443,12 @@ def test_text_is_readable(away):
 
 
 def test_long_lists_and_odd_values():
-    one = Measurement(value=None, unit="", reason="nothing was there")
+    one = Estimate(value=None, unit="", reason="nothing was there")
     section = Section(
         title="Title",
         sentences=("word " * 60,),
         tables={"a": np.array([1.0, np.nan]), "b": (np.inf,)},
-        records={f"record {k}": one for k in range(30)}
-        | {"last": Measurement(value=2.0, unit="m")},
+        records={f"record {k}": one for k in range(30)} | {"last": Estimate(value=2.0, unit="m")},
     )
     whole = Anatomy(sections={"s": section}, skipped={"x": "reason " * 40}, seconds=1.0)
     text = str(whole)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.averages import (
     adagrad_accumulator,
     adagrad_path_length,
@@ -22,7 +23,6 @@ from downslope.noise.averages import (
     uncorrected_first_step,
     warmup_steps,
 )
-from downslope.noise.record import Measurement, not_estimable
 
 
 # catches: any of the five lengths taken for another
@@ -88,13 +88,13 @@ def test_accumulators():
 
 # catches: the ratio upside down, ends of the interval swapped, a division by 0
 def test_stall():
-    told = stall_ratio(10_000.0, Measurement(value=0.01, lo=0.005, hi=0.02, unit=""), 1000)
+    told = stall_ratio(10_000.0, Estimate(value=0.01, lo=0.005, hi=0.02, unit=""), 1000)
     assert (told.value, told.lo, told.hi) == pytest.approx((1000, 500, 2000))
     assert any("stalled" in flag for flag in told.flags)
     assert not stall_ratio(10.0, 1.0, 1000).flags
-    open_ = stall_ratio(10.0, Measurement(value=0.1, lo=-0.1, hi=0.5, unit=""), 10)
+    open_ = stall_ratio(10.0, Estimate(value=0.1, lo=-0.1, hi=0.5, unit=""), 10)
     assert not open_.is_measured and open_.lo == pytest.approx(2.0)
-    negative = stall_ratio(10.0, Measurement(value=-0.1, lo=-0.4, hi=0.5, unit=""), 10)
+    negative = stall_ratio(10.0, Estimate(value=-0.1, lo=-0.4, hi=0.5, unit=""), 10)
     assert not negative.is_measured and negative.lo == pytest.approx(2.0)
     for nothing in (
         stall_ratio(10.0, 0.0, 10),

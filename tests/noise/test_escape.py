@@ -10,6 +10,7 @@ import pytest
 from scipy import integrate
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.escape import (
     escape_time,
     kramers_time,
@@ -22,7 +23,6 @@ from downslope.noise.escape import (
     saddle_steps_sd,
     saddle_variance,
 )
-from downslope.noise.record import Measurement, not_estimable
 
 
 def well(x):
@@ -88,8 +88,8 @@ def test_saddle_verdicts():
     half = saddle_escape(-1.0, 0.4, num_rows=19, sampling="reshuffled", **settings)
     assert half.steps.value == pytest.approx(489.4 + 50 * math.log(2), rel=1e-3)
     noisy = saddle_escape(
-        Measurement(value=-1.0, lo=-1.2, hi=-0.8, unit=""),
-        Measurement(value=0.4, lo=0.2, hi=0.8, unit=""), **settings,
+        Estimate(value=-1.0, lo=-1.2, hi=-0.8, unit=""),
+        Estimate(value=0.4, lo=0.2, hi=0.8, unit=""), **settings,
     )  # fmt: skip
     low = saddle_escape(-1.2, 0.8, **settings).steps.value
     high = saddle_escape(-0.8, 0.2, **settings).steps.value
@@ -101,12 +101,12 @@ def test_saddle_verdicts():
     assert full.verdict.startswith("stuck exactly")
     assert full.noise_free_steps == pytest.approx(math.log(10) / math.log(1.01))
     assert saddle_escape(0.5, 0.4, **settings).verdict.startswith("no saddle")
-    open_ = saddle_escape(Measurement(value=-0.1, lo=-0.3, hi=0.1, unit=""), 0.4, **settings)
+    open_ = saddle_escape(Estimate(value=-0.1, lo=-0.3, hi=0.1, unit=""), 0.4, **settings)
     assert open_.verdict.startswith("open") and not open_.steps.is_measured
     assert not saddle_escape(not_estimable("x", unit=""), 0.4, **settings).steps.is_measured
     assert not saddle_escape(-1.0, math.nan, **settings).steps.is_measured
     away = saddle_escape(
-        -1.0, 0.4, gradient_square=Measurement(value=1, lo=0.5, hi=2, unit=""), **settings
+        -1.0, 0.4, gradient_square=Estimate(value=1, lo=0.5, hi=2, unit=""), **settings
     )
     assert any("not 0" in flag for flag in away.steps.flags)
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature import (
     batch_sharpness,
     condition_number,
@@ -22,7 +23,6 @@ from downslope.noise.curvature import (
     online_stability,
     stability_ratio,
 )
-from downslope.noise.record import Measurement, not_estimable
 
 
 def run(kind, rate, curvature, beta, steps=3000):
@@ -96,7 +96,7 @@ def test_regimes_are_what_the_iteration_does(kind, beta, x, regime):
 
 # catches: interval ends not carried or swapped; a missing lambda_max turned into a number
 def test_ratio_of_measurements():
-    sharp = Measurement(value=30.0, lo=25.0, hi=50.0, unit="loss / parameter^2")
+    sharp = Estimate(value=30.0, lo=25.0, hi=50.0, unit="loss / parameter^2")
     told = stability_ratio(sharp, 0.05, losses=np.linspace(2, 1, 10))
     assert (told.ratio.value, told.ratio.lo, told.ratio.hi) == pytest.approx((0.75, 0.625, 1.25))
     rate = told.largest_stable_rate

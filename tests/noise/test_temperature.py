@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 from downslope.noise.statistics.series import mean_of_series, ratio_of_series
 from downslope.noise.temperature import (
     constant_temperature_move,
@@ -181,7 +181,7 @@ def test_prescribed_temperature():
     assert temperature_proxy(0.1, 50, momentum=0.9, momentum_kind="heavy_ball") == pytest.approx(
         0.02
     )
-    noisy = effective_temperature(Measurement(value=4.0, lo=2.0, hi=6.0, unit=""), 2, **settings)
+    noisy = effective_temperature(Estimate(value=4.0, lo=2.0, hi=6.0, unit=""), 2, **settings)
     assert (noisy.lo, noisy.value, noisy.hi) == pytest.approx((0.01, 0.02, 0.03))
     assert not effective_temperature(math.nan, 2, **settings).is_measured
     assert population_factor(60, 60, "reshuffled") == 0
@@ -281,7 +281,7 @@ def test_record():
     assert OVERSTATED in told.flags and any("not checked" in flag for flag in told.flags)
     assert told.reshuffling[0] == pytest.approx(reshuffling_ratio(0.01, 12).epoch_average)
     assert any("factor 1.33" in flag for flag in told.flags)
-    ratio = Measurement(value=1.5, unit="")
+    ratio = Estimate(value=1.5, unit="")
     moving = temperature_record(
         4.5, 3, optimizer="momentum", momentum=0.5, momentum_kind="heavy_ball",
         equilibrium=ratio, curvatures=[0.1], **settings,

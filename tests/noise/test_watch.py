@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 from downslope.noise.running.probes import Probe
 from downslope.noise.running.watch import FEWEST, MOST, MOST_PROBES, Setting, Watch
 from downslope.noise.scale.steps import from_halves
@@ -256,7 +256,7 @@ def test_whatever_was_seen_there_is_an_answer(probes, setting):
     """Catches an error, a warning or a number that is not finite: a run must not end of it."""
     watch = watched(*probes, setting)
     for m in watch.read().measurements().values():
-        assert isinstance(m, Measurement)  # which refuses what is not finite
+        assert isinstance(m, Estimate)  # which refuses what is not finite
 
 
 @pytest.mark.parametrize("field", Probe._fields)

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from downslope import DataError, Training, UsageError
-from downslope.engine.beginning import begin_with
 from downslope.recipes.embedding import (
     Units,
     above_chance,
@@ -27,6 +26,7 @@ from downslope.recipes.embedding import (
     shift,
 )
 from downslope.recipes.embedding.holdout import held_out
+from downslope.train.defaults import begin_with
 
 
 def test_map_at_r_by_hand():

@@ -14,7 +14,7 @@ import pytest
 
 import plain
 from downslope import ModelOptions, TableOptions
-from downslope.recipes import table
+from downslope.table import fit as table
 
 ROWS = 3000
 

@@ -16,9 +16,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 import plain
 from downslope.config import LEARNING_RATES
 from downslope.data.stream import Position
-from downslope.engine.assemble import assemble
-from downslope.engine.pace import Pace, calls
 from downslope.step.loop import compile_steps
+from downslope.train.assemble import assemble
+from downslope.train.calls import Pace, calls
 
 ROWS = 100
 

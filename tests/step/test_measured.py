@@ -16,12 +16,12 @@ import downslope
 import plain
 from downslope.data.stream import Position
 from downslope.data.windows import cut
-from downslope.engine.assemble import assemble
-from downslope.engine.pace import Pace, calls
 from downslope.noise.running.probes import Probe
 from downslope.objective import build
 from downslope.step.gradient import make_gradients
 from downslope.step.state import State
+from downslope.train.assemble import assemble
+from downslope.train.calls import Pace, calls
 
 WIDTH = 4
 

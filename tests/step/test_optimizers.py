@@ -17,9 +17,9 @@ from numpy.testing import assert_allclose
 import plain
 from downslope.config import LEARNING_RATES, Training
 from downslope.data.stream import Position
-from downslope.engine.assemble import assemble
 from downslope.errors import UsageError
 from downslope.step.optimizers import make_optimizer, rate_factor
+from downslope.train.assemble import assemble
 
 ROWS, BATCH, STEPS = 100, 16, 50  # each seventh batch is short: 4 rows
 RATE = 2.0**-5

@@ -9,7 +9,7 @@ from scipy.special import binom
 
 import plain
 from downslope.data.stream import Position
-from downslope.engine.assemble import assemble
+from downslope.train.assemble import assemble
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -12,9 +12,9 @@ from sklearn.linear_model import ElasticNet, Lasso
 
 import plain
 from downslope.data.windows import Windows
-from downslope.engine.assemble import assemble
 from downslope.errors import UsageError
 from downslope.step.update import clip, soft_threshold
+from downslope.train.assemble import assemble
 
 L1 = 0.1
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from downslope.check.findings import Finding, Severity, share, shown
 from downslope.errors import UsageError
+from downslope.estimate import Estimate
 from downslope.metrics.estimate import wilson_interval
-from downslope.noise.record import Measurement
 
 # Shares of the smallest class, relative to an even one. Assumed: at a fiftieth (1 : 99 for two
 # classes) a model that never names the class is right in 99 % of the rows.
@@ -154,16 +154,16 @@ def number_spread(y: ArrayLike, target: str, *, scale: float = 1.0, num_rows: in
     )
 
 
-def _share(part: int, whole: int, num_rows: int | None) -> Measurement:
+def _share(part: int, whole: int, num_rows: int | None) -> Estimate:
     """A share; exact where all rows were counted."""
     value, fields = part / whole, {"unit": "share of rows", "num_examples": whole}
     if num_rows is None or num_rows <= whole:
-        return Measurement(value=value, lo=value, hi=value, method="all rows counted", **fields)
+        return Estimate(value=value, lo=value, hi=value, method="all rows counted", **fields)
     lo, hi = wilson_interval(value, whole)
-    return Measurement(value=value, lo=lo, hi=hi, method="Wilson score interval", **fields)
+    return Estimate(value=value, lo=lo, hi=hi, method="Wilson score interval", **fields)
 
 
-def _percent(of: Measurement) -> str:
+def _percent(of: Estimate) -> str:
     assert of.value is not None
     value = f"{100 * of.value:.2f}"
     if of.lo is None or of.hi is None or of.lo == of.hi:

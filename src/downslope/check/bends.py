@@ -12,8 +12,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from downslope.check.precision import cast, flatten, make_losses, narrowest
+from downslope.estimate import Estimate
 from downslope.noise.curvature.spectrum import extreme_eigenvalues
-from downslope.noise.record import Measurement
 from downslope.noise.statistics.ranges import Floats
 from downslope.objective import Objective, Params
 
@@ -150,7 +150,7 @@ class Program:
         beside = self._at(x, jax.tree.map(lambda a: a[mixed], self._rows), first)
         return _difference(here, other), _difference(alone, beside)
 
-    def ends(self, seed: int) -> tuple[Measurement, Measurement]:
+    def ends(self, seed: int) -> tuple[Estimate, Estimate]:
         """Least and largest curvature of the sample's mean loss."""
         everything = self._everything
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from downslope.check.findings import Finding, Severity, share, shown
 from downslope.check.sample import MISSING_CODE, Sample
+from downslope.estimate import Estimate
 from downslope.metrics.estimate import wilson_interval
-from downslope.noise.record import Measurement
 
 NEARLY = 0.999  # share of one value above which a column is called nearly constant; assumed
 OFTEN = 0.2  # share of missing values worth knowing; assumed
@@ -155,9 +155,9 @@ def many_categories(sample: Sample) -> Finding:
     )  # fmt: skip
 
 
-def _share(part: int, whole: int) -> Measurement:
+def _share(part: int, whole: int) -> Estimate:
     lo, hi = wilson_interval(part / whole, whole)
-    return Measurement(
+    return Estimate(
         value=part / whole, lo=lo, hi=hi, unit="share of rows", num_examples=whole,
         method="Wilson score interval",
     )  # fmt: skip

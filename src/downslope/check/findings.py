@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 
 Severity = Literal["error", "warning", "note", "fine"]
 SEVERITIES: tuple[str, ...] = get_args(Severity)  # the worst first
@@ -100,7 +100,7 @@ def share(part: float, whole: float = 1.0) -> str:
 
 def plain(value: Any) -> Any:
     """The value as what JSON holds: measurements become dictionaries, arrays become lists."""
-    if isinstance(value, Measurement):
+    if isinstance(value, Estimate):
         return value.to_json()
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}

@@ -11,8 +11,8 @@ import numpy as np
 
 from downslope.check.findings import Finding, Severity, shown
 from downslope.check.sample import Sample
+from downslope.estimate import Estimate
 from downslope.metrics.estimate import wilson_interval
-from downslope.noise.record import Measurement
 from downslope.noise.statistics.delete_one import jackknife_error, linear_interval
 
 # A column is suspected above this share of a perfect score (0 is chance): AUC 0.99 or R2 0.98.
@@ -36,7 +36,7 @@ class Score(NamedTuple):
 
     column: str
     value: float
-    shown: Measurement
+    shown: Estimate
 
 
 def leaking_columns(sample: Sample) -> Finding:
@@ -108,7 +108,7 @@ def leaking_columns(sample: Sample) -> Finding:
     )  # fmt: skip
 
 
-def _number(of: Measurement) -> str:
+def _number(of: Estimate) -> str:
     assert of.value is not None
     span = "" if of.lo is None or of.hi is None else f" ({of.lo:.3g} to {of.hi:.3g})"
     return f"{of.value:.4g}{span}" if of.value > 0.99 else f"{of.value:.3g}{span}"
@@ -175,7 +175,7 @@ class _Classes:
         method = "held-out AUC, one class against the rest; bound of van Dantzig"
         if len(self.judged) > 2:
             method += f"; mean of {len(self.judged)} classes"
-        found = Measurement(
+        found = Estimate(
             value=value, lo=lo, hi=hi, unit="AUC", num_examples=len(self.held), method=method
         )
         return Score(name, 2 * value - 1, found)
@@ -230,7 +230,7 @@ class _Numbers:
         if np.isfinite(without).all():
             lo, hi = linear_interval(value, jackknife_error(without), NUM_GROUPS - 1)
             hi = min(hi, 1.0)
-        found = Measurement(
+        found = Estimate(
             value=value, lo=lo, hi=hi, unit="share of the variance of ranks",
             num_examples=len(self.held), method="held-out R2 of ranks; delete-a-group jackknife",
         )  # fmt: skip

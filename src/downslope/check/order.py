@@ -9,9 +9,9 @@ import numpy as np
 
 from downslope.check.findings import Finding, shown
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.order import VarianceRatio, batch_variance_ratio, holm, label_variance_ratio
 from downslope.noise.order.batches import LEAST_BATCHES
-from downslope.noise.record import Measurement, not_estimable
 
 ALPHA = 0.01  # of the whole check, after Holm's correction
 WORTH_SAYING = 1.5  # factor on the variance of a batch mean; assumed
@@ -141,6 +141,6 @@ def _by(name: str, target: str) -> str:
     return shown([target] if name == f"target {target}" else [name.removeprefix("column ")])
 
 
-def _times(of: Measurement) -> str:
+def _times(of: Estimate) -> str:
     span = "" if of.lo is None or of.hi is None else f" ({of.lo:.3g} to {of.hi:.3g})"
     return f"{of.value:.3g}{span}"

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from downslope.check.findings import Finding, Severity, share
 from downslope.check.sample import Sample
 from downslope.errors import UsageError
+from downslope.estimate import Estimate
 from downslope.metrics.estimate import wilson_interval
-from downslope.noise.record import Measurement
 
 WORTH_SAYING = 0.01  # share of the held-out rows; lower end of its interval. Assumed
 FEW_DIFFERENT = 0.1  # different rows, as a share of all: below it they are few, not copies. Assumed
@@ -172,7 +172,7 @@ def repeated_rows(
 
 
 def _judged(
-    seen: Measurement, same: Measurement, expected: float, distinct: float, inside: float
+    seen: Estimate, same: Estimate, expected: float, distinct: float, inside: float
 ) -> tuple[Severity, str | None]:
     """How bad it is; `distinct` is the number of different rows of training over all of them."""
     assert seen.value is not None and same.value is not None
@@ -210,9 +210,9 @@ def _rare(expected: float) -> str:
     return share(expected) if expected > NEVER else "none"
 
 
-def _share(part: int, whole: int) -> Measurement:
+def _share(part: int, whole: int) -> Estimate:
     lo, hi = wilson_interval(part / whole, whole)
-    return Measurement(
+    return Estimate(
         value=part / whole, lo=lo, hi=hi, unit="share of rows", num_examples=whole,
         method="Wilson score interval",
     )  # fmt: skip

@@ -9,13 +9,13 @@ import numpy as np
 
 from downslope.check.findings import Finding
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 
 COVERAGE = 0.95
 LEAST_TIMES = 6  # below, no two of the times hold the median with 95 %
 
 
-def median_seconds(seconds: Sequence[float]) -> Measurement:
+def median_seconds(seconds: Sequence[float]) -> Estimate:
     """The median of some times, with the interval between two of them that holds it with 95 %.
 
     The k-th smallest and the k-th largest of n times hold the median with probability
@@ -39,12 +39,12 @@ def median_seconds(seconds: Sequence[float]) -> Measurement:
     value = float(np.median(times))
     if len(times) < LEAST_TIMES:
         flag = f"no interval from fewer than {LEAST_TIMES} times"
-        return Measurement(value=value, method="median", flags=(flag,), **fields)
+        return Estimate(value=value, method="median", flags=(flag,), **fields)
     n, k, below = len(times), 0, 0.5 ** len(times)
     while 1 - 2 * below >= COVERAGE:
         k += 1
         below += math.comb(n, k) * 0.5**n
-    return Measurement(
+    return Estimate(
         value=value, lo=float(times[k - 1]), hi=float(times[n - k]),
         method="median; interval from order statistics", **fields,
     )  # fmt: skip
@@ -88,7 +88,7 @@ def epoch_time(
     one = median_seconds(window_seconds)
     if one.value is None:
         return Finding(name="pace", severity="fine", sentence=str(one))
-    computing = Measurement(
+    computing = Estimate(
         value=one.value * num_windows, lo=one.lo and one.lo * num_windows,
         hi=one.hi and one.hi * num_windows, unit="seconds", num_steps=one.num_steps,
         method=one.method, flags=one.flags,

@@ -14,7 +14,7 @@ import numpy as np
 from downslope.check.asked import prepare, sample
 from downslope.check.bends import TOLERANCE, Program, make_program
 from downslope.check.precision import wide
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 from downslope.objective import Loss, Model, Objective, Params
 
 NUM_ROWS = 256
@@ -49,8 +49,8 @@ class Quadratic:
     has_negative_curvature: bool
     precision: str
     needs_32_bits: bool = False
-    lambda_min: Measurement | None = None
-    lambda_max: Measurement | None = None
+    lambda_min: Estimate | None = None
+    lambda_max: Estimate | None = None
     statement: str = ""
 
     @property

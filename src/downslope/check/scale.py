@@ -9,8 +9,8 @@ import numpy as np
 
 from downslope.check.findings import Finding, Severity, shown
 from downslope.check.sample import Sample
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature import condition_number
-from downslope.noise.record import Measurement, not_estimable
 
 SCALES_APART = 100.0  # ratio of raw scales worth saying; assumed
 FAR_OUT = 30.0  # standard deviations; assumed
@@ -189,12 +189,12 @@ def _fault(num_rows: int, num_used: int) -> str:
     return ""
 
 
-def _condition(x: np.ndarray, eigenvalues: np.ndarray, rank: int) -> Measurement:
+def _condition(x: np.ndarray, eigenvalues: np.ndarray, rank: int) -> Estimate:
     if rank < x.shape[1]:
         return not_estimable(f"rank {rank} of {x.shape[1]}", unit="", num_examples=len(x))
     if x.shape[1] <= CONDITION_COLUMNS:
         return condition_number(x).after
-    return Measurement(
+    return Estimate(
         value=float(eigenvalues[-1] / eigenvalues[0]), unit="", num_examples=len(x),
         method="eigenvalues of the correlation matrix",
         flags=(f"no interval: more than {CONDITION_COLUMNS} numbers",),

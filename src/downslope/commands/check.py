@@ -46,7 +46,7 @@ def check(
         raise UsageError("target is needed: the column to predict")
     use_cache()
 
-    from downslope.recipes.check import check_table
+    from downslope.table.check import check_table
 
     found = check_table(table, *configs, only=only)
     if json:

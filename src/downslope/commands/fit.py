@@ -19,7 +19,7 @@ from downslope.launch.local import Terminated
 
 if TYPE_CHECKING:
     from downslope.check.findings import Finding
-    from downslope.recipes.table import TableResult
+    from downslope.table.fit import TableResult
 
 RUN = Group("Run", sort_key=10)
 
@@ -123,9 +123,9 @@ def _train(
     findings: list[Finding],
 ) -> TableResult:
     """Trains; what the table was found to be like is added to the findings."""
-    from downslope.recipes import table as recipe
-    from downslope.recipes.check import quick_checks
     from downslope.report.progress import Progress
+    from downslope.table import fit as recipe
+    from downslope.table.check import quick_checks
 
     def look(stored: Any, options: Any) -> list[Finding]:
         findings.extend(quick_checks(stored, options))
@@ -153,8 +153,8 @@ def _report(run: Path, line: str | None, findings: list[Finding]) -> tuple[Path 
     """The page, and the exit code where a signal ended the writing; training is done already."""
     code = 0
     try:
-        from downslope.recipes.evidence import gather
         from downslope.report import write_report
+        from downslope.table.evidence import gather
 
         gather(run, command=line, findings=findings or None)
         return write_report([run]), code
@@ -169,7 +169,7 @@ def _report(run: Path, line: str | None, findings: list[Finding]) -> tuple[Path 
 
 
 def _show(found: TableResult, path: Path, page: Path | None, as_json: bool) -> None:
-    from downslope.recipes.table import describe
+    from downslope.table.fit import describe
 
     if as_json:
         show({**found.summary(), "report": None if page is None else str(page)}, as_json)
@@ -178,7 +178,7 @@ def _show(found: TableResult, path: Path, page: Path | None, as_json: bool) -> N
 
 
 def _dry_run(path: Path, configs: Any, as_json: bool) -> int:
-    from downslope.recipes.dry_run import dry_run
+    from downslope.table.dry_run import dry_run
 
     found = dry_run(path, *configs)
     show(found, as_json)
@@ -196,8 +196,8 @@ def _request(
     if out is not None:
         raise UsageError("--out and --resume exclude each other: a resumed run keeps its folder")
 
-    from downslope.engine.run import LIMITS
-    from downslope.recipes.table import request_of
+    from downslope.table.fit import request_of
+    from downslope.train.run_folder import LIMITS
 
     before = request_of(resume)
     path = Path(before["path"])

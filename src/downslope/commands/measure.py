@@ -96,7 +96,7 @@ def measure(
         raise UsageError("target is needed with a TABLE; a RUN is a folder that fit made")
     use_cache()
 
-    from downslope.recipes.measure import measure_run, measure_table
+    from downslope.table.measure import measure_run, measure_table
 
     how = {
         "num_examples": examples,

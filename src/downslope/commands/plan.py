@@ -80,12 +80,12 @@ def plan(
         raise UsageError("--memory must be above 0; got 0")
 
     from downslope.choose import Scenario
-    from downslope.recipes import plan as recipe
+    from downslope.table import plan as recipe
 
     if measure:
         use_cache()
 
-        from downslope.recipes.time_batches import time_batches
+        from downslope.table.time_batches import time_batches
 
         time_batches(run)
 

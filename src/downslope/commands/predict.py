@@ -33,7 +33,7 @@ def predict(
     """
     use_cache()
 
-    from downslope.recipes import predict as recipe
+    from downslope.table import predict as recipe
 
     found = recipe.predict(run, table, out, overwrite=overwrite)
     for column, count in found.unseen.items():

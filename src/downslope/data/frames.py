@@ -142,7 +142,7 @@ def _numeric(name: str, column: pa.ChunkedArray) -> np.ndarray:
             f"values of type {kind} are not numbers",
             path=IN_MEMORY,
             column=name,
-            remedy="convert or drop it; downslope.recipes.table.fit reads such columns as they are",
+            remedy="convert or drop it; downslope.table.fit.fit reads such columns as they are",
         )
     _refuse_missing(name, column)
     values = pa.concat_arrays(column.chunks)

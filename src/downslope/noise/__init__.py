@@ -1,6 +1,6 @@
 """Instruments that read the noise of gradients, on any gradients: plain arrays in, records out.
 
-Each folder is one subject; `Measurement` is what all of them give back, and `anatomy` puts
+Each folder is one subject; `Estimate` is what all of them give back, and `anatomy` puts
 them together for a loss of JAX.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import typing as _t
 
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 
 if _t.TYPE_CHECKING:
     from downslope.noise.survey.anatomy import anatomy, check_sections
@@ -29,8 +29,8 @@ _HOME = {
 
 __all__ = [
     "Anatomy",
+    "Estimate",
     "Extras",
-    "Measurement",
     "Section",
     "Setting",
     "anatomy",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import (
     as_measurement,
     count,
@@ -209,9 +209,7 @@ def rmsprop_forgetting_steps(drop: float, decay: float) -> float:
     return 2 * math.log(drop) / (1 - share_below_one("decay", decay))
 
 
-def stall_ratio(
-    accumulator: float, gradient_square: float | Measurement, steps_left: int
-) -> Measurement:
+def stall_ratio(accumulator: float, gradient_square: float | Estimate, steps_left: int) -> Estimate:
     """Whether AdaGrad stalls: steps to double the accumulator over steps left, A/(g^2 T_left).
 
     Above 1 the step size falls by less than sqrt(2) in all that is left of the run: the
@@ -233,7 +231,7 @@ def stall_ratio(
     """
     not_negative("accumulator", accumulator)
     left = count("steps_left", steps_left, 0)
-    if not isinstance(gradient_square, Measurement) and gradient_square < 0:
+    if not isinstance(gradient_square, Estimate) and gradient_square < 0:
         raise UsageError(f"gradient_square must be 0 or more; got {gradient_square}")
     square = as_measurement(gradient_square, unit="")
     method = "accumulator / (squared gradient * steps left)"
@@ -251,13 +249,13 @@ def stall_ratio(
         reason = "the squared gradient is not told from 0"
         if lo is None:
             return not_estimable(reason, unit="")
-        return Measurement(value=None, lo=lo, unit="", method=method, reason=reason)
+        return Estimate(value=None, lo=lo, unit="", method=method, reason=reason)
     value = ratio(square.value)
     assert value is not None  # checked above
     flags = tuple(square.flags)
     if value > 1:
         flags += ("stalled: old gradients rule the step size to the end of the run",)
-    return Measurement(
+    return Estimate(
         value=value, lo=lo, hi=hi, unit="", num_examples=square.num_examples,
         num_steps=square.num_steps, method=method, flags=flags,
     )  # fmt: skip

@@ -11,7 +11,6 @@ import numpy as np
 from downslope import DataError, ModelOptions, TableOptions, UsageError
 from downslope.data.ingest.tabular import open_table
 from downslope.data.stored import TableBatch
-from downslope.recipes import table
 from downslope.storage import (
     atomic_folder,
     read_json,
@@ -20,6 +19,7 @@ from downslope.storage import (
     write_json,
     write_tensors,
 )
+from downslope.table import fit as table
 
 FORMAT = "downslope estimator 1"
 TENSORS, DOCUMENT = "tensors.safetensors", "document.json"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import (
     NOT_FINITE,
     Floats,
@@ -31,7 +31,7 @@ EXACT = "matrices taken as known"
 Z95 = 1.96
 
 
-def alignment(covariance: ArrayLike, hessian: ArrayLike) -> Measurement:
+def alignment(covariance: ArrayLike, hessian: ArrayLike) -> Estimate:
     """How alike Sigma and H are as matrices: a = tr(Sigma H) / (|Sigma|_F |H|_F), from -1 to 1.
 
     Read it beside `isotropic_alignment`, the value for noise equal in all directions.
@@ -58,7 +58,7 @@ def alignment(covariance: ArrayLike, hessian: ArrayLike) -> Measurement:
     return measured(float(value), unit="", method=EXACT)
 
 
-def isotropic_alignment(covariance: ArrayLike, hessian: ArrayLike) -> Measurement:
+def isotropic_alignment(covariance: ArrayLike, hessian: ArrayLike) -> Estimate:
     """Alignment that noise of the same trace, spread evenly over directions, would show.
 
     a0 = tr Sigma tr H / (d |Sigma|_F |H|_F), so that alignment / a0 = `sharpness_ratio`.
@@ -86,7 +86,7 @@ def isotropic_alignment(covariance: ArrayLike, hessian: ArrayLike) -> Measuremen
     return measured(float(value), unit="", method=EXACT)
 
 
-def sharpness_ratio_of(covariance: ArrayLike, hessian: ArrayLike) -> Measurement:
+def sharpness_ratio_of(covariance: ArrayLike, hessian: ArrayLike) -> Estimate:
     """Sharpness ratio R = d tr(Sigma H) / (tr Sigma tr H) of two known matrices.
 
     1: noise and curvature unrelated; above 1: noise sits in sharp directions; below: in flat.
@@ -121,8 +121,8 @@ def sharpness_ratio_of(covariance: ArrayLike, hessian: ArrayLike) -> Measurement
 def sharpness_ratio(
     gradients: ArrayLike,
     hessian_product: Callable[[Floats], ArrayLike],
-    hessian_trace: Measurement | float,
-) -> Measurement:
+    hessian_trace: Estimate | float,
+) -> Estimate:
     """Sharpness ratio R = d tr(Sigma H) / (tr Sigma tr H) without forming either matrix.
 
     tr(Sigma H) = sum (g_i - mean)'H(g_i - mean) / (n-1): one Hessian product an example. Interval:
@@ -184,7 +184,7 @@ def sharpness_ratio(
 
 
 def in_words(
-    ratio: Measurement, sharp_over_flat: Measurement | None = None, num_sharp: int | None = None
+    ratio: Estimate, sharp_over_flat: Estimate | None = None, num_sharp: int | None = None
 ) -> str:
     """One sentence: is noise stronger in the sharp or in the flat directions here?
 
@@ -198,12 +198,12 @@ def in_words(
         missing.
 
     Example:
-        >>> r = Measurement(value=9.0, lo=6.5, hi=12.0, unit="")
-        >>> k = Measurement(value=154.0, lo=120.0, hi=190.0, unit="")
+        >>> r = Estimate(value=9.0, lo=6.5, hi=12.0, unit="")
+        >>> k = Estimate(value=154.0, lo=120.0, hi=190.0, unit="")
         >>> in_words(r, k, 10)
         'Noise is stronger in the sharp directions here: R = 9 (6.5 to 12; 1 = unrelated); its
         variance is 154 (120 to 190) times as large in the 10 sharpest directions as in flat ones.'
-        >>> in_words(Measurement(value=1.1, lo=0.8, hi=1.5, unit=""))
+        >>> in_words(Estimate(value=1.1, lo=0.8, hi=1.5, unit=""))
         'Whether noise is stronger in sharp or in flat directions cannot be told here: R = 1.1 (0.8
         to 1.5; 1 = unrelated).'
     """
@@ -232,7 +232,7 @@ def in_words(
 _NO_TRACE = "needs positive traces: a loss that curves down on average has no sharp directions"
 
 
-def _over_unknown_trace(top, error, n, low, high, fields) -> Measurement:
+def _over_unknown_trace(top, error, n, low, high, fields) -> Estimate:
     """R where the trace of H may be 0: a lower bound if there is one."""
     if high <= 0:
         return not_estimable(_NO_TRACE, **fields)
@@ -240,12 +240,12 @@ def _over_unknown_trace(top, error, n, low, high, fields) -> Measurement:
     bound = (top - t_quantile(n - 1) * error) / high
     if bound <= 0 or not math.isfinite(bound):
         return not_estimable(reason, **fields)
-    return Measurement(value=None, lo=bound, reason=reason, **fields)
+    return Estimate(value=None, lo=bound, reason=reason, **fields)
 
 
-def _known(trace: Measurement | float) -> tuple[float | None, float, float]:
+def _known(trace: Estimate | float) -> tuple[float | None, float, float]:
     """Value and interval; the interval of a known number is the number."""
-    if not isinstance(trace, Measurement):
+    if not isinstance(trace, Estimate):
         value = float(trace)
         return (value, value, value) if math.isfinite(value) else (None, 0.0, 0.0)
     if trace.value is None:

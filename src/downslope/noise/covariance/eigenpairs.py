@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.covariance.rank import effective_rank
 from downslope.noise.covariance.sketches import sketch_error
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.statistics.delete_one import (
     TOO_LARGE,
     Floats,
@@ -44,10 +44,10 @@ class Spectrum:
         flags: what else a reader must know.
     """
 
-    eigenvalues: tuple[Measurement, ...]
+    eigenvalues: tuple[Estimate, ...]
     vectors: Floats
-    trace: Measurement
-    effective_rank: Measurement
+    trace: Estimate
+    effective_rank: Estimate
     num_visible: int
     flags: tuple[str, ...]
 
@@ -139,7 +139,7 @@ def _eigenpairs(deviation: Floats, num: int) -> tuple[Floats, Floats]:
 
 def _mean_square(
     squares: Floats, value: float | None, batch_size: int, size: int | None, what: str, fields
-) -> Measurement:
+) -> Estimate:
     """Sum of squares over n-1 with an interval from its spread over the rows."""
     n = len(squares)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -155,7 +155,7 @@ def _mean_square(
     return measured(value * batch_size, interval, unit=UNIT, method=method, **fields)
 
 
-def _flags(rows: Floats, rank: Measurement, *, batch_size: int, sketched: bool) -> tuple[str, ...]:
+def _flags(rows: Floats, rank: Estimate, *, batch_size: int, sketched: bool) -> tuple[str, ...]:
     flags = []
     n, d = rows.shape
     least = rank.value if rank.value is not None else rank.lo

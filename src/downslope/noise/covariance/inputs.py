@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.covariance.profile import correlations
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.statistics.delete_one import Floats, as_rows, measured
 from downslope.noise.statistics.ranges import count
 
@@ -54,7 +54,7 @@ class InputAlignment:
     cosines: Floats
     noise_variances: Floats
     input_variances: Floats
-    log_correlation: Measurement
+    log_correlation: Estimate
 
 
 def input_alignment(weight_gradients: ArrayLike, inputs: ArrayLike, num: int = 3) -> InputAlignment:
@@ -110,7 +110,7 @@ def input_alignment(weight_gradients: ArrayLike, inputs: ArrayLike, num: int = 3
     )
 
 
-def _log_correlation(noise: Floats, spread: Floats, n: int) -> Measurement:
+def _log_correlation(noise: Floats, spread: Floats, n: int) -> Estimate:
     both = (noise > 0) & (spread > 0)
     if both.sum() < LEAST_INPUTS:
         return not_estimable("needs 3 inputs that vary", unit="", num_examples=n)

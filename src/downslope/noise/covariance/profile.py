@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import (
     Floats,
     as_column,
@@ -41,9 +41,9 @@ class NoiseProfile:
 
     curvatures: Floats
     variances: Floats
-    rank_correlation: Measurement
-    slope: Measurement
-    sharp_over_flat: Measurement
+    rank_correlation: Estimate
+    slope: Estimate
+    sharp_over_flat: Estimate
     num_sharp: int
 
 
@@ -118,7 +118,7 @@ def noise_profile(
     )
 
 
-def _relations(along: Floats, lams: Floats, seed: int) -> tuple[Measurement, Measurement]:
+def _relations(along: Floats, lams: Floats, seed: int) -> tuple[Estimate, Estimate]:
     """Spearman and log-log slope of the variances on the curvatures, bootstrapped."""
     from scipy.stats import rankdata  # here: importing it takes 0.4 s
 
@@ -147,7 +147,7 @@ def _relations(along: Floats, lams: Floats, seed: int) -> tuple[Measurement, Mea
     return measured(float(spearman[0]), _percentiles(spearman), **fields), slope
 
 
-def _sharp_over_flat(along: Floats, squares: Floats, num_sharp: int) -> Measurement:
+def _sharp_over_flat(along: Floats, squares: Floats, num_sharp: int) -> Estimate:
     """Ratio of mean variances, from squared coordinates [n, k] and all squares [n, d]."""
     n, k = along.shape
     d = squares.shape[1]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.covariance.sketches import sketch_error
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.statistics.delete_one import (
     TOO_LARGE,
     Floats,
@@ -26,7 +26,7 @@ from downslope.noise.statistics.ranges import count
 LEAST_ROWS = 3  # tr(Sigma^2) without bias divides by n - 2
 
 
-def trace_of_square(gradients: ArrayLike, *, batch_size: int = 1) -> Measurement:
+def trace_of_square(gradients: ArrayLike, *, batch_size: int = 1) -> Estimate:
     """tr(Sigma^2), which gives the spread of every estimate of trace and squared norm.
 
     (n-1)^2/((n-2)(n+1)) * (tr S^2 - (tr S)^2/(n-1)): unbiased for Gaussian rows, where tr S^2
@@ -78,7 +78,7 @@ def trace_of_square(gradients: ArrayLike, *, batch_size: int = 1) -> Measurement
 
 def effective_rank(
     gradients: ArrayLike, *, batch_size: int = 1, sketched: bool = False
-) -> Measurement:
+) -> Estimate:
     """How many directions the noise fills: r = (tr Sigma)^2 / tr(Sigma^2), from 1 to d.
 
     tr(Sigma^2) as in `trace_of_square`; the square of the trace is corrected by its variance
@@ -186,9 +186,7 @@ class _Traces:
         return (n - 1) / (n * (n - 2) * (n - 3)) * bracket
 
 
-def _quotient(
-    top: float, tops: Floats, bottom: float, bottoms: Floats, **fields: Any
-) -> Measurement:
+def _quotient(top: float, tops: Floats, bottom: float, bottoms: Floats, **fields: Any) -> Estimate:
     """top / bottom with Beale's correction, from both and their delete-one values."""
     freedom = len(tops) - 1
     low_top = linear_interval(top, jackknife_error(tops), freedom)[0]
@@ -198,7 +196,7 @@ def _quotient(
         if low_top <= 0 or hi <= 0 or not math.isfinite(low_top / hi):
             fields.pop("flags", None)
             return not_estimable(reason, **fields)
-        return Measurement(value=None, lo=low_top / hi, reason=reason, **fields)
+        return Estimate(value=None, lo=low_top / hi, reason=reason, **fields)
     x, y = tops / top - 1, bottoms / bottom - 1
     joint = freedom * float(np.mean((x - x.mean()) * (y - y.mean())))
     value = top / bottom * (1 + joint) / (1 + jackknife_error(y) ** 2)

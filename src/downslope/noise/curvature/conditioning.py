@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import Floats, array
 
 RANK_TOLERANCE = 1e-12  # of eigenvalues, relative to the largest: rounding of a covariance
@@ -29,8 +29,8 @@ class Conditioning:
         constant_columns: indices of the columns that never change.
     """
 
-    before: Measurement
-    after: Measurement
+    before: Estimate
+    after: Estimate
     rank: int
     num_columns: int
     constant_columns: tuple[int, ...]
@@ -124,7 +124,7 @@ def _log_condition(matrix: Floats) -> float | None:
     return math.log(values[-1] / values[0])
 
 
-def _measure(x: Floats, matrix, name: str) -> Measurement:
+def _measure(x: Floats, matrix, name: str) -> Estimate:
     num, columns = x.shape
     log = _log_condition(matrix(x))
     if log is None:
@@ -136,7 +136,7 @@ def _measure(x: Floats, matrix, name: str) -> Measurement:
         flags = (f"upper: {num} rows for {columns} columns bias it up",)
     method = f"eigenvalues of the {name}"
     if columns == 1:
-        return Measurement(value=1.0, lo=1.0, hi=1.0, unit="", num_examples=num, method=method)
+        return Estimate(value=1.0, lo=1.0, hi=1.0, unit="", num_examples=num, method=method)
     groups = min(NUM_GROUPS, num)
     logs = []
     for group in range(groups):
@@ -144,7 +144,7 @@ def _measure(x: Floats, matrix, name: str) -> Measurement:
         part = x[kept]
         one = _log_condition(matrix(part)) if (np.ptp(part, axis=0) > 0).all() else None
         if one is None:
-            return Measurement(
+            return Estimate(
                 value=value, unit="", num_examples=num, method=method,
                 flags=(*flags, "too few rows for an interval"),
             )  # fmt: skip
@@ -152,7 +152,7 @@ def _measure(x: Floats, matrix, name: str) -> Measurement:
     deviation = np.array(logs) - np.mean(logs)
     error = math.sqrt(float(deviation @ deviation) * (groups - 1) / groups)
     reach = float(special.stdtrit(groups - 1, 0.975)) * error
-    return Measurement(
+    return Estimate(
         value=value, lo=math.exp(max(log - reach, 0.0)), hi=math.exp(log + reach), unit="",
         num_examples=num, method=f"{method}; delete-a-group jackknife on the log scale",
         flags=flags,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg, special
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import Floats, array, count
 from downslope.noise.statistics.series import ratio_of_series
 from downslope.noise.temperature.dynamics import Sampling, population_factor
@@ -106,7 +106,7 @@ def necessary_limit(
     *,
     num_rows: int | None = None,
     sampling: Sampling = "streaming",
-) -> Measurement:
+) -> Estimate:
     """A learning rate above which the mean square of the error grows, from a sample of rows.
 
     min over directions u of 2a / (a^2 + f Var_i(u' H_i u)), a = u' H u; f Var is S^2 (1/B - 1/N)
@@ -161,7 +161,7 @@ def necessary_limit(
     else:
         lo, hi = _jackknife(row, factor, limit)
         method += "; delete-one jackknife on the log scale"
-    return Measurement(
+    return Estimate(
         value=limit, lo=lo, hi=hi, unit=UNIT, num_examples=num, method=method, flags=flags
     )
 
@@ -182,7 +182,7 @@ def gaussian_least_squares_limit(dim: int, batch_size: int) -> float:
     return 2 / (1 + (count("dim", dim) + 1) / count("batch_size", batch_size))
 
 
-def batch_sharpness(quadratic_forms: ArrayLike, gradient_squares: ArrayLike) -> Measurement:
+def batch_sharpness(quadratic_forms: ArrayLike, gradient_squares: ArrayLike) -> Estimate:
     """Curvature of each mini-batch's own loss along its own gradient: E[g' H_B g] / E|g|^2.
 
     Claimed to settle at 2 / learning_rate where the full batch's sharpness stays below; in a

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 from downslope.noise.statistics.ranges import Floats, array, positive
 from downslope.noise.statistics.series import ratio_of_series
 
@@ -31,9 +31,9 @@ class OnlineStability:
         words: what m means.
     """
 
-    correlation: Measurement
-    curvature: Measurement
-    stationary_curvature: Measurement
+    correlation: Estimate
+    curvature: Estimate
+    stationary_curvature: Estimate
     words: str
 
 
@@ -130,7 +130,7 @@ def _words(m: float | None) -> str:
     return "moving on"
 
 
-def _line(m: Measurement, offset: float, slope: float) -> Measurement:
+def _line(m: Estimate, offset: float, slope: float) -> Estimate:
     """offset + slope m, slope < 0: the ends change places."""
     value, lo, hi = (None if x is None else offset + slope * x for x in (m.value, m.hi, m.lo))
     return dataclasses.replace(m, value=value, lo=lo, hi=hi, unit="loss / parameter^2")

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from scipy import linalg, special
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature.lanczos import Product, Run, generator, lanczos, product
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.statistics.ranges import Floats, array, count
 
 UNIT = "loss / parameter^2"
@@ -38,8 +38,8 @@ class Spectrum:
         is_exhausted: whether the Krylov space was used up, so that both ends are exact.
     """
 
-    lambda_max: Measurement
-    lambda_min: Measurement
+    lambda_max: Estimate
+    lambda_min: Estimate
     eigenvalues: Floats
     eigenvectors: Floats
     residuals: Floats
@@ -161,7 +161,7 @@ def extreme_eigenvalues(
     )  # fmt: skip
 
 
-def trace(matvec: Product, dim: int, num_probes: int, key: Any, *, unit: str = UNIT) -> Measurement:
+def trace(matvec: Product, dim: int, num_probes: int, key: Any, *, unit: str = UNIT) -> Estimate:
     """Trace of a symmetric operator from products with random signs.
 
     mean of z'Hz over probes z of independent signs: unbiased, with variance
@@ -195,7 +195,7 @@ def trace(matvec: Product, dim: int, num_probes: int, key: Any, *, unit: str = U
         values[i] = probe @ image
     if exact:
         total = float(values.sum())
-        return Measurement(
+        return Estimate(
             value=total, lo=total, hi=total, unit=unit, method="exact: one product a coordinate"
         )
     return _probe_mean(values, unit)
@@ -222,7 +222,7 @@ def preconditioned(matvec: Product, preconditioner: ArrayLike) -> Product:
 
 def _ends(
     ritz: Floats, run: Run, dim: int, no_negative: bool, unit: str
-) -> tuple[Measurement, Measurement]:
+) -> tuple[Estimate, Estimate]:
     high, low = float(ritz.max()), float(ritz.min())
     error = 0.0 if run.exhausted else relative_error_bound(dim, len(ritz), 0.025)
     flags = () if run.symmetric else ("the operator does not look symmetric",)
@@ -239,23 +239,23 @@ def _ends(
         below = max(0.0, min(low, below))
     few = "too few products for a bound"
 
-    def end(value: float, up: float | None, down: float | None) -> Measurement:
+    def end(value: float, up: float | None, down: float | None) -> Estimate:
         if up is None or down is None:
-            return Measurement(value=value, unit=unit, method=method, flags=(*flags, few))
+            return Estimate(value=value, unit=unit, method=method, flags=(*flags, few))
         lo, hi = value - down - run.rounding, value + up + run.rounding
-        return Measurement(value=value, lo=lo, hi=hi, unit=unit, method=method, flags=flags)
+        return Estimate(value=value, lo=lo, hi=hi, unit=unit, method=method, flags=flags)
 
     largest = end(high, above, None if above is None else 0.0)
     return largest, end(low, None if below is None else 0.0, below)
 
 
-def _probe_mean(values: Floats, unit: str) -> Measurement:
+def _probe_mean(values: Floats, unit: str) -> Estimate:
     num, mean = len(values), float(values.mean())
     method = f"Hutchinson, {num} probes of random signs, Student's t"
     deviation = values - mean
     error = math.sqrt(float(deviation @ deviation) / num / max(num - 1, 1))
     if error <= 1e-12 * abs(mean) or num == 1:
         told = "one probe" if num == 1 else "the probes show no spread (exact if H is diagonal)"
-        return Measurement(value=mean, unit=unit, method=method, flags=(f"{told}: no interval",))
+        return Estimate(value=mean, unit=unit, method=method, flags=(f"{told}: no interval",))
     reach = float(special.stdtrit(num - 1, 0.975)) * error
-    return Measurement(value=mean, lo=mean - reach, hi=mean + reach, unit=unit, method=method)
+    return Estimate(value=mean, lo=mean - reach, hi=mean + reach, unit=unit, method=method)

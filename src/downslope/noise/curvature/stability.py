@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import array, as_measurement, positive
 from downslope.noise.temperature.dynamics import (
     MomentumKind,
@@ -49,8 +49,8 @@ class StabilityRatio:
         growth: factor on the error along the sharpest direction, per step in the long run.
     """
 
-    ratio: Measurement
-    largest_stable_rate: Measurement
+    ratio: Estimate
+    largest_stable_rate: Estimate
     effective_rate: float
     regime: str
     at_edge: bool
@@ -117,7 +117,7 @@ def largest_stable_curvature(
 
 
 def stability_ratio(
-    lambda_max: float | Measurement,
+    lambda_max: float | Estimate,
     learning_rate: float,
     *,
     momentum: float = 0.0,
@@ -186,13 +186,13 @@ def _regime(
     return (MONOTONE if one_sign else OSCILLATES), growth
 
 
-def _scaled(value: Measurement, factor: float) -> Measurement:
+def _scaled(value: Estimate, factor: float) -> Estimate:
     """The measurement times a positive number without unit's care: a ratio has none."""
     value_, lo, hi = (None if x is None else x * factor for x in (value.value, value.lo, value.hi))
     return dataclasses.replace(value, value=value_, lo=lo, hi=hi, unit="")
 
 
-def _inverse(value: Measurement, numerator: float) -> Measurement:
+def _inverse(value: Estimate, numerator: float) -> Estimate:
     """numerator / value; an end of the interval at or below 0 leaves the inverse open."""
     assert value.value is not None
     known = value.lo is not None and value.hi is not None and value.lo > 0

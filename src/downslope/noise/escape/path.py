@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.escape.first_passage import (
     Landscape,
     checked_ends,
@@ -21,7 +22,6 @@ from downslope.noise.escape.first_passage import (
     landscape,
     log_passage_time,
 )
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.statistics.ranges import Floats, array, one_of, positive
 from downslope.noise.temperature.dynamics import Sampling, population_factor
 
@@ -49,12 +49,12 @@ class EscapeTime:
         kramers_steps: Kramers' formula, for constant noise between two wells.
     """
 
-    time: Measurement
-    steps: Measurement
+    time: Estimate
+    steps: Estimate
     noise_model: NoiseModel
     barrier: float | None
     barrier_over_temperature: float | None
-    kramers_steps: Measurement
+    kramers_steps: Estimate
 
     def __str__(self) -> str:
         return f"{self.steps}, noise model: {self.noise_model}"
@@ -162,11 +162,11 @@ def _escape(
     kramers = _kramers(path, start, top, barrier, learning_rate, model)
     method = f"exact integral along the path, noise model: {model}"
 
-    def measurement(log: float, unit: str) -> Measurement:
+    def measurement(log: float, unit: str) -> Estimate:
         if log > 700:
             reason = f"longer than e^{log:.4g}: never, for all practical purposes"
-            return Measurement(value=None, lo=math.exp(700), unit=unit, reason=reason)
-        return Measurement(value=math.exp(log), unit=unit, method=method, flags=tuple(flags))
+            return Estimate(value=None, lo=math.exp(700), unit=unit, reason=reason)
+        return Estimate(value=math.exp(log), unit=unit, method=method, flags=tuple(flags))
 
     return EscapeTime(
         time=measurement(log_time, "learning rate * steps"),
@@ -238,7 +238,7 @@ def _shape_flags(
 
 def _kramers(
     path: Landscape, start: float, top: float, barrier: float, rate: float, model: NoiseModel
-) -> Measurement:
+) -> Estimate:
     if model != "constant":
         return not_estimable("Kramers' formula is for constant noise", unit="steps")
     low, high = (float(path.loss(np.array([at]), 2)[0]) for at in (start, top))
@@ -254,7 +254,7 @@ def _kramers(
     flags = (
         () if barrier >= LOW_BARRIER * temperature else ("barrier below 4 temperatures: too short",)
     )
-    return Measurement(value=time / rate, unit="steps", method="Kramers' formula", flags=flags)
+    return Estimate(value=time / rate, unit="steps", method="Kramers' formula", flags=flags)
 
 
 def _nothing(reason: str, model: NoiseModel) -> EscapeTime:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scipy import special
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import as_measurement, count, not_negative, positive
 from downslope.noise.temperature.dynamics import Sampling, population_factor
 
@@ -36,11 +36,11 @@ class SaddleEscape:
     """
 
     verdict: str
-    steps: Measurement
+    steps: Estimate
     steps_sd: float | None
     noise_free_steps: float | None
-    lambda_min: Measurement
-    noise_variance: Measurement
+    lambda_min: Estimate
+    noise_variance: Estimate
 
 
 def saddle_steps(
@@ -148,8 +148,8 @@ def saddle_variance(
 
 
 def saddle_escape(
-    lambda_min: float | Measurement,
-    noise_variance: float | Measurement,
+    lambda_min: float | Estimate,
+    noise_variance: float | Estimate,
     *,
     learning_rate: float,
     batch_size: int,
@@ -157,7 +157,7 @@ def saddle_escape(
     num_rows: int | None = None,
     sampling: Sampling = "streaming",
     offset: float = 0.0,
-    gradient_square: Measurement | None = None,
+    gradient_square: Estimate | None = None,
 ) -> SaddleEscape:
     """Verdict on a suspected saddle and the steps it will hold SGD.
 
@@ -225,7 +225,7 @@ def saddle_escape(
     )  # fmt: skip
 
 
-def _why_not(curvature: Measurement, noise: Measurement, share: float) -> str:
+def _why_not(curvature: Estimate, noise: Estimate, share: float) -> str:
     if curvature.value is None:
         return f"lambda_min: {curvature.reason}"
     if curvature.hi is not None and curvature.value < 0 <= curvature.hi:
@@ -238,11 +238,11 @@ def _why_not(curvature: Measurement, noise: Measurement, share: float) -> str:
 
 
 def _steps(
-    curvature: Measurement,
-    noise: Measurement,
+    curvature: Estimate,
+    noise: Estimate,
     exact: Callable[[float, float], float],
     learning_rate: float,
-) -> Measurement:
+) -> Estimate:
     """Mean steps with the interval spanned by the ends of both: they fall with either's size."""
     assert curvature.value is not None and noise.value is not None
     ends = (curvature.lo, curvature.hi, noise.lo, noise.hi)
@@ -255,7 +255,7 @@ def _steps(
     flags: tuple[str, ...] = ()
     if learning_rate * -curvature.value > LARGE_STEP:
         flags += ("learning rate * curvature is not small: continuous time is rough here",)
-    return Measurement(
+    return Estimate(
         value=exact(curvature.value, noise.value), lo=lo, hi=hi, unit="steps", flags=flags,
         method="exact integral for constant noise along the direction, in continuous time",
     )  # fmt: skip

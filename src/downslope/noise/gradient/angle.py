@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.scale.examples import from_examples
 from downslope.noise.scale.steps import of_part
 from downslope.noise.statistics.sample import SQUARED, Sample, read_sample
@@ -42,9 +42,7 @@ def finite_population_factor(batch_size: int, num_rows: int | None) -> float:
     return (num_rows - batch_size) / (num_rows - 1) if num_rows > 1 else 0.0
 
 
-def batch_variance(
-    gradients: ArrayLike, batch_size: int, num_rows: int | None = None
-) -> Measurement:
+def batch_variance(gradients: ArrayLike, batch_size: int, num_rows: int | None = None) -> Estimate:
     """E|g_B - G|^2, the squared distance of a mini-batch gradient from the full one.
 
     (tr S/B)(1 - B/N), S with the divisor N - 1: tr(Sigma_N)/B times the finite population
@@ -86,9 +84,9 @@ class AngleReport:
         probability_obtuse: chance that they point more than 90 degrees apart.
     """
 
-    cosine: Measurement
-    angle_degrees: Measurement
-    probability_obtuse: Measurement
+    cosine: Estimate
+    angle_degrees: Estimate
+    probability_obtuse: Estimate
 
 
 def expected_angle(gradients: ArrayLike, batch_size: int) -> AngleReport:
@@ -128,14 +126,14 @@ def expected_angle(gradients: ArrayLike, batch_size: int) -> AngleReport:
     return AngleReport(cosine=cosine, angle_degrees=angle, probability_obtuse=obtuse)
 
 
-def _through(measured: Measurement, formula, *, unit: str, falling: bool) -> Measurement:
+def _through(measured: Estimate, formula, *, unit: str, falling: bool) -> Estimate:
     """A monotone function of a measurement."""
     ends = (measured.hi, measured.lo) if falling else (measured.lo, measured.hi)
     value, lo, hi = (None if x is None else formula(x) for x in (measured.value, ends[0], ends[1]))
     return dataclasses.replace(measured, value=value, lo=lo, hi=hi, unit=unit)
 
 
-def _probability_obtuse(sample: Sample, batch_size: int) -> Measurement:
+def _probability_obtuse(sample: Sample, batch_size: int) -> Estimate:
     """Chance of a negative dot product, its ends from those of |G|^2."""
     signal = sample.signal_part()
     one_parameter = sample.mean.size == 1
@@ -157,11 +155,11 @@ def _probability_obtuse(sample: Sample, batch_size: int) -> Measurement:
     )
     lo, hi = chance(signal.hi), chance(signal.lo)
     if signal.lo <= 0:
-        return Measurement(
+        return Estimate(
             value=None, lo=lo, hi=hi, reason="|G|^2 cannot be told from 0",
             num_examples=sample.num, **named,
         )  # fmt: skip
-    return Measurement(value=chance(signal.value), lo=lo, hi=hi, num_examples=sample.num, **named)
+    return Estimate(value=chance(signal.value), lo=lo, hi=hi, num_examples=sample.num, **named)
 
 
 def probability_of_opposite_signs(m: float) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.scale.steps import of_part
 from downslope.noise.statistics.sample import SQUARED, read_sample
 
@@ -25,7 +25,7 @@ class BiasCheck:
         relative_bias: length of the bias over |G|, at most: from the interval's upper end.
     """
 
-    square_bias: Measurement
+    square_bias: Estimate
     p_value: float | None
     relative_bias: float | None
 

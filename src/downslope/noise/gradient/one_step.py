@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.scale.weighted import HessianProduct, with_products
 from downslope.noise.statistics.delete_one import t_quantile
 from downslope.noise.statistics.ranges import positive
@@ -29,8 +29,8 @@ class OneStep:
         probability_up: chance that this one step raises the full loss.
     """
 
-    change: Measurement
-    probability_up: Measurement
+    change: Estimate
+    probability_up: Estimate
 
 
 def one_step_change(
@@ -91,13 +91,13 @@ def one_step_change(
     )
 
 
-def _change(plain: Sample, weighted: Sample, rate: float, batch: int) -> Measurement:
+def _change(plain: Sample, weighted: Sample, rate: float, batch: int) -> Estimate:
     half = rate**2 / 2
     value = -rate * plain.signal + half * (weighted.signal + weighted.trace / batch)
     influence = -2 * rate * plain.along + half * (2 * weighted.along + weighted.squares / batch)
     error = float(influence.std(ddof=1)) / plain.num**0.5
     reach = t_quantile(plain.num - 1) * error
-    return Measurement(
+    return Estimate(
         value=value, lo=value - reach, hi=value + reach, unit="loss", num_examples=plain.num,
         method="unbiased moments of per-example gradients; linearised",
     )  # fmt: skip
@@ -105,7 +105,7 @@ def _change(plain: Sample, weighted: Sample, rate: float, batch: int) -> Measure
 
 def _probability_up(
     plain: Sample, weighted: Sample, rate: float, batch: int, seed: int
-) -> Measurement:
+) -> Estimate:
     n, is_tall = plain.num, plain.mean.size < plain.num
     num_directions = plain.mean.size if is_tall else n
     draws = np.random.default_rng(seed).standard_normal((NUM_PAIRS, num_directions))
@@ -123,14 +123,14 @@ def _probability_up(
     )  # fmt: skip
     if not (0 < value < 1 and (without > 0).all() and (without < 1).all()):
         flag = f"no interval: of {2 * NUM_PAIRS} draws all or none went up"
-        return Measurement(value=value, flags=(flag,), **named)
+        return Estimate(value=value, flags=(flag,), **named)
     odds = np.log(without / (1 - without))
     of_draws = 0.5 / (NUM_PAIRS * value * (1 - value))  # variance of the log odds, mirrored pairs
     error = math.sqrt((NUM_GROUPS - 1) * float(odds.var()) + of_draws)
     reach = t_quantile(NUM_GROUPS - 1) * error
     centre = math.log(value / (1 - value))
     lo, hi = (1 / (1 + math.exp(-min(max(x, -700), 700))) for x in (centre - reach, centre + reach))
-    return Measurement(value=value, lo=lo, hi=hi, **named)
+    return Estimate(value=value, lo=lo, hi=hi, **named)
 
 
 def _share_up(plain: Sample, weighted: Sample, draws: np.ndarray, rate: float, batch: int) -> float:

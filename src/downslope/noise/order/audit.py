@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import measured
 from downslope.noise.statistics.ranges import count
 
@@ -38,7 +38,7 @@ class SamplerAudit:
     num_missing: tuple[int, ...]
     num_repeated: tuple[int, ...]
     new_order: bool | None
-    rank_correlations: tuple[Measurement, ...]
+    rank_correlations: tuple[Estimate, ...]
     disjoint_shards: bool | None
     partial_batch: int
     faults: tuple[str, ...]
@@ -108,7 +108,7 @@ def audit_sampler(
     )  # fmt: skip
 
 
-def _is_same(rank: Measurement) -> bool:
+def _is_same(rank: Estimate) -> bool:
     """Whether two orders are related beyond chance, at four standard errors over many epochs."""
     if rank.value is None or rank.num_examples is None:
         return False
@@ -145,7 +145,7 @@ def _places(order: np.ndarray, n: int) -> np.ndarray:
     return places
 
 
-def _spearman(a: np.ndarray, b: np.ndarray) -> Measurement:
+def _spearman(a: np.ndarray, b: np.ndarray) -> Estimate:
     both = (a >= 0) & (b >= 0)
     num = int(both.sum())
     fields = {"unit": "", "num_examples": num, "method": "Spearman; chance is 0 within 2/sqrt(n)"}

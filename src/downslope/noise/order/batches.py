@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import NOT_FINITE, centred, measured
 from downslope.noise.statistics.ranges import count
 
@@ -21,7 +21,7 @@ UNIT = "times"
 class VarianceRatio(NamedTuple):
     """F with its interval, and the probability of one as far from 1 in a random order."""
 
-    ratio: Measurement
+    ratio: Estimate
     p_value: float | None
 
 

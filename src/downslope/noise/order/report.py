@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate
 from downslope.noise.order.batches import (
     batch_variance_ratio,
     label_variance_ratio,
@@ -21,7 +22,6 @@ from downslope.noise.order.randomness import (
     neighbours_test,
     runs_test,
 )
-from downslope.noise.record import Measurement
 from downslope.noise.statistics.ranges import count
 
 ALPHA = 0.05
@@ -42,7 +42,7 @@ class OrderReport:
     """
 
     ordered: bool | None
-    variance_ratios: dict[str, Measurement]
+    variance_ratios: dict[str, Estimate]
     worst: str | None
     tests: tuple[OrderTest, ...]
     sentence: str
@@ -86,7 +86,7 @@ def is_ordered(
     arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     classes = None if labels is None else np.asarray(labels)
     _check_lengths(arrays, classes)
-    ratios: dict[str, Measurement] = {}
+    ratios: dict[str, Estimate] = {}
     tests: list[OrderTest] = []
     if classes is not None:
         found = label_variance_ratio(classes, size)
@@ -134,7 +134,7 @@ def _check_lengths(arrays: dict[str, np.ndarray], classes: np.ndarray | None) ->
         raise UsageError(f"columns must be of one length; got {shown}")
 
 
-def _as_test(name: str, ratio: Measurement, p_value: float | None) -> OrderTest:
+def _as_test(name: str, ratio: Estimate, p_value: float | None) -> OrderTest:
     return OrderTest(
         name=f"{name}: batch variance", statistic=ratio.value,
         expected=1.0 if p_value is not None else None, p_value=p_value, reason=ratio.reason,
@@ -149,7 +149,7 @@ def _corrected(tests: list[OrderTest]) -> tuple[OrderTest, ...]:
     )
 
 
-def _report(ratios: dict[str, Measurement], tests: tuple[OrderTest, ...]) -> OrderReport:
+def _report(ratios: dict[str, Estimate], tests: tuple[OrderTest, ...]) -> OrderReport:
     values = {name: f.value for name, f in ratios.items() if f.value is not None}
     worst = max(values, key=lambda name: values[name]) if values else None
     found = [t for t in tests if t.adjusted is not None and t.adjusted < ALPHA]
@@ -166,7 +166,7 @@ def _report(ratios: dict[str, Measurement], tests: tuple[OrderTest, ...]) -> Ord
     )  # fmt: skip
 
 
-def _sentence(ratios: dict[str, Measurement], worst: str | None, found: list[OrderTest]) -> str:
+def _sentence(ratios: dict[str, Estimate], worst: str | None, found: list[OrderTest]) -> str:
     seen = ", ".join(f"{t.name} ({t.detail})" if t.detail else t.name for t in found)
     if worst is None:
         reasons = "; ".join(sorted({ratio.reason for ratio in ratios.values() if ratio.reason}))

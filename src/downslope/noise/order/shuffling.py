@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.order.batches import batch_variance_ratio, label_variance_ratio
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.statistics.delete_one import Floats, as_column
 from downslope.noise.statistics.ranges import count, positive
 from downslope.noise.tails.index import Indices
@@ -56,7 +56,7 @@ def shuffle_buffer_order(num_rows: int, buffer_size: int, seed: int = 0) -> Indi
 
 def order_after(
     values: ArrayLike, order: ArrayLike, batch_size: int, *, are_labels: bool = False
-) -> Measurement:
+) -> Estimate:
     """Batch variance ratio F of a data set read in another order, such as a buffer's.
 
     Args:

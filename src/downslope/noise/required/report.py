@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.required import rules
 from downslope.noise.scale.steps import SIGNAL
 from downslope.noise.statistics.delete_one import t_quantile
@@ -36,10 +36,10 @@ class RequiredBatch:
         miss_probability: the chance of a larger distance.
     """
 
-    needed: Measurement
-    guaranteed: Measurement
-    rules: Mapping[str, Measurement]
-    error: Measurement
+    needed: Estimate
+    guaranteed: Estimate
+    rules: Mapping[str, Estimate]
+    error: Estimate
     miss_probability: float
 
 
@@ -184,17 +184,17 @@ def trace_cube(sample: Sample) -> float:
     return float(np.linalg.solve(mixing, seen)[0])
 
 
-def _target(sample: Sample, error: float | None, relative_error: float | None) -> Measurement:
+def _target(sample: Sample, error: float | None, relative_error: float | None) -> Estimate:
     """The distance asked for, with the interval of |G| if it is relative to that."""
     unit = "loss/parameter"
     if error is not None:
-        return Measurement(value=error, unit=unit, method="as given")
+        return Estimate(value=error, unit=unit, method="as given")
     share, part = float(relative_error or 0.0), sample.signal_part()
     method = f"{share:g} |G|"
     if part.lo <= 0 or part.value <= 0:
         return not_estimable(f"{SIGNAL} cannot be told from 0", unit=unit, method=method)
     value, lo, hi = (share * math.sqrt(s) for s in (part.value, part.lo, part.hi))
-    return Measurement(value=value, lo=lo, hi=hi, unit=unit, method=method)
+    return Estimate(value=value, lo=lo, hi=hi, unit=unit, method=method)
 
 
 def _log_errors(
@@ -263,10 +263,10 @@ def _measured(
     batch: float | None,
     reach: float | None,
     flags: tuple[str, ...],
-    target: Measurement,
+    target: Estimate,
     num_rows: int | None,
     num: int,
-) -> Measurement:
+) -> Estimate:
     if batch is None:
         return not_estimable("the rule needs error < variance/bound", unit="examples")
     down = up = reach
@@ -281,13 +281,13 @@ def _measured(
         batch, lo, hi = (
             None if b is None else rules.without_replacement(b, num_rows) for b in (batch, lo, hi)
         )
-    return Measurement(
+    return Estimate(
         value=batch, lo=lo, hi=hi, unit="examples", method=method, flags=flags, num_examples=num
     )
 
 
 def _nothing(
-    reason: str, miss_probability: float, num: int | None = None, error: Measurement | None = None
+    reason: str, miss_probability: float, num: int | None = None, error: Estimate | None = None
 ) -> RequiredBatch:
     none = not_estimable(reason, unit="examples", num_examples=num)
     return RequiredBatch(

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature.oscillation import OnlineStability, online_stability
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.running.probes import PROJECTED, Probe
 from downslope.noise.scale.steps import Noise, from_halves, no_noise
 from downslope.noise.statistics.ranges import Floats
@@ -80,14 +80,14 @@ class Readings:
 
     step: int | None
     noise: Noise
-    temperature: Measurement
-    measured_temperature: Measurement
-    equilibrium: Measurement
-    clip_fraction: Measurement
-    step_correlation: Measurement
+    temperature: Estimate
+    measured_temperature: Estimate
+    equilibrium: Estimate
+    clip_fraction: Estimate
+    step_correlation: Estimate
     stability: str
 
-    def measurements(self) -> dict[str, Measurement]:
+    def measurements(self) -> dict[str, Estimate]:
         """The measurements by name."""
         return {
             "noise_scale": self.noise.scale,
@@ -217,7 +217,7 @@ class Watch:
         s = self.setting
         return {"momentum": s.momentum, "momentum_kind": s.momentum_kind}
 
-    def _temperature(self, trace: Measurement) -> Measurement:
+    def _temperature(self, trace: Estimate) -> Estimate:
         rows = self._latest("square_update")[-1:]
         rate = self._undefined() or self._rate(rows)
         if isinstance(rate, str):
@@ -247,7 +247,7 @@ class Watch:
             return PRECONDITIONED
         return None if s.plain else "weight decay or a proximal step moves the parameters too"
 
-    def _measured_temperature(self) -> Measurement:
+    def _measured_temperature(self) -> Estimate:
         rows = self._latest("square_update")
         rate = self._undefined() or self._rate(rows)
         if isinstance(rate, str):
@@ -266,7 +266,7 @@ class Watch:
         chosen = rows[late & (octave == newest)]
         return chosen if len(chosen) >= FEWEST else rows[late & (octave >= newest - 1)]
 
-    def _equilibrium(self) -> Measurement:
+    def _equilibrium(self) -> Estimate:
         rows = self._settled()
         if not len(rows):
             return not_estimable(NONE_YET, unit="")
@@ -279,14 +279,14 @@ class Watch:
         dots = self._column("position_dot_gradient", rows)
         return equilibrium_ratio(dots, squares, rate, **self._dynamics())
 
-    def _clip_fraction(self) -> Measurement:
+    def _clip_fraction(self) -> Estimate:
         if not self.setting.clips:
             return not_estimable(NO_CLIPPING, unit="share of gradients")
         found = clip_fraction(self._column("clipped", self._latest("clipped")), 0.5)
         # updates were counted, not examples
         return dataclasses.replace(found, num_examples=None, num_steps=found.num_examples)
 
-    def _stability(self) -> tuple[Measurement, str]:
+    def _stability(self) -> tuple[Estimate, str]:
         rows = self._latest("update_dot_before")
         dots = self._column("update_dot_before", rows)
         squares = self._column("square_before", rows)
@@ -299,7 +299,7 @@ class Watch:
         return m, _words(m)
 
 
-def _words(m: Measurement) -> str:
+def _words(m: Estimate) -> str:
     """What the correlation of neighbouring updates says under momentum or preconditioning."""
     if m.value is None:
         return "not known"

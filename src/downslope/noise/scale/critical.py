@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ratios import Part, plain_part, ratio
 
 NUM_REWEIGHTS = 5  # converges to 1e-6 in three on the data it was tried on
@@ -30,9 +30,9 @@ class CriticalBatch:
         largest_residual: largest relative distance of a run from the law.
     """
 
-    min_steps: Measurement
-    min_examples: Measurement
-    batch_size: Measurement
+    min_steps: Estimate
+    min_examples: Estimate
+    batch_size: Estimate
     product: float | None
     largest_residual: float | None
 
@@ -131,14 +131,14 @@ def _bends(b: np.ndarray, s: np.ndarray, residuals: np.ndarray) -> bool:
 
 def _measure(
     best: np.ndarray, covariance: np.ndarray, freedom: int, flags: tuple[str, ...]
-) -> tuple[Measurement, Measurement, Measurement]:
+) -> tuple[Estimate, Estimate, Estimate]:
     method = "relative least squares of S = S_min + E_min/B"
     if freedom < 1:
         flags = ("two runs: no interval", *flags)
         named: dict[str, Any] = dict(method=method, flags=flags)
         return (
-            Measurement(value=float(best[0]), unit="steps", **named),
-            Measurement(value=float(best[1]), unit="examples", **named),
+            Estimate(value=float(best[0]), unit="steps", **named),
+            Estimate(value=float(best[1]), unit="examples", **named),
             not_estimable("two runs do not tell S_min from 0", unit="examples", method=method),
         )
     errors = np.sqrt(np.diag(covariance))
@@ -155,10 +155,8 @@ def _measure(
     )
 
 
-def _of(part: Part, unit: str, method: str, flags: tuple[str, ...]) -> Measurement:
-    return Measurement(
-        value=part.value, lo=part.lo, hi=part.hi, unit=unit, method=method, flags=flags
-    )
+def _of(part: Part, unit: str, method: str, flags: tuple[str, ...]) -> Estimate:
+    return Estimate(value=part.value, lo=part.lo, hi=part.hi, unit=unit, method=method, flags=flags)
 
 
 def _nothing(reason: str) -> CriticalBatch:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import positive
 from downslope.noise.statistics.ratios import (
     check_terms,
@@ -40,11 +40,11 @@ class Noise:
             Without a value where |G|^2 cannot be told from 0; `lo` is then what it is at least.
     """
 
-    signal: Measurement
-    trace: Measurement
-    scale: Measurement
+    signal: Estimate
+    trace: Estimate
+    scale: Estimate
 
-    def spent_beyond(self, batch_size: float) -> Measurement:
+    def spent_beyond(self, batch_size: float) -> Estimate:
         """Share of the examples spent beyond the least number, z/(1 + z) with z = B/B_simple.
 
         Example:
@@ -57,7 +57,7 @@ class Noise:
         b = positive("batch_size", batch_size)
         return self._of_scale(lambda scale: b / (b + scale), "share of examples")
 
-    def steps_saved_by_doubling(self, batch_size: float) -> Measurement:
+    def steps_saved_by_doubling(self, batch_size: float) -> Estimate:
         """Share of the steps that twice the batch would save, 1/(2(1 + z)) with z = B/B_simple.
 
         It holds if the learning rate is retuned to the new batch.
@@ -74,7 +74,7 @@ class Noise:
         """The three measurements as plain dictionaries."""
         return {f.name: getattr(self, f.name).to_json() for f in dataclasses.fields(self)}
 
-    def _of_scale(self, formula, unit: str) -> Measurement:
+    def _of_scale(self, formula, unit: str) -> Estimate:
         """A monotone function of the scale: its ends are those of the scale."""
         s = self.scale
         value, lo, hi = (None if x is None else formula(x) for x in (s.value, s.lo, s.hi))
@@ -271,10 +271,10 @@ def _unusable(signal: np.ndarray, trace: np.ndarray) -> str | None:
     return None
 
 
-def of_part(part, method: str, flags: tuple[str, ...] = (), **count: Any) -> Measurement:
+def of_part(part, method: str, flags: tuple[str, ...] = (), **count: Any) -> Estimate:
     """A part of the ratio as a measurement in squared gradient units."""
     has_ends = part.error > 0 and math.isfinite(part.lo) and math.isfinite(part.hi)
-    return Measurement(
+    return Estimate(
         value=part.value, lo=part.lo if has_ends else None, hi=part.hi if has_ends else None,
         unit=SQUARED, method=method, flags=flags, **count,
     )  # fmt: skip

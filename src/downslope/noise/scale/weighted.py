@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ratios import ratio
 from downslope.noise.statistics.sample import Sample, read_sample
 
@@ -18,7 +18,7 @@ HessianProduct = Callable[[np.ndarray], np.ndarray]
 
 def curvature_weighted(
     gradients: ArrayLike, hessian_product: HessianProduct, *, batched: bool = False
-) -> Measurement:
+) -> Estimate:
     """B_noise = tr(H Sigma)/(G^T H G) in examples: the noise scale of one quadratic step.
 
     With the mean m and c_i = g_i - m: tr(H Sigma) = sum c_i^T H c_i/(n - 1), and

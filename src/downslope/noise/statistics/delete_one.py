@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import Floats
 
 NOT_FINITE = "a value is not finite"
@@ -119,7 +119,7 @@ def log_interval(value: float, error: float, freedom: float) -> tuple[float, flo
 
 def measured(
     value: float, interval: tuple[float, float] | None = None, *, unit: str, **fields: Any
-) -> Measurement:
+) -> Estimate:
     """A measurement, or "not estimable" where the value is not finite; such ends are left out.
 
     Example:
@@ -132,4 +132,4 @@ def measured(
         fields.pop("flags", None)
         return not_estimable(TOO_LARGE, unit=unit, **fields)
     lo, hi = interval if interval and all(map(math.isfinite, interval)) else (None, None)
-    return Measurement(value=float(value), lo=lo, hi=hi, unit=unit, **fields)
+    return Estimate(value=float(value), lo=lo, hi=hi, unit=unit, **fields)

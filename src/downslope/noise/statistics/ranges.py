@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 
 Floats = NDArray[np.float64]
 
@@ -80,10 +80,10 @@ def array(name: str, value: ArrayLike, num_axes: int) -> Floats:
     return values
 
 
-def as_measurement(value: float | Measurement, *, unit: str) -> Measurement:
+def as_measurement(value: float | Estimate, *, unit: str) -> Estimate:
     """A number as a measurement without an interval; a measurement as it is."""
-    if isinstance(value, Measurement):
+    if isinstance(value, Estimate):
         return value
     if not math.isfinite(value):
-        return Measurement(value=None, unit=unit, reason=f"the value given is {value}")
-    return Measurement(value=float(value), unit=unit, method="given")
+        return Estimate(value=None, unit=unit, reason=f"the value given is {value}")
+    return Estimate(value=float(value), unit=unit, method="given")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import t_quantile
 
 EQUAL = 1e-13  # assumed: a relative spread below this is the rounding of equal terms
@@ -83,7 +83,7 @@ def ratio_of_means(
     weights: ArrayLike | None = None,
     unit: str,
     num_examples: int | None = None,
-) -> Measurement:
+) -> Estimate:
     """Sum of the numerators over the sum of the denominators, with its 95 % interval.
 
     The terms of one step may depend on each other; those of different steps are independent.
@@ -163,7 +163,7 @@ def ratio(
     method: str = "",
     num_examples: int | None = None,
     num_steps: int | None = None,
-) -> Measurement:
+) -> Estimate:
     """top / bottom with the interval that follows from the intervals of both.
 
     On the log scale, with x = log top and y = log bottom, the ends are x - y -+ reach, where
@@ -195,18 +195,18 @@ def ratio(
         reason = f"{denominator} cannot be told from 0"
         if top.lo <= 0:
             return not_estimable(reason, **named)
-        return Measurement(value=None, lo=top.lo / bottom.hi, reason=reason, **named)
+        return Estimate(value=None, lo=top.lo / bottom.hi, reason=reason, **named)
     plain = top.value / bottom.value
     value = (plain + covariance / bottom.value**2) / (1 + (bottom.error / bottom.value) ** 2)
     if _no_spread(top) and _no_spread(bottom):
-        return Measurement(value=value, flags=("all terms are equal: no interval",), **named)
+        return Estimate(value=value, flags=("all terms are equal: no interval",), **named)
     lo, hi = (_log_ends if top.lo > 0 else _fieller_ends)(top, bottom, covariance)
     lo, hi = min(lo, value), max(hi, value)
     change = abs(value / plain - 1) if top.lo > 0 else 0.0  # no percentage of what may be 0
     flags = (f"corrected by {change:.0%} for the bias of a ratio",) if change > LARGE_BIAS else ()
     if not (math.isfinite(lo) and math.isfinite(hi)):
-        return Measurement(value=value, flags=(*flags, "too few terms for an interval"), **named)
-    return Measurement(value=value, lo=lo, hi=hi, flags=flags, **named)
+        return Estimate(value=value, flags=(*flags, "too few terms for an interval"), **named)
+    return Estimate(value=value, lo=lo, hi=hi, flags=flags, **named)
 
 
 def _no_spread(part: Part) -> bool:

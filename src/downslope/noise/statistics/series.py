@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import t_quantile
 from downslope.noise.statistics.ranges import Floats, array
 
@@ -28,7 +28,7 @@ def ratio_of_series(
     scale: float = 1.0,
     unit: str = "",
     what: str = "ratio of means",
-) -> Measurement:
+) -> Estimate:
     """Ratio of two means over steps, with an interval that holds for correlated steps.
 
     scale * mean(n) / mean(d); the ratio of means, never the mean of ratios. The error is that of
@@ -69,7 +69,7 @@ def ratio_of_series(
 
 def mean_of_series(
     values: ArrayLike, *, scale: float = 1.0, unit: str = "", what: str = "mean"
-) -> Measurement:
+) -> Estimate:
     """Mean of a series of steps times a known factor, with an interval for correlated steps.
 
     Example:
@@ -81,7 +81,7 @@ def mean_of_series(
     return _ratio(x, np.ones_like(x), scale, unit, what)
 
 
-def _ratio(n: Floats, d: Floats, scale: float, unit: str, what: str) -> Measurement:
+def _ratio(n: Floats, d: Floats, scale: float, unit: str, what: str) -> Estimate:
     num = len(n)
     if num < 2:
         return not_estimable("fewer than 2 steps", unit=unit, num_steps=num)
@@ -98,11 +98,11 @@ def _ratio(n: Floats, d: Floats, scale: float, unit: str, what: str) -> Measurem
         return not_estimable("the ratio overflows", unit=unit, num_steps=num)
     if num < FEWEST_STEPS:
         flags = (f"fewer than {FEWEST_STEPS} steps: no interval",)
-        return Measurement(value=ratio * factor, unit=unit, num_steps=num, method=what, flags=flags)
+        return Estimate(value=ratio * factor, unit=unit, num_steps=num, method=what, flags=flags)
     reach, blocks, flags = _reach(n, d, ratio)
     ends = sorted((factor * (ratio - reach), factor * (ratio + reach)))
     method = f"{what}; means of {blocks} blocks of steps, Student's t"
-    return Measurement(
+    return Estimate(
         value=ratio * factor, lo=ends[0], hi=ends[1], unit=unit, num_steps=num, method=method,
         flags=flags,
     )  # fmt: skip

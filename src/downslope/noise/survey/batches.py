@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from downslope.estimate import Estimate
 from downslope.noise.gradient import batch_variance, bias_check, expected_angle, one_step_change
-from downslope.noise.record import Measurement
 from downslope.noise.required import required_batch
 from downslope.noise.scale import curvature_weighted, from_examples, from_examples_by_group
 from downslope.noise.scale.steps import INTERACTING
@@ -123,7 +123,7 @@ def required(point: Point, extras: Extras) -> Section:
     )
 
 
-def _in_batches(found: Measurement) -> Measurement:
+def _in_batches(found: Estimate) -> Estimate:
     """The same, of which the unit is a batch and not an example."""
     unit = found.unit.replace("examples", "batches")
     return dataclasses.replace(found, unit=unit, flags=(*found.flags, INTERACTING))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 from downslope.noise.trajectory import Trajectory
 
 TOP = 10  # directions looked at
@@ -43,22 +43,22 @@ class Extras:
     accumulator: tuple[float, int] | None = None
     decays: Mapping[str, float] = field(default_factory=dict)
     other: Any = None
-    readings: Mapping[str, Measurement] = field(default_factory=dict)
+    readings: Mapping[str, Estimate] = field(default_factory=dict)
     losses: Any = None
     trajectory: Trajectory | None = None
 
 
 def value_of(found: Any, missing: float | None = None) -> Any:
     """A measurement's value; plain numbers pass."""
-    value = found.value if isinstance(found, Measurement) else found
+    value = found.value if isinstance(found, Estimate) else found
     return missing if value is None else value
 
 
-def in_percent(share: Measurement) -> str:
+def in_percent(share: Estimate) -> str:
     """A share or a chance as a person says it.
 
     Example:
-        >>> in_percent(Measurement(value=0.123, lo=0.1, hi=0.15, unit="probability"))
+        >>> in_percent(Estimate(value=0.123, lo=0.1, hi=0.15, unit="probability"))
         '12 % (10 to 15 %)'
     """
     if share.value is None:

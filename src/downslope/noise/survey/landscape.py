@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.covariance import (
     effective_rank,
     in_words,
@@ -27,7 +28,6 @@ from downslope.noise.curvature import (
     stability_ratio,
 )
 from downslope.noise.escape import escape_time, path_diffusion, saddle_escape
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.scale import from_examples
 from downslope.noise.survey.extras import PLAIN, PRODUCT_ROWS, TOP, Extras
 from downslope.noise.survey.point import Point
@@ -89,7 +89,7 @@ def curvature(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
 
 def _stability(
     point: Point, extras: Extras, spectrum: Spectrum
-) -> tuple[dict[str, Measurement], list[str]]:
+) -> tuple[dict[str, Estimate], list[str]]:
     """The learning rate against the largest stable one, with the optimizer's preconditioner."""
     setting, rate = point.setting, point.setting.learning_rate
     sharpest, dynamics, records = spectrum.lambda_max, setting.dynamics, {}
@@ -216,7 +216,7 @@ def escape(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
     return Section(title="Escape", sentences=tuple(sentences), records=records, tables=tables)
 
 
-def _variance(gradients: np.ndarray, direction: np.ndarray) -> float | Measurement:
+def _variance(gradients: np.ndarray, direction: np.ndarray) -> float | Estimate:
     """Variance of the units' gradients along a unit vector."""
     with np.errstate(invalid="ignore", over="ignore"):
         value = float((gradients.astype(np.float64) @ direction).var(ddof=1))

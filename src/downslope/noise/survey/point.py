@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from downslope.estimate import Estimate
 from downslope.noise.curvature import chunked_hessian_product, hessian_product, trace
-from downslope.noise.record import Measurement
 from downslope.noise.survey.record import Left
 from downslope.noise.temperature import MomentumKind, Sampling
 
@@ -147,7 +147,7 @@ class Point:
         return float(np.mean(_losses(self.losses, self.params, self.units)))
 
     @functools.cached_property
-    def hessian_trace(self) -> Measurement:
+    def hessian_trace(self) -> Estimate:
         """Trace of the Hessian of the sample."""
         return trace(self.matvec, self.dim, TRACE_PROBES, self.setting.seed)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise import averages
 from downslope.noise.curvature import Spectrum
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.scale import from_examples
 from downslope.noise.survey.extras import PLAIN, Extras
 from downslope.noise.survey.point import Point
@@ -82,7 +82,7 @@ def memory(point: Point, extras: Extras) -> Section:
     return Section(title="Memory", sentences=tuple(sentences), records=records, tables=tables)
 
 
-def _mean_square(point: Point) -> float | Measurement:
+def _mean_square(point: Point) -> float | Estimate:
     """Mean over the parameters of a mini-batch gradient's square: (|G|^2 + tr Sigma / B) / d."""
     now = from_examples(point.gradients)
     if now.signal.value is None or now.trace.value is None:

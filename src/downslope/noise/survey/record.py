@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 
 COLUMNS = 100  # of text, where the words allow it
 
@@ -17,7 +17,7 @@ class Left(Exception):
     """A subject that cannot be looked at, with the reason."""
 
 
-def is_told(found: Measurement) -> bool:
+def is_told(found: Estimate) -> bool:
     """Whether there is a value or a bound, for a sentence to be made of."""
     return any(number is not None for number in (found.value, found.lo, found.hi))
 
@@ -36,7 +36,7 @@ class Section:
 
     title: str
     sentences: tuple[str, ...] = ()
-    records: Mapping[str, Measurement] = field(default_factory=dict)
+    records: Mapping[str, Estimate] = field(default_factory=dict)
     tables: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -80,7 +80,7 @@ class Anatomy:
     skipped: Mapping[str, str]
     seconds: float
 
-    def records(self) -> dict[str, Measurement]:
+    def records(self) -> dict[str, Estimate]:
         """All measurements, named `section/measurement`."""
         return {
             f"{name}/{record}": found

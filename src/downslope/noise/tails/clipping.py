@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import (
     NOT_FINITE,
     Floats,
@@ -44,9 +44,9 @@ class ClippingBias:
         threshold: the norm above which they are.
     """
 
-    cosine: Measurement
-    norm_ratio: Measurement
-    clip_fraction: Measurement
+    cosine: Estimate
+    norm_ratio: Estimate
+    clip_fraction: Estimate
     threshold: float
 
 
@@ -73,7 +73,7 @@ def clip_factors(norms: ArrayLike, threshold: float) -> Floats:
     return np.where(np.isfinite(x), factors, np.nan)
 
 
-def clip_fraction(norms: ArrayLike, threshold: float) -> Measurement:
+def clip_fraction(norms: ArrayLike, threshold: float) -> Estimate:
     """Share of gradients longer than the threshold, with Wilson's interval.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import (
     NOT_FINITE,
     Floats,
@@ -75,7 +75,7 @@ def deviation_norms(gradients: ArrayLike) -> Floats:
     return np.linalg.norm(deviation / scale, axis=1) * scale
 
 
-def hill(x: ArrayLike, num_tail: int | None = None) -> Measurement:
+def hill(x: ArrayLike, num_tail: int | None = None) -> Estimate:
     """Tail index alpha by Hill's estimator, on the k largest values.
 
     alpha = 1 / mean over i <= k of ln(x_(i) / x_(k+1)), standard deviation alpha / sqrt(k). With k

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import (
     NOT_FINITE,
     Floats,
@@ -33,7 +33,7 @@ BLOCK_WARNING = (
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def power_law_or_lognormal(x: ArrayLike, num_tail: int) -> Measurement:
+def power_law_or_lognormal(x: ArrayLike, num_tail: int) -> Estimate:
     """Vuong's z: below -1.645 the k largest values are log-normal-like rather than a power law.
 
     z = sum(l_i) / (sqrt(k) sd(l_i)), l_i = log-likelihood of the power law minus that of the
@@ -135,7 +135,7 @@ def truncated_normal_fit(y: Floats) -> TruncatedNormal | None:
 
 def averaging_slope(
     values: ArrayLike, batch_sizes: Sequence[int] = (1, 4, 16, 64), seed: int = 0
-) -> Measurement:
+) -> Estimate:
     """How fast averaging shrinks the values: slope of log(scale of batch means) on log(B).
 
     Scale: median |batch mean - median of batch means|, of randomly formed batches. -1/2 for finite
@@ -186,7 +186,7 @@ def averaging_slope(
     return measured(slope, linear_interval(slope, error, math.inf), **fields)
 
 
-def legacy_block_alpha(values: ArrayLike, block_size: int | None = None) -> Measurement:
+def legacy_block_alpha(values: ArrayLike, block_size: int | None = None) -> Estimate:
     """The block estimator of a stable index, for comparison with older reports; do not rely on it.
 
     1/alpha = [mean ln|sum of a block| - mean ln|x|] / ln(block size). Always flagged.

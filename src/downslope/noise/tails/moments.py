@@ -7,13 +7,13 @@ import math
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import as_column, linear_interval, measured
 from downslope.noise.statistics.ranges import positive
 from downslope.noise.tails.index import GIVEN_K, checked_tail, tail_logs, unusable
 
 
-def moment_index(x: ArrayLike, num_tail: int) -> Measurement:
+def moment_index(x: ArrayLike, num_tail: int) -> Estimate:
     """Extreme-value index xi = 1/alpha by moments; also for light tails, where xi <= 0.
 
     xi = M1 + 1 - (1/2) / (1 - M1^2/M2), M_j = mean over i <= k of ln(x_(i)/x_(k+1))^j. Variance
@@ -53,7 +53,7 @@ def moment_index(x: ArrayLike, num_tail: int) -> Measurement:
     return measured(xi, interval, flags=(GIVEN_K,), **fields)
 
 
-def max_to_sum(x: ArrayLike, power: float = 2.0) -> Measurement:
+def max_to_sum(x: ArrayLike, power: float = 2.0) -> Estimate:
     """Share of the largest term in a sum of powers: R_n(p) = max x^p / sum x^p.
 
     It goes to 0 as n grows if and only if E x^p is finite; for a tail alpha < p it settles at

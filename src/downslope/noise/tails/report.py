@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import as_column
 from downslope.noise.tails.index import (
     HillCurve,
@@ -55,8 +55,8 @@ class Concentration:
         rows: those examples' row numbers from 0, largest first.
     """
 
-    top_share: Measurement
-    top_percent_share: Measurement
+    top_share: Estimate
+    top_percent_share: Estimate
     rows: Indices
 
 
@@ -78,12 +78,12 @@ class TailReport:
 
     verdict: TailVerdict
     sentence: str
-    alpha: Measurement
+    alpha: Estimate
     num_tail: int | None
     curve: HillCurve | None
-    moment_index: Measurement
-    max_to_sum: Measurement
-    vuong: Measurement
+    moment_index: Estimate
+    max_to_sum: Estimate
+    vuong: Estimate
     concentration: Concentration
 
 
@@ -118,7 +118,7 @@ def concentration(norms: ArrayLike) -> Concentration:
     rows = np.argsort(-squares, kind="stable")[:num]
     shares = squares[rows[0]] / squares.sum(), squares[rows].sum() / squares.sum()
     first, percent = (
-        Measurement(value=float(share), method="exact for these rows", flags=(FINITE,), **fields)
+        Estimate(value=float(share), method="exact for these rows", flags=(FINITE,), **fields)
         for share in shares
     )
     return Concentration(top_share=first, top_percent_share=percent, rows=rows)
@@ -175,7 +175,7 @@ def tail_report(norms: ArrayLike) -> TailReport:
     )  # fmt: skip
 
 
-def _verdict(alpha: Measurement, k: int, largest: Measurement, vuong: Measurement) -> TailVerdict:
+def _verdict(alpha: Estimate, k: int, largest: Estimate, vuong: Estimate) -> TailVerdict:
     if alpha.value is None or largest.value is None:
         return TailVerdict.NOT_ESTIMABLE
     if not largest.value > LARGE_SHARE:
@@ -188,7 +188,7 @@ def _verdict(alpha: Measurement, k: int, largest: Measurement, vuong: Measuremen
     return TailVerdict.HEAVY
 
 
-def _sentence(verdict: TailVerdict, alpha: Measurement, k: int, largest: Measurement) -> str:
+def _sentence(verdict: TailVerdict, alpha: Estimate, k: int, largest: Estimate) -> str:
     if alpha.value is None or alpha.lo is None or alpha.hi is None or largest.value is None:
         return f"The tail is not estimable: {alpha.reason or largest.reason}."
     index = f"alpha ~ {alpha.value:.2g} ({alpha.lo:.2g} to {alpha.hi:.2g}, k = {k})"

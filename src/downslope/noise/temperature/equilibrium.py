@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 from downslope.noise.statistics.series import ratio_of_series
 from downslope.noise.temperature.dynamics import MomentumKind, heavy_ball_rate
 
@@ -19,7 +19,7 @@ def equilibrium_ratio(
     learning_rate: float,
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
-) -> Measurement:
+) -> Estimate:
     """R_eq = 2 eta E[theta . g] / ((1 + beta) E|v|^2), exactly 1 at stationarity.
 
     It holds for any loss, learning rate and noise. Scale-invariant weights (before a norm layer)
@@ -65,9 +65,7 @@ def equilibrium_ratio(
     return _judged(ratio)
 
 
-def update_equilibrium_ratio(
-    position_dot_update: ArrayLike, square_update: ArrayLike
-) -> Measurement:
+def update_equilibrium_ratio(position_dot_update: ArrayLike, square_update: ArrayLike) -> Estimate:
     """R = 2 E[theta . u] / E|u|^2 for the update theta <- theta - u of any optimizer.
 
     Exactly 1 at stationarity, because E|theta|^2 then stays the same; Adam's updates too.
@@ -88,7 +86,7 @@ def update_equilibrium_ratio(
     return _judged(ratio)
 
 
-def _judged(ratio: Measurement) -> Measurement:
+def _judged(ratio: Estimate) -> Estimate:
     if ratio.value is None or abs(ratio.value - 1) <= TOLERANCE:
         return ratio
     is_known = ratio.lo is None or ratio.hi is None or not ratio.lo <= 1 <= ratio.hi

@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature.stability import rate_limit
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.statistics.ranges import Floats, array, as_measurement, count
 from downslope.noise.statistics.series import mean_of_series
 from downslope.noise.temperature.dynamics import (
@@ -53,7 +53,7 @@ class DirectionTemperatures:
     """
 
     temperatures: Floats
-    anisotropy: Measurement
+    anisotropy: Estimate
 
 
 def temperature_factor(
@@ -85,7 +85,7 @@ def temperature_factor(
 
 
 def effective_temperature(
-    noise_trace: float | Measurement,
+    noise_trace: float | Estimate,
     dim: int,
     *,
     learning_rate: float,
@@ -94,7 +94,7 @@ def effective_temperature(
     sampling: Sampling,
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
-) -> Measurement:
+) -> Estimate:
     """T_eff: the temperature prescribed by the settings and the measured gradient noise.
 
     eta phi tr(Sigma) / (2 B (1 - beta) d).
@@ -129,7 +129,7 @@ def measured_temperature(
     learning_rate: float,
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
-) -> Measurement:
+) -> Estimate:
     """T_meas: the temperature seen in the steps, without any gradient statistics.
 
     (1 + beta) E|v|^2 / (2 eta d). At stationarity it is E[(theta - c) . grad L] / d exactly.
@@ -256,7 +256,7 @@ def finite_step_factor(
     return limit / (limit - rate_times_curvature)
 
 
-def _anisotropy(deviation: Floats, temperatures: Floats) -> Measurement:
+def _anisotropy(deviation: Floats, temperatures: Floats) -> Estimate:
     num = len(deviation)
     hot, cold = int(np.argmax(temperatures)), int(np.argmin(temperatures))
     value = float(temperatures[hot] / temperatures[cold])
@@ -273,12 +273,12 @@ def _anisotropy(deviation: Floats, temperatures: Floats) -> Measurement:
         reach = math.exp(min(float(special.stdtrit(num - 1, 0.975)) * error, 300.0))
         lo, hi = value / reach, value * reach
     method = "largest over smallest variance; delete-one jackknife on the log scale"
-    return Measurement(
+    return Estimate(
         value=value, lo=lo, hi=hi, unit="", num_examples=num, method=method, flags=flags
     )
 
 
-def _times(value: Measurement, factor: float, unit: str) -> Measurement:
+def _times(value: Estimate, factor: float, unit: str) -> Estimate:
     """The measurement times a factor of 0 or more."""
     ends = (value.value, value.lo, value.hi)
     scaled, lo, hi = (None if x is None else x * factor for x in ends)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature.stability import rate_limit
-from downslope.noise.record import Measurement, not_estimable
 from downslope.noise.statistics.ranges import Floats, as_measurement, count, one_of, positive
 from downslope.noise.temperature.dynamics import (
     MomentumKind,
@@ -49,10 +49,10 @@ class TemperatureRecord:
         flags: what makes the single number lie.
     """
 
-    effective: Measurement
-    measured: Measurement
-    equilibrium: Measurement
-    anisotropy: Measurement
+    effective: Estimate
+    measured: Estimate
+    equilibrium: Estimate
+    anisotropy: Estimate
     proxy: float | None
     reshuffling: Floats | None
     sampling: Sampling
@@ -84,7 +84,7 @@ class Move:
 
 
 def temperature_record(
-    noise_trace: float | Measurement,
+    noise_trace: float | Estimate,
     dim: int,
     *,
     learning_rate: float,
@@ -94,8 +94,8 @@ def temperature_record(
     optimizer: str,
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
-    measured_temperature: Measurement | None = None,
-    equilibrium: Measurement | None = None,
+    measured_temperature: Estimate | None = None,
+    equilibrium: Estimate | None = None,
     directions: DirectionTemperatures | None = None,
     curvatures: ArrayLike | None = None,
 ) -> TemperatureRecord:
@@ -228,13 +228,13 @@ def _shares(rates: Floats, batches: int) -> Floats | None:
     )
 
 
-def _balance(ratio: Measurement) -> list[str]:
+def _balance(ratio: Estimate) -> list[str]:
     if ratio.value is None:
         return ["equilibrium not checked: it may describe a transient"]
     return [TRANSIENT] if abs(ratio.value - 1) > TOLERANCE else []
 
 
-def _spread(anisotropy: Measurement) -> list[str]:
+def _spread(anisotropy: Estimate) -> list[str]:
     if anisotropy.value is None or anisotropy.value <= MOST_ANISOTROPY:
         return []
     return [f"directions differ {anisotropy.value:.2g}-fold in temperature: no Boltzmann form"]

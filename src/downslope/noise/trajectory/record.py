@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement
+from downslope.estimate import Estimate
 from downslope.noise.statistics.ranges import Floats, count
 from downslope.noise.trajectory.statistics import (
     PrincipalPath,
@@ -149,15 +149,15 @@ class Trajectory:
         """Variance of each projected number over all points [size]; None before two points."""
         return self._scatter / (self.count - 1) if self.count > 1 else None
 
-    def autocorrelation_time(self) -> Measurement:
+    def autocorrelation_time(self) -> Estimate:
         """Steps between independent points; see `path_statistics.autocorrelation_time`."""
         return autocorrelation_time(self._points[: self._num], self.steps, self.stride)
 
-    def square_displacement(self, lag: int) -> Measurement:
+    def square_displacement(self, lag: int) -> Estimate:
         """Mean of |theta_{k+lag} - theta_k|^2, lag in steps; see `path_statistics`."""
         return square_displacement(self._points[: self._num], self.steps, lag)
 
-    def displacement_exponent(self, lag: int | None = None) -> Measurement:
+    def displacement_exponent(self, lag: int | None = None) -> Estimate:
         """How displacement grows with lag: 1 diffusive, 2 ballistic; see `path_statistics`."""
         return displacement_exponent(self._points[: self._num], self.steps, lag)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope.errors import UsageError
-from downslope.noise.record import Measurement, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import (
     Floats,
     centred,
@@ -45,7 +45,7 @@ class PrincipalPath:
     flags: tuple[str, ...]
 
 
-def autocorrelation_time(points: Floats, steps: NDArray[np.int64], stride: int = 1) -> Measurement:
+def autocorrelation_time(points: Floats, steps: NDArray[np.int64], stride: int = 1) -> Estimate:
     """Integrated autocorrelation time: 1 + 2 sum of rho(t), times the spacing.
 
     rho(t) of the whole vector, sum of autocovariances over coordinates; the sum stops at the first
@@ -91,17 +91,17 @@ def autocorrelation_time(points: Floats, steps: NDArray[np.int64], stride: int =
         if tau <= 0:
             return not_estimable(reason, **fields)
         lo = log_interval(tau * spacing, spread, math.inf)[0]
-        return Measurement(value=None, lo=lo, reason=reason, flags=flags, **fields)
+        return Estimate(value=None, lo=lo, reason=reason, flags=flags, **fields)
     if tau <= 0:
         return not_estimable("the sum of autocorrelations is not positive", **fields)
     lo, hi = linear_interval(tau * spacing, tau * spacing * spread, math.inf)
     if stride > 1 and tau < FINE:
         reason = f"shorter than two strides of {spacing:g} steps, to which the path was thinned"
-        return Measurement(value=None, hi=max(hi, FINE * spacing), reason=reason, **fields)
+        return Estimate(value=None, hi=max(hi, FINE * spacing), reason=reason, **fields)
     return measured(tau * spacing, (lo, hi), flags=flags, **fields)
 
 
-def square_displacement(points: Floats, steps: NDArray[np.int64], lag: int) -> Measurement:
+def square_displacement(points: Floats, steps: NDArray[np.int64], lag: int) -> Estimate:
     """Mean of |theta_{k+lag} - theta_k|^2 over the path.
 
     Args:
@@ -143,7 +143,7 @@ def square_displacement(points: Floats, steps: NDArray[np.int64], lag: int) -> M
 
 def displacement_exponent(
     points: Floats, steps: NDArray[np.int64], lag: int | None = None
-) -> Measurement:
+) -> Estimate:
     """Local slope of log square displacement on log lag: ln(D(2 lag)/D(lag)) / ln 2.
 
     2: ballistic (a steady drift); 1: diffusive (a random walk); near 0: bounded (stationary).

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from downslope import DataError, StopReason
-from downslope.noise import Measurement, not_estimable
+from downslope.noise import Estimate, not_estimable
 from downslope.recipes.anomaly import files
 from downslope.recipes.anomaly.learning import (
     Learned,
@@ -69,8 +69,8 @@ class AnomalyDetector(Watcher):
         (-1, 1)
     """
 
-    period_: Measurement
-    gain_: Measurement
+    period_: Estimate
+    gain_: Estimate
     result_: Result | None
 
     def __init__(
@@ -207,10 +207,10 @@ class AnomalyDetector(Watcher):
         )
         return self
 
-    def _period(self, signals: list[np.ndarray]) -> Measurement:
+    def _period(self, signals: list[np.ndarray]) -> Estimate:
         if self.period is not None:
             layout_for(self.period)  # raises where it is out of range
-            return Measurement(value=float(self.period), unit="samples", method="given")
+            return Estimate(value=float(self.period), unit="samples", method="given")
         found = find_period(max(signals, key=len))
         if found.value is None:
             raise DataError(

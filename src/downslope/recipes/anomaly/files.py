@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError
-from downslope.noise import Measurement
+from downslope.noise import Estimate
 from downslope.recipes.anomaly.learning import Learned
 from downslope.recipes.anomaly.scoring import Scorer
 from downslope.recipes.anomaly.spectral import Spectrum
@@ -41,8 +41,8 @@ class Kept:
     """
 
     params: dict[str, Any]
-    period: Measurement
-    gain: Measurement
+    period: Estimate
+    gain: Estimate
     threshold: Threshold
     learned: Learned
 
@@ -113,6 +113,6 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _measurement(fields: dict[str, Any]) -> Measurement:
+def _measurement(fields: dict[str, Any]) -> Estimate:
     given: dict[str, Any] = {**fields, "flags": tuple(fields["flags"])}
-    return Measurement(**given)
+    return Estimate(**given)

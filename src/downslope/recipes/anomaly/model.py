@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import eigh, solve
 from scipy.stats import t as student
 
-from downslope.noise import Measurement, not_estimable
+from downslope.noise import Estimate, not_estimable
 
 HIDDEN = 32  # units that bend what is rebuilt. Assumed
 MOST_CODE = 1 / 4  # of a window's samples. Assumed: a wider code rebuilds anything
@@ -84,7 +84,7 @@ def bent(model: Model, windows: np.ndarray) -> Model:
     )
 
 
-def gain(before: Model, after: Model, windows: np.ndarray, *, overlap: int) -> Measurement:
+def gain(before: Model, after: Model, windows: np.ndarray, *, overlap: int) -> Estimate:
     """The share of the error on held-out windows that one autoencoder has less than another.
 
     Args:
@@ -106,7 +106,7 @@ def gain(before: Model, after: Model, windows: np.ndarray, *, overlap: int) -> M
     spread = (old - new - share * old).std(ddof=1) / whole  # of a ratio, to first order
     reach = student.ppf(0.975, independent - 1) * spread / np.sqrt(independent)
     low, high = float(share - reach), float(share + reach)
-    return Measurement(
+    return Estimate(
         value=float(share), lo=low, hi=high, unit=GAIN, num_examples=len(windows), method=METHOD
     )
 

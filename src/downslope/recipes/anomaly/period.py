@@ -9,7 +9,7 @@ from scipy.signal import detrend
 from scipy.stats import t as student
 
 from downslope import DataError
-from downslope.noise import Measurement, not_estimable
+from downslope.noise import Estimate, not_estimable
 from downslope.recipes.labels import missing
 
 BLOCKS = 8  # parts that are measured apart; 7 degrees of freedom for the interval. Assumed
@@ -19,7 +19,7 @@ REPEATS = 0.3  # autocorrelation from which a signal is said to repeat. Assumed
 UNIT, METHOD = "samples", "spectral peak of 8 blocks, fundamental by autocorrelation"
 
 
-def find_period(signal: Any) -> Measurement:
+def find_period(signal: Any) -> Estimate:
     """The period of a signal in samples, with its 95 % interval, or why there is none.
 
     The strongest line of the spectrum gives a period P. Of P, 2 P, 3 P, ... the shortest is taken
@@ -78,7 +78,7 @@ def find_period(signal: Any) -> Measurement:
         return _none("parts of the signal have different periods", len(x))
     # a peak is read between bins to a hundredth of one, whatever the blocks' agreement says
     reach = student.ppf(0.975, BLOCKS - 1) * error + 0.01 / len(x) / (chosen + 1)
-    return Measurement(
+    return Estimate(
         value=float(1 / centre),
         lo=float(1 / (centre + reach)),
         hi=float(1 / (centre - reach)),
@@ -140,5 +140,5 @@ def _peak(block: np.ndarray, near: float) -> float:
     return (place + (0.5 * (left - right) / bend if bend < 0 else 0.0)) / size
 
 
-def _none(reason: str, count: int) -> Measurement:
+def _none(reason: str, count: int) -> Estimate:
     return not_estimable(reason, unit=UNIT, num_examples=count, method=METHOD)

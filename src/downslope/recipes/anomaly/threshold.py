@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import beta
 
 from downslope import DataError, UsageError
-from downslope.noise import Measurement
+from downslope.noise import Estimate
 
 TAIL = 0.1  # share of the scores that a tail is read from. Assumed
 METHOD = "scores of held-out normal windows, Clopper-Pearson"
@@ -30,7 +30,7 @@ class Threshold:
 
     value: float
     asked: float
-    rate: Measurement
+    rate: Estimate
     num_windows: int
     num_independent: int
 
@@ -78,7 +78,7 @@ def calibrate(scores: np.ndarray, rate: float, *, overlap: int = 1) -> Threshold
             f"{independent:,} independent held-out windows can state "
             f"{least_rate(independent):.2g} at best; {rate:g} needs {windows_needed(rate):,}"
         )
-        stated = Measurement(
+        stated = Estimate(
             value=None, hi=high, unit=UNIT, num_examples=count, method=METHOD, reason=reason
         )
         value = max(ordered[0], _tail(ordered, rate))
@@ -86,7 +86,7 @@ def calibrate(scores: np.ndarray, rate: float, *, overlap: int = 1) -> Threshold
         place = math.floor(rate * (count + 1) + 1e-9)
         value = ordered[place - 1]
         low, high = clopper_pearson((place - 1) * independent / count, independent)
-        stated = Measurement(
+        stated = Estimate(
             value=place / (count + 1), lo=low, hi=high, unit=UNIT, num_examples=count, method=METHOD
         )
     return Threshold(

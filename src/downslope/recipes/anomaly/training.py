@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from downslope.noise import Measurement
+from downslope.noise import Estimate
 from downslope.recipes.anomaly.model import Model, bent, gain, straight
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Trained:
     """
 
     model: Model
-    gain: Measurement
+    gain: Estimate
     result: Result | None
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from downslope.noise import Measurement, not_estimable
+from downslope.noise import Estimate, not_estimable
 
 RESAMPLES = 2000  # tables drawn for the interval of V
 
@@ -19,7 +19,7 @@ def phi2(tables: np.ndarray) -> np.ndarray:
     return np.maximum(ratio.sum((1, 2)) / n[:, 0, 0] - 1, 0)
 
 
-def corrected_v(table: np.ndarray, seed: int) -> Measurement:
+def corrected_v(table: np.ndarray, seed: int) -> Estimate:
     """V of a table [conditions, batches] with its interval, or why there is none."""
     n, (r, c) = int(table.sum()), table.shape
     unit, method = "of 1", "Bergsma's correction; tables drawn from the observed one"
@@ -35,6 +35,6 @@ def corrected_v(table: np.ndarray, seed: int) -> Measurement:
     value, lo, hi = (
         min(1.0, math.sqrt(max(0.0, v) / least)) for v in (phi2(table[None])[0] - bias, lo, hi)
     )
-    return Measurement(
+    return Estimate(
         value=value, lo=min(lo, value), hi=max(hi, value), unit=unit, num_examples=n, method=method
     )

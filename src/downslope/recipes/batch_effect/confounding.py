@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from downslope import UsageError
-from downslope.noise import Measurement
+from downslope.noise import Estimate
 from downslope.recipes.batch_effect.association import corrected_v, phi2
 from downslope.recipes.batch_effect.design import distinct_rows, labels_of
 
@@ -72,7 +72,7 @@ class Confounding:
     table: np.ndarray
     conditions: tuple[Any, ...]
     batches: tuple[Any, ...]
-    cramers_v: Measurement
+    cramers_v: Estimate
     raw_cramers_v: float
     rank: int
     num_columns: int

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from downslope.noise import Measurement, not_estimable
+from downslope.noise import Estimate, not_estimable
 from downslope.noise.curvature import condition_number
 from downslope.recipes.arguments import whole
 from downslope.recipes.batch_norm.layer import Statistics
@@ -54,10 +54,10 @@ class LayerConditioning:
     name: str
     num_features: int
     constant: tuple[int, ...]
-    before: Measurement
-    after: Measurement
-    jacobian_before: Measurement
-    jacobian_after: Measurement
+    before: Estimate
+    after: Estimate
+    jacobian_before: Estimate
+    jacobian_after: Estimate
 
     def __str__(self) -> str:
         constant = f"; {len(self.constant)} constant features left out" if self.constant else ""
@@ -219,7 +219,7 @@ def _jacobians(
     return of
 
 
-def _median_condition(jacobians: np.ndarray) -> Measurement:
+def _median_condition(jacobians: np.ndarray) -> Estimate:
     """Median over rows of largest over smallest singular value, with its order statistics."""
     values = np.linalg.svd(jacobians, compute_uv=False)
     num = len(values)
@@ -237,7 +237,7 @@ def _median_condition(jacobians: np.ndarray) -> Measurement:
         return not_estimable(reason, unit="", num_examples=num)
     lo, hi = map(float, ends)
     flags = () if np.isfinite(hi) else ("without full rank at some rows: no interval",)
-    return Measurement(
+    return Estimate(
         value=float(median),
         lo=lo if np.isfinite(hi) else None,
         hi=hi if np.isfinite(hi) else None,

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from downslope.losses import NAMED
+from downslope.models import width as width_of
 from downslope.recipes.fusion import ordinal
-from downslope.recipes.models import width as width_of
 
 Task = Literal["logistic", "softmax", "ordinal", "squared"]
 BRANCHES = ("numbers", "text")

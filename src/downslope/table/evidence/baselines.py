@@ -1,0 +1,176 @@
+"""The model beside two that need no training run: one without columns, and a linear one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from downslope.data.stored import TableBatch
+from downslope.report.journal import Record
+from downslope.table.evidence import linear
+from downslope.table.evidence.predictions import (
+    counted,
+    predicted_classes,
+    predicted_numbers,
+    probabilities_of,
+)
+from downslope.table.evidence.scene import LeftOut, Sample, Scene
+from downslope.table.evidence.spread import Estimate, mean_of, root_of, share_of
+from downslope.table.fit import MARGINS
+
+LEAST_PROBABILITY = float(np.finfo(np.float32).eps)  # as in the metric log_loss of an evaluation
+SHARE = 0.4  # of the time that is left, for the linear model; assumed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What the models are compared by: the mean over rows of a value, or its root."""
+
+    name: str
+    unit: str
+    is_root: bool = False
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.name != "accuracy"
+
+    def rows(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """The value of each row; `prediction` has probabilities, class numbers or numbers."""
+        if self.name == "log_loss":
+            p = prediction[np.arange(len(truth)), truth.astype(int)]
+            return -np.log(np.clip(p, LEAST_PROBABILITY, 1.0))
+        if self.name == "accuracy":
+            return (truth == prediction).astype(np.float64)
+        return (truth - prediction) ** 2 if self.is_root else abs(truth - prediction)
+
+    def estimate(self, values: np.ndarray, weight: np.ndarray) -> Estimate:
+        if self.name == "accuracy":
+            return share_of(values, weight)
+        found = mean_of(values, weight, low=0.0)
+        return root_of(found) if self.is_root else found
+
+    def gain(self, other: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Estimate | None:
+        """By how much `values` are better than those of another model, row by row."""
+        pair = other, values
+        means = [float(np.average(v, weights=weight)) for v in pair]
+        if self.is_root:
+            if min(means) <= 0:
+                return None
+            roots = [math.sqrt(mean) for mean in means]
+            # the root's first-order change with each row: of both, before the spread is taken
+            parts = [r + (v - m) / (2 * r) for v, m, r in zip(pair, means, roots, strict=True)]
+        else:
+            parts = [*pair]
+        better = parts[0] - parts[1]
+        return mean_of(better if self.lower_is_better else -better, weight)
+
+
+def baselines(scene: Scene) -> Record:
+    """The held-out score of the model, of a trivial one and of a linear one, on the same rows."""
+    sample, metric = scene.held(), _metric(scene)
+    outputs = scene.outputs(sample)
+    truth, weight, ours = counted(sample, _predictions(scene, metric, outputs))
+    truth = _in_units(scene, truth)
+    train = _training_rows(scene)
+    constant, trivial_how = _trivial(scene, metric, train)
+    rows = {
+        "model": metric.rows(truth, ours),
+        "trivial": metric.rows(truth, np.broadcast_to(constant, (len(truth), *constant.shape))),
+    }
+    reason = None
+    try:
+        predicted, linear_how = _linear(scene, metric, train, sample)
+        rows["linear"] = metric.rows(truth, counted(sample, predicted)[2])
+    except LeftOut as why:
+        linear_how, reason = f"none: {why}", str(why)
+    found = {name: metric.estimate(values, weight) for name, values in rows.items()}
+    gains = {
+        f"gain_over_{name}": metric.gain(rows[name], rows["model"], weight)
+        for name in ("trivial", "linear")
+        if name in rows
+    }
+    return {
+        "metric": metric.name, "unit": metric.unit, "lower_is_better": metric.lower_is_better,
+        "num_rows": len(truth), "trivial_how": trivial_how, "linear_how": linear_how,
+        "linear": None, "gain_over_linear": None, "reason": reason, **found, **gains,
+    }  # fmt: skip
+
+
+def _metric(scene: Scene) -> Metric:
+    """What is nearest to the loss, in a unit that people know."""
+    encoding, loss = scene.model.encoding, scene.model.loss
+    if encoding.task == "classify":
+        if loss in MARGINS:
+            return Metric(name="accuracy", unit="share of rows")
+        return Metric(name="log_loss", unit="nats")
+    unit = f"unit of {encoding.target.name}"
+    if loss == "squared":
+        return Metric(name="rmse", unit=unit, is_root=True)
+    return Metric(name="mae", unit=unit)
+
+
+def _predictions(scene: Scene, metric: Metric, outputs: np.ndarray) -> np.ndarray:
+    if metric.name == "log_loss":
+        return probabilities_of(scene, outputs)
+    if metric.name == "accuracy":
+        return predicted_classes(outputs)
+    return predicted_numbers(scene, outputs)
+
+
+def _in_units(scene: Scene, y: Any) -> Any:
+    return y if scene.model.encoding.task == "classify" else predicted_numbers(scene, y)
+
+
+def _training_rows(scene: Scene) -> TableBatch:
+    """The first training rows, which are in random order: as many as a linear fit is given."""
+    rows, encoding = scene.stored.train, scene.model.encoding
+    most = linear.CELLS // (encoding.width * max(1, len(encoding.classes)))
+    count = min(rows.num_rows, linear.ROWS, max(1000, most))
+    return rows.unpack(rows.read(0, count))
+
+
+def _trivial(scene: Scene, metric: Metric, train: TableBatch) -> tuple[np.ndarray, str]:
+    """What to predict for every row without looking at it."""
+    weight = np.asarray(train.weight, np.float64)
+    y = np.asarray(train.y, np.float64)
+    whole = len(y) == scene.stored.num_train
+    rows = "the training rows" if whole else f"{len(y):,} training rows"
+    if metric.name in ("log_loss", "accuracy"):
+        counts = np.bincount(y.astype(int), weight, len(scene.model.encoding.classes))
+        if metric.name == "accuracy":
+            return np.asarray(counts.argmax()), f"the largest class of {rows}"
+        return counts / counts.sum(), f"the class shares of {rows}"
+    if metric.is_root:
+        middle, name = np.average(y, weights=weight), "mean"
+    else:
+        order = np.argsort(y)
+        shares = np.cumsum(weight[order]) / weight.sum()
+        middle, name = y[order[np.searchsorted(shares, 0.5)]], "median"
+    return np.asarray(_in_units(scene, middle)), f"the {name} of {rows}"
+
+
+def _linear(scene: Scene, metric: Metric, train: TableBatch, sample: Sample) -> tuple[Any, str]:
+    """What a linear model predicts for the sample, and how it was fitted."""
+    if scene.model.options.model != "mlp":
+        raise LeftOut("the model is linear itself")
+    columns = linear.Columns(train, scene.model.lookups)
+    fitted, asked = columns(train), columns(sample.batch)
+    y, weight = (np.asarray(a, np.float64) for a in (train.y, train.weight))
+    seconds = SHARE * scene.budget.left
+    how = f"on {len(y):,} of {scene.stored.num_train:,} training rows"
+    late = ", stopped early for want of time"
+    if metric.name not in ("log_loss", "accuracy"):
+        slopes, shift, in_time = linear.least_squares(fitted, y, weight, seconds)
+        how = f"least squares {how}{'' if in_time else late}"
+        return predicted_numbers(scene, asked @ slopes + shift), how
+    classes = len(scene.model.encoding.classes)
+    slopes, shifts, in_time = linear.logistic(fitted, y, weight, classes, seconds)
+    outputs = asked @ slopes + shifts
+    how = f"logistic regression {how}{'' if in_time else late}"
+    if metric.name == "accuracy":
+        return outputs.argmax(axis=1), how
+    return softmax(outputs, axis=1), how

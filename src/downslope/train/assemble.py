@@ -1,0 +1,265 @@
+"""Puts the parts of a run together, once, before the loop begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from downslope.config import Training, is_auto
+from downslope.data.arrays import Arrays
+from downslope.data.generator import Generator
+from downslope.data.stream import Ring
+from downslope.errors import UsageError
+from downslope.noise.running.watch import Setting
+from downslope.noise.temperature.dynamics import MomentumKind
+from downslope.objective import Loss, Model, Objective, Params, build
+from downslope.step.loop import compile_steps
+from downslope.step.optimizers import Optimizer, make_optimizer, rate_factor
+from downslope.step.state import initial_state
+from downslope.step.update import make_regularizer, make_update
+from downslope.train.checkpoint import named_leaves
+from downslope.train.defaults import begin_with, row_bytes
+from downslope.train.evaluate import LossScorer, Scorer, make_evaluator
+from downslope.train.gears import TOP, Gear
+from downslope.train.interaction import can_divide, interact
+from downslope.train.program_cache import as_they_are, kept, kind_of
+from downslope.train.setup import Engine
+from downslope.train.sources import (
+    STEP_BYTES,
+    check_alike,
+    example,
+    in_random_order,
+    open_streams,
+    sizes,
+    sources,
+)
+
+KINDS_OF_MOMENTUM: dict[str, MomentumKind] = {"momentum": "heavy_ball", "nesterov": "nesterov"}
+
+
+def assemble(
+    loss: Loss,
+    model: Model,
+    data: Any,
+    training: Training,
+    *,
+    validation: Any = None,
+    penalty: Callable[[Model], Any] | None = None,
+    penalize: Callable[[Model], Any] | None = None,
+    scorer: Scorer | None = None,
+) -> Engine:
+    """The engine for a loss, a model and data; the arguments are those of `downslope.fit`."""
+    source, held_out = sources(data, validation, training.seed)
+    if held_out is not None:
+        check_alike(source, held_out)
+    asked, training = training, begin_with(training, source)
+    batch_rows, step_rows = sizes(source, training)
+    given = source
+    if isinstance(source, Arrays):
+        source = in_random_order(source, training.seed)
+    accumulates = step_rows < batch_rows
+    unpack = as_they_are if isinstance(source, Arrays) else source.unpack
+    objective, params = build(loss, model, example(source, 2), unpack, penalty, num_rows=step_rows)
+    if training.measure_every is not None:
+        kind = kind_of(objective, training, None, None)
+        interacts = interact(objective, params, source, kind)
+        objective = dataclasses.replace(objective, interacts=interacts)
+    looked = training.measure_every is not None
+    if accumulates and not _can_accumulate(objective, params, source, step_rows, looked):
+        raise UsageError(
+            "a loss whose examples interact cannot be accumulated over micro-batches; "
+            f"use a batch_size of at most {step_rows}"
+        )
+    optimizer = make_optimizer(training)
+    num_rows = None if isinstance(source, Generator) else source.num_rows
+    changes = "batch_size" in asked.free and _can_change(training, source, objective)
+    num_steps = _num_steps(training, num_rows, batch_rows, changes)
+    mask = jax.tree.map(lambda _: True, params) if penalize is None else penalize(model)
+    mask = _match(mask, params)
+    regularizer = make_regularizer(objective, training.l2, mask)
+    factor = rate_factor(training, num_steps)
+    kind = kind_of(objective, training, mask, num_steps)
+    most_rows = min(TOP, max(1, STEP_BYTES // row_bytes(source)), num_rows or TOP)
+    most_rows = 1 << (most_rows.bit_length() - 1)  # a buffer then holds whole batches of any gear
+
+    rings: dict[int, list[Ring]] = {}
+
+    def make_gear(batch_rows: int, clips: bool, step_rows: int | None = None) -> Gear:
+        step_rows = step_rows or batch_rows
+        plan_rows = most_rows if changes else step_rows
+        open_stream, shuffling = open_streams(
+            source, training, batch_rows, step_rows, plan_rows, rings.setdefault(plan_rows, [])
+        )
+        return Gear(
+            batch_rows=batch_rows,
+            step_rows=step_rows,
+            clips=clips,
+            steps=kept(
+                kind and ("steps", kind, step_rows, accumulates, clips),
+                lambda: compile_steps(
+                    objective,
+                    make_update(optimizer, factor, training, mask, regularizer, clips=clips),
+                    step_rows,
+                    accumulates=accumulates,
+                    measure_every=training.measure_every,
+                    regularizer=regularizer,
+                ),
+            ),
+            open_stream=open_stream,
+            shuffling=shuffling,
+        )
+
+    window = step_rows if objective.interacts else None
+    evaluate = None
+    if held_out is not None:
+        evaluate = make_evaluator(objective, scorer or LossScorer(), held_out, window)
+    return Engine(
+        objective=objective,
+        optimizer=optimizer,
+        training=training,
+        gear=make_gear(batch_rows, training.clip_norm is not None, step_rows),
+        make_gear=make_gear,
+        can_change=changes,
+        evaluate=evaluate,
+        num_rows=num_rows,
+        num_steps=num_steps,
+        open_ended=training.epochs != asked.epochs and "patience" in asked.free,
+        most_rows=most_rows,
+        fingerprint=source.fingerprint,
+        params=params,
+        initial_state=kept(
+            kind and ("start", kind, accumulates, training.seed),
+            lambda: jax.jit(
+                functools.partial(
+                    initial_state,
+                    optimizer=optimizer,
+                    averages=training.average is not None,
+                    accumulates=accumulates,
+                    measures=training.measure_every is not None,
+                    seed=training.seed,
+                )
+            ),
+        ),
+        setting=_setting(training, objective, optimizer, params, num_rows, batch_rows),
+        regularizer=regularizer,
+        source=given,
+        row_losses=_row_losses(objective, training.l2, mask),
+        kind=kind,
+    )
+
+
+def _can_accumulate(
+    objective: Objective, params: Params, source: Any, step_rows: int, looked: bool
+) -> bool:
+    """Whether a batch's loss is that of its micro-batches; `looked`: `interacts` is known."""
+    if not objective.separable:
+        return False
+    if not (objective.interacts if looked else interact(objective, params, source, None)):
+        return True
+    return can_divide(objective, params, example(source, 2 * step_rows))
+
+
+def _setting(
+    training: Training,
+    objective: Objective,
+    optimizer: Optimizer,
+    params: Params,
+    num_rows: int | None,
+    batch_rows: int,
+) -> Setting | None:
+    """How the measured steps are to be read, or None where none is measured."""
+    if training.measure_every is None:
+        return None
+    return Setting(
+        **rule_of(training, optimizer),
+        dim=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        batch_size=batch_rows,
+        num_rows=num_rows,
+        sampling="streaming" if num_rows is None else "reshuffled",
+        interacts=objective.interacts,
+        clips=training.clip_norm is not None,
+        plain=not (training.weight_decay or training.l1),
+    )
+
+
+def rule_of(training: Training, optimizer: Optimizer) -> dict[str, Any]:
+    """Name and momentum of the update rule, as the instruments take them."""
+    # a function of the user's may be called "sgd" too
+    name = optimizer.name if isinstance(training.optimizer, str) else "optax"
+    kind: MomentumKind | None = KINDS_OF_MOMENTUM.get(name)
+    momentum = training.momentum if kind else 0.0
+    return {"optimizer": name, "momentum": momentum, "momentum_kind": kind}
+
+
+def _row_losses(objective: Objective, l2: float, mask: Any) -> Callable[[Params, Any], Any]:
+    """The loss of every row, each with all smooth penalties: their mean is what is minimised."""
+
+    def losses(params: Params, rows: Any) -> Any:
+        found = objective.losses(params, rows, jax.random.key(0))
+        if objective.penalty is not None:
+            found = found + objective.penalty(objective.model(params))
+        if l2:
+            squares = jax.tree.map(lambda p, on: (p**2).sum() if on else 0.0, params, mask)
+            found = found + l2 / 2 * sum(jax.tree.leaves(squares))
+        return found
+
+    return losses
+
+
+def _can_change(training: Training, source: Any, objective: Objective) -> bool:
+    """Whether the batch size may change while training."""
+    return (
+        not isinstance(source, Generator)
+        and objective.separable
+        and not objective.interacts
+        and training.microbatch_size is None
+        and training.measure_every is not None  # the noise scale decides
+        and training.schedule != "cosine"  # it is stretched over a known number of updates
+    )
+
+
+def _num_steps(
+    training: Training, num_rows: int | None, batch_rows: int, changes: bool
+) -> int | None:
+    """Updates after which the run is finished, where that is known beforehand."""
+    limits = [] if training.steps is None else [training.steps]
+    if training.epochs is not None and num_rows is not None and not changes:
+        limits.append(training.epochs * math.ceil(num_rows / batch_rows))
+    return min(limits, default=None)
+
+
+def _match(mask: Any, params: Params) -> Any:
+    """The mask as a tree of bools over exactly the trained leaves."""
+
+    def chosen(p: Any, on: Any) -> bool | None:
+        if p is not None and not isinstance(on, (bool, np.bool_)):
+            raise ValueError(f"{on!r} is not a bool")
+        return None if p is None else bool(on)
+
+    try:
+        return jax.tree.map(chosen, params, mask, is_leaf=lambda p: p is None)
+    except ValueError as error:
+        rule = "penalize must give a tree of bools like the model, one for every array"
+        raise UsageError(f"{rule}; {str(error).splitlines()[0]}") from error
+
+
+def request_of(engine: Engine, training: Training, metadata: dict[str, Any]) -> dict[str, Any]:
+    """What a run was asked to do, for its folder."""
+    asked = {f.name: getattr(training, f.name) for f in dataclasses.fields(training)}
+    if not is_auto(training.optimizer):
+        asked["optimizer"] = engine.optimizer.name
+    leaves = named_leaves(jax.eval_shape(engine.initial_state, engine.params).params)
+    names = {name: [str(leaf.dtype), *leaf.shape] for name, leaf in sorted(leaves.items())}
+    return {
+        "format": "downslope run 1",
+        "training": asked,
+        "data": engine.fingerprint,
+        "params": names,
+        "metadata": metadata,
+    }

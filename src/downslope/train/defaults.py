@@ -1,0 +1,59 @@
+"""What a run begins with wherever that was left to choose."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from downslope.choose.start import first_batch_size
+from downslope.config import EPOCHS, FULL_BATCH, MOST_EPOCHS, STEPS, Training, is_auto
+from downslope.data.generator import Generator
+from downslope.train.sources import STEP_BYTES
+
+PATIENCE = 5  # evaluations, where the pilot has nothing to say; assumed
+
+
+def begin_with(training: Training, source: Any) -> Training:
+    """The configuration with a first value wherever it is left to choose.
+
+    The temperature is one subject: parameters are averaged where the schedule is left to choose
+    too, and the rule's own parameters are the ones to keep.
+    """
+    optimizer = "adam" if is_auto(training.optimizer) else training.optimizer
+    holds_average = optimizer in ("schedule_free", "prodigy") or hasattr(optimizer, "update")
+    # an average of weights that were 0 at times is never exactly 0, which l1 promises
+    averages = "schedule" in training.free and not holds_average and not training.l1
+    num_rows = None if isinstance(source, Generator) else source.num_rows
+    most = max(1, STEP_BYTES // row_bytes(source))
+    each = examples_per_row(source)
+    batch_size = first_batch_size(
+        num_rows=num_rows and num_rows * each,
+        most=min(most, training.microbatch_size or most) * each,
+    )
+    batch_size = max(1, batch_size // each)
+    plain = training.resolved(
+        optimizer=optimizer,
+        batch_size=batch_size,
+        schedule="constant",
+        clip_norm=None,
+        average="tail" if averages else None,
+        patience=PATIENCE,
+    )
+    if plain.epochs is None and plain.steps is None and plain.seconds is None and num_rows:
+        rows = num_rows if plain.batch_size == FULL_BATCH else int(plain.batch_size)
+        epochs = EPOCHS
+        if "patience" in training.free and plain.schedule != "cosine":
+            epochs = max(MOST_EPOCHS, math.ceil(STEPS * rows / num_rows))
+        plain = dataclasses.replace(plain, epochs=epochs)
+    return plain
+
+
+def examples_per_row(source: Any) -> int:
+    """Examples in a row of the source: more than 1 where a row is a batch of its own."""
+    return getattr(source, "examples_per_row", 1)
+
+
+def row_bytes(source: Any) -> int:
+    """Bytes of a row, 1 for a generator, whose rows are not known beforehand."""
+    return 1 if isinstance(source, Generator) else max(1, source.row_bytes)

@@ -1,0 +1,109 @@
+"""Whether the loss of one example depends on the other examples of its batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from downslope.objective import Objective, Params
+from downslope.train.program_cache import kept
+from downslope.train.sources import example
+
+NUM_ROWS = 12  # rows that are enough to tell
+MOVED = 0.1  # of the parameters: an output layer of zeros would hide what lies before it; assumed
+
+
+def examples_interact(objective: Objective, params: Params, rows: Any) -> bool:
+    """Whether some examples' losses change when the rest of their batch is exchanged.
+
+    Batch normalisation and contrastive losses do that; such a loss has no gradient per
+    example. A batch of rows a and b is compared with one of a and c, under one random key: the
+    losses of a must stay the same to rounding, at the parameters and at some near them. The rows
+    are mixed so that groups hold both kinds, be they of neighbours or of every 2nd or 4th row:
+    normalising within small groups is seen too. A scalar loss is taken to interact.
+
+    Args:
+        rows: at least three rows; with fewer, nothing can be told and the answer is False.
+    """
+    if not objective.separable:
+        return True
+    size = jax.tree.leaves(rows)[0].shape[0] // 3
+    if size == 0:
+        return False
+
+    # the Thue-Morse sequence: of rows 2i and 2i + 1 one is kept, so of any group of neighbours too
+    is_other = np.array([i.bit_count() % 2 for i in range(2 * size)])
+    order = np.argsort(np.argsort(is_other, kind="stable"))
+
+    @jax.jit
+    def of_kept(params: Params, kept: Any, others: Any) -> Any:
+        batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b])[order], kept, others)
+        return objective.losses(params, batch, jax.random.key(0))[is_other == 0]
+
+    kept, *others = (
+        jax.tree.map(lambda a, k=k: a[k * size : (k + 1) * size], rows) for k in range(3)
+    )
+    try:
+        return any(
+            _differ(*(np.asarray(of_kept(point, kept, part)) for part in others))
+            for point in (params, _moved(params))
+        )
+    except (TypeError, ValueError):  # a loss for batches of another size only
+        return False
+
+
+def can_divide(objective: Objective, params: Params, rows: Any) -> bool:
+    """Whether the losses of some rows are those of their two halves taken apart.
+
+    So they are where examples interact only inside of groups that the halves hold whole, such as
+    ghost batches: a batch may then be accumulated over micro-batches of that size.
+
+    Args:
+        rows: an even number of rows, two micro-batches.
+    """
+    half = jax.tree.leaves(rows)[0].shape[0] // 2
+
+    @jax.jit
+    def losses(params: Params, rows: Any) -> Any:
+        return objective.losses(params, rows, jax.random.key(0))
+
+    parts = [jax.tree.map(lambda a, k=k: a[k * half : (k + 1) * half], rows) for k in (0, 1)]
+    try:
+        for point in (params, _moved(params)):
+            apart = np.concatenate([np.asarray(losses(point, part)) for part in parts])
+            if _differ(np.asarray(losses(point, rows)), apart):
+                return False
+    except (TypeError, ValueError):  # a loss for batches of another size only
+        return False
+    return True
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two results of one computation differ by more than rounding."""
+    finite = np.isfinite(one)
+    if (finite != np.isfinite(other)).any():
+        return True
+    # products of float32 matrices round differently from row to row
+    tolerance = 1e-9 if one.dtype == np.float64 else 1e-4
+    one, other = one[finite].astype(np.float64), other[finite].astype(np.float64)
+    scale = np.abs(one).max(initial=0) + np.abs(other).max(initial=0)
+    return bool(np.abs(one - other).max(initial=0) > tolerance * scale)
+
+
+def _moved(params: Params) -> Params:
+    draw = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda p: (np.asarray(p) + MOVED * draw.standard_normal(np.shape(p))).astype(p.dtype),
+        params,
+    )
+
+
+def interact(objective: Objective, params: Params, source: Any, kind: Any) -> bool:
+    """Whether examples interact; looked at once for all runs of a kind and shape."""
+    rows = example(source, NUM_ROWS)
+    shapes = [(a.shape, str(a.dtype)) for a in jax.tree.leaves((params, rows))]
+    key = kind and ("interacts", kind, tuple(shapes))
+    return kept(key, lambda: examples_interact(objective, params, rows))

@@ -1,0 +1,70 @@
+"""What a run would begin with, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from downslope.choose.decision import Decision
+from downslope.choose.learning_rate import trial_steps
+from downslope.config import Training
+from downslope.objective import Loss, Model
+from downslope.train.assemble import assemble
+from downslope.train.pilot import run_steps
+from downslope.train.rate_search import search_begins_at
+from downslope.train.solve import can_solve
+
+
+def preview(
+    loss: Loss,
+    model: Model,
+    data: Any,
+    training: Training,
+    *,
+    penalize: Callable[[Model], Any] | None = None,
+) -> tuple[Decision, ...]:
+    """The first choices of a run as `downslope.fit` would make it; nothing is trained.
+
+    Args:
+        loss, model, data, training, penalize: as for `downslope.fit`.
+
+    Returns:
+        One decision for each setting that was left to choose and is known beforehand.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(5000, 3)).astype("float32")
+        >>> def loss(model, batch, key):
+        ...     return np.abs(1) * (batch @ model["w"] - 1) ** 2
+        >>> print(preview(loss, {"w": np.zeros(3, "float32")}, x, Training())[0])
+        optimizer auto -> solve: the loss is an exact convex quadratic of 3 parameters over 5,000
+        rows, so its least value is computed at once
+    """
+    engine = assemble(loss, model, data, training, penalize=penalize)
+    solving = can_solve(engine, training)
+    if solving is not None:
+        return (solving,)
+    found = []
+    rows = engine.gear.batch_rows
+    if "optimizer" in training.free:
+        found.append(_first("optimizer", engine.optimizer.name, "the loss has to be searched"))
+    if "batch_size" in training.free:
+        because = "where the noise scale and the time of an update are not known yet"
+        if engine.can_change:
+            because += f"; up to {engine.most_rows:,} may follow"
+        found.append(_first("batch_size", rows, because))
+    first = search_begins_at(engine) if "learning_rate" in training.free else None
+    if first is not None:
+        steps = trial_steps(
+            epoch_steps=None if engine.num_rows is None else engine.num_rows / rows,
+            run_steps=run_steps(engine),
+        )
+        because = (
+            f"where trials of {steps} updates begin" if steps else "too few updates for trials"
+        )
+        found.append(_first("learning_rate", first, because))
+    return tuple(found)
+
+
+def _first(knob: str, value: Any, because: str) -> Decision:
+    return Decision(knob=knob, old="auto", new=value, because=because)

@@ -1,0 +1,250 @@
+"""What a run will need, before it is begun: memory from shapes, time from a few timed calls."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from downslope.check.findings import Finding
+from downslope.check.footprint import (
+    FreeMemory,
+    free_memory,
+    largest_microbatch,
+    memory,
+    program_memory,
+    tree_bytes,
+)
+from downslope.check.pace import epoch_time
+from downslope.config import Training
+from downslope.data.arrays import Arrays
+from downslope.data.generator import Generator
+from downslope.data.order import plan
+from downslope.data.stored import RowFile
+from downslope.data.stream import Position, Ring
+from downslope.data.windows import Windows, capacity
+from downslope.errors import UsageError
+from downslope.objective import Loss, Model
+from downslope.train.assemble import assemble
+from downslope.train.defaults import begin_with
+from downslope.train.setup import Engine
+from downslope.train.sources import sizes, sources
+
+SNAPSHOTS = 2  # of the state, on the host: the last good one, and the next while it is made
+# What compiling and the runtime's own buffers add, 200 to 245 MiB for four nets of 10^4 to 10^7
+# parameters (measured, on a CPU).
+COMPILER_BYTES = 200 << 20
+CALL_SECONDS = 0.03  # of one timed call: far above its fixed cost
+NUM_CALLS = 9
+LATE_STEP = 1 << 20  # where measured updates are as rare as in most of a run
+READ_BYTES = 64 << 20
+
+
+class _Layout(NamedTuple):
+    """Rows of an update, of a window and of a buffer; and whether blocks are views."""
+
+    batch_rows: int
+    step_rows: int
+    buffer_rows: int
+    is_view: bool
+
+
+def forecast(
+    loss: Loss,
+    model: Model,
+    data: Any,
+    training: Training,
+    *,
+    penalize: Callable[[Model], Any] | None = None,
+    holds_out: bool = True,
+    subjects: tuple[str, ...] = ("memory", "pace"),
+    free: FreeMemory | None = None,
+) -> tuple[Finding, ...]:
+    """Memory and time of a run as `downslope.fit` would make it, without making it.
+
+    Memory is added up from shapes: the state by tracing its making, temporary memory by the
+    compiled program's own account. For the time the program is run on a few windows. Settings that
+    are "auto" are taken as a run begins with them.
+
+    Args:
+        loss, model, data, training, penalize: as for `downslope.fit`.
+        holds_out: whether the run has held-out rows, and so keeps its best parameters.
+        subjects: "memory", "pace", or both.
+        free: memory to fit into; by default what is free now.
+
+    Returns:
+        The findings, in the order of `subjects`.
+
+    Raises:
+        UsageError: another subject, or as `downslope.fit`.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(1000, 3)).astype("float32")
+        >>> def loss(model, batch, key):
+        ...     return (batch @ model["w"]) ** 2
+        >>> training = Training(batch_size=32, optimizer="adam")
+        >>> told, = forecast(loss, {"w": np.ones(3, "float32")}, x, training, subjects=("memory",))
+        >>> told.values["bytes"]["optimizer state"]  # two moments of 3 numbers, and a count
+        28
+    """
+    unknown = set(subjects) - {"memory", "pace"}
+    if unknown:
+        raise UsageError(f"subjects must be memory or pace; got {', '.join(sorted(unknown))}")
+    training = begin_with(training, sources(data, None, training.seed)[0])
+    engine = assemble(loss, model, data, training, penalize=penalize)
+    if isinstance(engine.source, Generator):
+        raise UsageError("data of a generator have no epoch and no file to look at")
+    begin = time.perf_counter()
+    compiled = _compiled(engine, training)
+    seconds = time.perf_counter() - begin
+    found = {}
+    if "memory" in subjects:
+        found["memory"] = _memory(engine, training, compiled, holds_out, free or free_memory())
+    if "pace" in subjects:
+        found["pace"] = _pace(engine, training, compiled, seconds)
+    return tuple(found[name] for name in subjects)
+
+
+def _layout(engine: Engine, training: Training) -> _Layout:
+    source = engine.source
+    batch_rows, step_rows = sizes(source, training)
+    order = plan(
+        source.num_rows, source.row_bytes, step_rows=step_rows, batch_size=batch_rows,
+        shuffled=source.shuffled, seed=training.seed,
+    )  # fmt: skip
+    is_view = isinstance(source, Arrays) and not order.mix
+    return _Layout(batch_rows, step_rows, order.buffer_rows, is_view)
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), tree)
+
+
+def _row_shapes(source: Any, count: int) -> Any:
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), source.read(0, 1)
+    )
+
+
+def _compiled(engine: Engine, training: Training) -> Any:
+    """The run's own program, compiled from shapes: nothing is allocated."""
+    layout = _layout(engine, training)
+    size = capacity(layout.buffer_rows, layout.batch_rows, layout.step_rows)
+    place = jax.ShapeDtypeStruct((size,), np.int32)
+    ends = jax.ShapeDtypeStruct((size,), np.bool_)
+    windows: Any = Windows(place, place, place, place, ends, 0, 1)  # type: ignore[arg-type]
+    state = jax.eval_shape(engine.initial_state, _shapes(engine.params))
+    rows = _row_shapes(engine.source, layout.buffer_rows)
+    return engine.steps.lower(state, rows, windows, engine.knobs()).compile()  # type: ignore[attr-defined]
+
+
+# --- memory ------------------------------------------------------------------------------
+
+
+def _memory(
+    engine: Engine, training: Training, compiled: Any, holds_out: bool, free: FreeMemory
+) -> Finding:
+    layout = _layout(engine, training)
+    state = jax.eval_shape(engine.initial_state, _shapes(engine.params))
+    whole, parameters = tree_bytes(state), tree_bytes(state.params)
+    program = program_memory(compiled)
+    buffers = 0 if layout.is_view else _num_buffers(engine, layout)
+    parts = {
+        "parameters": 2 * parameters,  # those given, and those that are trained
+        "optimizer state": tree_bytes(state.opt_state),
+        "averages, sums and anchor": whole - parameters - tree_bytes(state.opt_state),
+        "copies to go back to": SNAPSHOTS * whole
+        + (parameters if holds_out and training.patience else 0),
+        "rows read ahead": buffers * layout.buffer_rows * engine.source.row_bytes,
+        "activations and gradients": program.temporary if program else 0,
+        "the compiler": COMPILER_BYTES,
+    }
+    largest = None
+    if free.bytes is not None and program is not None:
+        rest = free.bytes - sum(parts.values()) + program.temporary
+        largest = _largest(engine, layout.step_rows, program.temporary, rest)
+    return memory(parts, free, microbatch_size=layout.step_rows, largest=largest)
+
+
+def _num_buffers(engine: Engine, layout: _Layout) -> int:
+    """Buffers that the ring will make, and the one that a file is read into before it is mixed."""
+    mixes = not isinstance(engine.source, Arrays)
+    return Ring.SIZE + (mixes and layout.buffer_rows >= engine.source.num_rows)
+
+
+def _largest(engine: Engine, step_rows: int, temporary: int, free: int) -> int | None:
+    """Rows that the device can take at once."""
+    most = engine.source.num_rows
+    if temporary * most <= free * step_rows:  # growing no faster than its rows, all would fit
+        return most
+    # the gradient alone: two small programs instead of two of whole runs
+    tried = max(1, step_rows // 4)
+    return largest_microbatch(functools.partial(_temporary, engine), free, tried=tried, most=most)
+
+
+def _temporary(engine: Engine, num_rows: int) -> int:
+    """Temporary bytes of the gradient over so many rows at once."""
+    params = _shapes(engine.params)
+    rows = _row_shapes(engine.source, num_rows)
+    counted = jax.ShapeDtypeStruct((num_rows,), np.bool_)
+    gradient = jax.jit(jax.grad(engine.objective.loss_sum))
+    compiled = gradient.lower(params, rows, counted, jax.random.key(0)).compile()
+    program = program_memory(compiled)
+    return program.temporary if program else 0
+
+
+# --- time --------------------------------------------------------------------------------
+
+
+def _pace(engine: Engine, training: Training, compiled: Any, compiling: float) -> Finding:
+    layout = _layout(engine, training)
+    num_rows = engine.source.num_rows
+    num_steps = -(-num_rows // layout.batch_rows)
+    a_batch = -(-layout.batch_rows // layout.step_rows)
+    reading = None
+    if isinstance(engine.source, RowFile):
+        reading = _reading_seconds(engine.source)
+    return epoch_time(
+        _window_seconds(engine, compiled), num_steps * a_batch, num_steps=num_steps,
+        reading_seconds=reading, compiling_seconds=compiling,
+    )  # fmt: skip
+
+
+def _window_seconds(engine: Engine, compiled: Any) -> list[float]:
+    """Seconds a window, of some calls on the first block."""
+    state = engine.start()._replace(step=jnp.int32(LATE_STEP))
+    knobs = engine.knobs()
+    with engine.open_stream(Position()) as stream:
+        block = next(iter(stream))
+        rows, most = jax.device_put(block.rows), block.windows.count
+        count, times = 1, []
+        for turn in itertools.count():
+            windows = block.windows._replace(first=0, count=count)
+            begin = time.perf_counter()
+            state, seen = compiled(state, rows, windows, knobs)
+            jax.block_until_ready(seen)  # host sync: this is what is timed
+            seconds = time.perf_counter() - begin
+            if turn and count < most and seconds < CALL_SECONDS:  # the first call warms up
+                grown = int(count * CALL_SECONDS / max(seconds, 1e-5)) + 1
+                count, times = min(most, max(2 * count, min(grown, 16 * count))), []
+                continue
+            if turn and bool(seen.healthy):
+                times.append(seconds / count)
+            if len(times) >= NUM_CALLS or not bool(seen.healthy):
+                return times
+    return []
+
+
+def _reading_seconds(source: RowFile) -> float:
+    """Seconds to read all rows, at the rate of the first ones; the system may hold them already."""
+    count = max(1, min(source.num_rows, READ_BYTES // source.row_bytes))
+    out = source.read(0, count)
+    begin = time.perf_counter()
+    source.read(0, count, out)
+    return (time.perf_counter() - begin) * source.num_rows / count

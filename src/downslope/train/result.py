@@ -1,0 +1,96 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from downslope.errors import StopReason
+from downslope.estimate import Estimate
+from downslope.metrics import Results
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Result:
+    """A trained model and how it came about; printed, it says that in some lines.
+
+    Attributes:
+        params: the model with trained leaves in place, a pytree like the one given.
+        stop_reason: why the run ended; `.advice` says what to try next.
+        history: journal records, oldest first; `event` is "progress", "evaluated", "measured",
+            "anatomy", "decided" or "solved".
+        measurements: what the run measured of its own noise, at its end, by name; see
+            `downslope.noise.running.watch.Readings`. Empty where nothing was measured.
+        validation: held-out metrics by name, each with its interval; None without held-out rows.
+        train_loss: mean training loss of the last whole epoch, or of the rows seen before that;
+            for a generator, of the latest windows.
+        num_steps: updates made.
+        num_examples: rows used, over all epochs.
+        num_epochs: epochs done, with a fraction for one under way; None for a generator.
+        batch_size: examples per update, at the end.
+        learning_rate: step size before the schedule, at the end; None where the optimizer holds
+            its own.
+        optimizer: its name.
+        seconds: time spent training, with evaluations and checkpoints.
+        shuffling: one sentence on how rows were shuffled and what was left undone.
+        diverged_at_step: update whose loss was not finite or had exploded, else None.
+        signal: number of the signal that interrupted the run, else None.
+        run: the run's folder, or None.
+    """
+
+    params: Any
+    stop_reason: StopReason
+    history: list[dict[str, Any]]
+    measurements: dict[str, Estimate]
+    validation: Results | None
+    train_loss: float | None
+    num_steps: int
+    num_examples: int
+    num_epochs: float | None
+    batch_size: int
+    learning_rate: float | None
+    optimizer: str
+    seconds: float
+    shuffling: str
+    diverged_at_step: int | None
+    signal: int | None
+    run: Path | None
+
+    def __str__(self) -> str:
+        epochs = "" if self.num_epochs is None else f", {self.num_epochs:.3g} epochs"
+        rate = "" if self.learning_rate is None else f" at learning rate {self.learning_rate:.3g}"
+        loss = "unknown" if self.train_loss is None else f"{self.train_loss:.4g}"
+        lines = [
+            f"{self.stop_reason} after {self.num_steps:,} updates{epochs}, {self.seconds:.3g} s; "
+            f"{self.stop_reason.advice}",
+            f"{self.optimizer}{rate}, batch {self.batch_size:,}; training loss {loss}",
+        ]
+        if self.validation is not None:
+            lines += ["held out:", *(f"  {line}" for line in str(self.validation).splitlines())]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Result: {self.stop_reason} after {self.num_steps:,} updates>"
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers as plain values, for JSON; `validation_intervals` holds lo and hi."""
+        found = self.validation or {}
+        return {
+            "run": None if self.run is None else str(self.run),
+            "optimizer": self.optimizer,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "num_steps": self.num_steps,
+            "num_examples": self.num_examples,
+            "num_epochs": self.num_epochs,
+            "seconds": self.seconds,
+            "train_loss": self.train_loss,
+            "validation": {name: estimate.value for name, estimate in found.items()},
+            "validation_intervals": {n: [e.lo, e.hi] for n, e in found.items()},
+            "validation_missing": {} if self.validation is None else self.validation.reasons,
+            "measurements": {name: m.to_json() for name, m in self.measurements.items()},
+            "stop_reason": str(self.stop_reason),
+            "diverged_at_step": self.diverged_at_step,
+            "advice": self.stop_reason.advice,
+        }

@@ -1,0 +1,275 @@
+"""A run's folder: what was asked, what happened, where it stands, what came out.
+
+RUN/run.json        what was asked: configuration, data fingerprint, model
+RUN/journal.jsonl   what happened, a line at a time
+RUN/checkpoints/    where it stands: the newest two states
+RUN/model/          what came out: the parameters, and how to use them
+RUN/result.json     the summary
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from downslope.config import AUTO, OptimizerName, Training
+from downslope.errors import DataError, MismatchError, UsageError
+from downslope.objective import Model, merge, split
+from downslope.report.journal import Journal, Reader
+from downslope.storage import atomic_folder, read_json, replace_json, write_json
+from downslope.train.checkpoint import (
+    Checkpoints,
+    Snapshot,
+    host_tensors,
+    load,
+    restore_leaves,
+    save,
+)
+from downslope.train.result import Result
+
+# What a resumed run may ask for differently: limits, never what decides the path taken.
+LIMITS = {
+    "epochs",
+    "steps",
+    "seconds",
+    "patience",
+    "tolerance",
+    "anatomy_share",
+    "checkpoint_seconds",
+}
+
+REQUEST, JOURNAL, CHECKPOINTS, MODEL, RESULT = (
+    "run.json",
+    "journal.jsonl",
+    "checkpoints",
+    "model",
+    "result.json",
+)
+
+
+class Run:
+    """An open run, with a folder or, without one, in memory only.
+
+    Args:
+        folder: where it lives, or None.
+        readers: called with every journal record.
+    """
+
+    def __init__(self, folder: Path | None, readers: tuple[Reader, ...] = ()):
+        self.folder = folder
+        self._checkpoints = Checkpoints(folder / CHECKPOINTS) if folder else None
+        self.last: Snapshot | None = self._checkpoints.newest() if self._checkpoints else None
+        self.journal = Journal(folder / JOURNAL if folder else None, readers)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.journal.close()
+
+    def checkpoint(self, step: int, snapshot: Snapshot) -> None:
+        """Keeps a state to resume from and to roll back to."""
+        self.last = snapshot
+        if self._checkpoints:
+            self._checkpoints.save(step, snapshot)
+
+    def finish(self, result: Result, document: dict[str, Any]) -> None:
+        """Writes the model, with a document of plain values beside it, and the summary."""
+        reason = result.stop_reason
+        if self.folder:
+            params, _ = split(result.params)
+            snapshot = Snapshot(tensors=host_tensors(params), document=document)
+            save(self.folder / MODEL, snapshot, replace=True)
+            replace_json(self.folder / RESULT, result.summary())
+        self.journal.write(
+            "stopped", step=result.num_steps, reason=str(reason), advice=reason.advice
+        )
+
+
+@contextlib.contextmanager
+def open_run(
+    request: dict[str, Any],
+    *,
+    out: str | os.PathLike[str] | None,
+    resume: str | os.PathLike[str] | None,
+    readers: tuple[Reader, ...] = (),
+) -> Iterator[Run]:
+    """A new run, one to go on with, or one in memory; a run that fails at once leaves no folder.
+
+    Args:
+        request: what is asked, for `run.json`.
+        out: folder to make, or None.
+        resume: folder of the run to go on with, or None.
+        readers: called with every journal record.
+
+    Raises:
+        UsageError: both `out` and `resume` are given.
+        DataError: `out` exists, or `resume` is no run.
+        MismatchError: the run was begun with another request, beyond its limits.
+    """
+    if out is not None and resume is not None:
+        raise UsageError("out and resume exclude each other: a resumed run keeps its folder")
+    if out is not None:
+        create(Path(out), request)
+    elif resume is not None:
+        check_request(Path(resume), request)
+        replace_json(Path(resume) / REQUEST, _signed(request))
+    folder = out or resume
+    try:
+        with Run(Path(folder) if folder else None, readers) as run:
+            yield run
+    except BaseException:
+        if out is not None:
+            discard(Path(out))
+        raise
+
+
+def check_request(folder: Path, request: dict[str, Any]) -> None:
+    """Raises MismatchError where a resumed run asks for something else than before."""
+    before = read_request(folder)
+    request = json.loads(json.dumps(request))  # a tuple comes back from a file as a list
+    for part in ("data", "params", "metadata"):
+        if before.get(part) != request[part]:
+            raise MismatchError(
+                f"{folder}: the {part} given are not those the run began with; "
+                "resume with the same, or start a new run"
+            )
+    asked, now = before["training"], request["training"]
+    # a cosine is stretched over the whole run, so its end is no mere limit
+    limits = LIMITS - ({"epochs", "steps"} if asked.get("schedule") == "cosine" else set())
+    for name in sorted(now.keys() - limits):
+        if asked.get(name) != now[name]:
+            raise MismatchError(
+                f"{folder}: {name} was {asked.get(name)!r} when the run began and is now "
+                f"{now[name]!r}; resume with the same, or start a new run"
+            )
+
+
+def create(folder: Path, request: dict[str, Any]) -> None:
+    """Makes the folder of a new run, whole or not at all.
+
+    Raises:
+        DataError: it exists.
+    """
+    check_free(folder)
+    with atomic_folder(folder, manifest=False) as scratch:
+        write_json(scratch / REQUEST, _signed(request))
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a folder for a new run that is taken, or that cannot be made.
+
+    Raises:
+        DataError: says which.
+    """
+    if folder.exists():
+        go_on = f", or go on with --resume {folder}" if (folder / REQUEST).is_file() else ""
+        raise DataError("already exists", path=folder, remedy=f"choose another --out{go_on}")
+    parent = next(p for p in folder.absolute().parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        reason = "not writable" if parent.is_dir() else "not a folder"
+        raise DataError(
+            f"{reason}, so it cannot take a run", path=parent, remedy="choose another --out"
+        )
+
+
+def discard(folder: Path) -> None:
+    """Removes a run that failed before it had anything to resume from."""
+    saved = (folder / CHECKPOINTS).is_dir() and any((folder / CHECKPOINTS).iterdir())
+    if not saved and not (folder / MODEL).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_request(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a run was asked to do.
+
+    Raises:
+        DataError: the folder is no run, or `run.json` is damaged or was edited.
+    """
+    path = Path(run) / REQUEST
+    if not path.is_file():
+        raise DataError("not the folder of a run", path=run, remedy="name one made by fit --out")
+    request = read_json(path)
+    digest = request.pop("sha256", None) if isinstance(request, dict) else None
+    if digest != _digest(request):
+        raise DataError(
+            "does not match its SHA-256",
+            path=path,
+            remedy="restore it from a copy",
+        )
+    return request
+
+
+def training_of(run: str | os.PathLike[str]) -> Training:
+    """The configuration that a run was begun with.
+
+    Raises:
+        UsageError: its optimizer was an object of the caller's, which has no name.
+    """
+    asked = read_request(run)["training"]
+    names = Training.__dataclass_fields__.keys()
+    if asked.get("optimizer") not in (*typing.get_args(OptimizerName), AUTO):
+        raise UsageError(
+            f"run was trained with an optimizer of its own ({asked.get('optimizer')}); "
+            "give training, with that optimizer"
+        )
+    return Training(**{name: asked[name] for name in names if name in asked})
+
+
+def training_reached(run: str | os.PathLike[str], training: Training) -> Training:
+    """The configuration with what a run had chosen by its last checkpoint in place of "auto"."""
+    last = Checkpoints(Path(run) / CHECKPOINTS).newest()
+    chosen = {} if last is None else last.document.get("pilot", {})
+    if chosen.get("learning_rate") is not None:  # a given one may have been lowered too
+        training = dataclasses.replace(training, learning_rate=chosen["learning_rate"])
+    names = ("batch_size", "clip_norm")
+    return training.resolved(**{n: chosen[n] for n in names if chosen.get(n) is not None})
+
+
+def _signed(request: dict[str, Any]) -> dict[str, Any]:
+    """The request with its own hash: the file is replaced now and then, without a manifest."""
+    return {**request, "sha256": _digest(request)}
+
+
+def _digest(request: Any) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def read_metadata(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """The plain values kept beside a run's model (`metadata` and `describe` of `fit`).
+
+    Raises:
+        DataError: the folder is no run, has no model yet, or is damaged.
+    """
+    return _model(Path(run)).document
+
+
+def load_model(run: str | os.PathLike[str], model: Model) -> Model:
+    """The model that a run has trained.
+
+    Args:
+        run: the run's folder.
+        model: a model of the same shape, such as the one that training began with; its
+            trained leaves are replaced.
+
+    Raises:
+        DataError: the folder is no run, has no model yet, or is damaged.
+        MismatchError: the run trained a model of another shape.
+    """
+    params, fixed = split(model)
+    return merge(restore_leaves(params, _model(Path(run)).tensors, str(run)), fixed)
+
+
+def _model(folder: Path) -> Snapshot:
+    read_request(folder)
+    if not (folder / MODEL).is_dir():
+        raise DataError("has no model yet", path=folder, remedy=f"go on with --resume {folder}")
+    return load(folder / MODEL)

@@ -1,0 +1,195 @@
+"""All that the loop needs: what `assemble` puts together."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from downslope.config import Training
+from downslope.data.arrays import Arrays
+from downslope.metrics import Results
+from downslope.noise.running.watch import Setting, Watch
+from downslope.objective import Model, Objective, Params, merge
+from downslope.step.optimizers import Optimizer
+from downslope.step.state import Knobs, State, to_device
+from downslope.step.update import evaluated_params
+from downslope.train.checkpoint import Snapshot, host_tensors, restore_leaves
+from downslope.train.gears import Gear
+from downslope.train.interaction import interact
+from downslope.train.sources import PART_ROWS, example
+from downslope.train.tally import Tally
+
+SAMPLE_ROWS = 1024  # on which two states are compared
+WATCH, PILOT = "watch", "pilot"  # where a snapshot keeps measured steps, and losses of rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """All that the loop needs, compiled or ready to be.
+
+    Attributes:
+        objective: what is minimised.
+        optimizer: the update rule.
+        training: the configuration, with a first value where it was "auto".
+        gear: the compiled loop for the batch size that a run begins with.
+        make_gear: `make_gear(batch_rows, clips, step_rows=None)` gives another one.
+        can_change: the batch size is left to choose and may change while training.
+        evaluate: held-out evaluation, or None without held-out rows.
+        num_rows: rows of an epoch; None for a generator.
+        num_steps: updates of the whole run; None where epochs, time or the loss decide.
+        open_ended: no end was given: its epochs are a bound that is never meant to be reached.
+        most_rows: the largest batch that can be taken in one go.
+        fingerprint: identifies the data.
+        params: the trained leaves as given.
+        initial_state: makes the state before the first step from them; traceable.
+        setting: what reads the measured steps, or None where none is measured.
+        regularizer: gradient of the smooth terms beside the mean loss, or None for none.
+        source: where the training rows come from, in their own order.
+        kind: key of the compiled programs that other runs may share, or None.
+        row_losses: `losses(params, rows)` with penalties, for measuring: a loss that draws is
+            taken at one draw.
+    """
+
+    objective: Objective
+    optimizer: Optimizer
+    training: Training
+    gear: Gear
+    make_gear: Callable[..., Gear]
+    can_change: bool
+    evaluate: Callable[[Params], Results] | None
+    num_rows: int | None
+    num_steps: int | None
+    open_ended: bool
+    most_rows: int
+    fingerprint: str
+    params: Params
+    initial_state: Callable[[Params], State]
+    setting: Setting | None
+    regularizer: Callable[[Params], Any]
+    source: Any
+    row_losses: Callable[[Params, Any], Any]
+    kind: Any = None
+
+    def knobs(self) -> Knobs:
+        """The knobs as the configuration sets them, or as a run begins."""
+        norm = self.training.clip_norm
+        return Knobs(
+            learning_rate=np.float32(self.optimizer.learning_rate or 0.0),
+            clip_norm=np.float32(math.inf if norm is None else norm),
+            batch_size=np.float32(self.gear.batch_rows),
+            average_from=np.int32(self.training.average_from_step),
+        )
+
+    @property
+    def steps(self) -> Callable[..., Any]:
+        """The compiled loop that a run begins with."""
+        return self.gear.steps
+
+    @property
+    def open_stream(self) -> Callable[..., Any]:
+        """Blocks from a position on, for the batch size that a run begins with."""
+        return self.gear.open_stream
+
+    @property
+    def batch_rows(self) -> int:
+        """Examples per update that a run begins with."""
+        return self.gear.batch_rows
+
+    def sample_loss(self, params: Params) -> float:
+        """Mean loss of a fixed sample of rows."""
+        rows, mean = self._sample_loss
+        return float(mean(params, rows))
+
+    @functools.cached_property
+    def _sample_loss(self) -> tuple[Any, Callable[..., Any]]:
+        rows = example(self.source, SAMPLE_ROWS)
+        return rows, jax.jit(lambda params, rows: self.row_losses(params, rows).mean())
+
+    def bad_rows(self, params: Params, most: int = 100) -> tuple[int, ...]:
+        """Numbers of the first rows, in the caller's order, whose own loss is not finite.
+
+        One pass over the arrays; none for a generator, for a table on disk, whose rows were
+        checked and shuffled when it was converted, or where examples interact.
+        """
+        if not isinstance(self.source, Arrays) or not self.objective.separable or self.interacts:
+            return ()
+        losses, found = jax.jit(self.row_losses), []
+        part = min(self.source.num_rows, PART_ROWS)
+        for start in range(0, self.source.num_rows, part):
+            rows = self.source.read(start, min(start + part, self.source.num_rows))
+            found += (start + np.flatnonzero(~np.isfinite(losses(params, rows)))).tolist()
+            if len(found) >= most:
+                break
+        numbers = getattr(self.source, "row_numbers", None)
+        return tuple(int(i) if numbers is None else int(numbers[i]) for i in found[:most])
+
+    @functools.cached_property
+    def interacts(self) -> bool:
+        """Whether examples interact; looked at here where the steps are not measured."""
+        if self.setting is not None or self.objective.interacts:
+            return self.objective.interacts
+        return interact(self.objective, self.params, self.source, self.kind)
+
+    @functools.cached_property
+    def _template(self) -> State:
+        """Shapes and types of the state; tracing it anew takes milliseconds."""
+        return jax.eval_shape(self.initial_state, self.params)
+
+    def start(self) -> State:
+        """The state before the first step, on the device."""
+        return to_device(self.initial_state(self.params))
+
+    def kept_params(self, state: State) -> Params:
+        """The parameters to evaluate and keep, averaged ones where there are."""
+        return evaluated_params(state, self.optimizer)
+
+    def model(self, params: Params) -> Model:
+        """The whole model with these parameters."""
+        return merge(params, self.objective.fixed)
+
+    def snapshot(
+        self, state: State, tally: Tally, best: Params | None, watch: Watch | None
+    ) -> Snapshot:
+        """A copy of everything that a resumed run needs."""
+        trees = {"state": state._asdict()} | ({} if best is None else {"best": best})
+        trees |= {} if watch is None else {WATCH: watch.arrays()}
+        document = {"fingerprint": self.fingerprint, "tally": tally.to_json()}
+        return Snapshot(tensors=host_tensors(trees), document=document)
+
+    def restore(self, snapshot: Snapshot, where: str) -> tuple[State, Tally, Params | None]:
+        """The inverse of `snapshot`.
+
+        Raises:
+            MismatchError: the snapshot belongs to another model or optimizer.
+        """
+        template = self._template
+        parts: dict[str, Any] = {"state": template._asdict()}
+        if _under("best", snapshot.tensors):
+            parts["best"] = template.params
+        others = (f"{WATCH}/", f"{PILOT}/")
+        tensors = {k: v for k, v in snapshot.tensors.items() if not k.startswith(others)}
+        found = restore_leaves(parts, tensors, where)
+        state = to_device(State(**found["state"]))
+        return state, Tally.from_json(snapshot.document["tally"]), found.get("best")
+
+    def watch(self, snapshot: Snapshot | None = None) -> Watch | None:
+        """What reads the measured steps, with those of a snapshot; None without measuring."""
+        if self.setting is None:
+            return None
+        watch = Watch(self.setting)
+        before = {} if snapshot is None else _under(WATCH, snapshot.tensors)
+        if before:
+            watch.restore(before)
+        return watch
+
+
+def _under(folder: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The named tensors of one part of a snapshot, without its name."""
+    prefix = f"{folder}/"
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

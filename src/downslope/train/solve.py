@@ -1,0 +1,114 @@
+"""Solves what need not be searched for: the least value of an exact convex quadratic."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+
+from downslope.check.certificate import DENSE_DIM
+from downslope.check.parabola import look
+from downslope.check.passes import OutOfTimeError
+from downslope.check.solver import Solution, solve
+from downslope.check.structure import may_be_quadratic
+from downslope.choose.decision import Decision
+from downslope.choose.solving import solve_or_search
+from downslope.config import Training
+from downslope.data.generator import Generator
+from downslope.errors import StopReason, UsageError
+from downslope.train.measure import sample
+from downslope.train.result import Result
+from downslope.train.run_folder import Run
+from downslope.train.setup import Engine
+
+SHARE = 0.5  # of the time given, after which the rest is left for a search
+LOOKED_AT = 256  # rows on which the loss is looked at
+LEFT_TO_CHOOSE = frozenset({"optimizer", "learning_rate", "schedule", "average"})
+
+
+def can_solve(engine: Engine, asked: Training) -> Decision | None:
+    """The decision to solve, or None to search.
+
+    Only where the way down was left to choose: an optimizer, a rate, a number of updates, L1
+    or decoupled weight decay asks for a search.
+    """
+    limited = asked.steps is not None or asked.epochs is not None
+    decays = bool(asked.l1 or asked.weight_decay)
+    if not asked.free >= LEFT_TO_CHOOSE or limited or decays:
+        return None
+    if isinstance(engine.source, Generator) or engine.interacts or not engine.objective.separable:
+        return None
+    rows, _ = sample(engine.source, LOOKED_AT, asked.seed)
+    try:
+        if not may_be_quadratic(engine.objective, engine.params, rows):
+            return None
+        found = look(engine.objective, engine.params, rows, engine.regularizer)
+    except Exception:  # a loss may have a gradient and no second derivative: that is no fault
+        return None
+    dim = sum(leaf.size for leaf in jax.tree.leaves(engine.params))
+    assert engine.num_rows is not None
+    return solve_or_search(
+        num_rows=engine.num_rows, dim=dim, most_dim=DENSE_DIM, is_convex=found.is_solvable
+    )
+
+
+def solved(engine: Engine, decision: Decision, run: Run) -> Result | None:
+    """The run's result, or None where the solution could not be proved: then it is searched for.
+
+    What is written to the journal is the decision, the certificate and the held-out metrics.
+    """
+    run.journal.write("started", step=0, shuffling="the rows are read in stored order")
+    run.journal.write("decided", step=0, seconds=0.0, **decision.to_json())
+    limit = engine.training.seconds
+    seconds = math.inf if limit is None else SHARE * limit
+    given = (engine.objective, engine.params, engine.source, engine.regularizer)
+    try:
+        found = solve(*given, seconds=seconds)
+    except OutOfTimeError:
+        because = f"it was not solved within {seconds:.3g} s, half of the time given"
+        run.journal.write("not solved", step=0, because=because)
+        return None
+    except (NotImplementedError, TypeError, UsageError):  # no second derivative, or no 64 bits
+        return None
+    run.journal.write("solved", step=0, seconds=found.seconds, **_plain(found))
+    if not found.is_solved:
+        return None
+    params = jax.device_put(found.params)
+    validation = None if engine.evaluate is None else engine.evaluate(params)
+    if validation is not None:
+        run.journal.write(
+            "evaluated",
+            step=0,
+            epoch=found.num_passes,
+            seconds=found.seconds,
+            metrics={name: estimate.to_json() for name, estimate in validation.items()},
+            missing=validation.reasons,
+        )
+    assert engine.num_rows is not None
+    return Result(
+        params=engine.model(jax.device_get(params)),
+        stop_reason=StopReason.SOLVED,
+        history=[r for r in run.journal.records if r["event"] != "started"],
+        measurements={},
+        validation=validation,
+        train_loss=found.loss,
+        num_steps=0,
+        num_examples=found.num_passes * engine.num_rows,
+        num_epochs=float(found.num_passes),
+        batch_size=engine.num_rows,
+        learning_rate=None,
+        optimizer="solve",
+        seconds=found.seconds,
+        shuffling="the rows are read in stored order",
+        diverged_at_step=None,
+        signal=None,
+        run=run.folder,
+    )
+
+
+def _plain(found: Solution) -> dict[str, Any]:
+    left_out = ("params", "seconds")
+    names = [f.name for f in dataclasses.fields(found) if f.name not in left_out]
+    return {name: getattr(found, name) for name in names}

@@ -1,0 +1,111 @@
+"""How long an update of each batch size takes, measured on the run's own program and rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from downslope.choose.step_time import StepTimes, fit_step_times
+from downslope.config import Training
+from downslope.data.stream import Position
+from downslope.errors import UsageError
+from downslope.objective import Loss, Model
+from downslope.train.assemble import assemble
+from downslope.train.gears import Gear
+from downslope.train.setup import Engine
+
+LADDER = (16, 64, 256, 1024, 4096)
+REPEATS = 7  # of every size, taken in turns so that all see the same machine
+CALL_SECONDS = 0.02  # of one timed call, far above its fixed cost
+LATE_STEP = 1 << 20  # where measured updates are as rare as in most of a run
+
+
+def time_steps(
+    loss: Loss,
+    model: Model,
+    data: Any,
+    *,
+    training: Training | None = None,
+    batch_sizes: Sequence[int] = LADDER,
+    repeats: int = REPEATS,
+    penalty: Callable[[Model], Any] | None = None,
+) -> StepTimes:
+    """The measured time of an update by batch size: what choosing a batch size rests on.
+
+    Every size costs a compilation, a second or so. Nothing is trained.
+
+    Args:
+        loss, model, data, penalty: as for `downslope.fit`.
+        training: as for `downslope.fit`; its batch size does not matter.
+        batch_sizes: sizes to time, in examples; those above the number of rows are left out.
+        repeats: times that each size is timed, 3 or more.
+
+    Raises:
+        UsageError: fewer than two sizes are left, or as `downslope.fit`.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(4000, 8)).astype("float32")
+        >>> def loss(model, batch, key):
+        ...     return (batch @ model["w"] - 1) ** 2
+        >>> times = time_steps(loss, {"w": np.zeros(8, "float32")}, x, batch_sizes=(16, 64, 256))
+        >>> times.batch_sizes, bool(times.predict(64) > 0)
+        ((16.0, 64.0, 256.0), True)
+    """
+    training = training or Training()
+    if repeats < 3:
+        raise UsageError(f"repeats must be 3 or more; got {repeats}")
+    free = dataclasses.replace(training, batch_size="auto", microbatch_size=None)
+    if free.schedule == "cosine":
+        free = dataclasses.replace(free, schedule="constant")
+    engine = assemble(loss, model, data, free, penalty=penalty)
+    if not engine.can_change:
+        raise UsageError("only rows of a table with a loss of their own are timed by batch size")
+    sizes = [size for size in sorted(set(batch_sizes)) if 1 <= size <= engine.most_rows]
+    if len(sizes) < 2:
+        raise UsageError(
+            f"batch_sizes must hold two sizes of at most {engine.most_rows:,}; got {batch_sizes}"
+        )
+    clips = engine.training.clip_norm is not None
+    timers = [_Timer(engine, engine.make_gear(size, clips)) for size in sizes]
+    seconds = [[timer.step_seconds() for timer in timers] for _ in range(repeats)]
+    return fit_step_times(sizes, [list(column) for column in zip(*seconds, strict=True)])
+
+
+class _Timer:
+    """One gear with a block of rows, compiled, warm, and with enough windows for a call."""
+
+    def __init__(self, engine: Engine, gear: Gear):
+        self._gear = gear
+        # at a rate of 0 the parameters stay where they are, however often a block is run
+        self._knobs = engine.knobs()._replace(
+            batch_size=np.float32(gear.batch_rows), learning_rate=np.float32(0)
+        )
+        with gear.open_stream(Position()) as stream:
+            block = next(iter(stream))
+            self._rows = jax.tree.map(lambda a: jax.device_put(np.array(a)), block.rows)
+            self._windows = block.windows
+        state = engine.start()
+        self._state = state._replace(step=state.step + LATE_STEP)
+        self._repeats = 1
+        self._call()
+        while self._call() < CALL_SECONDS and self._repeats < 1 << 12:
+            self._repeats *= 2
+
+    def _call(self) -> float:
+        begin = time.perf_counter()
+        for _ in range(self._repeats):
+            self._state, seen = self._gear.steps(
+                self._state, self._rows, self._windows, self._knobs
+            )
+        if not seen.healthy:  # host sync
+            raise UsageError("the loss is not finite at the first parameters: nothing can be timed")
+        return time.perf_counter() - begin
+
+    def step_seconds(self) -> float:
+        """Seconds of an update, over one call."""
+        return self._call() / (self._repeats * self._windows.count)

@@ -1,0 +1,121 @@
+"""Tests of `downslope.train.calls`: how blocks are divided into calls."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from downslope.data.stream import Block, Position
+from downslope.data.windows import cut
+from downslope.train.calls import FIRST_WINDOWS, LEAST_SECONDS, MOST_SECONDS, Pace, calls
+
+
+def blocks(num_rows, batch_rows, step_rows, steps_per_buffer, num_epochs=2):
+    size = step_rows * steps_per_buffer
+    for epoch in range(num_epochs):
+        for first in range(0, num_rows, size):
+            length = min(size, num_rows - first)
+            windows = cut(
+                first, length, num_rows, batch_rows=batch_rows, step_rows=step_rows,
+                buffer_rows=size,
+            )  # fmt: skip
+            yield Block(
+                rows=None,
+                windows=windows,
+                epoch=epoch,
+                rows_after=first + windows.highs,
+                ends_epoch=first + length == num_rows,
+                slot=None,
+            )
+
+
+@st.composite
+def cases(draw):
+    num_rows = draw(st.integers(1, 200))
+    batch_rows = draw(st.integers(1, num_rows))
+    step_rows = draw(st.one_of(st.just(batch_rows), st.integers(1, batch_rows)))
+    return num_rows, batch_rows, step_rows, draw(st.integers(1, 9))
+
+
+def paced(windows):
+    pace = Pace()
+    pace.windows = windows
+    return pace
+
+
+@given(cases(), st.integers(1, 20))
+def test_calls_cover_all_windows_in_order(case, windows):
+    """Catches windows run twice or never, and calls longer than the pace allows."""
+    made = list(calls(blocks(*case), paced(windows), None))
+    assert all(1 <= c.windows.count <= windows for c in made)
+    assert sum(c.num_examples for c in made) == 2 * case[0]
+    assert sum(c.num_steps for c in made) == 2 * -(-case[0] // case[1])
+    positions = [c.position for c in made]
+    assert positions == sorted(set(positions)) and positions[-1] == Position(2, 0)
+    assert sum(c.ends_epoch for c in made) == 2
+    assert sum(c.ends_block for c in made) == len(list(blocks(*case)))
+    for before, after in itertools.pairwise(made):
+        if not before.ends_block:
+            assert after.windows.first == before.windows.first + before.windows.count
+
+
+@given(cases(), st.integers(1, 20), st.data())
+def test_exactly_the_asked_steps_and_no_part_of_another(case, windows, data):
+    """Catches a run of N steps that also begins the next one, when gradients are accumulated:
+    its rows would be counted, and its checkpoint would lie in the middle of an update.
+    """
+    total = 2 * -(-case[0] // case[1])
+    num_steps = data.draw(st.integers(0, total))
+    made = list(calls(blocks(*case), paced(windows), num_steps))
+    assert sum(c.num_steps for c in made) == num_steps
+    per_epoch = total // 2
+    epochs, rest = divmod(num_steps, per_epoch)
+    assert sum(c.num_examples for c in made) == epochs * case[0] + min(rest * case[1], case[0])
+    if made:
+        last = made[-1]
+        assert last.block.windows.ends[last.windows.first + last.windows.count - 1]
+
+
+def test_no_block_is_asked_for_when_no_step_is_left():
+    """Catches calls after the last step."""
+    assert list(calls(blocks(100, 10, 10, 2), Pace(), 0)) == []
+
+
+def test_the_rows_of_a_call_count_real_rows_only():
+    """Catches examples counted by batch size, where the last batch is short."""
+    made = list(calls(blocks(25, 10, 10, 9, num_epochs=1), Pace(), None))
+    assert [(c.num_steps, c.num_examples) for c in made] == [(3, 25)]
+
+
+@pytest.mark.parametrize("seconds_each", [1e-6, 1e-4, 0.003, 0.05, 1.0])
+def test_calls_become_neither_short_nor_long(seconds_each):
+    """Catches a pace that never grows, or that swings for ever."""
+    pace = Pace()
+    taken = []
+    for _ in range(40):
+        taken.append(pace.windows * seconds_each)
+        pace.saw(pace.windows, taken[-1])
+    settled = taken[25:]
+    assert min(settled) >= min(LEAST_SECONDS, seconds_each)
+    assert max(settled) <= max(MOST_SECONDS, seconds_each)
+    assert len(set(settled)) == 1
+
+
+def test_a_short_call_says_nothing_about_the_pace():
+    """Catches a pace that doubles at each block's short last call, without a bound."""
+    pace = Pace()
+    for _ in range(100):
+        pace.saw(3, 0.001)
+    assert pace.windows == FIRST_WINDOWS
+
+
+def test_pace_changes_between_the_calls_of_a_block():
+    """Catches a division fixed when the block arrives: a slow first call must shorten the next."""
+    pace = paced(4)
+    made = calls(blocks(100, 10, 10, 10, num_epochs=1), pace, None)
+    assert next(made).windows.count == 4
+    pace.saw(4, 1.0)
+    assert [c.windows.count for c in made] == [2, 2, 2]

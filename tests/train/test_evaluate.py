@@ -1,0 +1,194 @@
+"""Evaluation: every held-out row once, whatever the windows, and none that is padding."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import downslope
+import plain
+from downslope.data import order
+from downslope.data.arrays import Arrays
+from downslope.data.stream import Position
+from downslope.errors import UsageError
+from downslope.metrics import Estimate, Results
+from downslope.objective import build
+from downslope.train.assemble import assemble
+from downslope.train.evaluate import WINDOW_ROWS, LossScorer, make_evaluator
+
+PARAMS = {"w": np.float32([1, -2, 0.5])}
+
+
+def loss(model, batch, key):
+    return jnp.square(batch[0] @ model["w"] - batch[1])
+
+
+def _data(num_rows):
+    rng = np.random.default_rng(num_rows)
+    x = rng.normal(size=(num_rows, 3)).astype("float32")
+    return x, rng.normal(size=num_rows).astype("float32") + np.arange(num_rows, dtype="float32")
+
+
+def _losses(x, y):
+    return (x.astype(float) @ PARAMS["w"] - y) ** 2
+
+
+def _evaluator(rows, function=loss, *, step_rows=None, scorer=None):
+    source = Arrays(rows)
+    objective, _ = build(function, PARAMS, source.read(0, 1), source.unpack)
+    return make_evaluator(objective, scorer or LossScorer(), source, step_rows)
+
+
+@pytest.fixture
+def small_buffers(monkeypatch):
+    """Buffers of 48 rows of 16 bytes, so that a few rows make several blocks."""
+    monkeypatch.setattr(order, "BUFFER_BYTES", 48 * 16)
+
+
+@pytest.mark.parametrize("num_rows", [1, 15, 16, 17, 48, 49, 100])
+def test_the_loss_is_the_mean_over_every_row_once(num_rows, small_buffers):
+    """Catches a mean of window means, rows of padding that count, a last window left out."""
+    x, y = _data(num_rows)
+    found = _evaluator((x, y), step_rows=16)(PARAMS)
+    assert found["loss"].value == pytest.approx(_losses(x, y).mean(), rel=1e-5)
+    assert found["loss"].num_examples == num_rows
+
+
+def test_without_a_window_rows_are_taken_a_few_thousand_at_once():
+    """Catches the whole table's activations in memory, and a window longer than the table."""
+    for num_rows in (WINDOW_ROWS + 1, 10):
+        x, y = _data(num_rows)
+        found = _evaluator((x, y))(PARAMS)["loss"]
+        assert (found.num_examples, found.value) == (
+            num_rows,
+            pytest.approx(_losses(x, y).mean(), rel=1e-5),
+        )
+
+
+@pytest.mark.parametrize("num_rows", [10, 16, 40, 100])
+def test_a_loss_of_whole_windows_is_averaged_over_whole_windows(num_rows, small_buffers):
+    """Catches a short window's loss, of examples that interact with rows of padding."""
+
+    def spread(model, batch, key):
+        return jnp.var(batch[1])
+
+    x, y = _data(num_rows)
+    size = min(16, num_rows)
+    found = _evaluator((x, y), spread, step_rows=16)(PARAMS)
+    windows = [y[i : i + size] for i in range(0, num_rows - size + 1, size)]
+    assert found["loss"].value == pytest.approx(np.mean([w.var() for w in windows]), rel=1e-5)
+    assert found["loss"].num_examples == len(windows)
+
+
+class Largest:
+    """A scorer of our own: the largest residual, and the rows it saw."""
+
+    def score(self, model, batch, losses):
+        return {"residual": batch[0] @ model["w"] - batch[1], "losses": losses, "rows": batch[1]}
+
+    def accumulator(self):
+        return self
+
+    def __init__(self):
+        self.rows, self.largest = [], 0.0
+
+    def add(self, residual, losses, rows):
+        assert_allclose(losses, residual**2, rtol=1e-5)
+        self.rows += rows.tolist()
+        self.largest = max(self.largest, float(np.abs(residual).max()))
+
+    def result(self):
+        value = Estimate(
+            value=self.largest, lo=0, hi=0, num_examples=len(self.rows), unit="", method="max"
+        )
+        return Results({"largest": value})
+
+
+def test_a_scorer_sees_every_row_in_order(small_buffers):
+    """Catches outputs of several windows that are stacked the wrong way round, or padded."""
+    x, y = _data(100)
+    scorer = Largest()
+    found = _evaluator((x, y), step_rows=16, scorer=scorer)(PARAMS)
+    assert scorer.rows == y.tolist()
+    assert found["largest"].value == pytest.approx(np.sqrt(_losses(x, y).max()), rel=1e-5)
+
+
+def test_evaluations_differ_by_the_model_only():
+    """Catches a fresh key for every evaluation, whose noise would pass for a better model."""
+
+    def noisy(model, batch, key):
+        return loss(model, batch, key) * jax.random.exponential(key)
+
+    evaluate = _evaluator(_data(40), noisy)
+    assert evaluate(PARAMS)["loss"].value == evaluate(PARAMS)["loss"].value
+    other = {"w": PARAMS["w"] + 1}
+    assert evaluate(PARAMS)["loss"].value != evaluate(other)["loss"].value
+
+
+def test_a_row_of_no_finite_loss_gives_a_reason_and_no_number():
+    """Catches a mean over the rows that happen to be finite."""
+    x, y = _data(40)
+    y[7] = np.inf
+    found = _evaluator((x, y))(PARAMS)
+    assert "loss" not in found
+    assert "1 of 40 rows" in found.reasons["loss"]
+
+
+def test_a_share_held_out_is_not_trained_on():
+    """Catches rows on both sides, rows on neither, and a split that ignores the seed."""
+    x, y = _data(50)  # no two targets are equal: they name the rows
+    held_out = {}
+    for seed in (0, 1):
+        scorer = Largest()
+        training = plain.training(epochs=1, batch_size=8, seed=seed)
+        engine = assemble(loss, PARAMS, (x, y), training, validation=0.3, scorer=scorer)
+        with engine.open_stream(Position()) as stream:
+            trained = [v for block in stream for v in block.rows[1][: engine.num_rows].tolist()]
+        engine.evaluate(PARAMS)
+        assert len(scorer.rows) == 15
+        assert sorted(trained + scorer.rows) == sorted(y.tolist())
+        held_out[seed] = set(scorer.rows)
+    assert held_out[0] != held_out[1]
+
+
+def test_fit_evaluates_every_epoch_and_scores_the_model_it_returns():
+    """Catches a score of the last parameters beside the best ones, or of the training rows."""
+    (x, y), (u, v) = _data(40), _data(17)
+    seen = []
+    result = plain.fit(
+        loss, {"w": np.zeros(3, "float32")}, (x, y), validation=(u, v), epochs=3,
+        optimizer="sgd", learning_rate=0.05, readers=(seen.append,),
+    )  # fmt: skip
+    history = [r["metrics"]["loss"]["value"] for r in seen if r["event"] == "evaluated"]
+    assert len(history) == 3
+    score = np.square(u.astype(float) @ result.params["w"] - v).mean()
+    assert result.validation["loss"].value == pytest.approx(score, rel=1e-5)
+    assert result.validation["loss"].value == min(history)
+    assert result.num_examples == 3 * 40
+
+
+@pytest.mark.parametrize(
+    "validation", [(np.zeros((5, 2)), np.zeros(5)), (np.zeros((5, 3)),), 0.0, 1.0, 1, -0.5]
+)
+def test_held_out_rows_unlike_the_data_are_refused(validation):
+    """Catches an error from the middle of a trace, after the first epoch was paid for."""
+    with pytest.raises(UsageError, match=r"validation|data must be arrays"):
+        downslope.fit(loss, PARAMS, _data(20), validation=validation)
+
+
+def test_an_array_without_columns():
+    """Catches a division by the nothing that a row holds: a table may have text and no numbers."""
+    x = np.arange(40, dtype="float32")
+
+    def loss(model, batch, key):
+        return (batch["y"] - model["a"]) ** 2 + batch["none"].sum(-1)
+
+    data = {"y": x, "none": np.zeros((40, 0), "float32")}
+    found = plain.fit(
+        loss, {"a": np.float32(0)}, data, optimizer="sgd", learning_rate=0.1, batch_size=10,
+        epochs=5, validation=0.25,
+    )  # fmt: skip
+    assert found.validation["loss"].value > 0

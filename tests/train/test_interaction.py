@@ -1,0 +1,153 @@
+"""Which losses have a gradient per example, and which have not."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from downslope.objective import build
+from downslope.train.interaction import can_divide, examples_interact
+
+X = np.random.default_rng(0).normal(size=(12, 4)).astype("f4")
+ROWS = X, np.arange(12, dtype="i4") % 3
+MODEL = {"w": np.random.default_rng(1).normal(size=(4, 3)).astype("f4"), "v": np.ones(3, "f4")}
+
+
+def hidden(model, batch):
+    return jnp.tanh(batch[0] @ model["w"])
+
+
+def plain(model, batch, key):
+    return jnp.square(hidden(model, batch) @ model["v"] - batch[1])
+
+
+def weighted(model, batch, key):
+    return jnp.abs(batch[0][:, 0]) * plain(model, batch, key)
+
+
+def dropout(model, batch, key):
+    kept = jax.random.bernoulli(key, 0.5, (batch[0].shape[0], 3))
+    return (hidden(model, batch) * kept) @ model["v"]
+
+
+def noisy(model, batch, key):
+    return plain(model, (batch[0] + jax.random.normal(key, batch[0].shape), batch[1]), key)
+
+
+def normalised(model, batch, key):
+    h = hidden(model, batch)
+    return ((h - h.mean(0)) / (h.std(0) + 1e-3)) @ model["v"]
+
+
+def hardest(model, batch, key):
+    """Distance to the furthest row of the same class less that to the nearest of another."""
+    h = hidden(model, batch)
+    apart = jnp.square(h[:, None] - h[None]).sum(-1)
+    same = batch[1][:, None] == batch[1][None]
+    nearest = jnp.where(same, jnp.inf, apart).min(1)
+    return jax.nn.relu(1 + jnp.where(same, apart, 0).max(1) - nearest)
+
+
+def contrastive(model, batch, key):
+    h = hidden(model, batch)
+    return -jnp.diag(jax.nn.log_softmax(h @ h.T))
+
+
+def groups_of(size, apart=False):
+    """Normalised in groups of neighbours, or of every k-th row."""
+
+    def loss(model, batch, key):
+        h = hidden(model, batch)
+        shape = (size, -1, 3) if apart else (-1, size, 3)
+        axis = 0 if apart else 1
+        parts = h.reshape(shape)
+        spread = parts.std(axis, keepdims=True) + 1e-3
+        return ((parts - parts.mean(axis, keepdims=True)) / spread).reshape(h.shape) @ model["v"]
+
+    return loss
+
+
+def shared_weights(model, batch, key):
+    value = weighted(model, batch, key)
+    return value / jnp.abs(batch[0][:, 0]).mean()
+
+
+def answer(loss, rows=ROWS, model=MODEL):
+    objective, params = build(loss, model, rows, lambda r: r, num_rows=24)
+    return examples_interact(objective, params, rows)
+
+
+@pytest.mark.parametrize("loss", [plain, weighted, dropout, noisy])
+def test_losses_of_single_examples(loss):
+    assert answer(loss) is False
+
+
+@pytest.mark.parametrize("loss", [normalised, hardest, contrastive, shared_weights])
+def test_losses_of_examples_among_others(loss):
+    assert answer(loss) is True
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_small_groups_are_seen(size, apart):
+    """Catches rows exchanged by halves of the batch, between which no group reaches."""
+    assert answer(groups_of(size, apart)) is True
+
+
+def test_what_can_be_divided_into_micro_batches():
+    """12 rows are two micro-batches of 6: groups of 2 and 3 are held whole, of 4 are not."""
+
+    def can(loss):
+        objective, params = build(loss, MODEL, ROWS, lambda r: r, num_rows=24)
+        return can_divide(objective, params, ROWS)
+
+    assert can(plain) and can(groups_of(2)) and can(groups_of(3))
+    assert not can(groups_of(4)) and not can(groups_of(2, apart=True)) and not can(normalised)
+
+
+def test_a_scalar_is_taken_to_interact():
+    assert answer(lambda model, batch, key: plain(model, batch, key).mean()) is True
+
+
+def test_an_output_layer_of_zeros_hides_nothing():
+    assert answer(normalised, model={**MODEL, "v": np.zeros(3, "f4")}) is True
+
+
+def test_equal_rows_and_too_few_tell_nothing():
+    same = np.ones((12, 4), "f4"), np.zeros(12, "i4")
+    assert answer(normalised, same) is False
+    assert answer(normalised, (X[:2], ROWS[1][:2])) is False
+    assert answer(normalised, (X[:3], ROWS[1][:3])) is True
+
+
+def test_what_is_not_finite():
+    broken = X.copy()
+    broken[0] = np.nan  # in a row whose loss is looked at: itself, and no other
+    assert answer(plain, (broken, ROWS[1])) is False
+    broken = X.copy()
+    broken[5] = np.nan  # in another row: its loss alone, unless rows interact
+    assert answer(plain, (broken, ROWS[1])) is False
+    assert answer(normalised, (broken, ROWS[1])) is True
+    assert answer(lambda m, b, k: plain(m, b, k) * jnp.nan) is False
+
+
+def test_rounding_in_large_losses_is_no_interaction():
+    rows = np.random.default_rng(0).normal(size=(12, 512)).astype("f4") * 1e4
+    assert (
+        answer(lambda m, b, k: (b @ m["w"]).sum(-1) ** 2, rows, {"w": np.ones((512, 64), "f4")})
+        is False
+    )
+
+
+def test_a_loss_of_one_batch_size():
+    def fixed(model, batch, key):
+        return plain(model, batch, key) + jnp.zeros(batch[0].shape[0])
+
+    def picky(model, batch, key):
+        if batch[0].shape[0] == 8:
+            raise ValueError("only whole batches")
+        return fixed(model, batch, key)
+
+    assert answer(picky) is False

@@ -1,0 +1,243 @@
+"""Tests of `downslope.train.run_folder`: the folder of a run, from its making to its model."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from downslope.errors import DataError, MismatchError, StopReason, UsageError
+from downslope.train import run as runs
+from downslope.train.checkpoint import Snapshot
+from downslope.train.result import Result
+from downslope.train.run_folder import Run, open_run
+
+REQUEST = {
+    "data": "abc",
+    "params": {"w": ["float32", 4]},
+    "metadata": {"by": "me"},
+    "training": {"seed": 0, "learning_rate": 0.1, "epochs": 3},
+}
+
+
+def asked(part, **changes):
+    return REQUEST | {part: REQUEST[part] | changes}
+
+
+def snapshot(content=0):
+    return Snapshot(tensors={"w": np.full(4, content, "f4")}, document={"content": content})
+
+
+def result(content=0, folder=None):
+    model = {"w": jnp.full(4, content, jnp.float32), "names": ("a", 2), "k": jnp.arange(2)}
+    return Result(
+        params=model,
+        stop_reason=StopReason.FINISHED,
+        history=[],
+        measurements={},
+        validation=None,
+        train_loss=0.5,
+        num_steps=content,
+        num_examples=10,
+        num_epochs=1.0,
+        batch_size=2,
+        learning_rate=0.1,
+        optimizer="sgd",
+        seconds=1.0,
+        shuffling="none",
+        diverged_at_step=None,
+        signal=None,
+        run=folder,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    runs.create(tmp_path / "runs" / "r", REQUEST)
+    return tmp_path / "runs" / "r"
+
+
+def test_a_run_from_its_making_to_its_model(tmp_path):
+    """Catches files under other names than the documented ones, and a model without its fixed
+    leaves.
+    """
+    folder = tmp_path / "deep" / "r"
+    with open_run(REQUEST, out=folder, resume=None) as run:
+        assert run.last is None and runs.read_request(folder) == REQUEST
+        run.checkpoint(5, snapshot(5))
+        run.finish(result(6, folder), {"note": [1]})
+    assert runs.read_metadata(folder) == {"note": [1]}
+    found = runs.load_model(folder, result(0).params)
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), found, result(6).params))
+    summary = json.loads((folder / "result.json").read_text())
+    assert (summary["run"], summary["num_steps"]) == (str(folder), 6)
+    assert run.journal.records[-1]["event"] == "stopped"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "checkpoints",
+        "journal.jsonl",
+        "model",
+        "result.json",
+        "run.json",
+    ]
+
+
+def test_an_open_run_stands_at_its_last_checkpoint(folder):
+    """Catches a resume from the first checkpoint, or from the model."""
+    with Run(folder) as run:
+        for step in (5, 10):
+            run.checkpoint(step, snapshot(step))
+            assert run.last is not None and run.last.document == {"content": step}
+        run.finish(result(99), {})
+    with open_run(REQUEST, out=None, resume=folder) as run:
+        assert run.last is not None and run.last.document == {"content": 10}
+
+
+def test_a_resumed_run_writes_its_model_anew(folder):
+    """Catches a second sitting that fails where the first one left a model."""
+    for content in (1, 2):
+        with Run(folder) as run:
+            run.finish(result(content), {"content": content})
+    assert runs.read_metadata(folder) == {"content": 2}
+    assert json.loads((folder / "result.json").read_text())["num_steps"] == 2
+
+
+def test_a_run_in_memory_writes_nothing(tmp_path, monkeypatch):
+    """Catches a run without `out` that leaves files in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    with open_run(REQUEST, out=None, resume=None) as run:
+        run.checkpoint(1, snapshot(1))
+        run.finish(result(2), {})
+        assert run.last is not None and run.last.document == {"content": 1}
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_refused_with_the_remedies_that_help(folder, tmp_path):
+    """Catches a run written over another one, and advice to resume what is no run."""
+    with pytest.raises(DataError, match=f"{folder}: already exists; .*--out.*--resume {folder}"):
+        runs.create(folder, {})
+    assert runs.read_request(folder) == REQUEST
+    with pytest.raises(DataError, match=r"already exists; choose another --out$"):
+        runs.create(tmp_path, {})
+
+
+def test_only_a_new_run_with_nothing_to_resume_is_discarded(folder):
+    """Catches hours of work removed because of a later error, and empty runs left behind."""
+    with pytest.raises(ZeroDivisionError), open_run(REQUEST, out=None, resume=folder):
+        raise ZeroDivisionError
+    assert folder.exists()  # it is not new, though it has no checkpoint yet
+    new = folder.with_name("new")
+    with pytest.raises(ZeroDivisionError), open_run(REQUEST, out=new, resume=None):
+        raise ZeroDivisionError
+    assert not new.exists()
+    with pytest.raises(ZeroDivisionError), open_run(REQUEST, out=new, resume=None) as run:
+        run.checkpoint(1, snapshot(1))
+        raise ZeroDivisionError
+    with Run(new) as run:
+        assert run.last is not None
+
+
+def test_out_and_resume_exclude_each_other(folder):
+    """Catches one of the two that is silently ignored."""
+    new = folder.with_name("new")
+    with (
+        pytest.raises(UsageError, match="out and resume exclude each other"),
+        open_run(REQUEST, out=new, resume=folder),
+    ):
+        pass
+    assert not new.exists()
+
+
+@pytest.mark.parametrize(
+    ("request_now", "message"),
+    [
+        (REQUEST | {"data": "abd"}, "the data given are not those the run began with"),
+        (asked("params", w=["float32", 5]), "the params given"),
+        (asked("metadata", by="you"), "the metadata given"),
+        (asked("training", learning_rate=0.2), "learning_rate was 0.1 .* and is now 0.2"),
+        (asked("training", seed=1), "seed was 0"),
+    ],
+)
+def test_another_request_is_refused(folder, request_now, message):
+    """Catches a resume that goes on another path than the run it continues."""
+    with (
+        pytest.raises(MismatchError, match=f"^{folder}: {message}"),
+        open_run(request_now, out=None, resume=folder),
+    ):
+        pass
+    assert runs.read_request(folder) == REQUEST
+
+
+def test_new_limits_are_taken_and_noted(folder):
+    """Catches a resumed run whose folder still tells the old limits, or that refuses new ones."""
+    more = asked("training", epochs=9)
+    with open_run(more, out=None, resume=folder):
+        pass
+    assert runs.read_request(folder) == more
+
+
+def test_what_json_cannot_tell_apart_is_the_same_request(tmp_path):
+    """Catches metadata with a tuple, which comes back as a list, that makes a run unresumable."""
+    request = asked("metadata", hidden=(64, 64), names={1: "a"})
+    runs.create(tmp_path / "r", request)
+    runs.check_request(tmp_path / "r", request)
+
+
+def test_what_is_no_run_is_named(folder, tmp_path):
+    """Catches a KeyError or a bare FileNotFoundError."""
+    for nothing in (tmp_path, tmp_path / "missing"):
+        for ask in (runs.read_request, runs.read_metadata, lambda f: runs.load_model(f, {})):
+            with pytest.raises(DataError, match=f"^{nothing}: not the folder of a run"):
+                ask(nothing)
+    with pytest.raises(DataError, match=f"{folder}: has no model yet; go on with --resume"):
+        runs.load_model(folder, {})
+
+
+def test_a_damaged_model_is_refused(folder):
+    """Catches predictions from damaged weights."""
+    with Run(folder) as run:
+        run.finish(result(1), {})
+    path = folder / "model" / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(DataError, match=f"{path}: changed or damaged"):
+        runs.load_model(folder, result().params)
+
+
+def test_a_model_of_another_shape_is_refused(folder):
+    """Catches weights that are broadcast into another model."""
+    with Run(folder) as run:
+        run.finish(result(1), {})
+    with pytest.raises(MismatchError, match=f"^{folder}: tensor 'w' is"):
+        runs.load_model(folder, result().params | {"w": np.zeros(5, "f4")})
+
+
+def test_a_run_with_damaged_checkpoints_leaves_no_file_open(folder):
+    """Catches a journal that stays open when opening the run fails (a warning is an error here)."""
+    with Run(folder) as run:
+        run.checkpoint(1, snapshot(1))
+    for file in (folder / "checkpoints").rglob("*.safetensors"):
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match="tensors"):
+        Run(folder)
+
+
+def test_an_edited_request_is_refused(tmp_path):
+    """Catches a resumed run that takes another penalty or rate from a damaged `run.json`."""
+    folder = tmp_path / "r"
+    runs.create(folder, REQUEST)
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace('"abc"', '"abd"'))
+    with pytest.raises(DataError, match=r"run\.json: does not match its SHA-256"):
+        runs.read_request(folder)
+
+
+def test_a_cosine_is_not_stretched_by_a_resume(tmp_path):
+    """Catches a schedule that changes in mid-run because the number of epochs is a limit."""
+    cosine = asked("training", schedule="cosine")
+    folder = tmp_path / "r"
+    runs.create(folder, cosine)
+    with pytest.raises(MismatchError, match="epochs"):
+        runs.check_request(folder, asked("training", schedule="cosine", epochs=99))
+    runs.check_request(folder, asked("training", schedule="cosine", seconds=99.0))

@@ -1,0 +1,185 @@
+"""When a run is solved instead of searched for, and what it gives back then."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import downslope
+from downslope import StopReason, losses
+from downslope.choose import replay
+from downslope.config import Training
+from downslope.report.journal import read_journal
+from downslope.train import solving
+from downslope.train.assemble import assemble
+from downslope.train.run_folder import load_model
+from downslope.train.solve import can_solve
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(500, 4)).astype("float32")
+Y = X @ np.float32([1, -2, 3, 0.5]) + 2 + RNG.normal(size=500).astype("float32")
+DESIGN = np.c_[X, np.ones(500)].astype(float)
+
+
+def line(model, batch):
+    return batch[0] @ model["w"] + model["b"]
+
+
+def squared(model, batch, key):
+    return 0.5 * (line(model, batch) - batch[1]) ** 2
+
+
+def logistic(model, batch, key):
+    return losses.logistic(line(model, batch), batch[1] > 0)
+
+
+def hinge(model, batch, key):
+    return losses.hinge(line(model, batch), batch[1] > 0)
+
+
+def net(model, batch, key):
+    return (jnp.tanh(batch[0] @ model["a"]) @ model["w"] + model["b"] - batch[1]) ** 2
+
+
+def paired(model, batch, key):
+    """A quadratic of the whole batch: its examples interact."""
+    difference = line(model, batch) - batch[1]
+    return (difference - difference.mean()) ** 2
+
+
+def model():
+    return {"w": np.zeros(4, "float32"), "b": np.float32(0)}
+
+
+def road(loss=squared, tree=None, data=(X, Y), **options):
+    training = Training(**options)
+    return can_solve(assemble(loss, model() if tree is None else tree, data, training), training)
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    """A run with nothing given but its data, and its folder."""
+    folder = tmp_path_factory.mktemp("solved") / "run"
+    held_out = (X[:100] + 1, Y[:100])
+    return downslope.fit(squared, model(), (X, Y), validation=held_out, out=folder), folder
+
+
+def test_it_gives_what_least_squares_gives(solved):
+    """Catches a solution of part of the rows, or one that is only near."""
+    result = solved[0]
+    truth = np.linalg.lstsq(DESIGN, Y.astype(float), rcond=None)[0]
+    assert_allclose(result.params["w"], truth[:4], rtol=1e-6, atol=1e-7)
+    assert_allclose(result.params["b"], truth[4], rtol=1e-6)
+    residual = DESIGN @ truth - Y
+    assert result.train_loss == pytest.approx(0.5 * (residual**2).mean(), rel=1e-6)
+    assert result.params["w"].dtype == np.float32
+
+
+def test_the_result_says_what_was_done(solved):
+    """Catches updates that were not made, a rate that was not used, and no word of the solving."""
+    result, folder = solved
+    assert (result.stop_reason, result.optimizer) == (StopReason.SOLVED, "solve")
+    assert (result.num_steps, result.learning_rate) == (0, None)
+    assert result.num_examples == result.num_epochs * 500
+    (decision,) = replay(result.history)
+    assert (decision.knob, decision.new) == ("optimizer", "solve")
+    held_out = 0.5 * ((X[:100] + 1) @ result.params["w"] + result.params["b"] - Y[:100]) ** 2
+    assert result.validation["loss"].value == pytest.approx(held_out.mean(), rel=1e-5)
+    events = [r["event"] for r in read_journal(folder / "journal.jsonl")]
+    assert events == ["started", "decided", "solved", "evaluated", "stopped"]
+    summary = json.loads((folder / "result.json").read_text())
+    assert (summary["stop_reason"], summary["optimizer"]) == ("solved", "solve")
+
+
+def test_its_folder_holds_the_model(solved):
+    """Catches a solved run that cannot be used like any other."""
+    result, folder = solved
+    found = load_model(folder, model())
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, result.params))
+    again = downslope.fit(
+        squared, model(), (X, Y), validation=(X[:100] + 1, Y[:100]), resume=folder
+    )
+    assert_array_equal(again.params["w"], result.params["w"])
+
+
+def test_a_penalty_is_solved_with(solved):
+    """Catches a ridge that is left out, or is a factor of the rows off."""
+    result = downslope.fit(
+        squared, model(), (X, Y), l2=0.3, penalize=lambda m: {"w": True, "b": False}
+    )
+    assert result.stop_reason is StopReason.SOLVED
+    ridge = np.diag([0.3] * 4 + [0.0])
+    truth = np.linalg.solve(DESIGN.T @ DESIGN / 500 + ridge, DESIGN.T @ Y / 500)
+    assert_allclose(result.params["w"], truth[:4], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"batch_size": 32}, {"patience": 3}, {"clip_norm": 1.0}, {"l2": 0.1}, {"seconds": 9.0}],
+)
+def test_a_squared_linear_loss_is_solved(options):
+    """Catches a search where what was given says nothing of the way down."""
+    assert road(**options).new == "solve"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"l1": 0.01},
+        {"weight_decay": 0.01},
+        {"steps": 100},
+        {"epochs": 3},
+        {"optimizer": "adam"},
+        {"learning_rate": 0.1},
+        {"schedule": "constant"},
+        {"average": "polyak"},
+    ],
+)
+def test_a_way_down_that_is_given_is_gone(options):
+    """Catches a solution in place of the search that was asked for."""
+    assert road(**options) is None
+
+
+@pytest.mark.parametrize("loss", [logistic, hinge, paired])
+def test_another_loss_is_searched(loss):
+    """Catches pieces of lines taken for a quadratic, and rows that are not independent."""
+    assert road(loss) is None
+
+
+def test_a_net_is_searched():
+    """Catches a loss that is squared in its outputs only."""
+    assert road(net, model() | {"a": np.eye(4, dtype="float32")}) is None
+
+
+@pytest.mark.parametrize(("rows", "solves"), [(9, False), (10, True)])
+def test_few_rows_are_not_fitted_exactly(rows, solves):
+    """Catches the least training loss of rows hardly more than the parameters."""
+    assert (road(data=(X[:rows], Y[:rows])) is not None) is solves
+
+
+def test_a_saddle_is_searched():
+    """Catches a stationary point that is no least value."""
+    assert road(lambda m, b, k: m["w"][0] * m["w"][1] + 0 * b[1]) is None
+
+
+def test_a_solution_that_is_not_proved_is_searched_for(monkeypatch):
+    """Catches an answer without its certificate that is handed back all the same."""
+    real = solving.solve
+
+    def doubtful(*args):
+        import dataclasses
+
+        return dataclasses.replace(real(*args), is_solved=False)
+
+    monkeypatch.setattr(solving, "solve", doubtful)
+    result = downslope.fit(squared, model(), (X, Y), validation=0.2, seconds=20.0)
+    assert result.optimizer == "adam" and result.num_steps > 0
+    assert result.stop_reason is not StopReason.SOLVED
+    assert result.validation["loss"].value < 0.8

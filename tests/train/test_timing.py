@@ -1,0 +1,112 @@
+"""How long an update takes, by batch size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from downslope import Generator, UsageError
+from downslope.choose import next_batch_size
+from downslope.config import Training
+from downslope.train import timing
+from downslope.train.timing import time_steps
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+X = np.random.default_rng(0).normal(size=(300, 200)).astype("float32")
+
+
+def loss(model, batch, key):
+    return (batch @ model["w"] - 1) ** 2
+
+
+def model():
+    return {"w": np.zeros(200, "float32")}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(timing, "CALL_SECONDS", 2e-3)
+
+
+def test_sizes_are_timed_in_order_and_those_too_large_left_out():
+    """Catches times that belong to another size, a size beyond the rows, and a twin."""
+    times = time_steps(loss, model(), X, batch_sizes=(256, 1, 64, 64, 4096), repeats=3)
+    assert times.batch_sizes == (1, 64, 256)
+    for size in times.batch_sizes:
+        assert 1e-7 < times.predict(size) < 0.1
+    assert times.predict(256) > times.predict(1)  # 256 times the work
+    found = next_batch_size(
+        batch_size=1, noise_scale=1e6, noise_lo=9e5, noise_hi=1.1e6,
+        timed_sizes=times.batch_sizes, timed_seconds=[times.predict(b) for b in times.batch_sizes],
+    )  # fmt: skip
+    assert found.new > 1
+
+
+def test_what_was_planted_is_what_is_told(monkeypatch):
+    """Catches seconds of a call in the place of those of an update, and rows for columns."""
+
+    class Planted:
+        def __init__(self, engine, gear):
+            self.size, self.calls = gear.batch_rows, 0
+
+        def step_seconds(self):
+            self.calls += 1
+            return (1e-3 + 1e-5 * self.size) * (1 + 0.01 * (self.calls - 2))
+
+    monkeypatch.setattr(timing, "_Timer", Planted)
+    times = time_steps(loss, model(), X, batch_sizes=(16, 64, 256), repeats=3)
+    for size in (16, 64, 256):
+        assert times.predict(size) == pytest.approx(1e-3 + 1e-5 * size, rel=0.02)
+
+
+def test_an_updates_time_is_that_of_one_window(monkeypatch):
+    """Catches a call's time that is not divided by its repeats and its updates."""
+    made = []
+    real = timing._Timer
+
+    class Kept(real):
+        def __init__(self, engine, gear):
+            super().__init__(engine, gear)
+            made.append(self)
+            self.calls = 0
+
+        def _call(self):
+            real._call(self)
+            return 1.0
+
+    monkeypatch.setattr(timing, "_Timer", Kept)
+    time_steps(loss, model(), X, batch_sizes=(50, 100), repeats=3)
+    for timer, windows in zip(made, (6, 3), strict=True):
+        assert timer.step_seconds() == pytest.approx(1 / (timer._repeats * windows))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"repeats": 2}, "repeats"),
+        ({"batch_sizes": (16,)}, "batch_sizes"),
+        ({"batch_sizes": (16, 301)}, "batch_sizes"),
+        ({"batch_sizes": ()}, "batch_sizes"),
+    ],
+)
+def test_too_little_to_time_is_refused(options, words):
+    """Catches a line through one point."""
+    with pytest.raises(UsageError, match=words):
+        time_steps(loss, model(), X, **options)
+
+
+def test_batches_that_cannot_be_cut_anew_are_refused():
+    """Catches a generator, or a loss of whole batches, that is timed in one size only."""
+    drawn = Generator(lambda rng, num: rng.normal(size=(num, 200)).astype("float32"))
+    with pytest.raises(UsageError, match="rows of a table"):
+        time_steps(loss, model(), drawn, training=Training(steps=10, batch_size=16))
+    with pytest.raises(UsageError, match="rows of a table"):
+        time_steps(lambda m, b, k: loss(m, b, k).mean(), model(), X)
+
+
+def test_a_given_batch_size_and_schedule_do_not_matter():
+    """Catches a timing that is refused for a configuration that is trained with later."""
+    training = Training(batch_size="full", schedule="cosine", epochs=2, microbatch_size=None)
+    times = time_steps(loss, model(), X, training=training, batch_sizes=(16, 64), repeats=3)
+    assert times.batch_sizes == (16, 64)
