@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from downslope.noise.running.probes import (
+from downslope.noise.online.probes import (
     GROUP,
     PER_OCTAVE,
     SMALL_LEAF,

@@ -16,7 +16,7 @@ import downslope
 import plain
 from downslope.data.stream import Position
 from downslope.data.windows import cut
-from downslope.noise.running.probes import Probe
+from downslope.noise.online.probes import Probe
 from downslope.objective import build
 from downslope.step.gradient import make_gradients
 from downslope.step.state import State

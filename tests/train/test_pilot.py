@@ -324,7 +324,7 @@ def test_a_heavy_tail_is_clipped(options, clips, monkeypatch):
     assert bool(pilot.knobs.clip_norm != before.clip_norm) is clips
     if clips:
         assert float(pilot.knobs.clip_norm) == pytest.approx(threshold)
-        assert pilot.flight.gear.clips and pilot.flight.watch.setting.clips
+        assert pilot.flight.gear.clips and pilot.flight.watch.settings.clips
         assert pilot.turn() and not pilot.turn()
         see(pilot, 0.5)
         assert len(decided(pilot)) == 1  # once is enough
@@ -345,8 +345,8 @@ def test_a_resumed_pilot_stands_where_the_one_before_stood(monkeypatch):
     again = begun(measure_every=4, last=saved)
     assert again.now == pilot.now
     assert again.knobs == pilot.knobs
-    assert again.flight.gear.batch_rows == again.flight.watch.setting.batch_size == 512
-    assert again.flight.gear.clips and again.flight.watch.setting.clips
+    assert again.flight.gear.batch_rows == again.flight.watch.settings.batch_size == 512
+    assert again.flight.gear.clips and again.flight.watch.settings.clips
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from downslope.noise.running.probes import (
+from downslope.noise.online.probes import (
     Probe,
     compare,
     compare_updates,

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from downslope.config import Training
-from downslope.noise.running.probes import dot
+from downslope.noise.online.probes import dot
 from downslope.objective import Objective
 from downslope.step.optimizers import Optimizer
 from downslope.step.state import Knobs, State

@@ -16,7 +16,7 @@ from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
 from downslope.data.stream import Ring
 from downslope.errors import UsageError
-from downslope.noise.running.watch import Setting
+from downslope.noise.online.monitor import MonitorSettings
 from downslope.noise.temperature.dynamics import MomentumKind
 from downslope.objective import Loss, Model, Objective, Params, build
 from downslope.step.loop import compile_steps
@@ -172,11 +172,11 @@ def _setting(
     params: Params,
     num_rows: int | None,
     batch_rows: int,
-) -> Setting | None:
+) -> MonitorSettings | None:
     """How the measured steps are to be read, or None where none is measured."""
     if training.measure_every is None:
         return None
-    return Setting(
+    return MonitorSettings(
         **rule_of(training, optimizer),
         dim=sum(leaf.size for leaf in jax.tree.leaves(params)),
         batch_size=batch_rows,

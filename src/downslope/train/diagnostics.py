@@ -7,7 +7,7 @@ import time
 
 from downslope.config import Training
 from downslope.estimate import Estimate
-from downslope.noise.running.watch import Watch
+from downslope.noise.online.monitor import NoiseMonitor
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.extras import Extras
 from downslope.noise.survey.record import Section
@@ -43,7 +43,7 @@ class Looks:
         return share is not None and self._spent + cost <= share * seconds
 
     def look(
-        self, state: State, watch: Watch | None, steps_left: int | None
+        self, state: State, watch: NoiseMonitor | None, steps_left: int | None
     ) -> tuple[str, Section | str]:
         """Looks at the next subject: its name, and what was found or why it was left out."""
         begin, name = time.perf_counter(), self._next
@@ -57,7 +57,7 @@ class Looks:
         return name, found
 
     def _look(
-        self, name: str, state: State, watch: Watch | None, steps_left: int | None
+        self, name: str, state: State, watch: NoiseMonitor | None, steps_left: int | None
     ) -> Section | str:
         known = of_state(self._engine, self._training, state, Extras(), watch, steps_left)
         found = look(

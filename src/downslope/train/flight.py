@@ -20,8 +20,8 @@ import numpy as np
 
 from downslope.data.stream import Replay, Stream
 from downslope.metrics import Results
-from downslope.noise.running.probes import project
-from downslope.noise.running.watch import Readings, Watch
+from downslope.noise.online.monitor import NoiseMonitor, Readings
+from downslope.noise.online.probes import project
 from downslope.objective import Params
 from downslope.step.loop import Seen
 from downslope.step.state import Knobs, own, to_device
@@ -49,7 +49,7 @@ class Held:
     state: Any
     tally: dict[str, Any]
     best: Params | None
-    watch: Watch | None
+    watch: NoiseMonitor | None
 
 
 class Flight:
@@ -118,8 +118,8 @@ class Flight:
         self.land()  # what was made in the gear before
         self.gear = gear
         if self.watch is not None:
-            self.watch.setting = dataclasses.replace(
-                self.watch.setting, batch_size=gear.batch_rows, clips=gear.clips
+            self.watch.settings = dataclasses.replace(
+                self.watch.settings, batch_size=gear.batch_rows, clips=gear.clips
             )
 
     def start_again(self) -> None:

@@ -17,7 +17,7 @@ from downslope.data.arrays import Arrays, drawn
 from downslope.data.generator import ENDLESS, Generator
 from downslope.errors import DataError, UsageError
 from downslope.launch.memory import memory_errors
-from downslope.noise.running.watch import Watch
+from downslope.noise.online.monitor import NoiseMonitor
 from downslope.noise.survey.anatomy import anatomy, check_sections
 from downslope.noise.survey.extras import Extras
 from downslope.noise.survey.point import Setting
@@ -234,7 +234,7 @@ def of_state(
     training: Training,
     state: State,
     extras: Extras,
-    watch: Watch | None,
+    watch: NoiseMonitor | None,
     steps_left: int | None,
 ) -> Extras:
     """What the optimizer's state and the measured steps add to the extras."""

@@ -21,7 +21,7 @@ class Result:
         history: journal records, oldest first; `event` is "progress", "evaluated", "measured",
             "anatomy", "decided" or "solved".
         measurements: what the run measured of its own noise, at its end, by name; see
-            `downslope.noise.running.watch.Readings`. Empty where nothing was measured.
+            `downslope.noise.online.monitor.Readings`. Empty where nothing was measured.
         validation: held-out metrics by name, each with its interval; None without held-out rows.
         train_loss: mean training loss of the last whole epoch, or of the rows seen before that;
             for a generator, of the latest windows.

@@ -14,7 +14,7 @@ import numpy as np
 from downslope.config import Training
 from downslope.data.arrays import Arrays
 from downslope.metrics import Results
-from downslope.noise.running.watch import Setting, Watch
+from downslope.noise.online.monitor import MonitorSettings, NoiseMonitor
 from downslope.objective import Model, Objective, Params, merge
 from downslope.step.optimizers import Optimizer
 from downslope.step.state import Knobs, State, to_device
@@ -70,7 +70,7 @@ class Engine:
     fingerprint: str
     params: Params
     initial_state: Callable[[Params], State]
-    setting: Setting | None
+    setting: MonitorSettings | None
     regularizer: Callable[[Params], Any]
     source: Any
     row_losses: Callable[[Params, Any], Any]
@@ -154,7 +154,7 @@ class Engine:
         return merge(params, self.objective.fixed)
 
     def snapshot(
-        self, state: State, tally: Tally, best: Params | None, watch: Watch | None
+        self, state: State, tally: Tally, best: Params | None, watch: NoiseMonitor | None
     ) -> Snapshot:
         """A copy of everything that a resumed run needs."""
         trees = {"state": state._asdict()} | ({} if best is None else {"best": best})
@@ -178,11 +178,11 @@ class Engine:
         state = to_device(State(**found["state"]))
         return state, Tally.from_json(snapshot.document["tally"]), found.get("best")
 
-    def watch(self, snapshot: Snapshot | None = None) -> Watch | None:
+    def watch(self, snapshot: Snapshot | None = None) -> NoiseMonitor | None:
         """What reads the measured steps, with those of a snapshot; None without measuring."""
         if self.setting is None:
             return None
-        watch = Watch(self.setting)
+        watch = NoiseMonitor(self.setting)
         before = {} if snapshot is None else _under(WATCH, snapshot.tensors)
         if before:
             watch.restore(before)

@@ -13,11 +13,17 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from downslope.estimate import Estimate
-from downslope.noise.running.probes import Probe
-from downslope.noise.running.watch import FEWEST, MOST, MOST_PROBES, Setting, Watch
+from downslope.noise.online.monitor import (
+    MAX_PROBES_KEPT,
+    MAX_UPDATES_READ,
+    MIN_UPDATES_READ,
+    MonitorSettings,
+    NoiseMonitor,
+)
+from downslope.noise.online.probes import Probe
 from downslope.noise.scale.steps import from_halves
 
-SGD = Setting(
+SGD = MonitorSettings(
     optimizer="sgd", momentum=0.0, momentum_kind=None, dim=6, batch_size=16, num_rows=None,
     sampling="streaming", interacts=False, clips=True, plain=True,
 )  # fmt: skip
@@ -41,7 +47,7 @@ def numbered(count, seed=0, **columns):
 
 
 def watched(steps, probes, setting=SGD, parts=1):
-    watch = Watch(setting)
+    watch = NoiseMonitor(setting)
     for chunk in np.array_split(np.arange(len(steps)), parts):
         watch.add(np.asarray(steps)[chunk], probes[chunk])
     return watch
@@ -70,7 +76,9 @@ def marked(steps, **columns):
 def test_the_noise_is_that_of_the_last_octave(steps, first):
     """Catches a window by probes instead of steps, bounds forgotten, the oldest read."""
     assert marked(steps) == (first, len(steps) - first)
-    assert FEWEST <= len(steps) - first <= MOST or len(steps) < FEWEST
+    assert (
+        MIN_UPDATES_READ <= len(steps) - first <= MAX_UPDATES_READ or len(steps) < MIN_UPDATES_READ
+    )
 
 
 def test_windows_that_saw_nothing_are_passed_over():
@@ -99,11 +107,11 @@ def test_memory_is_bounded_and_division_plays_no_part():
     probes = numbered(len(steps))
     whole, parts = watched(steps, probes), watched(steps, probes, parts=61)
     assert whole.read() == parts.read()
-    assert [len(parts.arrays()[k]) for k in ("steps", "probes")] == [MOST_PROBES] * 2
-    assert_array_equal(parts.arrays()["steps"], steps[-MOST_PROBES:])
-    assert_array_equal(parts.arrays()["probes"], probes[-MOST_PROBES:])
+    assert [len(parts.arrays()[k]) for k in ("steps", "probes")] == [MAX_PROBES_KEPT] * 2
+    assert_array_equal(parts.arrays()["steps"], steps[-MAX_PROBES_KEPT:])
+    assert_array_equal(parts.arrays()["probes"], probes[-MAX_PROBES_KEPT:])
     assert parts.read().step == steps[-1]
-    assert parts.read().noise.scale.num_steps == MOST
+    assert parts.read().noise.scale.num_steps == MAX_UPDATES_READ
 
 
 def test_arrays_and_restore():
@@ -112,7 +120,7 @@ def test_arrays_and_restore():
     watch = watched(steps[:50], probes[:50])
     kept, before = watch.arrays(), watch.read()
     watch.add(steps[50:], probes[50:])
-    other = Watch(SGD)
+    other = NoiseMonitor(SGD)
     other.restore(kept)
     assert other.read() == before
     other.add(steps[50:], probes[50:])
@@ -124,7 +132,7 @@ def test_arrays_and_restore():
 
 def test_nothing_was_measured():
     """Catches numbers, or an error, before the first measured update."""
-    found = Watch(SGD).read()
+    found = NoiseMonitor(SGD).read()
     assert found.step is None
     assert all(m.value is None and m.lo is None for m in found.measurements().values())
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature.oscillation import OnlineStability, online_stability
-from downslope.noise.running.probes import PROJECTED, Probe
+from downslope.noise.online.probes import PROJECTED, Probe
 from downslope.noise.scale.steps import Noise, from_halves, no_noise
 from downslope.noise.statistics.ranges import Floats
 from downslope.noise.statistics.series import ratio_of_series
@@ -26,8 +26,11 @@ PATH_ARRAYS, PATH_NUMBERS = (
     ("points", "steps", "mean", "scatter"),
     ("stride", "count", "num_bad", "last_step"),
 )
-MOST_PROBES = 1024  # kept: the memory of a run's measurements
-FEWEST, MOST = 24, 256  # measured updates behind a number; from 20 on intervals are right
+MAX_PROBES_KEPT = 1024  # bounds the memory of a run's measurements
+MIN_UPDATES_READ, MAX_UPDATES_READ = (
+    24,
+    256,
+)  # measured updates behind a number; from 20 on intervals are right
 SAME_RATE = 1e-3  # relative change of the learning rate that still counts as none; assumed
 NO_CLIPPING = "clipping is off"
 CLIPPED = "gradients were clipped: it is prescribed for those that were not"
@@ -35,7 +38,7 @@ NONE_YET = "no update has been measured yet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class MonitorSettings:
     """What must be known of a run to read its measured steps.
 
     Attributes:
@@ -101,7 +104,7 @@ class Readings:
         }
 
 
-class Watch:
+class NoiseMonitor:
     """The latest measured steps of a run, and what they say. Memory is bounded.
 
     The noise is read from the measured updates of the last octave (since half the steps), at
@@ -109,25 +112,25 @@ class Watch:
 
     Example:
         >>> import numpy as np
-        >>> setting = Setting(optimizer="sgd", momentum=0.0, momentum_kind=None, dim=100,
+        >>> settings = MonitorSettings(optimizer="sgd", momentum=0.0, momentum_kind=None, dim=100,
         ...                   batch_size=24, num_rows=None, sampling="streaming",
         ...                   interacts=False, clips=False, plain=True)
-        >>> watch, rng = Watch(setting), np.random.default_rng(0)
+        >>> monitor, rng = NoiseMonitor(settings), np.random.default_rng(0)
         >>> g = 0.2 + rng.normal(size=(50, 2, 100)) / 12**0.5  # |G|^2 = 4, tr Sigma = 100
         >>> probes = np.full((50, 12), np.nan)
         >>> probes[:, :2] = 12
         >>> probes[:, 2], probes[:, 3] = (g[:, 0] * g[:, 1]).sum(1), ((g[:, 0] - g[:, 1])**2).sum(1)
-        >>> watch.add(np.arange(50), probes)
-        >>> print(watch.read().noise.scale)
+        >>> monitor.add(np.arange(50), probes)
+        >>> print(monitor.read().noise.scale)
         22.4 (19.9 to 25.5) examples
     """
 
-    def __init__(self, setting: Setting):
-        self.setting = setting
+    def __init__(self, settings: MonitorSettings):
+        self.settings = settings
         self._steps = np.zeros(0, np.int64)
         self._probes = np.zeros((0, len(Probe._fields)))
-        self._read: tuple[Setting, Readings] | None = None  # of all probes, in a setting
-        self.trajectory = Trajectory(setting.dim, PROJECTED)
+        self._read: tuple[MonitorSettings, Readings] | None = None  # of all probes, in a setting
+        self.trajectory = Trajectory(settings.dim, PROJECTED)
 
     def add_point(self, projection: Any, step: int) -> None:
         """Takes in where the parameters stand, projected, after so many updates."""
@@ -137,9 +140,9 @@ class Watch:
     def add(self, steps: Any, probes: Any) -> None:
         """Takes in measured windows: the updates [k] they belong to, and their probes [k, F]."""
         self._read = None
-        self._steps = np.concatenate([self._steps, np.asarray(steps, np.int64)])[-MOST_PROBES:]
+        self._steps = np.concatenate([self._steps, np.asarray(steps, np.int64)])[-MAX_PROBES_KEPT:]
         found = np.asarray(probes, np.float64)
-        self._probes = np.concatenate([self._probes, found])[-MOST_PROBES:]
+        self._probes = np.concatenate([self._probes, found])[-MAX_PROBES_KEPT:]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is remembered, for a checkpoint."""
@@ -159,8 +162,8 @@ class Watch:
 
     def read(self) -> Readings:
         """What the measured steps say now."""
-        if self._read is None or self._read[0] != self.setting:  # else nothing came since
-            self._read = self.setting, self._readings()
+        if self._read is None or self._read[0] != self.settings:  # else nothing came since
+            self._read = self.settings, self._readings()
         return self._read[1]
 
     def _readings(self) -> Readings:
@@ -189,7 +192,7 @@ class Watch:
         """Numbers of the probes of the last octave that hold this field."""
         have = np.flatnonzero(~np.isnan(self._column(known, slice(None))))
         octave = have[self._steps[have] >= self._steps[have[-1]] / 2] if len(have) else have
-        return have[-min(max(len(octave), FEWEST), MOST) :]
+        return have[-min(max(len(octave), MIN_UPDATES_READ), MAX_UPDATES_READ) :]
 
     def _noise(self) -> Noise:
         rows = self._latest("dot")
@@ -198,7 +201,7 @@ class Watch:
             return no_noise("the sizes of the parts that were compared are not known")
         dots = self._column("dot", rows)
         distances = self._column("square_distance", rows)
-        if self.setting.interacts:  # a batch is one unit, whatever its size
+        if self.settings.interacts:  # a batch is one unit, whatever its size
             return from_halves(dots, distances, 1, 1, interacting=True)
         return from_halves(dots, distances, *sizes)
 
@@ -214,7 +217,7 @@ class Watch:
         return float(rates[-1])
 
     def _dynamics(self) -> dict[str, Any]:
-        s = self.setting
+        s = self.settings
         return {"momentum": s.momentum, "momentum_kind": s.momentum_kind}
 
     def _temperature(self, trace: Estimate) -> Estimate:
@@ -222,7 +225,7 @@ class Watch:
         rate = self._undefined() or self._rate(rows)
         if isinstance(rate, str):
             return not_estimable(rate, unit="loss")
-        s = self.setting
+        s = self.settings
         batch, units = s.batch_size, s.num_rows
         if s.interacts:  # the trace is that of whole batches
             batch, units = 1, units and max(1, units // s.batch_size)
@@ -240,7 +243,7 @@ class Watch:
 
     def _undefined(self) -> str | None:
         """Why the formulas of the temperature do not hold here, or None."""
-        s = self.setting
+        s = self.settings
         if s.optimizer == "nesterov":
             return "the parameters kept are those ahead, not those that the velocity moves"
         if s.optimizer not in ("sgd", "momentum"):
@@ -253,7 +256,7 @@ class Watch:
         if isinstance(rate, str):
             return not_estimable(rate, unit="loss")
         squares = self._column("square_update", rows)
-        dim = self.setting.dim
+        dim = self.settings.dim
         return measured_temperature(squares, dim, learning_rate=rate, **self._dynamics())
 
     def _settled(self) -> np.ndarray:
@@ -264,7 +267,7 @@ class Watch:
         late = done >= 1.5 * 2**octave
         newest = octave[late].max(initial=0)
         chosen = rows[late & (octave == newest)]
-        return chosen if len(chosen) >= FEWEST else rows[late & (octave >= newest - 1)]
+        return chosen if len(chosen) >= MIN_UPDATES_READ else rows[late & (octave >= newest - 1)]
 
     def _equilibrium(self) -> Estimate:
         rows = self._settled()
@@ -280,7 +283,7 @@ class Watch:
         return equilibrium_ratio(dots, squares, rate, **self._dynamics())
 
     def _clip_fraction(self) -> Estimate:
-        if not self.setting.clips:
+        if not self.settings.clips:
             return not_estimable(NO_CLIPPING, unit="share of gradients")
         found = clip_fraction(self._column("clipped", self._latest("clipped")), 0.5)
         # updates were counted, not examples
@@ -291,7 +294,7 @@ class Watch:
         dots = self._column("update_dot_before", rows)
         squares = self._column("square_before", rows)
         rate = self._rate(rows)
-        if self.setting.optimizer == "sgd" and isinstance(rate, float):
+        if self.settings.optimizer == "sgd" and isinstance(rate, float):
             found: OnlineStability = online_stability(dots, squares, rate)
             return found.correlation, found.words
         what = "correlation of neighbouring updates"

@@ -1,0 +1,1 @@
+"""Readings of every run: sums inside the compiled loop, records outside."""

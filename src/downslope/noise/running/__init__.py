@@ -1,1 +1,0 @@
-"""What every run measures of itself: sums inside the compiled loop, records outside."""
