@@ -43,7 +43,7 @@ from benchmarks.trials import (
 )
 from downslope.estimate import Estimate
 from downslope.noise.scale import fit_critical_batch, from_examples
-from downslope.noise.statistics.ratios import t_quantile
+from downslope.estimate import t_quantile
 
 BAR = 3.0
 AT = 64  # the moderate batch size at which noise is measured

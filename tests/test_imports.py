@@ -24,6 +24,7 @@ PARTS = frozenset({"data", "step", "noise", "choose", "check", "launch", "logger
 # What may bring more than one of them together; "" is the package's own list of public names.
 # `train` is what `fit` is made of: parts put together, nothing of its own beside them.
 JOINERS = frozenset({"", "fit", "train"})
+ANYWHERE = frozenset({"downslope", "lazy_loader"})
 # The outermost layer: nothing inside knows of it.
 USERS = frozenset({"recipes", "table", "sklearn", "cli", "commands", "__main__"})
 
@@ -49,7 +50,7 @@ def only(names: str = "") -> frozenset[str]:
 
 RULES = {
     "errors": Rule(ours=only(), others=only()),
-    "estimate": Rule(ours=only(), others=only()),
+    "estimate": Rule(ours=only(), others=only("scipy")),
     "config": Rule(ours=only("errors"), others=only()),  # a value out of range is an error of ours
     "data": Rule(others=only("numpy pyarrow")),
     "step": Rule(others=only("jax numpy optax"), parts=only("noise")),
@@ -116,9 +117,7 @@ def broken_layers(tree: ast.AST, module: str, is_package: bool = False) -> list[
     rule = RULES.get(inside, RULES.get(here, Rule()))
     found = list(imports(tree, module, is_package))
     ours = [each for each in found if each.package == "downslope" and each.part != here]
-    foreign = [
-        each for each in found if each.package not in {"downslope", *sys.stdlib_module_names}
-    ]
+    foreign = [each for each in found if each.package not in {*ANYWHERE, *sys.stdlib_module_names}]
 
     broken = [each for each in ours if each.part in USERS]
     if rule.others is not None:

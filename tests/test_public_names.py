@@ -33,7 +33,8 @@ every_package = pytest.mark.parametrize("name", PACKAGES)
 def package() -> griffe.Module:
     """The package as the reference pages see it: read, not run."""
     source = Path(downslope.__file__).parents[1]
-    loaded = griffe.load("downslope", search_paths=[source])
+    extensions = griffe.load_extensions(source.parent / "docs" / "docstrings.py")
+    loaded = griffe.load("downslope", search_paths=[source], extensions=extensions)
     assert isinstance(loaded, griffe.Module)
     return loaded
 

@@ -1,4 +1,4 @@
-"""What every instrument gives back: a number with its uncertainty, or why there is none."""
+"""A number with its 95 % interval, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -96,6 +96,21 @@ def not_estimable(
         method=method,
         reason=reason,
     )
+
+
+def t_quantile(freedom: float) -> float:
+    """97.5 % point of Student's t: the number of standard errors in half a 95 % interval.
+
+    Args:
+        freedom: degrees of freedom above 0, fractions and infinity allowed.
+
+    Example:
+        >>> round(t_quantile(9), 4), round(t_quantile(math.inf), 4)
+        (2.2622, 1.96)
+    """
+    from scipy.special import stdtrit  # takes longer to import than all else here
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def _short(number: float) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from downslope.errors import UsageError
-from downslope.noise import Estimate, Extras, Setting, anatomy
+from downslope.estimate import Estimate
+from downslope.noise import Extras, Setting, anatomy
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.record import Anatomy, Section
 from downslope.noise.trajectory import Trajectory

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import plain
-from downslope.noise import Estimate
+from downslope.estimate import Estimate
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.record import Section
 from downslope.train import looks

@@ -1,17 +1,5 @@
 """Measuring in training loops of others: optax, PyTorch."""
 
-from downslope.noise.adapters.halves import (
-    HalfBatches,
-)
-from downslope.noise.adapters.optax_monitor import (
-    NoiseState,
-    measure_noise,
-    read_noise,
-)
+import lazy_loader as _lazy
 
-__all__ = [
-    "HalfBatches",
-    "NoiseState",
-    "measure_noise",
-    "read_noise",
-]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

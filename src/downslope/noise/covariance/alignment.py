@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.estimate import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.statistics.delete_one import (
     NOT_FINITE,
     Floats,
@@ -24,7 +24,6 @@ from downslope.noise.statistics.delete_one import (
     linear_interval,
     log_interval,
     measured,
-    t_quantile,
 )
 
 EXACT = "matrices taken as known"

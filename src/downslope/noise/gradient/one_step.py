@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.estimate import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.scale.weighted import HessianProduct, with_products
-from downslope.noise.statistics.delete_one import t_quantile
 from downslope.noise.statistics.ranges import positive
 from downslope.noise.statistics.sample import Sample, read_sample
 

@@ -1,33 +1,5 @@
 """The smallest batch for a given error of the gradient, with a given probability."""
 
-from downslope.noise.required.report import (
-    RequiredBatch,
-    required_batch,
-)
-from downslope.noise.required.rules import (
-    borell_tis_batch,
-    chebyshev_batch,
-    empirical_bernstein_batch,
-    empirical_bernstein_error,
-    empirical_deviation,
-    hilbert_bernstein_batch,
-    satterthwaite_batch,
-    three_moment_batch,
-    vector_bernstein_batch,
-    without_replacement,
-)
+import lazy_loader as _lazy
 
-__all__ = [
-    "RequiredBatch",
-    "borell_tis_batch",
-    "chebyshev_batch",
-    "empirical_bernstein_batch",
-    "empirical_bernstein_error",
-    "empirical_deviation",
-    "hilbert_bernstein_batch",
-    "required_batch",
-    "satterthwaite_batch",
-    "three_moment_batch",
-    "vector_bernstein_batch",
-    "without_replacement",
-]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.estimate import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.required import rules
 from downslope.noise.scale.steps import SIGNAL
-from downslope.noise.statistics.delete_one import t_quantile
 from downslope.noise.statistics.ranges import positive
 from downslope.noise.statistics.sample import Sample, read_sample
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
+from downslope.estimate import t_quantile
 from downslope.noise.scale.steps import SIGNAL, Noise, no_noise, of_part
-from downslope.noise.statistics.delete_one import t_quantile
 from downslope.noise.statistics.ratios import Part, positive_part, ratio
 from downslope.noise.statistics.sample import read_sample
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from downslope.errors import UsageError
-from downslope.estimate import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.statistics.ranges import Floats
 
 NOT_FINITE = "a value is not finite"
@@ -83,16 +82,6 @@ def jackknife_error(without: Floats) -> float:
     """
     n = len(without)
     return math.sqrt((n - 1) / n * float(np.sum((without - without.mean()) ** 2)))
-
-
-def t_quantile(freedom: float) -> float:
-    """97.5 % point of Student's t: the number of standard errors in half a 95 % interval.
-
-    Example:
-        >>> round(t_quantile(9), 4), round(t_quantile(1e9), 4)
-        (2.2622, 1.96)
-    """
-    return float(special.stdtrit(freedom, 0.975))
 
 
 def linear_interval(value: float, error: float, freedom: float) -> tuple[float, float]:

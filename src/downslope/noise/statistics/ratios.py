@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import t_quantile
+from downslope.estimate import Estimate, not_estimable, t_quantile
 
 EQUAL = 1e-13  # assumed: a relative spread below this is the rounding of equal terms
 LARGE_BIAS = 0.02  # a ratio whose bias may exceed 2 % says so

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.noise.statistics.delete_one import t_quantile
+from downslope.estimate import t_quantile
 from downslope.noise.statistics.ratios import Part, plain_part, positive_part
 
 SQUARED = "(loss/parameter)^2"  # unit of |G|^2 and of tr Sigma

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import t_quantile
+from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.statistics.ranges import Floats, array
 
 NUM_BLOCKS = 16  # measured here on AR(1) series: 8 to 64 blocks cover alike, 93 to 97 %

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from downslope import DataError, StopReason
-from downslope.noise import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.recipes.anomaly import files
 from downslope.recipes.anomaly.learning import (
     Learned,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError
-from downslope.noise import Estimate
+from downslope.estimate import Estimate
 from downslope.recipes.anomaly.learning import Learned
 from downslope.recipes.anomaly.scoring import Scorer
 from downslope.recipes.anomaly.spectral import Spectrum

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import eigh, solve
 from scipy.stats import t as student
 
-from downslope.noise import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable
 
 HIDDEN = 32  # units that bend what is rebuilt. Assumed
 MOST_CODE = 1 / 4  # of a window's samples. Assumed: a wider code rebuilds anything

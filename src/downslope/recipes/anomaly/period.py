@@ -9,7 +9,7 @@ from scipy.signal import detrend
 from scipy.stats import t as student
 
 from downslope import DataError
-from downslope.noise import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.recipes.labels import missing
 
 BLOCKS = 8  # parts that are measured apart; 7 degrees of freedom for the interval. Assumed

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import beta
 
 from downslope import DataError, UsageError
-from downslope.noise import Estimate
+from downslope.estimate import Estimate
 
 TAIL = 0.1  # share of the scores that a tail is read from. Assumed
 METHOD = "scores of held-out normal windows, Clopper-Pearson"

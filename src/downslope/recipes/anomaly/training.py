@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from downslope.noise import Estimate
+from downslope.estimate import Estimate
 from downslope.recipes.anomaly.model import Model, bent, gain, straight
 
 if TYPE_CHECKING:

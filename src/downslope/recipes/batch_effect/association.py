@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from downslope.noise import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable
 
 RESAMPLES = 2000  # tables drawn for the interval of V
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from downslope import UsageError
-from downslope.noise import Estimate
+from downslope.estimate import Estimate
 from downslope.recipes.batch_effect.association import corrected_v, phi2
 from downslope.recipes.batch_effect.design import distinct_rows, labels_of
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from downslope.noise import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature import condition_number
 from downslope.recipes.arguments import whole
 from downslope.recipes.batch_norm.layer import Statistics
