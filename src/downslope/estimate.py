@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+SMALLEST = 5e-324  # of the doubles above 0
+# Seconds are shown in the largest of these units that they reach, as (least seconds, size, name).
+_TIMES = (
+    (7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"),
+    (1e-7, 1e-6, "us"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +25,9 @@ class Estimate:
     - measured: `value` is finite; `lo` and `hi` are None where the data do not give an interval.
     - unresolved: no `value`, but a bound: `lo` (at least) or `hi` (at most), with a `reason`.
     - not estimable: neither value nor bounds, with a `reason`.
+
+    Printed, value and interval have as many decimals as show two significant digits of the
+    interval's half-width; `float` gives the value, or raises ValueError with the reason.
 
     Attributes:
         value: the estimate, or None.
@@ -32,6 +43,8 @@ class Estimate:
         >>> print(Estimate(value=44.9, lo=38.2, hi=52.9, unit="examples", num_examples=500,
         ...                   method="per-example gradients"))
         44.9 (38.2 to 52.9) examples
+        >>> print(Estimate(value=0.01851, lo=0.01702, hi=0.0205, unit="s"))
+        18.5 (17.0 to 20.5) ms
         >>> print(not_estimable("one example has no variance", unit="examples"))
         not estimable: one example has no variance
     """
@@ -58,6 +71,11 @@ class Estimate:
         """Whether there is a value."""
         return self.value is not None
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is a value or a bound."""
+        return not self.value is self.lo is self.hi is None
+
     def flagged(self, *flags: str) -> Estimate:
         """The same with more flags."""
         return dataclasses.replace(self, flags=(*self.flags, *flags))
@@ -66,17 +84,57 @@ class Estimate:
         """The fields as a plain dictionary; what is missing is null."""
         return {**dataclasses.asdict(self), "flags": list(self.flags)}
 
+    @classmethod
+    def from_json(cls, found: Any) -> Estimate:
+        """The inverse of `to_json`; fields that are missing or malformed are left out.
+
+        Older files hold one `note` in place of `flags`.
+
+        Example:
+            >>> Estimate.from_json({"value": 0.5, "lo": None, "hi": "x", "unit": "nats"}).lo
+            >>> print(Estimate.from_json({"lo": 310.0, "unit": "examples"}))
+            at least 310 examples (only a bound is known)
+        """
+        found = found if isinstance(found, Mapping) else {}
+        value, lo, hi = (_finite(found.get(name)) for name in ("value", "lo", "hi"))
+        flags = found.get("flags")
+        flags = flags if isinstance(flags, (list, tuple)) else [found.get("note")]
+        why = _text(found.get("reason")) or (
+            "not measured" if lo is hi is None else "only a bound is known"
+        )
+        return cls(
+            value=value, lo=lo, hi=hi, unit=_text(found.get("unit")),
+            num_examples=_count(found.get("num_examples")),
+            num_steps=_count(found.get("num_steps")), method=_text(found.get("method")),
+            flags=tuple(flag for flag in flags if isinstance(flag, str)),
+            reason=why if value is None else None,
+        )  # fmt: skip
+
+    def __float__(self) -> float:
+        if self.value is None:
+            raise ValueError(str(self))
+        return float(self.value)
+
     def __str__(self) -> str:
-        unit = f" {self.unit}" if self.unit else ""
-        if self.value is not None:
-            if self.lo is None or self.hi is None:
-                return f"{_short(self.value)}{unit}"
-            return f"{_short(self.value)} ({_short(self.lo)} to {_short(self.hi)}){unit}"
-        if self.lo is not None:
-            return f"at least {_short(self.lo)}{unit} ({self.reason})"
-        if self.hi is not None:
-            return f"at most {_short(self.hi)}{unit} ({self.reason})"
-        return f"not estimable: {self.reason}"
+        if not self.is_bounded:
+            return f"not estimable: {self.reason}"
+        size, unit = 1.0, self.unit
+        if unit == "s":
+            largest = max(abs(end) for end in (self.value, self.lo, self.hi) if end is not None)
+            size, unit = time_unit(abs(self.value) if self.value is not None else largest)
+        value, lo, hi = (
+            None if number is None else number / size for number in (self.value, self.lo, self.hi)
+        )
+        unit = f" {unit}" if unit else ""
+        if value is None:
+            bound = f"at most {short(hi or 0.0)}" if lo is None else f"at least {short(lo)}"
+            return f"{bound}{unit} ({self.reason})"
+        if lo is not None and hi is not None and lo < hi:
+            value, lo, hi = in_digits((value, lo, hi), hi / 2 - lo / 2)
+            return f"{value} ({lo} to {hi}){unit}"
+        ends = "" if lo is None or lo == hi else f" (at least {short(lo)})"
+        ends = ends if hi is None or lo is not None else f" (at most {short(hi)})"
+        return f"{short(value)}{ends}{unit}"
 
 
 def not_estimable(
@@ -113,5 +171,64 @@ def t_quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
+    """A number without an interval: three digits, thousands apart.
+
+    Example:
+        >>> short(12345.6), short(0.0012345), short(3.0)
+        ('12,346', '0.00123', '3')
+    """
     return f"{number:,.0f}" if 1000 <= abs(number) < 1e7 else f"{number:.3g}"
+
+
+def in_digits(numbers: tuple[float, ...], half_width: float) -> tuple[str, ...]:
+    """The numbers to two significant digits of a half-width.
+
+    Example:
+        >>> in_digits((0.97213, 0.9612, 0.98131), 0.01)
+        ('0.972', '0.961', '0.981')
+        >>> in_digits((12345.6, 0.0), 350), in_digits((2.13e-11,), 1e-11)
+        (('12,346', '0'), ('2.1e-11',))
+    """
+    decimals = 1 - math.floor(math.log10(max(half_width, SMALLEST)) + 1e-9)
+    if -6 < decimals < 9 and max(map(abs, numbers)) < 1e12:
+        shown = [f"{number:,.{max(decimals, 0)}f}" for number in numbers]
+        return tuple(s.removeprefix("-") if float(s.replace(",", "")) == 0 else s for s in shown)
+    return tuple(_scientific(number, decimals) for number in numbers)
+
+
+def _scientific(number: float, decimals: int) -> str:
+    if number == 0:
+        return "0"
+    digits = decimals + math.floor(math.log10(abs(number)))
+    return f"{number:.{min(max(digits, 0), 16)}e}"
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """The unit in which a time is a plain number, as its seconds and its name.
+
+    Example:
+        >>> time_unit(0.0185), time_unit(5400), time_unit(0)
+        ((0.001, 'ms'), (60.0, 'min'), (1.0, 's'))
+    """
+    found = (unit for least, *unit in _TIMES if seconds >= least)
+    size, name = next(found, (1.0, "s"))
+    return float(size), str(name)
+
+
+def _finite(value: Any) -> float | None:
+    """The value as a finite float, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond the range of doubles
+        return None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -87,7 +87,7 @@ def test_what_cannot_be_found_is_said():
     assert "class to find" in found.reasons["map@r"]
     found = retrieval(np.arange(4.0)[:, None], [0, 0, 1, 2], ks=(1, 9))
     assert found["recall@1"].num_examples == 2
-    assert "2 queries" in found["recall@1"].note
+    assert "2 queries" in found["recall@1"].flags[0]
     assert "only 3 rows" in found.reasons["recall@9"]
 
 

@@ -177,7 +177,7 @@ def test_long_tables_keep_their_ends() -> None:
 
 def test_scores_beside_baselines(told) -> None:
     rows = dict((row[0], row[1:]) for row in verdict.comparison(Run(told)).rows)
-    assert rows["This model"][0] == "0.4 (0.38 to 0.42) nats"
+    assert rows["This model"][0] == "0.400 (0.380 to 0.420) nats"
     assert "42 % lower" in rows["Knowing nothing"][1]  # 1 - 0.40/0.69
 
 

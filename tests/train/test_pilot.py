@@ -15,8 +15,8 @@ from downslope.choose import Decision, replay
 from downslope.choose.anneal import ANNEALS
 from downslope.choose.rescale import rescale_sgd
 from downslope.config import Training
+from downslope.estimate import Estimate
 from downslope.metrics import Results
-from downslope.metrics.estimate import Estimate
 from downslope.train import pilot as pilot_module
 from downslope.train.assemble import assemble
 from downslope.train.flight import Flight

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from downslope.check.findings import Finding, Severity, share, shown
 from downslope.errors import UsageError
 from downslope.estimate import Estimate
-from downslope.metrics.estimate import wilson_interval
+from downslope.metrics.intervals import wilson_interval
 
 # Shares of the smallest class, relative to an even one. Assumed: at a fiftieth (1 : 99 for two
 # classes) a model that never names the class is right in 99 % of the rows.

@@ -9,7 +9,7 @@ import numpy as np
 from downslope.check.findings import Finding, Severity, share, shown
 from downslope.check.sample import MISSING_CODE, Sample
 from downslope.estimate import Estimate
-from downslope.metrics.estimate import wilson_interval
+from downslope.metrics.intervals import wilson_interval
 
 NEARLY = 0.999  # share of one value above which a column is called nearly constant; assumed
 OFTEN = 0.2  # share of missing values worth knowing; assumed

@@ -12,7 +12,7 @@ import numpy as np
 from downslope.check.findings import Finding, Severity, shown
 from downslope.check.sample import Sample
 from downslope.estimate import Estimate
-from downslope.metrics.estimate import wilson_interval
+from downslope.metrics.intervals import wilson_interval
 from downslope.noise.statistics.delete_one import jackknife_error, linear_interval
 
 # A column is suspected above this share of a perfect score (0 is chance): AUC 0.99 or R2 0.98.

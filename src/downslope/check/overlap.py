@@ -11,7 +11,7 @@ from downslope.check.findings import Finding, Severity, share
 from downslope.check.sample import Sample
 from downslope.errors import UsageError
 from downslope.estimate import Estimate
-from downslope.metrics.estimate import wilson_interval
+from downslope.metrics.intervals import wilson_interval
 
 WORTH_SAYING = 0.01  # share of the held-out rows; lower end of its interval. Assumed
 FEW_DIFFERENT = 0.1  # different rows, as a share of all: below it they are few, not copies. Assumed

@@ -26,7 +26,7 @@ def median_seconds(seconds: Sequence[float]) -> Estimate:
 
     Example:
         >>> print(median_seconds([1.0, 1.1, 0.9, 1.0, 1.2, 5.0, 1.0, 1.05, 0.95]))
-        1 (0.95 to 1.2) seconds
+        1.00 (0.95 to 1.20) seconds
         >>> print(median_seconds([]))
         not estimable: nothing was timed
 

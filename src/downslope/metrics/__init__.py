@@ -12,9 +12,10 @@ intervals; none gives reasons only. Intervals take rows as independent and are m
 many rows: on few rows with heavy tails those of rmse and r2 come out too short.
 """
 
+from downslope.estimate import Estimate
 from downslope.metrics.classification import ClassificationMetrics
-from downslope.metrics.estimate import Estimate, Results
 from downslope.metrics.loss import MeanLoss
 from downslope.metrics.regression import RegressionMetrics
+from downslope.metrics.results import Results
 
 __all__ = ["ClassificationMetrics", "Estimate", "MeanLoss", "RegressionMetrics", "Results"]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope.errors import UsageError
-from downslope.metrics.estimate import NO_INTERVAL, Estimate, logit_interval
+from downslope.estimate import Estimate, not_estimable
+from downslope.metrics.intervals import NO_INTERVAL, logit_interval
 from downslope.metrics.keys import Keys, probability_keys, score_keys
 from downslope.metrics.moments import Floats
 
@@ -23,6 +24,7 @@ from downslope.metrics.moments import Floats
 BINARY_BITS, SHARED_BITS, MOST_BITS = 20, 21, 16
 MOST_BINNING = 0.05  # assumed: an area less certain than this would mislead
 CHUNK = 2**18  # scores handled at once: temporary arrays fit the second-level cache
+AUC_UNIT = "probability"
 NO_SCORE = "the score is not finite"
 NO_PROBABILITY = "the prediction is not finite, or not a probability"
 
@@ -96,57 +98,58 @@ class RankHistogram:
         self._mixed |= other._mixed | ((mine != theirs) & (mine > 0) & (theirs > 0))
         np.maximum(mine, theirs, out=mine)  # takes over theirs where mine is empty
 
-    def result(self) -> Estimate | str:
+    def result(self) -> Estimate:
         """The area with its interval, or the reason why there is none."""
         if self.num_bad:
             fault = NO_PROBABILITY if self.folded else NO_SCORE
-            return f"{self.num_bad:,} of {self.count:,} rows: {fault}"
+            return _none(f"{self.num_bad:,} of {self.count:,} rows: {fault}")
         if self.count == 0:
-            return "no examples"
+            return _none("no examples")
         shape = (2, self._num_columns, self._num_bins)
         mass, squares = self._mass.reshape(shape), self._weight_squares().reshape(shape)
         mixed = self._mixed.reshape(shape[1:])
         both = [k for k in range(shape[1]) if mass[0, k].any() and mass[1, k].any()]
         if not both:
-            return f"only class {self._only_class(mass)} is present, so there is no pair to rank"
+            only = self._only_class(mass)
+            return _none(f"only class {only} is present, so there is no pair to rank")
         areas = [_area(mass[:, k], squares[:, k], mixed[k]) for k in both]
         if self.num_classes == 2:
             return self._estimate(
                 areas[0], "ROC area; DeLong's variance, logit scale, binning error added", []
             )
         absent = self.num_classes - len(both)
-        notes = [f"{absent} of {self.num_classes} classes are not present"] if absent else []
+        flags = [f"{absent} of {self.num_classes} classes are not present"] if absent else []
         perfect = sum(area.variance == 0 for area in areas)
         if 0 < perfect < len(areas):
-            notes.append(f"no spread was seen in {perfect} of {len(areas)} one-vs-rest areas")
+            flags.append(f"no spread was seen in {perfect} of {len(areas)} one-vs-rest areas")
         method = (
             "ROC area, mean over one-vs-rest; DeLong's standard errors averaged (an upper bound, "
             "whatever the correlation between classes), logit scale, binning error added"
         )
-        return self._estimate(_average(areas), method, notes)
+        return self._estimate(_average(areas), method, flags)
 
-    def _estimate(self, area: _Area, method: str, notes: list[str]) -> Estimate | str:
+    def _estimate(self, area: _Area, method: str, flags: list[str]) -> Estimate:
         if area.binning > MOST_BINNING:
-            return (
+            return _none(
                 f"the scores lie too close together: their histogram leaves the area open by "
                 f"{area.binning:.2g} either way; scores nearer to zero are told apart more finely"
             )
         lo, hi = NO_INTERVAL
         if area.variance is None:
-            notes.append("no interval: a class has a single row")
+            flags.append("no interval: a class has a single row")
         elif area.variance == 0:
-            notes.append(
+            flags.append(
                 "no interval: no spread was seen between rows (the ranking is all or none)"
             )
         else:
             lo, hi = logit_interval(area.value, math.sqrt(area.variance), area.freedom)
         if area.binning > 0:
-            notes.append(f"the histogram may move it by up to {area.binning:.1e}")
+            flags.append(f"the histogram may move it by up to {area.binning:.1e}")
         if lo is not None and hi is not None:
             lo, hi = max(0.0, lo - area.binning), min(1.0, hi + area.binning)
         return Estimate(
             value=area.value, lo=lo, hi=hi, num_examples=self.count,
-            unit="probability", method=method, note="; ".join(notes) or None,
+            unit=AUC_UNIT, method=method, flags=tuple(flags),
         )  # fmt: skip
 
     def _add(self, scores: Floats, targets: NDArray[np.integer], weight: Floats | None) -> None:
@@ -190,6 +193,10 @@ class RankHistogram:
         if self.num_classes == 2:
             return len(present)
         return int(present[0])
+
+
+def _none(reason: str) -> Estimate:
+    return not_estimable(reason, unit=AUC_UNIT)
 
 
 def _area(mass: Floats, squares: Floats, mixed: NDArray[np.bool_]) -> _Area:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope.errors import UsageError
-from downslope.metrics.auc import NO_PROBABILITY, NO_SCORE, RankHistogram
-from downslope.metrics.estimate import Estimate, Results, wilson_interval
+from downslope.estimate import Estimate, not_estimable
+from downslope.metrics.auc import AUC_UNIT, NO_PROBABILITY, NO_SCORE, RankHistogram
+from downslope.metrics.intervals import wilson_interval
 from downslope.metrics.loss import (
     MeanLoss,
     check_same,
@@ -19,10 +20,12 @@ from downslope.metrics.loss import (
     vector,
 )
 from downslope.metrics.moments import Floats, Moments
+from downslope.metrics.results import Results
 
 # Probabilities of the true class are raised to this before the logarithm: the spacing of float32
 # at 1, below which 1 - p of a float32 probability p cannot be told from 0.
 LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
+ACCURACY_UNIT = "share of examples"
 RANGE_SLACK = 1e-6  # rounding of 1 - p in float32
 SUM_SLACK = 1e-2  # rounding of many probabilities in bfloat16
 
@@ -51,7 +54,7 @@ class ClassificationMetrics:
     {'loss': 0.463, 'accuracy': 0.667, 'log_loss': 0.463, 'auc': 0.889}
     """
 
-    def __init__(self, num_classes: int, *, loss_unit: str = "loss", probabilities: bool = True):
+    def __init__(self, num_classes: int, *, loss_unit: str = "", probabilities: bool = True):
         if num_classes < 2:
             raise UsageError(f"num_classes must be 2 or more; got {num_classes}")
         self.num_classes, self.probabilities = num_classes, probabilities
@@ -121,10 +124,15 @@ class ClassificationMetrics:
 
     def result(self) -> Results:
         """The metrics `loss`, `accuracy`, `log_loss` and `auc`."""
-        loss = self._loss.result()
-        auc = self._ranks.result() if self._ranks else "no examples"
-        found = {"accuracy": self._accuracy(), "log_loss": self._log_loss_estimate(), "auc": auc}
-        return Results({**loss.reasons, **loss, **found})
+        no_ranks = not_estimable("no examples", unit=AUC_UNIT)
+        return Results(
+            {
+                "loss": self._loss.estimate(),
+                "accuracy": self._accuracy(),
+                "log_loss": self._log_loss_estimate(),
+                "auc": self._ranks.result() if self._ranks else no_ranks,
+            }
+        )
 
     def _add_log_loss(
         self, p: NDArray[Any], targets: NDArray[np.intp], weight: Floats | None
@@ -153,19 +161,19 @@ class ClassificationMetrics:
             raise UsageError("scores must be given for all rows or for none")
         return self._ranks
 
-    def _log_loss_estimate(self) -> Estimate | str:
+    def _log_loss_estimate(self) -> Estimate:
         if not self.probabilities:
-            return "the model gives scores, not probabilities"
-        note = f"probability of the true class raised to {LEAST_PROBABILITY:.1e} in "
+            return not_estimable("the model gives scores, not probabilities", unit="nats")
+        flag = f"probability of the true class raised to {LEAST_PROBABILITY:.1e} in "
         return mean_estimate(
             self._log_loss, "nats", NO_PROBABILITY, low=0.0,
-            note=f"{note}{self._num_raised:,} rows" if self._num_raised else None,
+            flags=(f"{flag}{self._num_raised:,} rows",) if self._num_raised else (),
         )  # fmt: skip
 
-    def _accuracy(self) -> Estimate | str:
+    def _accuracy(self) -> Estimate:
         moments = self._correct
         if reason := missing(moments, NO_PROBABILITY if self.probabilities else NO_SCORE):
-            return reason
+            return not_estimable(reason, unit=ACCURACY_UNIT)
         share = min(1.0, max(0.0, float(moments.mean[0])))
         num = moments.num_effective
         # Where weights and hits go together (class weights), the effective size that gives the
@@ -175,7 +183,7 @@ class ClassificationMetrics:
             num = min(num, float(moments.variance[0]) / population)
         lo, hi = wilson_interval(share, num)
         return Estimate(
-            value=share, lo=lo, hi=hi, num_examples=moments.count, unit="share of examples",
+            value=share, lo=lo, hi=hi, num_examples=moments.count, unit=ACCURACY_UNIT,
             method="Wilson score interval, effective sample size",
         )  # fmt: skip
 

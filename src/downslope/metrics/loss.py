@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope.errors import UsageError
-from downslope.metrics.estimate import Estimate, Results, mean_interval
+from downslope.estimate import Estimate, not_estimable
+from downslope.metrics.intervals import mean_interval
 from downslope.metrics.moments import Floats, Moments
+from downslope.metrics.results import Results
 
 NOT_FINITE = "the loss is not finite"
 
@@ -18,7 +20,7 @@ class MeanLoss:
     """Mean loss over rows, with an interval from its standard error.
 
     Args:
-        loss_unit: unit of the losses, shown with the result.
+        loss_unit: unit of the losses, shown with the result; empty where it is not known.
 
     >>> mean_loss = MeanLoss()
     >>> mean_loss.add(np.array([1.0, 2.0]), None)
@@ -27,7 +29,7 @@ class MeanLoss:
     2.00 (1.02 to 2.98)
     """
 
-    def __init__(self, loss_unit: str = "loss"):
+    def __init__(self, loss_unit: str = ""):
         self.loss_unit = loss_unit
         self._moments = Moments(1)
 
@@ -44,7 +46,11 @@ class MeanLoss:
 
     def result(self) -> Results:
         """The metric `loss`."""
-        return Results({"loss": mean_estimate(self._moments, self.loss_unit, NOT_FINITE)})
+        return Results({"loss": self.estimate()})
+
+    def estimate(self) -> Estimate:
+        """The mean loss."""
+        return mean_estimate(self._moments, self.loss_unit, NOT_FINITE)
 
 
 def mean_estimate(
@@ -54,8 +60,8 @@ def mean_estimate(
     *,
     component: int = 0,
     low: float = -np.inf,
-    note: str | None = None,
-) -> Estimate | str:
+    flags: tuple[str, ...] = (),
+) -> Estimate:
     """The mean of one component with its Student t interval, or the reason why there is none.
 
     Args:
@@ -63,13 +69,13 @@ def mean_estimate(
         low: least value that the mean can have.
     """
     if reason := missing(moments, fault):
-        return reason
+        return not_estimable(reason, unit=unit)
     value = float(moments.mean[component])
     error = float(np.sqrt(moments.covariance_of_mean()[component, component]))
     lo, hi = mean_interval(value, error, moments.freedom, low)
     return Estimate(
         value=value, lo=lo, hi=hi, num_examples=moments.count, unit=unit,
-        method="mean; Student t interval", note=note,
+        method="mean; Student t interval", flags=flags,
     )  # fmt: skip
 
 

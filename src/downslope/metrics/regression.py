@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from downslope.metrics.estimate import Estimate, Results, log_interval
+from downslope.estimate import Estimate, not_estimable
+from downslope.metrics.intervals import log_interval
 from downslope.metrics.loss import (
     MeanLoss,
     check_same,
@@ -15,8 +16,10 @@ from downslope.metrics.loss import (
     vector,
 )
 from downslope.metrics.moments import Floats, Moments
+from downslope.metrics.results import Results
 
 NOT_FINITE = "the prediction, the target or the square of its error is not finite"
+R2_UNIT = "share of variance"
 SQUARE, ABSOLUTE, TARGET, TARGET_SQUARE = range(4)  # components of the moments
 
 
@@ -46,7 +49,7 @@ class RegressionMetrics:
     {'loss': 0.025, 'rmse': 0.158, 'mae': 0.15, 'r2': 0.98}
     """
 
-    def __init__(self, target_unit: str, *, loss_unit: str = "loss"):
+    def __init__(self, target_unit: str, *, loss_unit: str = ""):
         self.target_unit = target_unit
         self._loss = MeanLoss(loss_unit)
         self._moments = Moments(4)
@@ -94,16 +97,16 @@ class RegressionMetrics:
 
     def result(self) -> Results:
         """The metrics `loss`, `rmse`, `mae` and `r2`."""
-        loss = self._loss.result()
-        reason = missing(self._moments, NOT_FINITE)
         mae = mean_estimate(
             self._moments, self.target_unit, NOT_FINITE, component=ABSOLUTE, low=0.0
         )
-        found = {"rmse": reason or self._rmse(), "mae": mae, "r2": reason or self._r2()}
-        return Results({**loss.reasons, **loss, **found})
+        loss, rmse, r2 = self._loss.estimate(), self._rmse(), self._r2()
+        return Results({"loss": loss, "rmse": rmse, "mae": mae, "r2": r2})
 
     def _rmse(self) -> Estimate:
         moments = self._moments
+        if reason := missing(moments, NOT_FINITE):
+            return not_estimable(reason, unit=self.target_unit)
         value = float(np.sqrt(moments.mean[SQUARE]))
         error = _error_of(moments, np.eye(4)[SQUARE]) / (2 * value) if value > 0 else 0.0
         lo, hi = log_interval(value, error, moments.freedom)
@@ -112,19 +115,22 @@ class RegressionMetrics:
             method="root of the mean square error; delta method, log scale",
         )  # fmt: skip
 
-    def _r2(self) -> Estimate | str:
+    def _r2(self) -> Estimate:
         moments = self._moments
+        if reason := missing(moments, NOT_FINITE):
+            return not_estimable(reason, unit=R2_UNIT)
         spread = float(moments.variance[TARGET])
         if spread == 0:
-            return "the target is the same in all rows"
+            return not_estimable("the target is the same in all rows", unit=R2_UNIT)
         ratio = float(moments.mean[SQUARE]) / spread
         if not np.isfinite(ratio):
-            return "the target's spread is too small or too large to divide by"
+            reason = "the target's spread is too small or too large to divide by"
+            return not_estimable(reason, unit=R2_UNIT)
         gradient = np.array([1.0, 0.0, 2 * moments.mean[TARGET] * ratio, -ratio]) / spread
         lo, hi = log_interval(ratio, _error_of(moments, gradient), moments.freedom)
         return Estimate(
             value=1 - ratio, lo=None if hi is None else 1 - hi, hi=None if lo is None else 1 - lo,
-            num_examples=moments.count, unit="share of variance",
+            num_examples=moments.count, unit=R2_UNIT,
             method="1 - ratio of mean squares; delta method, log scale",
         )  # fmt: skip
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from downslope.report.reading import Estimate, estimate, of_event, text
+from downslope.estimate import Estimate
+from downslope.report.reading import estimate, of_event, text
 from downslope.report.run import Run
 from downslope.report.sections import data, descent, landscape, machine
-from downslope.report.words import counted, cut, interval, percent, sentence, short, spoken
+from downslope.report.words import counted, cut, percent, sentence, short, spoken
 
 # What comes first: a result that means nothing, then a better one, then a sooner one, then
 # what is good to know. Within a rank the larger share goes first.
@@ -66,14 +67,11 @@ def no_better_than(run: Run) -> Advice | None:
         return None
     model, trivial, linear, lower = found
     if not _beats(model, trivial, lower):
-        why = (
-            f"the held-out score is {interval(model)}, and knowing nothing but the target gives "
-            f"{interval(trivial)}"
-        )
+        why = f"the held-out score is {model}, and knowing nothing but the target gives {trivial}"
         do = "Check the target and its columns: nothing was learned that shows"
         return Advice(rank=MEANINGLESS, size=0.9, do=do, why=sentence(why))
-    if linear is not None and linear.is_known and _beats(linear, model, lower):
-        why = f"a linear model has {interval(linear)}, this one {interval(model)}"
+    if linear is not None and linear.is_bounded and _beats(linear, model, lower):
+        why = f"a linear model has {linear}, this one {model}"
         return Advice(rank=BETTER, size=0.9, do="Try the linear model", why=sentence(why))
     return None
 

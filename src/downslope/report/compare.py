@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from downslope.estimate import Estimate, not_estimable
 from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Gap, Notes, Section, Table, thinned
-from downslope.report.reading import Estimate, estimate, mapping, number, of_event, step_of, text
+from downslope.report.reading import estimate, mapping, number, of_event, step_of, text, with_ends
 from downslope.report.run import Run
 from downslope.report.sections import descent, machine, price, verdict
 from downslope.report.words import (
@@ -17,7 +18,6 @@ from downslope.report.words import (
     TIMES,
     cell,
     cut,
-    interval,
     label,
     percent,
     sentence,
@@ -101,13 +101,11 @@ def _held(run: Run) -> Estimate:
     """The held-out loss of the model that was kept, or the latest of a run under way."""
     value = number(mapping(run.result.get("validation")).get("loss"))
     if value is not None:
-        ends = mapping(run.result.get("validation_intervals")).get("loss")
-        lo, hi = (*(ends if isinstance(ends, list) else ()), None, None)[:2]
-        return Estimate(value=value, lo=number(lo), hi=number(hi))
+        return with_ends(value, mapping(run.result.get("validation_intervals")).get("loss"))
     held = descent.held_out(run, "examples")
     if not held:
-        return Estimate(reason="no rows were held out")
-    return Estimate(value=held[-1].value, lo=held[-1].lo, hi=held[-1].hi)
+        return not_estimable("no rows were held out", unit="")
+    return Estimate(value=held[-1].value, lo=held[-1].lo, hi=held[-1].hi, unit="")
 
 
 def _metric(name: str) -> Callable[[Run], float | None]:
@@ -164,7 +162,7 @@ def key_figures(runs: Sequence[Run], names: Sequence[str]) -> Table:
             for i, v in enumerate(values)
         ]
         if figure.name == "held-out loss":
-            shown = [interval(_held(run)) + (_against(v, first) if i else "")
+            shown = [str(_held(run)) + (_against(v, first) if i else "")
                      for i, (run, v) in enumerate(zip(runs, values, strict=True))]  # fmt: skip
         rows.append((figure.name, *shown))
     ends = ["under way" if not r.is_over else text(r.result.get("stop_reason")) for r in runs]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from downslope.report.reading import Estimate, estimate, number, of_event, step_of
+from downslope.estimate import Estimate
+from downslope.report.reading import estimate, number, of_event, step_of
 from downslope.report.run import Run
 
 NOT_MEASURED = "no noise was measured in this run"
@@ -29,16 +30,14 @@ def readings(run: Run) -> list[Reading]:
         size, step = number(record.get("batch_size")), step_of(record)
         if not size or size <= 0:
             continue
-        names = ("noise_scale", "gradient_signal", "gradient_noise")
-        scale, signal, trace = (estimate(record.get(name)) for name in names)
         found.append(
             Reading(
                 step=step,
                 examples=run.course.examples(step) or 0.0,
                 batch_size=size,
-                scale=scale,
-                signal=signal,
-                trace=trace,
+                scale=estimate(record.get("noise_scale"), "examples"),
+                signal=estimate(record.get("gradient_signal")),
+                trace=estimate(record.get("gradient_noise")),
             )
         )
     return found

@@ -8,34 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from downslope.estimate import Estimate
 
 Record = Mapping[str, Any]
 
 LARGEST = 1e100  # nothing measured comes near; charts of what does overflow
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A number with its 95 % interval, or the reason why there is none.
-
-    Attributes:
-        value, lo, hi: the number and the ends of its interval, or None.
-        unit: unit of all three.
-        reason: why there is no value, where that was told.
-    """
-
-    value: float | None = None
-    lo: float | None = None
-    hi: float | None = None
-    unit: str = ""
-    reason: str = ""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is a value or a bound."""
-        return not self.value is self.lo is self.hi is None
 
 
 def number(value: Any) -> float | None:
@@ -74,21 +53,26 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def estimate(value: Any) -> Estimate:
-    """A measurement or an estimate, as the journal holds it.
+def estimate(value: Any, unit: str | None = None) -> Estimate:
+    """An estimate as the journal holds it; a damaged one has a reason and no value.
+
+    Args:
+        unit: in place of the one that it names.
 
     Example:
-        >>> estimate({"value": 0.5, "lo": None, "unit": "nats"})
-        Estimate(value=0.5, lo=None, hi=None, unit='nats', reason='')
+        >>> print(estimate({"value": 0.5, "lo": None, "unit": "nats"}))
+        0.5 nats
     """
     found = mapping(value)
-    return Estimate(
-        value=number(found.get("value")),
-        lo=number(found.get("lo")),
-        hi=number(found.get("hi")),
-        unit=text(found.get("unit")),
-        reason=text(found.get("reason")),
-    )
+    plain = {name: number(found.get(name)) for name in ("value", "lo", "hi")}
+    named = {} if unit is None else {"unit": unit}
+    return Estimate.from_json({**found, **plain, **named})
+
+
+def with_ends(value: float, ends: Any) -> Estimate:
+    """A value with the two ends of its interval, as `result.json` lists them."""
+    lo, hi = (*numbers(ends), None, None)[:2]
+    return Estimate(value=value, lo=lo, hi=hi, unit="")
 
 
 def of_event(records: Sequence[Record], event: str) -> list[Record]:

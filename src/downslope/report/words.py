@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Sequence
 
-from downslope.choose.ranges import short
 from downslope.choose.ranges import spoken as spoken_in_ascii
+from downslope.estimate import short
 from downslope.report.progress import short as in_three_digits
-from downslope.report.reading import Estimate
 
 NAME_WIDTH = 60  # characters of a name in a table
 LABEL_WIDTH = 18  # and on a chart, where a tenth of the width is one word
@@ -63,43 +61,6 @@ def sentence(text: object) -> str:
     if not shown:
         return ""
     return shown[0].upper() + shown[1:] + ("" if shown[-1] in ".!?" else ".")
-
-
-def interval(found: Estimate, unit: str | None = None) -> str:
-    """A number with its interval and unit, or its bound, or why there is none.
-
-    Example:
-        >>> interval(Estimate(value=0.8131, lo=0.8, hi=0.826), "nats")
-        '0.813 (0.8 to 0.826) nats'
-        >>> interval(Estimate(lo=310.0, reason="signal lost in noise"), "examples")
-        'at least 310 examples (signal lost in noise)'
-        >>> interval(Estimate(reason="clipping is off"))
-        'not known: clipping is off'
-    """
-    words = found.unit if unit is None else unit
-    tail = f" {words}" if words else ""
-    lo, hi = found.lo, found.hi
-    if found.value is not None:
-        if lo is None or hi is None:
-            ends = f" (at least {short(lo)})" if lo is not None else ""
-            ends = f" (at most {short(hi)})" if hi is not None else ends
-            return f"{short(found.value)}{ends}{tail}"
-        value, lo, hi = _alike(found.value, lo, hi)
-        return f"{value} ({lo} to {hi}){tail}"
-    why = f" ({found.reason})" if found.reason else ""
-    if lo is not None or hi is not None:
-        bound = f"at most {short(hi or 0.0)}" if lo is None else f"at least {short(lo)}"
-        return f"{bound}{tail}{why}"
-    return f"not known: {found.reason or 'it was not measured'}"
-
-
-def _alike(value: float, lo: float, hi: float) -> tuple[str, str, str]:
-    """The three in digits enough to tell the ends apart, where three digits do not."""
-    half = abs(hi - lo) / 2
-    if half and abs(value) < 1000 and abs(value) > 100 * half:
-        digits = min(8, 1 - math.floor(math.log10(half)))
-        return f"{value:.{digits}f}", f"{lo:.{digits}f}", f"{hi:.{digits}f}"
-    return short(value), short(lo), short(hi)
 
 
 def percent(share: float) -> str:
@@ -177,6 +138,6 @@ def cell(value: object) -> str:
 
 
 __all__ = [
-    "MINUS", "NO_VALUE", "TIMES", "brief", "bytes_in_words", "cell", "counted", "cut", "interval",
-    "label", "percent", "sentence", "short", "spoken",
+    "MINUS", "NO_VALUE", "TIMES", "brief", "bytes_in_words", "cell", "counted", "cut", "label",
+    "percent", "sentence", "short", "spoken",
 ]  # fmt: skip

@@ -308,10 +308,7 @@ def describe(
     result = found.result
     lines = []
     if result.validation is not None:
-        lines += [
-            f"held out   {name} {estimate}{_unit(estimate.unit)}"
-            for name, estimate in result.validation.items()
-        ]
+        lines += [f"held out   {name} {found}" for name, found in result.validation.items()]
         lines += [f"held out   {name}: {why}" for name, why in result.validation.reasons.items()]
     count = f"{result.num_epochs or 0:.3g}"
     epochs = "" if result.num_epochs is None else f"{count} epoch{'s' * (count != '1')}, "
@@ -337,10 +334,6 @@ def _next_command(result: Result, path: str | os.PathLike[str]) -> str:
         return shlex.join(["downslope", "fit", "--resume", str(result.run)])
     words = ["downslope", "predict", str(result.run), str(path), "--out", "predictions.parquet"]
     return shlex.join(words)
-
-
-def _unit(unit: str) -> str:
-    return "" if unit in ("loss", "share of examples") else f" {unit}"
 
 
 def choose_model(encoding: Encoding, options: ModelOptions) -> TableModel:

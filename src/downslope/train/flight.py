@@ -334,7 +334,7 @@ class Flight:
         params = self.engine.kept_params(self._state)
         results = self.engine.evaluate(params)
         self._results = self.tally.num_steps, results
-        loss = results["loss"].value if "loss" in results else None
+        loss = float(results["loss"]) if "loss" in results else None
         if self.tally.evaluated(loss, self.training.tolerance) and self.training.patience:
             self._best = jax.device_get(params)
         self.run.journal.write(

@@ -53,7 +53,7 @@ class Gains:
             return None
         if "loss" not in results:  # not finite on some held-out row, or a scorer without it
             return self.flight.tally.last_epoch_loss
-        return results["loss"].value
+        return float(results["loss"])
 
     def _gained(self, loss: float, results: Results | None) -> bool:
         """Whether the loss is lower than the lowest by more than its noise; notes it if so."""

@@ -59,7 +59,7 @@ def measure_noise(
         ...     grads = jax.vmap(jax.grad(loss), in_axes=(None, 0))(w, x)
         ...     updates, opt_state = optimizer.update(grads, opt_state, w)
         >>> print(read_noise(opt_state).trace)
-        101 (99.1 to 102) (loss/parameter)^2
+        100.5 (99.1 to 102.0) (loss/parameter)^2
 
     Source: McCandlish et al. (2018), An empirical model of large-batch training, appendix A.1.
     """

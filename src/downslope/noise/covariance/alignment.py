@@ -146,7 +146,7 @@ def sharpness_ratio(
         >>> gradients = inputs * rng.normal(size=(500, 1))   # noise has the shape of H
         >>> H = np.diag([4.0, 0.25])
         >>> print(sharpness_ratio(gradients, lambda v: H @ v, 4.25))  # truth: 1.78
-        1.76 (1.72 to 1.79)
+        1.756 (1.722 to 1.791)
 
     Source: Zhu et al. 2019, section 3; its isotropic value as the baseline.
     """
@@ -200,11 +200,11 @@ def in_words(
         >>> r = Estimate(value=9.0, lo=6.5, hi=12.0, unit="")
         >>> k = Estimate(value=154.0, lo=120.0, hi=190.0, unit="")
         >>> in_words(r, k, 10)
-        'Noise is stronger in the sharp directions here: R = 9 (6.5 to 12; 1 = unrelated); its
+        'Noise is stronger in the sharp directions here: R = 9.0 (6.5 to 12.0; 1 = unrelated); its
         variance is 154 (120 to 190) times as large in the 10 sharpest directions as in flat ones.'
         >>> in_words(Estimate(value=1.1, lo=0.8, hi=1.5, unit=""))
-        'Whether noise is stronger in sharp or in flat directions cannot be told here: R = 1.1 (0.8
-        to 1.5; 1 = unrelated).'
+        'Whether noise is stronger in sharp or in flat directions cannot be told here: R = 1.10
+        (0.80 to 1.50; 1 = unrelated).'
     """
     lo, hi = ratio.lo, ratio.hi
     if ratio.value is None:

@@ -81,7 +81,7 @@ def noise_profile(
         >>> gradients = rng.normal(size=(400, 8)) * np.sqrt(curvatures)  # Sigma = H
         >>> profile = noise_profile(gradients, curvatures, np.eye(8), num_sharp=2)
         >>> print(f"{profile.slope.value:.2f} {profile.rank_correlation}")
-        1.00 1 (1 to 1)
+        1.00 1
         >>> print(profile.sharp_over_flat)  # truth: 0.75 / 0.0293 = 25.6
         26.9 (23.5 to 30.9)
     """

@@ -108,7 +108,7 @@ def effective_rank(
     Example:
         >>> gradients = np.random.default_rng(0).normal(size=(300, 50))
         >>> print(effective_rank(gradients))
-        50.2 (49.2 to 51.2) directions
+        50.18 (49.23 to 51.15) directions
 
     Source: Bai and Saranadasa 1996; sketch: moments of a Wishart matrix, derived here.
     """

@@ -54,7 +54,7 @@ def condition_number(inputs: ArrayLike) -> Conditioning:
         >>> x = rng.normal(size=(5000, 2)) * [10, 1]
         >>> told = condition_number(x)
         >>> print(told.before, "to", told.after)
-        103 (97.4 to 110) to 1.06 (1 to 1.12)
+        103.5 (97.4 to 109.9) to 1.060 (1.000 to 1.124)
 
     Source: for standardising, LeCun, Bottou, Orr and Mueller 1998.
     """

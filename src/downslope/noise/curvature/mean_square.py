@@ -130,7 +130,7 @@ def necessary_limit(
     Example:
         >>> x = np.random.default_rng(0).normal(size=(4000, 1))
         >>> print(necessary_limit(x**2, 4))  # 2 / (1 + 2/4) for Gaussian inputs
-        1.35 (1.29 to 1.42) parameter^2 / loss
+        1.355 (1.289 to 1.424) parameter^2 / loss
 
     Source: Rayleigh quotient at u u' of the operator in Mulayoff and Michaeli 2024.
     """

@@ -57,7 +57,7 @@ def batch_variance(gradients: ArrayLike, batch_size: int, num_rows: int | None =
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)  # tr Sigma = 100
         >>> print(batch_variance(rng.normal(size=(400, 100)), 50, num_rows=100))
-        1 (0.99 to 1.02) (loss/parameter)^2
+        1.004 (0.990 to 1.018) (loss/parameter)^2
 
     Source: Cochran (1977), Sampling Techniques, theorem 2.2.
     """

@@ -64,7 +64,7 @@ def one_step_change(
         >>> g = 1 + 2 * rng.normal(size=(400, 1))  # |1 - 0.5 g| > 1, which is g < 0 or g > 4
         >>> step = one_step_change(g, lambda v: v, learning_rate=0.5, batch_size=1)
         >>> print(step.change, "|", step.probability_up)
-        0.178 (0.0215 to 0.335) loss | 0.41 (0.311 to 0.516) probability
+        0.18 (0.02 to 0.33) loss | 0.41 (0.31 to 0.52) probability
 
     Source: Bottou, Curtis and Nocedal (2018), Optimization methods for large-scale machine
     learning, equation 4.4, with equality on a quadratic.

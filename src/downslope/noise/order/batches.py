@@ -47,9 +47,9 @@ def batch_variance_ratio(values: ArrayLike, batch_size: int) -> VarianceRatio:
     Example:
         >>> found = batch_variance_ratio(np.sort(np.random.default_rng(0).normal(size=5000)), 50)
         >>> print(found.ratio)
-        50.4 (38.8 to 68) times
+        50 (39 to 68) times
         >>> print(batch_variance_ratio(np.random.default_rng(0).normal(size=5000), 50).ratio)
-        1.07 (0.824 to 1.44) times
+        1.07 (0.82 to 1.44) times
 
     Source: one-way analysis of variance; Cochran 1977, section 8.3 (systematic samples).
     """

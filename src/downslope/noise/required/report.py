@@ -86,7 +86,7 @@ def required_batch(
         >>> rng = np.random.default_rng(0)  # tr Sigma = 100, error 2: 100/4 = 25 on average
         >>> found = required_batch(rng.normal(size=(400, 100)), error=2.0)
         >>> print(found.needed, "|", found.guaranteed)
-        29.7 (29.5 to 30) examples | 251 (249 to 253) examples
+        29.73 (29.47 to 30.00) examples | 250.9 (248.8 to 253.1) examples
 
     Source: the functions of `downslope.noise.required.rules`; Byrd et al. (2012), Sample size
     selection in optimization methods, equation 3.3, for the relative error.

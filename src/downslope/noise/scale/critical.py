@@ -59,7 +59,7 @@ def fit_critical_batch(batch_sizes: ArrayLike, num_steps: ArrayLike) -> Critical
     Example:
         >>> found = fit_critical_batch([16, 64, 256, 1024], [2600, 800, 345, 231])
         >>> print(found.batch_size, "|", found.min_steps)
-        200 (194 to 205) examples | 194 (190 to 197) steps
+        199.5 (194.3 to 204.8) examples | 193.6 (190.4 to 196.9) steps
 
     Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.11.
     """

@@ -51,7 +51,7 @@ def from_examples(
         >>> rng = np.random.default_rng(0)  # |G|^2 = 4, tr Sigma = 100: B_simple = 25
         >>> noise = from_examples(0.2 + rng.normal(size=(400, 100)))
         >>> print(noise.scale, "|", noise.trace)
-        24.4 (22 to 27.2) examples | 100 (99 to 102) (loss/parameter)^2
+        24.4 (22.0 to 27.2) examples | 100.4 (99.0 to 101.8) (loss/parameter)^2
 
     Source: Cochran (1977), Sampling Techniques, sections 2.4 to 2.6; Chen and Qin (2010), A two-
     sample test for high-dimensional data, equation 2.1, for the error of |G|^2.
@@ -118,7 +118,7 @@ def from_examples_by_group(
         >>> groups = {"first": 1 + rng.normal(size=(400, 5, 4)), "last": rng.normal(size=(400, 9))}
         >>> for name, noise in from_examples_by_group(groups).items():
         ...     print(name, noise.scale)
-        first 1.01 (0.951 to 1.06) examples
+        first 1.006 (0.951 to 1.064) examples
         last at least 171 examples (|G|^2 cannot be told from 0)
     """
     found: dict[str, Noise] = {}

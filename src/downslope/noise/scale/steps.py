@@ -50,7 +50,7 @@ class Noise:
         Example:
             >>> noise = from_microbatches([[1.0, 1.4]] * 3, [1.0, 0.9, 0.8], 1)
             >>> print(noise.spent_beyond(1))
-            0.519 (0.0699 to 0.807) share of examples
+            0.52 (0.07 to 0.81) share of examples
 
         Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.11.
         """
@@ -65,7 +65,7 @@ class Noise:
         Example:
             >>> noise = from_microbatches([[1.0, 1.4]] * 3, [1.0, 0.9, 0.8], 1)
             >>> print(noise.steps_saved_by_doubling(1))
-            0.241 (0.0964 to 0.465) share of steps
+            0.24 (0.10 to 0.47) share of steps
         """
         b = positive("batch_size", batch_size)
         return self._of_scale(lambda scale: scale / (2 * (scale + b)), "share of steps")

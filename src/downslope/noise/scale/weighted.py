@@ -40,7 +40,7 @@ def curvature_weighted(
         >>> rng = np.random.default_rng(0)  # H = diag(4, 1), Sigma = I, G = (1, 1): 5/5 = 1
         >>> g = 1 + rng.normal(size=(400, 2))
         >>> print(curvature_weighted(g, lambda v: np.array([4.0, 1.0]) * v))
-        1.11 (0.899 to 1.39) examples
+        1.11 (0.90 to 1.39) examples
 
     Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.8.
     """

@@ -113,7 +113,7 @@ def measured(
 
     Example:
         >>> print(measured(2.0, (1.0, 4.0), unit="loss"))
-        2 (1 to 4) loss
+        2.0 (1.0 to 4.0) loss
         >>> print(measured(float("nan"), unit="loss"))
         not estimable: the result is too large, or too small, for double precision
     """

@@ -52,7 +52,7 @@ def ratio_of_series(
         >>> rng = np.random.default_rng(0)
         >>> d = rng.exponential(size=2000)
         >>> print(ratio_of_series(3 * d + rng.normal(size=2000), d))
-        3 (2.95 to 3.05)
+        3.000 (2.949 to 3.052)
 
     Source: batch means, Law and Kelton, Simulation Modeling and Analysis.
     """
@@ -74,7 +74,7 @@ def mean_of_series(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> print(mean_of_series(rng.normal(5, 1, size=400), unit="loss"))
-        4.96 (4.87 to 5.06) loss
+        4.963 (4.869 to 5.058) loss
     """
     x = array("values", values, 1)
     return _ratio(x, np.ones_like(x), scale, unit, what)

@@ -87,7 +87,7 @@ def clip_fraction(norms: ArrayLike, threshold: float) -> Estimate:
 
     Example:
         >>> print(clip_fraction(np.arange(1.0, 101.0), 90.0))
-        0.1 (0.0552 to 0.174) share of gradients
+        0.100 (0.055 to 0.174) share of gradients
 
     Source: Wilson 1927.
     """

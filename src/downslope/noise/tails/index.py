@@ -95,7 +95,7 @@ def hill(x: ArrayLike, num_tail: int | None = None) -> Estimate:
     Example:
         >>> x = np.random.default_rng(0).pareto(2.5, 5000) + 1
         >>> print(hill(x, 500))
-        2.3 (2.1 to 2.5)
+        2.30 (2.10 to 2.50)
 
     Source: Hill 1975; choice of k: Clauset, Shalizi and Newman 2009, section 3.3.
     """

@@ -53,7 +53,7 @@ def equilibrium_ratio(
         ...     dots.append(theta * g); squares.append(0.01 * g * g)
         ...     theta -= 0.1 * g
         >>> print(equilibrium_ratio(dots[100:], squares[100:], learning_rate=0.1))
-        1 (0.997 to 1)
+        1.0001 (0.9970 to 1.0031)
 
     Source: Yaida 2019, fluctuation-dissipation relations FDR1 and its momentum form.
     """

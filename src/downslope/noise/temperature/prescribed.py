@@ -197,7 +197,7 @@ def direction_temperatures(
         >>> told = direction_temperatures(g, learning_rate=0.1, batch_size=10,
         ...                               sampling="streaming")
         >>> print(told.temperatures.round(3), told.anisotropy)
-        [0.005 0.018 0.047] 9.75 (8.15 to 11.7)
+        [0.005 0.018 0.047] 9.7 (8.2 to 11.7)
     """
     values = array("projections", projections, 2)
     num, directions = values.shape

@@ -64,7 +64,7 @@ def autocorrelation_time(points: Floats, steps: NDArray[np.int64], stride: int =
     Example:
         >>> rng = np.random.default_rng(0)
         >>> print(autocorrelation_time(rng.normal(size=(500, 40)), np.arange(500)))
-        0.95 (0.888 to 1.01) steps
+        0.950 (0.888 to 1.011) steps
 
     Source: Sokal 1997, section 3; Madras and Sokal 1988, appendix C.
     """
@@ -163,7 +163,7 @@ def displacement_exponent(
         >>> rng = np.random.default_rng(0)
         >>> walk, steps = rng.normal(size=(2000, 50)).cumsum(axis=0), np.arange(2000)
         >>> print(displacement_exponent(walk, steps, 10))
-        1.01 (0.977 to 1.04)
+        1.010 (0.977 to 1.042)
         >>> print(f"{displacement_exponent(steps[:, None] * np.ones(3), steps).value:.3f}")
         2.000
     """

@@ -97,9 +97,9 @@ def load(path: Path) -> Kept:
     threshold = document["threshold"]
     return Kept(
         params=document["params"],
-        period=_measurement(document["period"]),
-        gain=_measurement(document["gain"]),
-        threshold=Threshold(**threshold | {"rate": _measurement(threshold["rate"])}),
+        period=Estimate.from_json(document["period"]),
+        gain=Estimate.from_json(document["gain"]),
+        threshold=Threshold(**threshold | {"rate": Estimate.from_json(threshold["rate"])}),
         learned=Learned(
             layout=Layout(**document["layout"]),
             scorer=scorer,
@@ -111,8 +111,3 @@ def load(path: Path) -> Kept:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _measurement(fields: dict[str, Any]) -> Estimate:
-    given: dict[str, Any] = {**fields, "flags": tuple(fields["flags"])}
-    return Estimate(**given)

@@ -57,7 +57,7 @@ def calibrate(scores: np.ndarray, rate: float, *, overlap: int = 1) -> Threshold
         >>> scores = np.random.default_rng(0).exponential(size=9999)
         >>> found = calibrate(scores, 0.001)
         >>> print(found.rate)
-        0.001 (0.000412 to 0.00171) false alarms per window
+        0.00100 (0.00041 to 0.00171) false alarms per window
         >>> print(calibrate(scores[:99], 0.001).rate.reason)
         99 independent held-out windows can state 0.01 at best; 0.001 needs 999
 

@@ -112,7 +112,7 @@ def conditioning(
         >>> from downslope.recipes.batch_norm import population_statistics
         >>> found = conditioning(net, stretch, x, population_statistics(net, stretch, x))
         >>> print(found.layers[0].jacobian_before, "to", found.layers[0].jacobian_after)
-        10 (10 to 10) to 1.02 (1.02 to 1.02)
+        10 to 1.02
 
     Source: LeCun, Bottou, Orr and Mueller 1998, section 4.3, for standardised inputs.
     """

@@ -252,7 +252,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         found = self.retrieval(X, y, ks=(1,))
         if "recall@1" not in found:
             raise UsageError(f"y has no score: {found.reasons['recall@1']}")
-        return found["recall@1"].value
+        return float(found["recall@1"])
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_model")

@@ -10,8 +10,10 @@ from scipy.stats import binomtest
 from sklearn.neighbors import NearestNeighbors
 
 from downslope import UsageError
-from downslope.metrics import Estimate, Results
+from downslope.estimate import Estimate, not_estimable
+from downslope.metrics import Results
 
+RECALL_UNIT = "share of queries"
 RESAMPLES = 500  # of the queries, for an interval
 
 
@@ -84,30 +86,30 @@ def retrieval(
     total = _counts(y, classes) - own
     asked = np.flatnonzero(total > 0)
     if len(asked) == 0:
-        reason = "no query has another row of its class to find"
-        return Results(dict.fromkeys([*names, "map@r"], reason))
+        none = not_estimable("no query has another row of its class to find", unit=RECALL_UNIT)
+        return Results(dict.fromkeys([*names, "map@r"], none))
     most = len(among) - own
     depth = min(max([*ks, int(total.max())]), most)
     _, places = nearest(z, depth, reference=None if own else among)
     right = (classes[places] == y[:, None])[asked]
     left = len(y) - len(asked)
-    note = f"{left} queries of classes with nothing to find are left out" if left else None
-    found: dict[str, Estimate | str] = {}
+    flags = (f"{left} queries of classes with nothing to find are left out",) if left else ()
+    found: dict[str, Estimate] = {}
     for k, name in zip(ks, names, strict=True):
         if not 1 <= k <= most:
-            found[name] = f"there are only {most} rows to find"
+            found[name] = not_estimable(f"there are only {most} rows to find", unit=RECALL_UNIT)
             continue
         hits = int(right[:, :k].any(1).sum())
         low, high = binomtest(hits, len(asked)).proportion_ci(method="wilson")
         found[name] = Estimate(
             value=hits / len(asked), lo=float(low), hi=float(high), num_examples=len(asked),
-            unit="share of queries", method="Wilson score interval", note=note,
+            unit=RECALL_UNIT, method="Wilson score interval", flags=flags,
         )  # fmt: skip
     each = _precision_at_r(right, total[asked])
     low, high = _bootstrap(each, seed)
     found["map@r"] = Estimate(
         value=float(each.mean()), lo=low, hi=high, num_examples=len(asked),
-        unit="mean precision, 0 to 1", method="bootstrap over queries", note=note,
+        unit="mean precision, 0 to 1", method="bootstrap over queries", flags=flags,
     )  # fmt: skip
     return Results(found)
 

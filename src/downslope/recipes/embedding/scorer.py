@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jax import Array
 
-from downslope.metrics import Estimate, Results
+from downslope.estimate import Estimate, not_estimable
+from downslope.metrics import Results
 from downslope.recipes.embedding.network import UnitLoss
 
 LOSS, RECALL = "held_out_loss", "batch_recall@1"
@@ -46,16 +47,16 @@ class _Means:
         self._recall.append(recall)
 
     def result(self) -> Results:
-        found: dict[str, Estimate | str] = {}
+        found: dict[str, Estimate] = {}
         parts = ((LOSS, self._losses, "loss"), (RECALL, self._recall, "share of queries"))
         for name, values, unit in parts:
             each = np.concatenate(values).astype(np.float64)
             if not np.isfinite(each).all():
-                found[name] = "not finite for some batch"
+                found[name] = not_estimable("not finite for some batch", unit=unit)
                 continue
             found[name] = Estimate(
                 value=float(each.mean()), lo=None, hi=None, num_examples=len(each), unit=unit,
                 method="mean over batches of P x K",
-                note="batches share rows, so their spread gives no interval",
+                flags=("batches share rows, so their spread gives no interval",),
             )  # fmt: skip
         return Results(found)

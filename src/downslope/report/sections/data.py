@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from downslope.estimate import Estimate
 from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Gap, Grid, Notes, Section, Table, thinned
 from downslope.report.reading import (
-    Estimate,
     Record,
     estimate,
     listing,
@@ -17,7 +17,7 @@ from downslope.report.reading import (
     text,
 )
 from downslope.report.run import Run
-from downslope.report.words import cell, counted, cut, interval, label, percent, sentence, short
+from downslope.report.words import cell, counted, cut, label, percent, sentence, short
 
 MOST_COLUMNS = 15  # of the chart of importance
 MOST_FINDINGS = 40
@@ -139,7 +139,7 @@ def without_effect(found: list[tuple[str, Estimate]]) -> list[str]:
 
 def _importance_reading(found: list[tuple[str, Estimate]]) -> str:
     name, value = found[0]
-    words = f"Without the values of {cut(name, 40)} the held-out loss rises by {interval(value)}"
+    words = f"Without the values of {cut(name, 40)} the held-out loss rises by {value}"
     none = len(without_effect(found))
     if none:
         return f"{words}; {none} of {len(found)} columns make no difference that can be told."

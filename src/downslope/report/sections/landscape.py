@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from downslope.estimate import Estimate
 from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Facts, Gap, Section, thinned
 from downslope.report.reading import (
-    Estimate,
     Record,
     estimate,
     listing,
@@ -20,7 +20,7 @@ from downslope.report.reading import (
 )
 from downslope.report.run import Run
 from downslope.report.sections.noise import anatomy
-from downslope.report.words import cut, interval, percent, sentence, short
+from downslope.report.words import cut, percent, sentence, short
 
 SUBJECTS = ("curvature", "covariance", "temperature", "escape", "memory", "trajectory")
 NOT_LOOKED_AT = "not looked at: the journal has no such record"
@@ -105,7 +105,7 @@ def stability_chart(run: Run) -> Chart | Gap:
     found = measured(run, "step_correlation")
     records = [r for r in of_event(run.kept, "measured") if text(r.get("stability"))]
     words = text(records[-1].get("stability")) if records else ""
-    value = interval(found[-1][2]) if found else ""
+    value = str(found[-1][2]) if found else ""
     tail = f": {cut(words, 200)}" if words else ""
     return _line(
         run, "step_correlation", "correlation", chart="stability",
@@ -129,7 +129,7 @@ def equilibrium_chart(run: Run) -> Chart | Gap:
             verdict = "1 lies within, so the run may only shake about a level by now"
         else:
             verdict = "1 lies outside, so the run was still on its way"
-        reading = f"At the end the ratio was {interval(end)}: {verdict}."
+        reading = f"At the end the ratio was {end}: {verdict}."
     return _line(
         run, "equilibrium_ratio", "ratio", chart="equilibrium", title="Still descending?",
         reading=reading, unit="equilibrium ratio", colour=drawing.PURPLE, mark=1.0,
@@ -151,7 +151,7 @@ def temperatures(run: Run) -> Facts:
         if name == "clip_fraction" and found.value is not None:
             words = percent(found.value)
         else:
-            words = interval(found)
+            words = str(found)
         rows.append((label, words, note if found.value is not None else ""))
     return Facts(title="Temperature", rows=tuple(rows))
 
@@ -179,7 +179,7 @@ def slice_chart(run: Run) -> Chart | Gap:
     for name, xs, ys, *_, curvature in lines:
         here = min(range(len(xs)), key=lambda i: abs(xs[i]))
         rise = max(ys) - ys[here]
-        bend = f", curvature {interval(curvature)}" if curvature.value is not None else ""
+        bend = f", curvature {curvature}" if curvature.value is not None else ""
         parts.append(f"along the {name} direction the loss rises by up to {short(rise)}{bend}")
     lower = max((_fall(ys, los, xs) for _, xs, ys, los, _, _ in lines), default=0.0)
     if lower > 0:

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from downslope.estimate import Estimate
 from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Gap, Notes, Section, thinned
 from downslope.report.noise_readings import NOT_MEASURED, Reading, readings
-from downslope.report.reading import Estimate, listing, of_event, step_of, text
+from downslope.report.reading import listing, of_event, step_of, text
 from downslope.report.run import Run
 from downslope.report.sections.price import angle_chart, spent_chart
-from downslope.report.words import cut, interval, sentence, short
+from downslope.report.words import cut, sentence, short
 
 SUBJECTS = ("gradient", "scale", "required", "tails", "order")  # of the anatomy
 
@@ -97,7 +98,7 @@ def scale_chart(run: Run) -> Chart | Gap:
 
 
 def _scale_reading(r: Reading) -> str:
-    words = f"At the end the noise scale was {interval(r.scale, 'examples')}"
+    words = f"At the end the noise scale was {r.scale}"
     size = f"a batch of {short(r.batch_size)}"
     lo, hi = r.scale.lo or 0.0, r.scale.hi or math.inf
     if r.batch_size < lo:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from downslope.estimate import Estimate, not_estimable
 from downslope.report.advice import next_steps
 from downslope.report.blocks import Block, Facts, Gap, Notes, Section
-from downslope.report.reading import Estimate, estimate, listing, mapping, number, step_of, text
+from downslope.report.reading import estimate, listing, mapping, number, step_of, text, with_ends
 from downslope.report.run import Run
 from downslope.report.sections import descent
 from downslope.report.sections.machine import num_parameters
-from downslope.report.words import brief, counted, cut, interval, percent, sentence, short, spoken
+from downslope.report.words import brief, counted, cut, percent, sentence, short, spoken
 
 KINDS = {"linear": "A linear model", "mlp": "A network", "svm": "A support vector machine"}
 SCORES = ("accuracy", "rmse", "loss")  # the first that is there is what a reader looks for
@@ -60,26 +61,25 @@ def score(run: Run) -> tuple[str, Estimate]:
     for name in SCORES:
         value = number(values.get(name))
         if value is not None:
-            lo, hi = (*listing(intervals.get(name)), None, None)[:2]
-            return name, Estimate(value=value, lo=number(lo), hi=number(hi))
+            return name, with_ends(value, intervals.get(name))
     records = [r for r in run.kept if r.get("event") == "evaluated"]
     metrics = mapping(records[-1].get("metrics")) if records else {}
     for name in SCORES:
         found = estimate(metrics.get(name))
         if found.value is not None:
             return name, found
-    return "loss", Estimate(reason="no rows were held out")
+    return "loss", not_estimable("no rows were held out", unit="")
 
 
 def figures(run: Run) -> Facts:
     """The chief figures."""
     name, found = score(run)
-    value = short_score(name, found)
+    value = short_score(name, found.value)
     ends = ""
     if found.lo is not None and found.hi is not None:
-        ends = " to ".join(short_score(name, Estimate(value=end)) for end in (found.lo, found.hi))
+        ends = " to ".join(short_score(name, end) for end in (found.lo, found.hi))
     elif found.value is None:
-        ends = found.reason
+        ends = found.reason or ""
     rows = [(f"Held-out {name.replace('_', ' ')}", value, ends)]
     seconds = number(run.result.get("seconds"))
     if seconds is None:
@@ -102,11 +102,11 @@ def figures(run: Run) -> Facts:
     return Facts(rows=tuple(rows), is_large=True)
 
 
-def short_score(name: str, found: Estimate) -> str:
+def short_score(name: str, value: float | None) -> str:
     """A score as its metric is read: shares in per cent."""
-    if found.value is None:
+    if value is None:
         return "not known"
-    return f"{100 * found.value:.1f} %" if name == "accuracy" else short(found.value)
+    return f"{100 * value:.1f} %" if name == "accuracy" else short(value)
 
 
 def comparison(run: Run) -> Facts | Gap:
@@ -123,10 +123,10 @@ def comparison(run: Run) -> Facts | Gap:
     model = estimate(record.get("model"))
     for key, label in (("model", "This model"), ("linear", "A linear model"),
                        ("trivial", "Knowing nothing")):  # fmt: skip
-        found = estimate(record.get(key))
+        found = estimate(record.get(key), unit)
         how = cut(text(record.get(f"{key}_how")), 200)
-        if found.is_known:
-            rows.append((label, interval(found, unit), _gain(model, found, record, how)
+        if found.is_bounded:
+            rows.append((label, str(found), _gain(model, found, record, how)
                          if key != "model" else name))  # fmt: skip
         elif key != "model":
             why = text(record.get("reason")) or found.reason or "it was not trained"

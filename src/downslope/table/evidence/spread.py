@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from downslope.metrics import MeanLoss
-from downslope.metrics.estimate import wilson_interval
+from downslope.metrics.intervals import wilson_interval
 from downslope.table.evidence.scene import LeftOut
 
 Estimate = dict[str, float | None]
