@@ -260,32 +260,6 @@ def test_a_saddle_is_left_in_the_steps_that_simulation_takes():
     assert found["heavy_ball"] < 0.7 * found[None]
 
 
-def test_the_way_to_another_point():
-    rows = np.random.default_rng(0).normal(size=(512, 1)).astype("f4")
-
-    def double_well(params, rows):
-        w = params["w"][0]
-        return (w**2 - 1) ** 2 / 4 + 0.5 * rows[:, 0] * w
-
-    def steps(other):
-        return look(
-            [-1.0],
-            rows,
-            "escape",
-            losses=double_well,
-            batch_size=1,
-            learning_rate=0.2,
-            extras=Extras(other=other),
-        )
-
-    found = steps({"w": np.float32([1.0])})
-    assert found.records()["escape/escape_steps"].value > 0
-    assert len(found.sections["escape"].tables["path"]["positions"]) == 21
-    assert "same" in steps({"w": np.float32([-1.0])}).skipped["escape"]
-    with pytest.raises(UsageError, match=r"extras\.other must be like params"):
-        steps({"v": np.float32([1.0])})
-
-
 def test_preconditioned_rules():
     rows = regression()
     extras = Extras(preconditioner=[4.0, 1.0, np.inf], decays={"b1": 0.9, "b2": 0.999})

@@ -22,7 +22,7 @@ from downslope.noise.survey.anatomy import anatomy, check_sections
 from downslope.noise.survey.extras import Extras
 from downslope.noise.survey.point import Setting
 from downslope.noise.survey.record import Anatomy
-from downslope.objective import Loss, Model, split
+from downslope.objective import Loss, Model
 from downslope.report.journal import read_journal
 from downslope.step.optimizers import decays, preconditioner, rate_factor
 from downslope.step.state import State
@@ -269,8 +269,3 @@ def _rows_of_batches(engine: Engine) -> int:
     one = sample(engine.source, 1, 0)[0]
     fit = SAMPLE_BYTES // max(1, engine.batch_rows * row_bytes(one))
     return engine.batch_rows * min(INTERACTING_BATCHES, max(2, fit))
-
-
-def trained_part(model: Model) -> Any:
-    """The trained leaves of a model, as `Extras.other` takes them."""
-    return split(model)[0]

@@ -28,7 +28,6 @@ class Extras:
         preconditioner: [d], the optimizer's sqrt(v) + epsilon, flat.
         accumulator: mean of the squares summed by AdaGrad, and the steps left.
         decays: decay of every moving average of the optimizer, by name.
-        other: parameters to escape to, of the same structure.
         readings: what the run measured of itself, by name.
         losses: the latest training losses, for the edge of stability.
         trajectory: the path so far.
@@ -42,7 +41,6 @@ class Extras:
     preconditioner: Any = None
     accumulator: tuple[float, int] | None = None
     decays: Mapping[str, float] = field(default_factory=dict)
-    other: Any = None
     readings: Mapping[str, Estimate] = field(default_factory=dict)
     losses: Any = None
     trajectory: Trajectory | None = None

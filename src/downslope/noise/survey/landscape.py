@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.covariance import (
     effective_rank,
@@ -27,7 +26,7 @@ from downslope.noise.curvature import (
     preconditioned,
     stability_ratio,
 )
-from downslope.noise.escape import escape_time, path_diffusion, saddle_escape
+from downslope.noise.escape import saddle_escape
 from downslope.noise.scale import from_examples
 from downslope.noise.survey.extras import PLAIN, PRODUCT_ROWS, TOP, Extras
 from downslope.noise.survey.point import Point
@@ -36,7 +35,6 @@ from downslope.noise.temperature.dynamics import effective_rate
 from downslope.noise.temperature.report import PRECONDITIONED
 
 COVARIANCE = "Noise and curvature"
-PATH_POINTS = 21  # on the way to another point
 
 
 def spectrum_of(point: Point) -> Spectrum:
@@ -178,7 +176,7 @@ def _input_cosines(point: Point, inputs: np.ndarray) -> dict[str, Any]:
 
 
 def escape(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
-    """Item 8: is this a saddle, and how long until SGD leaves it, or reaches another point?"""
+    """Whether the point is a saddle, and how many steps SGD takes to leave it."""
     g, setting = point.gradients, point.setting
     rate = setting.learning_rate
     if rate is None:
@@ -204,16 +202,7 @@ def escape(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
         "noise_along_it": found.noise_variance,
         "steps_to_distance_1": found.steps,
     }
-    sentences, tables = [found.verdict], {}
-    if extras.other is not None:
-        passage, table = _passage(point, extras.other, effective)
-        records |= {"escape_steps": passage.steps, "escape_steps_kramers": passage.kramers_steps}
-        tables |= table
-        sentences.append(
-            f"to the other point: {passage.steps}, with the noise {passage.noise_model} along the "
-            "straight path between them"
-        )
-    return Section(title="Escape", sentences=tuple(sentences), records=records, tables=tables)
+    return Section(title="Escape", sentences=(found.verdict,), records=records)
 
 
 def _variance(gradients: np.ndarray, direction: np.ndarray) -> float | Estimate:
@@ -223,35 +212,3 @@ def _variance(gradients: np.ndarray, direction: np.ndarray) -> float | Estimate:
     if np.isfinite(value):
         return value
     return not_estimable("a gradient is not finite", unit="(loss / parameter)^2")
-
-
-def _passage(point: Point, other: Any, rate: float) -> tuple[Any, Any]:
-    """The time along the straight line to other parameters, with the noise measured on it."""
-    shapes = [jax.tree.map(np.shape, tree) for tree in (point.params, other)]
-    if shapes[0] != shapes[1]:
-        raise UsageError(f"extras.other must be like params, {shapes[0]}; got {shapes[1]}")
-    here, far = (
-        np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(tree)])
-        for tree in (point.params, other)
-    )
-    length = float(np.linalg.norm(far - here))
-    if not length:
-        raise Left("the other point is the same")
-    along, losses, variances = (far - here) / length, [], []
-    shares = np.linspace(-0.25, 1.25, PATH_POINTS)
-    for share in shares:
-        params = jax.tree.map(
-            lambda a, b, s=share: np.asarray(a + s * (b - a), np.asarray(a).dtype),
-            point.params,
-            other,
-        )
-        there = point.at(params)
-        losses.append(there.mean_loss)
-        variances.append(_variance(there.gradients, along))
-    if not (np.isfinite(losses).all() and all(isinstance(v, float) for v in variances)):
-        raise Left("a loss or gradient on the way to the other point is not finite")
-    diffusion = path_diffusion(variances, learning_rate=rate, **point.setting.draws)
-    positions = shares * length
-    found = escape_time(positions, losses, diffusion, learning_rate=rate, start=0.0, target=length)
-    table = {"positions": positions.tolist(), "losses": losses, "diffusion": diffusion.tolist()}
-    return found, {"path": table}

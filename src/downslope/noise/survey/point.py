@@ -142,11 +142,6 @@ class Point:
         return np.asarray(_gradients(self.losses, self.params, units, self._type.name))
 
     @functools.cached_property
-    def mean_loss(self) -> float:
-        """Mean loss of the sample."""
-        return float(np.mean(_losses(self.losses, self.params, self.units)))
-
-    @functools.cached_property
     def hessian_trace(self) -> Estimate:
         """Trace of the Hessian of the sample."""
         return trace(self.matvec, self.dim, TRACE_PROBES, self.setting.seed)
@@ -179,10 +174,6 @@ class Point:
             start += size
         return found
 
-    def at(self, params: Any) -> Point:
-        """The same rows at other parameters."""
-        return Point(losses=self.losses, params=params, rows=self.rows, setting=self.setting)
-
 
 def _mean_over_units(losses: Losses) -> Callable[[Any, Any], Any]:
     return lambda params, units: jax.vmap(lambda rows: losses(params, rows).mean())(units).mean()
@@ -198,8 +189,3 @@ def _gradients(losses: Losses, params: Any, units: Any, dtype: str) -> Any:
         return ravel_pytree(grad)[0].astype(dtype)
 
     return jax.lax.map(of_unit, units, batch_size=max(1, CHUNK_BYTES // (4 * dim)))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _losses(losses: Losses, params: Any, units: Any) -> Any:
-    return jax.lax.map(lambda rows: losses(params, rows).mean(), units)
