@@ -80,6 +80,12 @@ class Estimate:
         """The same with more flags."""
         return dataclasses.replace(self, flags=(*self.flags, *flags))
 
+    def scaled(self, factor: float, *, unit: str) -> Estimate:
+        """The value and its interval times a factor of 0 or more, in another unit."""
+        ends = (self.value, self.lo, self.hi)
+        value, lo, hi = (None if end is None else end * factor for end in ends)
+        return dataclasses.replace(self, value=value, lo=lo, hi=hi, unit=unit)
+
     def to_json(self) -> dict[str, Any]:
         """The fields as a plain dictionary; what is missing is null."""
         return {**dataclasses.asdict(self), "flags": list(self.flags)}

@@ -11,7 +11,7 @@ import pytest
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate
-from downslope.noise import Extras, Setting, anatomy
+from downslope.noise import Extras, PointSettings, anatomy
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.record import Anatomy, Section
 from downslope.noise.trajectory import Trajectory
@@ -41,7 +41,7 @@ def look(weights, rows, *sections, extras=None, batch_size=16, losses=losses, **
         losses,
         params,
         rows,
-        Setting(**options),
+        PointSettings(**options),
         extras=extras or Extras(),
         sections=sections or None,
     )
@@ -194,7 +194,7 @@ def test_groups_add_up():
         return 0.5 * (rows[0][:, 0] * params["a"] + rows[0][:, 1:] @ params["b"] - rows[1]) ** 2
 
     params = {"a": np.float32(0.5), "b": np.float32([-0.5, 1.0])}
-    setting = Setting(batch_size=16)
+    setting = PointSettings(batch_size=16)
     found = anatomy(two, params, regression(), setting, sections=["scale"]).records()
     g = drawn_gradients(AWAY, 1_000_000)
     for name, part in (("a", g[:, :1]), ("b", g[:, 1:])):
@@ -263,7 +263,7 @@ def test_a_saddle_is_left_in_the_steps_that_simulation_takes():
 def test_preconditioned_rules():
     rows = regression()
     extras = Extras(preconditioner=[4.0, 1.0, np.inf], decays={"b1": 0.9, "b2": 0.999})
-    found = look(AWAY, rows, optimizer="adam", extras=extras)
+    found = look(AWAY, rows, optimizer="adam", is_plain=False, extras=extras)
     records = found.records()
     assert records["curvature/preconditioned_lambda_max"].value == pytest.approx(1, abs=0.1)
     # heavy inertia: the limit is (2 + 2 b)/(1 - b), 38 for b = 0.9
@@ -271,10 +271,17 @@ def test_preconditioned_rules():
     assert "preconditioned" in found.skipped["escape"]
     assert not records["temperature/temperature"].is_measured
     assert "half-life 6.58 steps" in found.sections["memory"].sentences[0]
-    unknown = look(AWAY, rows, "curvature", optimizer="adam").records()
+    unknown = look(AWAY, rows, "curvature", optimizer="adam", is_plain=False).records()
     assert "preconditioner of adam is not known" in unknown["curvature/stability_ratio"].reason
     for bad in ([1.0, np.nan, 1.0], [0.0, 1.0, 1.0]):
-        broken = look(AWAY, rows, "curvature", optimizer="adam", extras=Extras(preconditioner=bad))
+        broken = look(
+            AWAY,
+            rows,
+            "curvature",
+            optimizer="adam",
+            is_plain=False,
+            extras=Extras(preconditioner=bad),
+        )
         assert broken.records()["curvature/stability_ratio"].reason
 
 
@@ -282,7 +289,9 @@ def test_adagrad_stalls_by_what_is_left():
     g = drawn_gradients(AWAY, 1_000_000)
     square = (g.reshape(-1, 16, 3).mean(1) ** 2).mean()  # of a batch's gradient, by parameter
     extras = Extras(accumulator=(square * 300, 100))
-    found = look(AWAY, regression(), "memory", optimizer="adagrad", extras=extras).records()
+    found = look(
+        AWAY, regression(), "memory", optimizer="adagrad", is_plain=False, extras=extras
+    ).records()
     assert found["memory/adagrad_stall_ratio"].value == pytest.approx(3, rel=0.1)
     assert "no moving average" in look(AWAY, regression(), "memory").skipped["memory"]
 
@@ -300,13 +309,14 @@ def test_order_and_trajectory():
     assert "shuffle before training" in stored
     assert "No order shows" in visited
     assert section.records["as stored: labels"].value == pytest.approx(16, rel=0.15)
-    path = Trajectory(3, 3)
+    path = Trajectory(3)
     for step, point in enumerate(np.cumsum(rng.normal(size=(300, 3)), axis=0), 1):
-        path.add_projected(point, step)
+        path.add(point, step)
     found = look(AWAY, regression(), "trajectory", extras=Extras(trajectory=path))
     assert found.records()["trajectory/displacement_exponent"].value == pytest.approx(1, abs=0.3)
 
 
+PLAIN_SETTINGS = PointSettings(batch_size=4)
 EMPTY = np.zeros((60, 3), "f4"), np.zeros(60, "f4")
 
 
@@ -387,7 +397,7 @@ def test_float64_keeps_its_digits():
             losses,
             {"w": np.full(3, 0.1)},
             (x, x @ np.zeros(3)),
-            Setting(batch_size=16, num_rows=200, learning_rate=0.1),
+            PointSettings(batch_size=16, num_rows=200, learning_rate=0.1),
             sections=["scale", "curvature"],
         ).records()
     exact = np.linalg.eigvalsh(x.T @ x / 200)
@@ -398,7 +408,9 @@ def test_float64_keeps_its_digits():
 
 def test_the_time_is_kept():
     rows = regression(300)
-    found = anatomy(losses, {"w": np.zeros(3, "f4")}, rows, Setting(batch_size=4), seconds=0.0)
+    found = anatomy(
+        losses, {"w": np.zeros(3, "f4")}, rows, PointSettings(batch_size=4), seconds=0.0
+    )
     assert not found.sections
     assert set(found.skipped) == set(SECTIONS)
     assert all("time of 0 s was used up" in why for why in found.skipped.values())
@@ -407,7 +419,7 @@ def test_the_time_is_kept():
 @pytest.mark.parametrize("sections", [["scales"], [], "scale", ["scale", "x"]])
 def test_unknown_subjects(sections):
     with pytest.raises(UsageError, match="sections must be names of gradient, scale"):
-        anatomy(losses, {"w": np.zeros(3, "f4")}, EMPTY, Setting(batch_size=4), sections=sections)
+        anatomy(losses, {"w": np.zeros(3, "f4")}, EMPTY, PLAIN_SETTINGS, sections=sections)
 
 
 def test_text_is_readable(away):

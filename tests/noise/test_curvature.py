@@ -16,9 +16,7 @@ from downslope.noise.curvature import (
     directional_curvatures,
     extreme_eigenvalues,
     hessian_product,
-    num_products_needed,
     preconditioned,
-    relative_error_bound,
     trace,
 )
 from downslope.noise.curvature.spectrum import BIASED_UP
@@ -79,16 +77,6 @@ def test_directional_curvatures_are_those_of_single_rows():
         )
 
 
-# catches: eps for sqrt(eps), ln d for ln sqrt(d), rounding down
-def test_products_needed():
-    assert num_products_needed(10**6, 0.05, 0.01) == 28
-    k = num_products_needed(10**4, 0.01, 0.05)
-    failure = [1.648 * 100 * math.exp(-0.1 * (2 * n - 1)) for n in (k - 1, k)]
-    assert failure[0] > 0.05 >= failure[1]
-    assert num_products_needed(5, 0.01, 0.01) == 5
-    assert relative_error_bound(10**4, k, 0.05) <= 0.01
-
-
 def spectra(rng, dim):
     """Hard for power iteration, hard for Lanczos (uniform edge), indefinite, one outlier."""
     yield np.linspace(0, 1, dim)
@@ -106,7 +94,7 @@ def test_largest_eigenvalue_within_one_percent_in_the_products_promised():
         for values in spectra(rng, dim):
             found = extreme_eigenvalues(lambda v, d=values: d * v, dim, key=seed, num_vectors=3)
             width, top = np.ptp(values), values.max()
-            assert found.num_products <= num_products_needed(dim, 0.01, 0.01)
+            assert found.num_products == 43  # 1/2 + ln(1.648 sqrt(600) / 0.01) / 0.2
             worst = max(worst, abs(found.lambda_max.value - top) / width)
             missed += not found.lambda_max.lo <= top <= found.lambda_max.hi
             missed += not found.lambda_min.lo <= values.min() <= found.lambda_min.hi
@@ -133,12 +121,12 @@ def test_few_distinct_eigenvalues(dtype):
         assert found.is_exhausted
 
 
-# catches: float32 products losing orthogonality; JAX arrays or keys refused
+# catches: float32 products losing orthogonality; JAX arrays refused
 def test_jax_products_in_single_precision():
     params, rows, losses = net(num=200)
     product = chunked_hessian_product(losses, params, rows, chunk_size=64)
     truth = np.linalg.eigvalsh(full_hessian(losses, params, rows))
-    for key in (0, jax.random.key(0), jax.random.PRNGKey(3), np.random.default_rng(1)):
+    for key in (0, 1):
         found = extreme_eigenvalues(product, 20, key=key, from_batch=True)
         assert found.lambda_max.value == pytest.approx(truth[-1], rel=1e-4)
         assert found.lambda_min.value == pytest.approx(truth[0], rel=1e-3)
@@ -186,24 +174,9 @@ def test_degenerate_operators():
     assert few.lambda_max.value and few.lambda_max.lo is None and few.lambda_max.flags
     with pytest.raises(UsageError, match="shape"):
         extreme_eigenvalues(lambda v: v[:3], 5, key=0)
-    with pytest.raises(UsageError, match="relative_error"):
-        num_products_needed(5, 0, 0.1)
     with pytest.raises(UsageError, match="floating"):
         hessian_product(lambda p: 0.0, {"w": jnp.arange(3)})
     with pytest.raises(UsageError, match="first axis"):
         chunked_hessian_product(
             lambda p, r: r, jnp.ones(2), (jnp.ones(3), jnp.ones(4)), chunk_size=2
         )
-
-
-# catches: a bound for non-negative operators that is wider than the general one, or wrong
-def test_bound_for_operators_without_negative_eigenvalues():
-    values = np.linspace(1, 2, 4000)
-    for seed in range(20):
-        tight = extreme_eigenvalues(
-            lambda v: values * v, 4000, num_products=25, no_negative=True, key=seed
-        )
-        wide = extreme_eigenvalues(lambda v: values * v, 4000, num_products=25, key=seed)
-        assert tight.lambda_max.hi <= wide.lambda_max.hi
-        assert tight.lambda_max.lo <= 2 <= tight.lambda_max.hi
-        assert tight.lambda_min.lo <= 1 <= tight.lambda_min.hi

@@ -12,15 +12,9 @@ from scipy import stats
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature import (
-    batch_sharpness,
     condition_number,
-    divergence_alarm,
-    gaussian_least_squares_limit,
-    largest_stable_curvature,
-    largest_stable_rate,
-    mean_square_limits,
     necessary_limit,
-    online_stability,
+    rate_limit,
     stability_ratio,
 )
 
@@ -47,20 +41,17 @@ def run(kind, rate, curvature, beta, steps=3000):
 @pytest.mark.parametrize("kind", ["heavy_ball", "ema", "nesterov"])
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
 def test_the_bound_parts_shrinking_from_growing(kind, beta):
-    limit = largest_stable_rate(2.5, momentum=beta, momentum_kind=kind)
+    limit = rate_limit(beta, kind) / 2.5
     below, _ = run(kind, 0.99 * limit, 2.5, beta)
     above, _ = run(kind, 1.01 * limit, 2.5, beta)
     assert below[-1] < 1e-3 and above[-1] > 1e6
 
 
 def test_known_bounds():
-    assert largest_stable_rate(2.0, momentum=0.5, momentum_kind="nesterov") == pytest.approx(0.75)
-    found = largest_stable_rate(2.0, momentum=0.9, momentum_kind="nesterov")
-    assert found == pytest.approx(0.67857143, rel=1e-8)
-    assert largest_stable_curvature(1.0, momentum=0.9, momentum_kind="ema") == pytest.approx(38)
-    assert largest_stable_rate(0.0) == math.inf
+    assert rate_limit(0.9, "nesterov") / 2 == pytest.approx(0.67857143, rel=1e-8)
+    assert rate_limit(0.9, "ema") == pytest.approx(38)
     with pytest.raises(UsageError, match="momentum_kind"):
-        largest_stable_rate(1.0, momentum=0.9)
+        rate_limit(0.9)
 
 
 # catches: the change of sign put at 2/lambda; heavy ball judged by gradient descent's factor
@@ -115,68 +106,30 @@ def test_edge_of_stability_needs_a_falling_loss():
     assert not stability_ratio(42.0, 0.05, losses=falling[::-1]).at_edge
     assert not stability_ratio(42.0, 0.05).at_edge
     assert not stability_ratio(60.0, 0.05, losses=falling).at_edge
-    assert stability_ratio(42.0, 0.05).effective_rate == 0.05
 
 
-def radius(hessians, eta, weight):
-    """Spectral radius of E[(I - eta H_B) x (I - eta H_B)], by its plain definition."""
-    one = np.eye(hessians.shape[1])
-    mean = hessians.mean(axis=0)
-    total = sum(np.kron(one - eta * h, one - eta * h) for h in hessians) / len(hessians)
-    noiseless = np.kron(one - eta * mean, one - eta * mean)
-    return np.abs(np.linalg.eigvals(noiseless + weight * (total - noiseless))).max()
-
-
-# catches: f with N for N - 1 or without 1/B, eta for eta^2 in the noise, limits out of order,
-# symmetric matrices badly numbered
+# catches: f with N for N - 1 or without 1/B, eta for eta^2 in the noise
 @pytest.mark.parametrize(("batch", "sampling"), [(1, "replacement"), (4, "reshuffled")])
-def test_limits_bracket_the_spectral_radius(batch, sampling):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(25, 4)) * [1, 1, 2, 0.5]
-    hessians = x[:, :, None] * x[:, None, :]
+def test_above_the_limit_the_mean_square_grows(batch, sampling):
+    """Of the operator E[(I - eta H_B) x (I - eta H_B)] over all rows, written out in full."""
+    x = np.random.default_rng(0).normal(size=(25, 4)) * [1, 1, 2, 0.5]
+    hessians, one = x[:, :, None] * x[:, None, :], np.eye(4)
     weight = (25 - batch) / (24 * batch) if sampling == "reshuffled" else 1 / batch
-    found = mean_square_limits(hessians, batch, sampling=sampling)
-    assert radius(hessians, 0.999 * found.exact, weight) < 1
-    assert radius(hessians, 1.001 * found.exact, weight) > 1
-    assert 0 < found.sufficient < found.exact < found.necessary < found.full_batch
-    h = hessians.mean(axis=0)
-    assert found.full_batch == pytest.approx(2 / np.linalg.eigvalsh(h)[-1])
-    spread = (hessians @ hessians).mean(axis=0) - h @ h
+    mean = hessians.mean(axis=0)
+    values, vectors = np.linalg.eigh(mean)
+    curvatures = np.einsum("ik,nij,jk->nk", vectors, hessians, vectors)
+    limit = necessary_limit(curvatures, batch, num_rows=25, sampling=sampling)
+    assert limit.lo == limit.value == limit.hi
 
-    def growth(eta):
-        one = np.eye(4)
-        return np.linalg.eigvalsh((one - eta * h) @ (one - eta * h) + eta**2 * weight * spread)[-1]
+    def growth(eta):  # of E|error|^2 along each eigenvector, one step from there
+        noiseless = np.kron(one - eta * mean, one - eta * mean)
+        total = sum(np.kron(one - eta * h, one - eta * h) for h in hessians) / len(hessians)
+        operator = noiseless + weight * (total - noiseless)
+        along = [np.kron(u, u) for u in vectors.T]
+        return max(float(each @ operator @ each) for each in along)
 
-    assert growth(0.999 * found.sufficient) < 1 < growth(1.001 * found.sufficient)
-    u = np.linalg.eigh(h)[1]
-    curvatures = np.einsum("ik,nij,jk->nk", u, hessians, u)
-    whole = necessary_limit(curvatures, batch, num_rows=25, sampling=sampling)
-    assert whole.value == pytest.approx(found.necessary) and whole.lo == whole.hi
-
-
-# catches: rank-one rows whose mean has flat directions (rounding read as negative curvature)
-def test_flat_and_negative_directions():
-    x = np.random.default_rng(0).normal(size=(3, 8))
-    found = mean_square_limits(x[:, :, None] * x[:, None, :], 1, sampling="replacement")
-    assert 0 < found.sufficient <= found.exact <= found.necessary < found.full_batch < math.inf
-    one = np.array([[1.0]])
-    assert mean_square_limits(np.array([one, -one]), 1, sampling="replacement").exact == 0
-    assert mean_square_limits(np.array([-one, -one]), 1).exact == 0
-    assert mean_square_limits(np.zeros((3, 2, 2)), 1).exact == math.inf
-    full = mean_square_limits(np.array([one, 3 * one]), 2)
-    assert full.exact == pytest.approx(1.0) and full.full_batch == pytest.approx(1.0)
-
-
-# catches: d for d + 1, B multiplied instead of divided; checked by moments of Gaussian inputs
-def test_gaussian_least_squares():
-    for batch, limit in ((1, 1 / 6), (4, 0.5333333333), (32, 1.4883720930)):
-        assert gaussian_least_squares_limit(10, batch) == pytest.approx(limit, rel=1e-9)
-    x = np.random.default_rng(0).normal(size=(200_000, 3))
-    # E|(I - eta H_B) e|^2 / |e|^2 at the limit, B = 2, on 100,000 batches
-    eta = gaussian_least_squares_limit(3, 2)
-    h = np.einsum("kbi,kbj->kij", x.reshape(-1, 2, 3), x.reshape(-1, 2, 3)) / 2
-    left = np.eye(3)[:, 0] - eta * h[:, :, 0]
-    assert (left**2).sum(axis=1).mean() == pytest.approx(1, abs=0.03)
+    assert growth(0.999 * limit.value) < 1 < growth(1.001 * limit.value)
+    assert limit.value < 2 / values[-1]
 
 
 # catches: population variance for sample variance, an interval that misses, a direction
@@ -213,61 +166,6 @@ def test_necessary_interval_is_the_jackknife():
     assert math.log(found.lo / found.value) == pytest.approx(-stats.t.ppf(0.975, 7) * error)
 
 
-# catches: a mean of ratios
-def test_batch_sharpness_is_a_ratio_of_means():
-    squares = np.array([1.0, 100.0] * 20)
-    forms = np.array([1.0, 500.0] * 20)
-    assert batch_sharpness(forms, squares).value == pytest.approx(501 / 101)
-    assert not batch_sharpness([], []).is_measured
-
-
-def sgd_steps(eta, curvature, num, seed=0, noise=1.0, start=0.0):
-    rng = np.random.default_rng(seed)
-    theta, trail = start, []
-    for z in rng.normal(size=num):
-        theta -= eta * (curvature * theta + noise * z)
-        trail.append(theta)
-    return np.diff(trail)
-
-
-# catches: m and its lag the wrong way round, curvature with the wrong sign or factor
-def test_online_signals():
-    for eta, words in ((1.9, "oscillating"), (2.1, "growing with alternating sign")):
-        s = sgd_steps(eta, 1.0, 40, noise=0.0, start=1.0)
-        told = online_stability(s[1:] * s[:-1], s[:-1] ** 2, eta)
-        assert told.words == words
-        assert told.correlation.value == pytest.approx(1 - eta)
-        assert told.curvature.value == pytest.approx(1.0)
-    s = sgd_steps(0.2, 3.0, 100_000)
-    told = online_stability(s[1:] * s[:-1], s[:-1] ** 2, 0.2)
-    assert told.correlation.value == pytest.approx(-0.3, abs=0.01)
-    found = told.stationary_curvature
-    assert found.value == pytest.approx(3.0, rel=0.03) and found.lo < 3 < found.hi
-    assert "stationary" in told.words
-    drift = online_stability(np.ones(20), np.ones(20), 0.1)
-    assert drift.words == "moving on" and not drift.stationary_curvature.is_measured
-    none = online_stability(np.zeros(20), np.zeros(20), 0.1)
-    assert none.words == "unknown" and not none.curvature.is_measured
-
-
-# catches: a median that follows the loss up, one spike taken for divergence, m without growth
-def test_divergence_alarm():
-    calm = list(1 + 0.1 * np.random.default_rng(0).normal(size=100))
-    assert divergence_alarm(calm) is None
-    assert divergence_alarm([*calm, 20.0, 20.0, 1.0, 20.0]) is None
-    assert "10 times" in str(divergence_alarm([*calm, 20.0, 20.0, 20.0]))
-    assert "10 times" in str(divergence_alarm([*calm, 15.0, 200.0, 3000.0]))
-    assert "finite" in str(divergence_alarm([*calm, math.nan]))
-    s = sgd_steps(2.1, 1.0, 12, noise=0.0, start=1.0)
-    dots, squares = s[1:] * s[:-1], s[:-1] ** 2
-    assert "turned round" in str(divergence_alarm(calm, dots, squares))
-    assert divergence_alarm(calm, dots[:4], squares[:4]) is None
-    s = sgd_steps(1.9, 1.0, 12, noise=0.0, start=1.0)
-    assert divergence_alarm(calm, s[1:] * s[:-1], s[:-1] ** 2) is None
-    with pytest.raises(UsageError, match="together"):
-        divergence_alarm(calm, dots)
-
-
 # catches: singular values for eigenvalues, uncentred columns, rotation "healed" by standardising
 def test_condition_numbers():
     rng = np.random.default_rng(0)
@@ -295,11 +193,11 @@ def test_condition_numbers_cover_and_refuse():
     x = np.random.default_rng(0).normal(size=(50, 3))
     x[:, 1] = 7.1
     told = condition_number(x)
-    assert told.constant_columns == (1,) and not told.after.is_measured and told.rank == 2
+    assert "1 constant columns (1)" in told.after.reason and not told.before.is_measured
     x[:, 1] = x[:, 0] + 2 * x[:, 2]
     told = condition_number(x)
-    assert told.rank == 2 and not told.before.is_measured
-    assert condition_number(x[:2, :]).rank == 1
+    assert "rank 2 of 3" in told.before.reason
+    assert "rank 1 of 3" in condition_number(x[:2]).before.reason
     assert not condition_number(x[:1]).before.is_measured
     assert not condition_number(x * np.nan).before.is_measured
     assert condition_number(x[:, :1]).before.value == 1

@@ -10,7 +10,7 @@ import plain
 from downslope.estimate import Estimate
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.record import Section
-from downslope.train import looks
+from downslope.train import diagnostics as looks
 from downslope.train.assemble import assemble
 from downslope.train.diagnostics import Looks, short_record
 from downslope.train.tally import Tally

@@ -11,7 +11,7 @@ from downslope.check.findings import Finding, shown
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.order import VarianceRatio, batch_variance_ratio, holm, label_variance_ratio
-from downslope.noise.order.batches import LEAST_BATCHES
+from downslope.noise.order.batches import MIN_BATCHES
 
 ALPHA = 0.01  # of the whole check, after Holm's correction
 WORTH_SAYING = 1.5  # factor on the variance of a batch mean; assumed
@@ -69,13 +69,13 @@ def file_order(stretches: Sequence[Stretch], batch_size: int, *, target: str) ->
         raise UsageError(f"batch_size must be 1 or more, with a stretch; got {batch_size}")
     found: list[tuple[str, str, int, VarianceRatio]] = []
     for stretch in stretches:
-        size = min(max(batch_size, LEAST_BATCH), len(stretch.target) // LEAST_BATCHES)
+        size = min(max(batch_size, LEAST_BATCH), len(stretch.target) // MIN_BATCHES)
         if size >= LEAST_BATCH:
             ratios = _ratios(stretch, size, target)
             found += [(stretch.rows, name, size, ratio) for name, ratio in ratios.items()]
     tested = [each for each in found if each[3].p_value is not None]
     if not tested:
-        text = f"cannot be judged: fewer than {LEAST_BATCHES * LEAST_BATCH} rows, or none that vary"
+        text = f"cannot be judged: fewer than {MIN_BATCHES * LEAST_BATCH} rows, or none that vary"
         return Finding(name="order", severity="fine", sentence=text, rows=stretches[0].rows)
     corrected = holm([p for each in tested if (p := each[3].p_value) is not None])
     ordered = [

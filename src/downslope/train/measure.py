@@ -20,7 +20,7 @@ from downslope.launch.memory import memory_errors
 from downslope.noise.online.monitor import NoiseMonitor
 from downslope.noise.survey.anatomy import anatomy, check_sections
 from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.point import Setting
+from downslope.noise.survey.point import PointSettings
 from downslope.noise.survey.record import Anatomy
 from downslope.objective import Loss, Model
 from downslope.report.journal import read_journal
@@ -154,11 +154,13 @@ def look(
         if locate is not None:
             names = lambda places: locate(map_arrays(lambda a: a[places], rows))  # noqa: E731
         extras = dataclasses.replace(extras, row_numbers=names)
-    setting = Setting(
+    rule = rule_of(training, engine.optimizer)
+    settings = PointSettings(
         batch_size=engine.batch_rows,
         num_rows=engine.num_rows,
         learning_rate=learning_rate,
-        **rule_of(training, engine.optimizer),
+        **rule,
+        is_plain=rule["optimizer"] in ("sgd", "momentum", "nesterov"),
         interacts=engine.interacts,
         relative_error=relative_error,
         miss_probability=miss_probability,
@@ -168,7 +170,7 @@ def look(
         engine.row_losses,
         params,
         rows,
-        setting,
+        settings,
         extras=extras,
         **options,
     )

@@ -1,4 +1,4 @@
-"""Does gradient noise sit in the sharp or in the flat directions of the loss? Two indices.
+"""Alignment of gradient noise with the sharp directions of the loss: the sharpness ratio.
 
 Sigma is the covariance of per-example gradients, H the Hessian of the mean loss; "sharp" means a
 large eigenvalue of H. The answer differs between problems, so it is measured: see also the
@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.statistics.delete_one import (
-    NOT_FINITE,
     Floats,
     as_rows,
     centred,
@@ -26,95 +25,8 @@ from downslope.noise.statistics.delete_one import (
     measured,
 )
 
-EXACT = "matrices taken as known"
 Z95 = 1.96
-
-
-def alignment(covariance: ArrayLike, hessian: ArrayLike) -> Estimate:
-    """How alike Sigma and H are as matrices: a = tr(Sigma H) / (|Sigma|_F |H|_F), from -1 to 1.
-
-    Read it beside `isotropic_alignment`, the value for noise equal in all directions.
-
-    Args:
-        covariance: Sigma [d, d].
-        hessian: H [d, d].
-
-    Returns:
-        A share without interval; not estimable for a zero or non-finite matrix.
-
-    Raises:
-        UsageError: the matrices are not square and of one size.
-
-    Example:
-        >>> print(alignment(np.eye(2), np.diag([4.0, 1.0])))
-        0.857
-    """
-    sigma, h = _pair(covariance, hessian)
-    if reason := _unusable(sigma, h):
-        return not_estimable(reason, unit="")
-    sigma, h = sigma / np.abs(sigma).max(), h / np.abs(h).max()  # squares stay within range
-    value = _inner(sigma, h) / (np.linalg.norm(sigma) * np.linalg.norm(h))
-    return measured(float(value), unit="", method=EXACT)
-
-
-def isotropic_alignment(covariance: ArrayLike, hessian: ArrayLike) -> Estimate:
-    """Alignment that noise of the same trace, spread evenly over directions, would show.
-
-    a0 = tr Sigma tr H / (d |Sigma|_F |H|_F), so that alignment / a0 = `sharpness_ratio`.
-
-    Args:
-        covariance: Sigma [d, d].
-        hessian: H [d, d].
-
-    Returns:
-        A share without interval; not estimable for a zero or non-finite matrix.
-
-    Raises:
-        UsageError: the matrices are not square and of one size.
-
-    Example:
-        >>> matrix = np.diag([4.0, 1.0])
-        >>> print(alignment(matrix, matrix), isotropic_alignment(matrix, matrix))
-        1 0.735
-    """
-    sigma, h = _pair(covariance, hessian)
-    if reason := _unusable(sigma, h):
-        return not_estimable(reason, unit="")
-    sigma, h = sigma / np.abs(sigma).max(), h / np.abs(h).max()
-    value = np.trace(sigma) * np.trace(h) / (len(h) * np.linalg.norm(sigma) * np.linalg.norm(h))
-    return measured(float(value), unit="", method=EXACT)
-
-
-def sharpness_ratio_of(covariance: ArrayLike, hessian: ArrayLike) -> Estimate:
-    """Sharpness ratio R = d tr(Sigma H) / (tr Sigma tr H) of two known matrices.
-
-    1: noise and curvature unrelated; above 1: noise sits in sharp directions; below: in flat.
-
-    Args:
-        covariance: Sigma [d, d].
-        hessian: H [d, d].
-
-    Returns:
-        A ratio without interval; not estimable unless both traces are positive.
-
-    Raises:
-        UsageError: the matrices are not square and of one size.
-
-    Example:
-        >>> matrix = np.diag([4.0, 1.0])
-        >>> print(sharpness_ratio_of(matrix, matrix))
-        1.36
-
-    Source: tr(H Sigma) over its isotropic value, Zhu et al. 2019, section 3.
-    """
-    sigma, h = _pair(covariance, hessian)
-    if reason := _unusable(sigma, h):
-        return not_estimable(reason, unit="")
-    sigma, h = sigma / np.abs(sigma).max(), h / np.abs(h).max()
-    traces = float(np.trace(sigma)), float(np.trace(h))
-    if min(traces) <= 0:
-        return not_estimable(_NO_TRACE, unit="")
-    return measured(len(h) * _inner(sigma, h) / math.prod(traces), unit="", method=EXACT)
+NO_TRACE = "needs positive traces: a loss that curves down on average has no sharp directions"
 
 
 def sharpness_ratio(
@@ -122,8 +34,9 @@ def sharpness_ratio(
     hessian_product: Callable[[Floats], ArrayLike],
     hessian_trace: Estimate | float,
 ) -> Estimate:
-    """Sharpness ratio R = d tr(Sigma H) / (tr Sigma tr H) without forming either matrix.
+    """Sharpness ratio R = d tr(Sigma H) / (tr Sigma tr H), without forming either matrix.
 
+    1: noise and curvature unrelated; above 1: noise sits in sharp directions; below: in flat ones.
     tr(Sigma H) = sum (g_i - mean)'H(g_i - mean) / (n-1): one Hessian product an example. Interval:
     delete-one jackknife of tr(Sigma H) / tr Sigma, on the log scale where tr(Sigma H) is
     positive, with the error of tr H added as independent.
@@ -185,7 +98,7 @@ def sharpness_ratio(
 def in_words(
     ratio: Estimate, sharp_over_flat: Estimate | None = None, num_sharp: int | None = None
 ) -> str:
-    """One sentence: is noise stronger in the sharp or in the flat directions here?
+    """Sentence saying whether noise is stronger in the sharp or in the flat directions.
 
     Args:
         ratio: the sharpness ratio R.
@@ -228,13 +141,10 @@ def in_words(
     return f"{text}."
 
 
-_NO_TRACE = "needs positive traces: a loss that curves down on average has no sharp directions"
-
-
 def _over_unknown_trace(top, error, n, low, high, fields) -> Estimate:
     """R where the trace of H may be 0: a lower bound if there is one."""
     if high <= 0:
-        return not_estimable(_NO_TRACE, **fields)
+        return not_estimable(NO_TRACE, **fields)
     reason = "the interval of the trace of H includes 0"
     bound = (top - t_quantile(n - 1) * error) / high
     if bound <= 0 or not math.isfinite(bound):
@@ -261,25 +171,3 @@ def _product(hessian_product: Callable[[Floats], ArrayLike], row: Floats) -> Flo
             f"hessian_product must give shape {list(row.shape)}; got {list(product.shape)}"
         )
     return product
-
-
-def _pair(covariance: ArrayLike, hessian: ArrayLike) -> tuple[Floats, Floats]:
-    sigma, h = as_rows(covariance, "covariance"), as_rows(hessian, "hessian")
-    if sigma.shape != h.shape or sigma.shape[0] != sigma.shape[1]:
-        raise UsageError(
-            "covariance and hessian must be square and of one size; "
-            f"got {list(sigma.shape)} and {list(h.shape)}"
-        )
-    return sigma, h
-
-
-def _unusable(sigma: Floats, h: Floats) -> str | None:
-    if not (np.isfinite(sigma).all() and np.isfinite(h).all()):
-        return NOT_FINITE
-    if not (sigma.any() and h.any()):
-        return "a matrix is zero"
-    return None
-
-
-def _inner(sigma: Floats, h: Floats) -> float:
-    return float(np.einsum("ij,ji->", sigma, h))

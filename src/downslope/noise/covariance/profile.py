@@ -55,7 +55,7 @@ def noise_profile(
     num_sharp: int = 10,
     seed: int = 0,
 ) -> NoiseProfile:
-    """Noise variance along eigenvectors of the Hessian, with how it follows their curvature.
+    """Noise variance along eigenvectors of the Hessian, and its relation to their curvature.
 
     n_i = sum_j (u_i.(g_j - mean))^2 / (n-1). "Flat" is the flatter half of the d directions if
     all are given; else the mean over everything outside the given directions, from the trace.
@@ -128,7 +128,7 @@ def _relations(along: Floats, lams: Floats, seed: int) -> tuple[Estimate, Estima
     variances = (weights @ along**2 - (weights @ along) ** 2 / n) / (n - 1)
     fields = {"unit": "", "num_examples": n, "method": "percentile bootstrap over examples"}
     ranks = rankdata(variances, axis=1)
-    spearman = correlations(ranks, rankdata(lams))
+    spearman = _correlations(ranks, rankdata(lams))
     positive = lams > 0
     flags = ()
     if not positive.all():
@@ -180,14 +180,8 @@ def _unfit(lams: Floats, basis: Floats) -> str | None:
     return None
 
 
-def correlations(many: Floats, one: Floats) -> Floats:
-    """Pearson's correlation of each row of `many` with `one`; NaN where either is constant.
-
-    Example:
-        >>> one = np.array([1.0, 2.0, 4.0])
-        >>> correlations(np.array([one, -one]), one).round(2).tolist()
-        [1.0, -1.0]
-    """
+def _correlations(many: Floats, one: Floats) -> Floats:
+    """Pearson's correlation of each row of `many` with `one`; NaN where either is constant."""
     many, one = many - many.mean(axis=1, keepdims=True), one - one.mean()
     scale = np.sqrt((many**2).sum(axis=1) * (one @ one))
     with np.errstate(invalid="ignore", divide="ignore"):

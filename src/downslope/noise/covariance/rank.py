@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.covariance.sketches import sketch_error
 from downslope.noise.statistics.delete_one import (
     TOO_LARGE,
     Floats,
@@ -27,7 +26,7 @@ LEAST_ROWS = 3  # tr(Sigma^2) without bias divides by n - 2
 
 
 def trace_of_square(gradients: ArrayLike, *, batch_size: int = 1) -> Estimate:
-    """tr(Sigma^2), which gives the spread of every estimate of trace and squared norm.
+    """tr(Sigma^2), which governs the spread of estimates of the trace and of the squared norm.
 
     (n-1)^2/((n-2)(n+1)) * (tr S^2 - (tr S)^2/(n-1)): unbiased for Gaussian rows, where tr S^2
     alone is far too large when n is near the effective rank. It may come out negative; that is
@@ -76,16 +75,11 @@ def trace_of_square(gradients: ArrayLike, *, batch_size: int = 1) -> Estimate:
     return measured(value * b2, interval, flags=flags, **fields)
 
 
-def effective_rank(
-    gradients: ArrayLike, *, batch_size: int = 1, sketched: bool = False
-) -> Estimate:
-    """How many directions the noise fills: r = (tr Sigma)^2 / tr(Sigma^2), from 1 to d.
+def effective_rank(gradients: ArrayLike, *, batch_size: int = 1) -> Estimate:
+    """Effective rank of the noise covariance, r = (tr Sigma)^2 / tr(Sigma^2), from 1 to d.
 
     tr(Sigma^2) as in `trace_of_square`; the square of the trace is corrected by its variance
-    2 tr(Sigma^2)/(n - 1), and the ratio of both for its bias (Beale). For rows from
-    `sketch` of width k both are corrected once more, for what projecting adds: a matrix
-    W = R'Sigma R has E tr W^2 = tr(Sigma^2)(1 + 1/k) + (tr Sigma)^2/k and
-    E (tr W)^2 = (tr Sigma)^2 + 2 tr(Sigma^2)/k.
+    2 tr(Sigma^2)/(n - 1), and the ratio of both for its bias (Beale).
 
     In simulation with unequal Gaussian directions the values were right on average within 1 %
     from n = 2.5 r on, and 4 to 7 % too high at n = r to 1.7 r, where a tenth of the samples gave a
@@ -96,7 +90,6 @@ def effective_rank(
     Args:
         gradients: [n, d], n >= 3.
         batch_size: examples behind each row; it cancels in r.
-        sketched: the rows come from `sketch`.
 
     Returns:
         Unit directions; interval by the delete-one jackknife on the log scale. Unresolved, with
@@ -110,7 +103,7 @@ def effective_rank(
         >>> print(effective_rank(gradients))
         50.18 (49.23 to 51.15) directions
 
-    Source: Bai and Saranadasa 1996; sketch: moments of a Wishart matrix, derived here.
+    Source: Bai and Saranadasa 1996.
     """
     rows = as_rows(gradients)
     fields = {
@@ -124,20 +117,13 @@ def effective_rank(
     n = len(rows)
     if n == LEAST_ROWS:
         return not_estimable("three rows give no interval for tr(Sigma^2)", **fields)
-    traces, flags = _Traces.of(deviation), ()
+    traces = _Traces.of(deviation)
     bottom, bottoms = traces.corrected(), traces.corrected_without()
     if not (math.isfinite(traces.first**2) and math.isfinite(bottom)):
         return not_estimable(TOO_LARGE, **fields)
     top = traces.first**2 - 2 * bottom / (n - 1)
     tops = traces.first_without**2 - 2 * bottoms / (n - 2)
-    if sketched:
-        size = rows.shape[1]
-        if size < 2:
-            return not_estimable("a sketch of width 1 shows no rank", **fields)
-        top, bottom = _unsketched(top, bottom, size)
-        tops, bottoms = _unsketched(tops, bottoms, size)
-        flags = (f"from a random projection: norms to {sketch_error(size):.1%} either way",)
-    return _quotient(top, tops, bottom, bottoms, flags=flags, **fields)
+    return _quotient(top, tops, bottom, bottoms, **fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +180,6 @@ def _quotient(top: float, tops: Floats, bottom: float, bottoms: Floats, **fields
     if not (lo > 0 and top > 0 and (bottoms > 0).all() and (tops > 0).all()):
         reason = "the interval of tr(Sigma^2) includes 0: too few rows for so many directions"
         if low_top <= 0 or hi <= 0 or not math.isfinite(low_top / hi):
-            fields.pop("flags", None)
             return not_estimable(reason, **fields)
         return Estimate(value=None, lo=low_top / hi, reason=reason, **fields)
     x, y = tops / top - 1, bottoms / bottom - 1
@@ -206,9 +191,3 @@ def _quotient(top: float, tops: Floats, bottom: float, bottoms: Floats, **fields
 
 def _corrected(first, second, n: int):
     return (n - 1) ** 2 / ((n - 2) * (n + 1)) * (second - first * first / (n - 1))
-
-
-def _unsketched(top, bottom, size: int):
-    """Squared trace and tr of the square before the projection, from those after it."""
-    bottom = (bottom - top / size) * size**2 / ((size + 2) * (size - 1))
-    return top - 2 * bottom / size, bottom

@@ -1,15 +1,16 @@
-"""How much of the inputs' ill-conditioning standardising the columns removes."""
+"""Condition numbers of a layer's inputs, and how far standardising the columns lowers them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from downslope.estimate import Estimate, not_estimable
+from downslope.noise.statistics.delete_one import jackknife_error, log_interval
 from downslope.noise.statistics.ranges import Floats, array
 
 RANK_TOLERANCE = 1e-12  # of eigenvalues, relative to the largest: rounding of a covariance
@@ -24,16 +25,10 @@ class Conditioning:
     Attributes:
         before: of the covariance.
         after: of the correlation matrix, which is the covariance of standardised columns.
-        rank: numerical rank of the covariance, after scaling constant-free columns.
-        num_columns: p; a rank below it means columns that others determine.
-        constant_columns: indices of the columns that never change.
     """
 
     before: Estimate
     after: Estimate
-    rank: int
-    num_columns: int
-    constant_columns: tuple[int, ...]
 
 
 def condition_number(inputs: ArrayLike) -> Conditioning:
@@ -52,52 +47,44 @@ def condition_number(inputs: ArrayLike) -> Conditioning:
     Example:
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(5000, 2)) * [10, 1]
-        >>> told = condition_number(x)
-        >>> print(told.before, "to", told.after)
+        >>> found = condition_number(x)
+        >>> print(found.before, "to", found.after)
         103.5 (97.4 to 109.9) to 1.060 (1.000 to 1.124)
 
     Source: for standardising, LeCun, Bottou, Orr and Mueller 1998.
     """
     x = array("inputs", inputs, 2)
-    num, columns = x.shape
-    fault = _fault(x)
-    if fault:
-        none = not_estimable(fault, unit="", num_examples=num)
-        return Conditioning(
-            before=none, after=none, rank=0, num_columns=columns, constant_columns=()
-        )
-    # a column is constant if its spread is rounding of its size
-    centred = x - x.mean(axis=0)
-    size = np.abs(x).max(axis=0)
-    spread = np.abs(centred).max(axis=0)
-    constant = np.flatnonzero(spread <= 1e-13 * size)
-    varying = np.setdiff1d(np.arange(columns), constant)
-    scaled = centred[:, varying] / spread[varying]
-    rank = _rank(_correlation(scaled)) if len(varying) else 0
-    if len(constant):
-        named = ", ".join(str(c) for c in constant[:5]) + ("..." if len(constant) > 5 else "")
-        reason = f"{len(constant)} constant columns ({named})"
-    elif rank < columns:
-        reason = f"rank {rank} of {columns}: columns that others determine, or too few rows"
-    else:
-        reason = ""
+    reason = _fault(x)
     if reason:
-        before = after = not_estimable(reason, unit="", num_examples=num)
-    else:
-        before = _measure(centred, _covariance, "covariance")
-        after = _measure(scaled, _correlation, "correlation matrix")
+        none = not_estimable(reason, unit="", num_examples=len(x))
+        return Conditioning(before=none, after=none)
+    centred = x - x.mean(axis=0)
     return Conditioning(
-        before=before, after=after, rank=rank, num_columns=columns,
-        constant_columns=tuple(int(c) for c in constant),
-    )  # fmt: skip
+        before=_estimate(centred, _covariance, "covariance"),
+        after=_estimate(centred / np.abs(centred).max(axis=0), _correlation, "correlation matrix"),
+    )
 
 
 def _fault(x: Floats) -> str:
-    if x.shape[1] == 0:
+    num, columns = x.shape
+    if columns == 0:
         return "no columns"
-    if len(x) < 2:
+    if num < 2:
         return "fewer than 2 rows"
-    return "" if np.isfinite(x).all() else "an input is not finite"
+    if not np.isfinite(x).all():
+        return "an input is not finite"
+    centred = x - x.mean(axis=0)
+    spread = np.abs(centred).max(axis=0)
+    # a column is constant if its spread is rounding of its size
+    constant = np.flatnonzero(spread <= 1e-13 * np.abs(x).max(axis=0))
+    if len(constant):
+        named = ", ".join(map(str, constant[:5])) + ("..." if len(constant) > 5 else "")
+        return f"{len(constant)} constant columns ({named})"
+    values = np.linalg.eigvalsh(_correlation(centred / spread))
+    rank = int((values > RANK_TOLERANCE * values[-1]).sum())
+    if rank < columns:
+        return f"rank {rank} of {columns}: columns that others determine, or too few rows"
+    return ""
 
 
 def _covariance(x: Floats) -> Floats:
@@ -112,11 +99,6 @@ def _correlation(x: Floats) -> Floats:
     return covariance / np.outer(deviation, deviation)
 
 
-def _rank(matrix: Floats) -> int:
-    values = np.linalg.eigvalsh(matrix)
-    return int((values > RANK_TOLERANCE * values[-1]).sum())
-
-
 def _log_condition(matrix: Floats) -> float | None:
     values = np.linalg.eigvalsh(matrix)
     if values[0] <= RANK_TOLERANCE * values[-1]:
@@ -124,36 +106,36 @@ def _log_condition(matrix: Floats) -> float | None:
     return math.log(values[-1] / values[0])
 
 
-def _measure(x: Floats, matrix, name: str) -> Estimate:
+def _estimate(x: Floats, matrix: Callable[[Floats], Floats], name: str) -> Estimate:
     num, columns = x.shape
     log = _log_condition(matrix(x))
     if log is None:
         reason = "the columns differ too much in scale for double precision"
         return not_estimable(reason, unit="", num_examples=num)
-    value = math.exp(log)
-    flags = ()
+    method, flags = f"eigenvalues of the {name}", ()
     if num < FEW_ROWS * columns:
         flags = (f"upper: {num} rows for {columns} columns bias it up",)
-    method = f"eigenvalues of the {name}"
+    fields = {"value": math.exp(log), "unit": "", "num_examples": num}
     if columns == 1:
-        return Estimate(value=1.0, lo=1.0, hi=1.0, unit="", num_examples=num, method=method)
-    groups = min(NUM_GROUPS, num)
-    logs = []
-    for group in range(groups):
-        kept = np.arange(num) % groups != group
-        part = x[kept]
-        one = _log_condition(matrix(part)) if (np.ptp(part, axis=0) > 0).all() else None
-        if one is None:
-            return Estimate(
-                value=value, unit="", num_examples=num, method=method,
-                flags=(*flags, "too few rows for an interval"),
-            )  # fmt: skip
-        logs.append(one)
-    deviation = np.array(logs) - np.mean(logs)
-    error = math.sqrt(float(deviation @ deviation) * (groups - 1) / groups)
-    reach = float(special.stdtrit(groups - 1, 0.975)) * error
+        return Estimate(lo=1.0, hi=1.0, method=method, **fields)
+    logs = _without_groups(x, matrix)
+    if logs is None:
+        few = "too few rows for an interval"
+        return Estimate(method=method, flags=(*flags, few), **fields)
+    lo, hi = log_interval(math.exp(log), jackknife_error(logs), len(logs) - 1)
     return Estimate(
-        value=value, lo=math.exp(max(log - reach, 0.0)), hi=math.exp(log + reach), unit="",
-        num_examples=num, method=f"{method}; delete-a-group jackknife on the log scale",
-        flags=flags,
+        lo=max(lo, 1.0), hi=hi, flags=flags,
+        method=f"{method}; delete-a-group jackknife on the log scale", **fields,
     )  # fmt: skip
+
+
+def _without_groups(x: Floats, matrix: Callable[[Floats], Floats]) -> Floats | None:
+    """Logarithm of the condition number without each group of rows; None where one has none."""
+    groups, logs = min(NUM_GROUPS, len(x)), []
+    for group in range(groups):
+        part = x[np.arange(len(x)) % groups != group]
+        log = _log_condition(matrix(part)) if (np.ptp(part, axis=0) > 0).all() else None
+        if log is None:
+            return None
+        logs.append(log)
+    return np.array(logs)

@@ -1,7 +1,6 @@
-"""Products with a Hessian, and curvature along directions, without forming it (JAX).
+"""Hessian-vector products and curvature along directions, without forming the Hessian (JAX).
 
-A product costs about two to three gradients and no more memory than one. The spectrum of what
-comes out is the business of `downslope.noise.curvature.spectrum`.
+A product costs about two to three gradients and no more memory than one.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from downslope.noise.statistics.ranges import Floats, count
 
 
 def hessian_product(loss: Callable[..., Any], params: Any, *data: Any) -> Callable[[Any], Any]:
-    """The product v -> H v of a scalar loss's Hessian at `params`, on flat vectors.
+    """Product v -> H v with the Hessian of a scalar loss at `params`, on flat vectors.
 
     The derivative of the gradient along v: jvp of grad.
 
@@ -56,7 +55,7 @@ def hessian_product(loss: Callable[..., Any], params: Any, *data: Any) -> Callab
 def chunked_hessian_product(
     losses: Callable[[Any, Any], Any], params: Any, rows: Any, *, chunk_size: int
 ) -> Callable[[Any], Any]:
-    """The product with the Hessian of the mean loss over all rows, `chunk_size` rows at a time.
+    """Product with the Hessian of the mean loss over all rows, `chunk_size` rows at a time.
 
     Exactly the full data's Hessian, in the memory of one chunk. The chunks are slices of `rows`;
     the last one starts early enough to be full, and rows that were counted before weigh 0 in it.
@@ -112,10 +111,10 @@ def directional_curvatures(
     *,
     chunk_size: int = 1024,
 ) -> Floats:
-    """Curvature u' H_i u of every row's loss along unit vectors, [N, k].
+    """Curvature u' H_i u of each row's loss along unit vectors, [N, k].
 
     The second derivative of losses(params + t u) at t = 0, forward over forward: neither
-    gradients nor Hessians of single rows are formed. For `stability.necessary_limit`.
+    gradients nor Hessians of single rows are formed. Input of `necessary_limit`.
 
     Args:
         losses: `losses(params, rows)`, one loss a row.

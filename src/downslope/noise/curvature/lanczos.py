@@ -1,8 +1,8 @@
-"""Lanczos with full orthogonalisation, around any product with a vector (NumPy).
+"""Lanczos iteration with full re-orthogonalisation, around any product with a vector (NumPy).
 
-Written out rather than taken from a library of traced decompositions: those have a fixed number
-of steps and go on after the Krylov space is used up, where on diag(1, 2, 3, 3, 3, 3) six steps in
-float32 gave a largest eigenvalue of 4.48. This one notices, and takes products of any library.
+Why not a library's: docs/decisions/2026-11-22-a-lanczos-of-our-own.md. In short, iterations that
+are traced have a fixed number of steps and go on after the Krylov space is used up, where on
+diag(1, 2, 3, 3, 3, 3) six steps in float32 gave a largest eigenvalue of 4.48.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Product = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a run leaves behind.
+class Tridiagonal:
+    """The tridiagonal matrix of a Krylov space, with its basis.
 
     Attributes:
-        diagonal, off_diagonal: of the tridiagonal matrix, [steps] and [steps - 1].
+        diagonal, off_diagonal: [steps] and [steps - 1].
         basis: [steps, dim], orthonormal rows, in the product's own type.
-        last: length of what the last product left over, for the residuals.
+        last: norm of the remainder after the last product, for the residuals.
         rounding: absolute error to expect of an eigenvalue.
         exhausted: whether the Krylov space was used up.
         symmetric: whether the operator looked symmetric.
@@ -42,12 +42,12 @@ class Run:
     symmetric: bool
 
 
-def lanczos(matvec: Product, dim: int, steps: int, rng: np.random.Generator) -> Run | str:
-    """The run of `steps` products from a random start, or why there is none.
+def lanczos(matvec: Product, dim: int, steps: int, rng: np.random.Generator) -> Tridiagonal | str:
+    """The tridiagonal matrix of `steps` products from a random start, or why there is none.
 
     Example:
-        >>> run = lanczos(lambda v: 2.0 * v, 3, 3, np.random.default_rng(0))
-        >>> run.exhausted, run.diagonal.round(9).tolist()
+        >>> found = lanczos(lambda v: 2.0 * v, 3, 3, np.random.default_rng(0))
+        >>> found.exhausted, found.diagonal.round(9).tolist()
         (True, [2.0, 2.0, 2.0])
     """
     vector = rng.normal(size=dim)
@@ -75,7 +75,7 @@ def lanczos(matvec: Product, dim: int, steps: int, rng: np.random.Generator) -> 
         length = np.linalg.norm(rest)
         if j + 1 < steps:
             vector = rest / length
-    return Run(
+    return Tridiagonal(
         diagonal=diagonal, off_diagonal=off[:-1], basis=basis, last=float(off[-1]),
         rounding=error, exhausted=exhausted or steps == dim, symmetric=skew <= 1e-3 * size,
     )  # fmt: skip
@@ -94,17 +94,3 @@ def product(matvec: Product, vector: Floats) -> np.ndarray:
     if image.shape != vector.shape:
         raise UsageError(f"matvec must return shape {vector.shape}; got {image.shape}")
     return image if image.dtype == np.float32 else image.astype(np.float64)
-
-
-def generator(key: Any) -> np.random.Generator:
-    """A generator from an integer or a JAX key, typed or raw."""
-    if isinstance(key, int | np.integer):
-        return np.random.default_rng(int(key))
-    if isinstance(key, np.random.Generator):
-        return key
-    if not isinstance(key, np.ndarray):
-        import jax
-
-        if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
-            key = jax.random.key_data(key)
-    return np.random.default_rng(np.asarray(key).ravel().astype(np.uint32))

@@ -1,4 +1,4 @@
-"""Ends of a symmetric operator's spectrum, and its trace, from products with vectors alone.
+"""Extreme eigenvalues and trace of a symmetric operator, from products with vectors alone.
 
 NumPy around any product: a jitted Hessian (`downslope.noise.curvature.hessian`), a matrix, PyTorch.
 """
@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import linalg, special
+from scipy import linalg
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.curvature.lanczos import Product, Run, generator, lanczos, product
+from downslope.noise.curvature.lanczos import Product, Tridiagonal, lanczos, product
+from downslope.noise.statistics.delete_one import linear_interval
 from downslope.noise.statistics.ranges import Floats, array, count
 
 UNIT = "loss / parameter^2"
 BIASED_UP = "upper: the largest curvature of a mini-batch is biased up"
 CONSTANT = 1.648  # Kuczynski and Wozniakowski 1992
+RELATIVE_ERROR, FAILURE_PROBABILITY = 0.01, 0.01  # for the default number of products
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spectrum:
-    """The two ends of a spectrum, with the leading eigenvectors.
+    """Both ends of a spectrum, with the leading eigenvectors.
 
     Attributes:
         lambda_max, lambda_min: both ends. The value of lambda_max is a lower bound by itself (but
@@ -47,60 +48,15 @@ class Spectrum:
     is_exhausted: bool
 
 
-def num_products_needed(dim: int, relative_error: float, failure_probability: float) -> int:
-    """Products that find the largest eigenvalue to a relative error, from a random start.
-
-    k >= 1/2 + ln(1.648 sqrt(d) / p) / (2 sqrt(eps)), at most d. It holds for an operator without
-    negative eigenvalues; otherwise the error is relative to lambda_max - lambda_min.
-
-    Args:
-        dim: d, number of parameters.
-        relative_error: eps, between 0 and 1.
-        failure_probability: p, between 0 and 1.
-
-    Raises:
-        UsageError: a value outside its range.
-
-    Example:
-        >>> num_products_needed(1_000_000, 0.05, 0.01)
-        28
-
-    Source: Kuczynski and Wozniakowski 1992.
-    """
-    count("dim", dim)
-    for name, value in (
-        ("relative_error", relative_error),
-        ("failure_probability", failure_probability),
-    ):
-        if not 0 < value < 1:
-            raise UsageError(f"{name} must lie between 0 and 1; got {value}")
-    log = math.log(CONSTANT * math.sqrt(dim) / failure_probability)
-    return min(dim, max(1, math.ceil(0.5 + log / (2 * math.sqrt(relative_error)))))
-
-
-def relative_error_bound(dim: int, num_products: int, failure_probability: float) -> float:
-    """Relative error not exceeded but with that probability; the formula above, turned round.
-
-    Example:
-        >>> round(relative_error_bound(1_000_000, 28, 0.01), 3)
-        0.048
-    """
-    log = math.log(CONSTANT * math.sqrt(dim) / failure_probability)
-    return (log / (2 * num_products - 1)) ** 2
-
-
 def extreme_eigenvalues(
     matvec: Product,
     dim: int,
     *,
     num_products: int | None = None,
-    relative_error: float = 0.01,
-    failure_probability: float = 0.01,
     num_vectors: int = 1,
-    no_negative: bool = False,
     from_batch: bool = False,
     unit: str = UNIT,
-    key: Any,
+    key: int,
 ) -> Spectrum:
     """Largest and smallest eigenvalue of a symmetric operator, by Lanczos from a random start.
 
@@ -110,13 +66,12 @@ def extreme_eigenvalues(
     Args:
         matvec: takes a flat vector [dim], returns [dim]; NumPy's or JAX's.
         dim: number of parameters.
-        num_products: products to spend, at most dim; by default `num_products_needed`.
-        relative_error, failure_probability: for that default.
+        num_products: products to spend, at most dim; by default as many as find the largest
+            eigenvalue to 1 % of lambda_max - lambda_min in 99 of 100 random starts.
         num_vectors: leading eigenvectors to return.
-        no_negative: the operator is known to have no negative eigenvalue: a tighter bound.
         from_batch: the operator is a mini-batch's Hessian: lambda_max is flagged as biased up.
         unit: of the eigenvalues.
-        key: an integer seed or a JAX key.
+        key: seed of the random start.
 
     Returns:
         The ends with bounds, leading eigenvectors, residuals and the number of products. Memory:
@@ -137,9 +92,9 @@ def extreme_eigenvalues(
     count("dim", dim)
     count("num_vectors", num_vectors)
     if num_products is None:
-        num_products = num_products_needed(dim, relative_error, failure_probability)
+        num_products = _num_products(dim)
     steps = min(dim, max(count("num_products", num_products), min(num_vectors, dim)))
-    run = lanczos(matvec, dim, steps, generator(key))
+    run = lanczos(matvec, dim, steps, np.random.default_rng(key))
     if isinstance(run, str):
         none = not_estimable(run, unit=unit, method="Lanczos")
         empty = np.zeros(0)
@@ -151,7 +106,7 @@ def extreme_eigenvalues(
     order = np.argsort(ritz)[::-1][:num_vectors]
     eigenvectors = vectors[:, order].T @ run.basis
     residuals = np.abs(run.last * vectors[-1, order]) + run.rounding
-    largest, smallest = _ends(ritz, run, dim, no_negative, unit)
+    largest, smallest = _ends(ritz, run, dim, unit)
     if from_batch:
         largest = largest.flagged(BIASED_UP)
     return Spectrum(
@@ -161,7 +116,7 @@ def extreme_eigenvalues(
     )  # fmt: skip
 
 
-def trace(matvec: Product, dim: int, num_probes: int, key: Any, *, unit: str = UNIT) -> Estimate:
+def trace(matvec: Product, dim: int, num_probes: int, key: int, *, unit: str = UNIT) -> Estimate:
     """Trace of a symmetric operator from products with random signs.
 
     mean of z'Hz over probes z of independent signs: unbiased, with variance
@@ -172,8 +127,8 @@ def trace(matvec: Product, dim: int, num_probes: int, key: Any, *, unit: str = U
         matvec: takes a flat vector [dim], returns [dim].
         dim: number of parameters.
         num_probes: products to spend.
+        key: seed of the signs.
         unit: of the trace.
-        key: an integer seed or a JAX key.
 
     Example:
         >>> print(trace(lambda v: 2 * v + v.sum() / 100, 100, 20, key=0))
@@ -183,7 +138,7 @@ def trace(matvec: Product, dim: int, num_probes: int, key: Any, *, unit: str = U
     """
     count("dim", dim)
     num = min(count("num_probes", num_probes), dim)
-    rng, exact = generator(key), num == dim
+    rng, exact = np.random.default_rng(key), num == dim
     values = np.empty(num)
     for i in range(num):
         probe = np.zeros(dim) if exact else rng.choice((-1.0, 1.0), size=dim)
@@ -220,42 +175,46 @@ def preconditioned(matvec: Product, preconditioner: ArrayLike) -> Product:
     return lambda v: np.asarray(matvec(np.asarray(v) / root), dtype=np.float64) / root
 
 
-def _ends(
-    ritz: Floats, run: Run, dim: int, no_negative: bool, unit: str
-) -> tuple[Estimate, Estimate]:
+def _num_products(dim: int) -> int:
+    """k >= 1/2 + ln(1.648 sqrt(d) / p) / (2 sqrt(eps)), at most d."""
+    log = math.log(CONSTANT * math.sqrt(dim) / FAILURE_PROBABILITY)
+    return min(dim, math.ceil(0.5 + log / (2 * math.sqrt(RELATIVE_ERROR))))
+
+
+def _relative_error(dim: int, num_products: int, failure_probability: float) -> float:
+    """Relative error not exceeded but with that probability; the formula above, turned round."""
+    log = math.log(CONSTANT * math.sqrt(dim) / failure_probability)
+    return (log / (2 * num_products - 1)) ** 2
+
+
+def _ends(ritz: Floats, run: Tridiagonal, dim: int, unit: str) -> tuple[Estimate, Estimate]:
     high, low = float(ritz.max()), float(ritz.min())
-    error = 0.0 if run.exhausted else relative_error_bound(dim, len(ritz), 0.025)
+    error = 0.0 if run.exhausted else _relative_error(dim, len(ritz), 0.025)
     flags = () if run.symmetric else ("the operator does not look symmetric",)
     method = f"Lanczos, {len(ritz)} products; "
     if run.exhausted:
         method += "Krylov space used up: exact but for rounding"
     else:
         method += "bound of Kuczynski and Wozniakowski over the random start"
-    reach = error * (high - low) / (1 - 2 * error) if error < 0.5 else None
-    above = below = reach
-    if no_negative and error < 1:
-        above = min(error * high / (1 - error), math.inf if reach is None else reach)
-        below = high + above if below is None else below
-        below = max(0.0, min(low, below))
-    few = "too few products for a bound"
+    if error >= 0.5:
+        flags += ("too few products for a bound",)
+        shared = {"unit": unit, "method": method, "flags": flags}
+        return Estimate(value=high, **shared), Estimate(value=low, **shared)
+    reach = error * (high - low) / (1 - 2 * error)
 
-    def end(value: float, up: float | None, down: float | None) -> Estimate:
-        if up is None or down is None:
-            return Estimate(value=value, unit=unit, method=method, flags=(*flags, few))
+    def end(value: float, up: float, down: float) -> Estimate:
         lo, hi = value - down - run.rounding, value + up + run.rounding
         return Estimate(value=value, lo=lo, hi=hi, unit=unit, method=method, flags=flags)
 
-    largest = end(high, above, None if above is None else 0.0)
-    return largest, end(low, None if below is None else 0.0, below)
+    return end(high, reach, 0.0), end(low, 0.0, reach)
 
 
 def _probe_mean(values: Floats, unit: str) -> Estimate:
     num, mean = len(values), float(values.mean())
     method = f"Hutchinson, {num} probes of random signs, Student's t"
-    deviation = values - mean
-    error = math.sqrt(float(deviation @ deviation) / num / max(num - 1, 1))
-    if error <= 1e-12 * abs(mean) or num == 1:
-        told = "one probe" if num == 1 else "the probes show no spread (exact if H is diagonal)"
-        return Estimate(value=mean, unit=unit, method=method, flags=(f"{told}: no interval",))
-    reach = float(special.stdtrit(num - 1, 0.975)) * error
-    return Estimate(value=mean, lo=mean - reach, hi=mean + reach, unit=unit, method=method)
+    error = float(values.std(ddof=1)) / math.sqrt(num) if num > 1 else 0.0
+    if error <= 1e-12 * abs(mean):
+        why = "one probe" if num == 1 else "the probes show no spread (exact if H is diagonal)"
+        return Estimate(value=mean, unit=unit, method=method, flags=(f"{why}: no interval",))
+    lo, hi = linear_interval(mean, error, num - 1)
+    return Estimate(value=mean, lo=lo, hi=hi, unit=unit, method=method)

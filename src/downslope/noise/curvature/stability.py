@@ -1,15 +1,13 @@
-"""How large a learning rate the curvature bears, and where a run stands against it.
+"""Largest stable learning rate for a given curvature, and where a run stands against it.
 
 Bounds of the noise-free iteration on a quadratic, exact for each kind of momentum. Mini-batches
-lower them: `downslope.noise.curvature.mean_square`. Signals that need no curvature:
-`downslope.noise.curvature.oscillation`.
+lower them: `downslope.noise.curvature.mean_square`.
 """
 
 from __future__ import annotations
 
 import cmath
 import dataclasses
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +16,7 @@ from numpy.typing import ArrayLike
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import array, as_measurement, positive
-from downslope.noise.temperature.dynamics import (
-    MomentumKind,
-    checked_kind,
-    effective_rate,
-    recursion,
-)
+from downslope.noise.temperature.dynamics import MomentumKind, checked_kind, recursion
 
 MONOTONE = "monotone"
 OSCILLATES = "oscillates and decays"
@@ -32,6 +25,7 @@ DIVERGES = "diverges"
 NO_BOUND = "no bound: the loss does not curve up"
 EDGE = (0.9, 1.2)  # ratios called the edge of stability while the loss falls; assumed
 ROUNDING = 1e-12
+RATE_UNIT = "parameter^2 / loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,24 +35,16 @@ class StabilityRatio:
     Attributes:
         ratio: s = eta / eta_max; above 1 the sharpest direction grows on a quadratic.
         largest_stable_rate: eta_max for this momentum.
-        effective_rate: eta / (1 - beta), or eta for EMA momentum.
         regime: what the error along the sharpest direction does: "monotone", "oscillates and
             decays", "never dies" (at the bound), "diverges", or why nothing bounds it.
         at_edge: edge of stability: .9 < s < 1.2 while the loss fell. Nets trained with the full
             batch stay there: not a failure.
-        growth: factor on the error along the sharpest direction, per step in the long run.
     """
 
     ratio: Estimate
     largest_stable_rate: Estimate
-    effective_rate: float
     regime: str
     at_edge: bool
-    growth: float | None
-
-    def __str__(self) -> str:
-        edge = "; edge of stability: the loss still falls" if self.at_edge else ""
-        return f"{self.ratio} of the largest stable learning rate: {self.regime}{edge}"
 
 
 def rate_limit(momentum: float = 0.0, momentum_kind: MomentumKind | None = None) -> float:
@@ -80,42 +66,6 @@ def rate_limit(momentum: float = 0.0, momentum_kind: MomentumKind | None = None)
     return 2 * (1 + momentum) / (1 - momentum if kind == "ema" else 1)
 
 
-def largest_stable_rate(
-    lambda_max: float, *, momentum: float = 0.0, momentum_kind: MomentumKind | None = None
-) -> float:
-    """The largest stable learning rate on a quadratic, `rate_limit` / lambda_max.
-
-    Args:
-        lambda_max: largest curvature, in loss / parameter^2; of P^-1 H for Adam
-            (`spectrum.preconditioned` gives its products). 0 or less: nothing bounds the rate.
-        momentum: beta, 0 or more and below 1.
-        momentum_kind: needed unless momentum is 0; "ema" for Adam's beta_1.
-
-    Raises:
-        UsageError: a value that is not finite or outside its range.
-
-    Example:
-        >>> round(largest_stable_rate(2.0, momentum=0.9, momentum_kind="nesterov"), 8)
-        0.67857143
-    """
-    if not math.isfinite(lambda_max):
-        raise UsageError(f"lambda_max must be finite; got {lambda_max}")
-    limit = rate_limit(momentum, momentum_kind)
-    return limit / lambda_max if lambda_max > 0 else math.inf
-
-
-def largest_stable_curvature(
-    learning_rate: float, *, momentum: float = 0.0, momentum_kind: MomentumKind | None = None
-) -> float:
-    """The curvature at which this learning rate stops being stable, `rate_limit` / eta.
-
-    Example:
-        >>> round(largest_stable_curvature(0.001, momentum=0.9, momentum_kind="ema"))
-        38000
-    """
-    return rate_limit(momentum, momentum_kind) / positive("learning_rate", learning_rate)
-
-
 def stability_ratio(
     lambda_max: float | Estimate,
     learning_rate: float,
@@ -124,7 +74,7 @@ def stability_ratio(
     momentum_kind: MomentumKind | None = None,
     losses: ArrayLike | None = None,
 ) -> StabilityRatio:
-    """s = eta / eta_max, with the regime in words.
+    """Learning rate over the largest stable one, s = eta / eta_max, with the regime in words.
 
     Along the sharpest direction the error of gradient descent multiplies by 1 - eta lambda: it
     shrinks with one sign up to eta lambda = 1, changes sign and shrinks up to 2, and grows beyond.
@@ -133,7 +83,8 @@ def stability_ratio(
     Args:
         lambda_max: largest curvature; of P^-1 H for Adam.
         learning_rate: eta > 0.
-        momentum, momentum_kind: as in `largest_stable_rate`.
+        momentum: beta, 0 or more and below 1.
+        momentum_kind: needed unless momentum is 0; "ema" for Adam's beta_1.
         losses: [K >= 4] losses of the last window, in order: for the edge of stability, the
             median of its second half is compared with that of its first.
 
@@ -141,8 +92,9 @@ def stability_ratio(
         UsageError: a value outside its range.
 
     Example:
-        >>> print(stability_ratio(30.0, 0.05))
-        0.75 of the largest stable learning rate: oscillates and decays
+        >>> found = stability_ratio(30.0, 0.05)
+        >>> print(found.ratio, found.regime)
+        0.75 oscillates and decays
         >>> stability_ratio(41.0, 0.05, losses=[1.0, 1.2, 0.8, 0.9]).at_edge
         True
 
@@ -150,46 +102,35 @@ def stability_ratio(
     """
     positive("learning_rate", learning_rate)
     limit = rate_limit(momentum, momentum_kind)
-    effective = effective_rate(learning_rate, momentum, momentum_kind)
     curvature = as_measurement(lambda_max, unit="loss / parameter^2")
-    ratio, largest, regime, growth = _scaled(curvature, learning_rate / limit), None, "", None
+    ratio = curvature.scaled(learning_rate / limit, unit="")
     if curvature.value is None:
         regime = f"unknown: {curvature.reason}"
-        largest = not_estimable(str(curvature.reason), unit="parameter^2 / loss")
+        largest = not_estimable(str(curvature.reason), unit=RATE_UNIT)
     elif curvature.value <= 0:
-        regime = NO_BOUND
-        largest = not_estimable(NO_BOUND, unit="parameter^2 / loss")
+        regime, largest = NO_BOUND, not_estimable(NO_BOUND, unit=RATE_UNIT)
     else:
-        regime, growth = _regime(learning_rate * curvature.value, momentum, momentum_kind)
+        regime = _regime(learning_rate * curvature.value, momentum, momentum_kind)
         largest = _inverse(curvature, limit)
     if ratio.lo is not None and ratio.hi is not None and ratio.lo < 1 < ratio.hi:
         ratio = ratio.flagged("the interval holds 1: stable or not is open")
     at_edge = ratio.value is not None and EDGE[0] < ratio.value < EDGE[1] and _fell(losses)
-    return StabilityRatio(
-        ratio=ratio, largest_stable_rate=largest, effective_rate=effective, regime=regime,
-        at_edge=at_edge, growth=growth,
-    )  # fmt: skip
+    return StabilityRatio(ratio=ratio, largest_stable_rate=largest, regime=regime, at_edge=at_edge)
 
 
 def _regime(
     rate_times_curvature: float, momentum: float, momentum_kind: MomentumKind | None
-) -> tuple[str, float]:
+) -> str:
     a, b = recursion(rate_times_curvature, momentum, momentum_kind)
     root = cmath.sqrt(a * a + 4 * b)
     roots = ((a + root) / 2, (a - root) / 2)
-    growth = max(abs(each) for each in roots)
+    growth = max(abs(each) for each in roots)  # of the error, per step in the long run
     if growth > 1 + ROUNDING:
-        return DIVERGES, growth
+        return DIVERGES
     if growth > 1 - ROUNDING:
-        return AT_THE_BOUND, growth
+        return AT_THE_BOUND
     one_sign = all(abs(each.imag) < ROUNDING and each.real > -ROUNDING for each in roots)
-    return (MONOTONE if one_sign else OSCILLATES), growth
-
-
-def _scaled(value: Estimate, factor: float) -> Estimate:
-    """The measurement times a positive number without unit's care: a ratio has none."""
-    value_, lo, hi = (None if x is None else x * factor for x in (value.value, value.lo, value.hi))
-    return dataclasses.replace(value, value=value_, lo=lo, hi=hi, unit="")
+    return MONOTONE if one_sign else OSCILLATES
 
 
 def _inverse(value: Estimate, numerator: float) -> Estimate:
@@ -197,7 +138,7 @@ def _inverse(value: Estimate, numerator: float) -> Estimate:
     assert value.value is not None
     known = value.lo is not None and value.hi is not None and value.lo > 0
     return dataclasses.replace(
-        value, value=numerator / value.value, unit="parameter^2 / loss",
+        value, value=numerator / value.value, unit=RATE_UNIT,
         lo=numerator / value.hi if known and value.hi else None,
         hi=numerator / value.lo if known and value.lo else None,
     )  # fmt: skip

@@ -10,22 +10,16 @@ from typing import Any
 import numpy as np
 
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.curvature.oscillation import OnlineStability, online_stability
 from downslope.noise.online.probes import PROJECTED, Probe
 from downslope.noise.scale.steps import Noise, from_halves, no_noise
 from downslope.noise.statistics.ranges import Floats
 from downslope.noise.statistics.series import ratio_of_series
 from downslope.noise.tails.clipping import clip_fraction
-from downslope.noise.temperature.dynamics import MomentumKind, Sampling
+from downslope.noise.temperature.dynamics import PRECONDITIONED, MomentumKind, Sampling
 from downslope.noise.temperature.equilibrium import equilibrium_ratio, update_equilibrium_ratio
 from downslope.noise.temperature.prescribed import effective_temperature, measured_temperature
-from downslope.noise.temperature.report import PRECONDITIONED
 from downslope.noise.trajectory import Trajectory
 
-PATH_ARRAYS, PATH_NUMBERS = (
-    ("points", "steps", "mean", "scatter"),
-    ("stride", "count", "num_bad", "last_step"),
-)
 MAX_PROBES_KEPT = 1024  # bounds the memory of a run's measurements
 MIN_UPDATES_READ, MAX_UPDATES_READ = (
     24,
@@ -130,12 +124,11 @@ class NoiseMonitor:
         self._steps = np.zeros(0, np.int64)
         self._probes = np.zeros((0, len(Probe._fields)))
         self._read: tuple[MonitorSettings, Readings] | None = None  # of all probes, in a setting
-        self.trajectory = Trajectory(settings.dim, PROJECTED)
+        self.trajectory = Trajectory(PROJECTED)
 
     def add_point(self, projection: Any, step: int) -> None:
         """Takes in where the parameters stand, projected, after so many updates."""
-        if len(self.trajectory.steps) == 0 or step > self.trajectory.steps[-1]:
-            self.trajectory.add_projected(projection, step)
+        self.trajectory.add(projection, step)
 
     def add(self, steps: Any, probes: Any) -> None:
         """Takes in measured windows: the updates [k] they belong to, and their probes [k, F]."""
@@ -147,18 +140,14 @@ class NoiseMonitor:
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is remembered, for a checkpoint."""
         found = {"steps": self._steps.copy(), "probes": self._probes.copy()}
-        path = self.trajectory.state()
-        found |= {f"path_{name}": path[name] for name in PATH_ARRAYS}
-        numbers = [path[name] or 0 for name in PATH_NUMBERS]
-        return found | {"path_numbers": np.array(numbers, np.int64)}
+        return found | {f"path_{k}": array for k, array in self.trajectory.arrays().items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """The inverse of `arrays`."""
         self._steps, self._probes = arrays["steps"], arrays["probes"]
         self._read = None
-        path = self.trajectory.state() | {name: arrays[f"path_{name}"] for name in PATH_ARRAYS}
-        path |= dict(zip(PATH_NUMBERS, arrays["path_numbers"].tolist(), strict=True))
-        self.trajectory = Trajectory.from_state(path | {"last_step": path["last_step"] or None})
+        parts = {k.removeprefix("path_"): array for k, array in arrays.items() if "path_" in k}
+        self.trajectory.restore(parts)
 
     def read(self) -> Readings:
         """What the measured steps say now."""
@@ -293,13 +282,25 @@ class NoiseMonitor:
         rows = self._latest("update_dot_before")
         dots = self._column("update_dot_before", rows)
         squares = self._column("square_before", rows)
-        rate = self._rate(rows)
-        if self.settings.optimizer == "sgd" and isinstance(rate, float):
-            found: OnlineStability = online_stability(dots, squares, rate)
-            return found.correlation, found.words
-        what = "correlation of neighbouring updates"
-        m = ratio_of_series(dots, squares, what=what)
-        return m, _words(m)
+        m = ratio_of_series(dots, squares, what="correlation of neighbouring updates")
+        is_plain = self.settings.optimizer == "sgd" and isinstance(self._rate(rows), float)
+        return m, (_words_of_plain if is_plain else _words)(m)
+
+
+def _words_of_plain(m: Estimate) -> str:
+    """What the correlation of neighbouring updates says where m -> 1 - learning rate * curvature.
+
+    Source: Pflug 1990; Chee and Toulis 2018 for the sign at stationarity.
+    """
+    if m.value is None:
+        return "unknown"
+    if m.value < -1:
+        return "growing with alternating sign"
+    if m.value < -0.5:
+        return "oscillating"
+    if m.value < 0:
+        return "turning back: stationary under noise, or past the minimum of the dominant mode"
+    return "moving on"
 
 
 def _words(m: Estimate) -> str:

@@ -1,4 +1,4 @@
-"""How far the order of a data set inflates the variance between consecutive batches."""
+"""Factor by which the order of a data set inflates the variance between consecutive batches."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.delete_one import NOT_FINITE, centred, measured
 from downslope.noise.statistics.ranges import count
 
-LEAST_BATCHES = 20  # sheet section 21: n >= 20 B
+MIN_BATCHES = 20  # for the chi-square interval; assumed
 UNIT = "times"
 
 
 class VarianceRatio(NamedTuple):
-    """F with its interval, and the probability of one as far from 1 in a random order."""
+    """F with its interval, and its two-sided p-value under a random order."""
 
     ratio: Estimate
     p_value: float | None
@@ -59,19 +59,19 @@ def batch_variance_ratio(values: ArrayLike, batch_size: int) -> VarianceRatio:
         raise UsageError(f"values must have shape [n] or [n, k]; got {list(items.shape)}")
     size = count("batch_size", batch_size)
     if reason := _too_few(len(items), size):
-        return _none(reason, len(items))
+        return _not_estimable(reason, len(items))
     if not np.isfinite(items).all():
-        return _none(NOT_FINITE, len(items))
+        return _not_estimable(NOT_FINITE, len(items))
     num = len(items) // size
     deviation = centred(items[: num * size])
     if isinstance(deviation, str):
-        return _none("every value is the same", len(items))
+        return _not_estimable("every value is the same", len(items))
     deviation = deviation / np.abs(deviation).max()  # squares stay within range
     means = deviation.reshape(num, size, -1).mean(axis=1)
     between, total = size * float((means**2).sum()), float((deviation**2).sum())
     scatter = deviation.T @ deviation
     rank = float(np.trace(scatter)) ** 2 / float((scatter**2).sum())
-    return _judged(between / total, num, size, rank, len(items))
+    return _tested(between / total, num, size, rank, len(items))
 
 
 def label_variance_ratio(labels: ArrayLike, batch_size: int) -> VarianceRatio:
@@ -97,12 +97,12 @@ def label_variance_ratio(labels: ArrayLike, batch_size: int) -> VarianceRatio:
     codes, counts = class_codes(labels)
     size = count("batch_size", batch_size)
     if reason := _too_few(len(codes), size):
-        return _none(reason, len(codes))
+        return _not_estimable(reason, len(codes))
     num = len(codes) // size
     used = codes[: num * size]
     counts = np.bincount(used, minlength=len(counts)).astype(np.float64)
     if np.count_nonzero(counts) < 2:
-        return _none("one class only", len(codes))
+        return _not_estimable("one class only", len(codes))
     # sum over batches and classes of the squared count, from the pairs that occur
     pairs = np.unique(np.repeat(np.arange(num), size) * len(counts) + used, return_counts=True)[1]
     p = counts / counts.sum()
@@ -111,7 +111,7 @@ def label_variance_ratio(labels: ArrayLike, batch_size: int) -> VarianceRatio:
     total = num * size * (1 - float((p**2).sum()))
     square = float((p**2).sum() - 2 * (p**3).sum() + (p**2).sum() ** 2)
     rank = (1 - float((p**2).sum())) ** 2 / square
-    return _judged(between / total, num, size, rank, len(codes))
+    return _tested(between / total, num, size, rank, len(codes))
 
 
 def class_codes(labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -131,20 +131,7 @@ def class_codes(labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return codes.astype(np.int64), counts
 
 
-def largest_ratio(num_rows: int, batch_size: int) -> float:
-    """F of data whose batches are pure (each batch one value): B (n-1) / (B (m-1)), about B.
-
-    Example:
-        >>> round(largest_ratio(20000, 50), 2)
-        50.12
-    """
-    num = num_rows // count("batch_size", batch_size)
-    if num < 2:
-        raise UsageError(f"num_rows must hold two batches; got {num_rows} of {batch_size}")
-    return (num * batch_size - 1) / (num - 1)
-
-
-def _judged(share: float, num: int, size: int, rank: float, n: int) -> VarianceRatio:
+def _tested(share: float, num: int, size: int, rank: float, n: int) -> VarianceRatio:
     """F and its p-value from the share of the sum of squares that lies between batches."""
     ratio = share * (num * size - 1) / (num - 1)
     freedom = rank * (num - 1)
@@ -171,10 +158,10 @@ def _judged(share: float, num: int, size: int, rank: float, n: int) -> VarianceR
 def _too_few(n: int, size: int) -> str | None:
     if size < 2:
         return "a batch of one example has no order"
-    if n < LEAST_BATCHES * size:
-        return f"needs at least {LEAST_BATCHES} batches, {LEAST_BATCHES * size} items; got {n}"
+    if n < MIN_BATCHES * size:
+        return f"needs at least {MIN_BATCHES} batches, {MIN_BATCHES * size} items; got {n}"
     return None
 
 
-def _none(reason: str, n: int) -> VarianceRatio:
+def _not_estimable(reason: str, n: int) -> VarianceRatio:
     return VarianceRatio(not_estimable(reason, unit=UNIT, num_examples=n), None)

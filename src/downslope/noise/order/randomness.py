@@ -1,4 +1,4 @@
-"""Is a sequence in random order? Neighbours of one class, autocorrelation, runs, and Holm."""
+"""Tests of random order: neighbours of one class, autocorrelation, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from scipy import special
 
 from downslope.errors import UsageError
 from downslope.noise.order.batches import class_codes
-from downslope.noise.statistics.delete_one import Floats, as_column, centred
-from downslope.noise.statistics.ranges import count
+from downslope.noise.statistics.delete_one import Floats, as_column
 
-LEAST_ITEMS = 20  # for the normal limits below; assumed
-MOST_PERMUTED = 20_000  # items up to which neighbours are permuted; above, the limit is exact
+MIN_ITEMS = 20  # for the normal limits below; assumed
+MAX_PERMUTED = 2000  # items up to which neighbours are permuted, in 40 ms; above, the limit serves
 NUM_PERMUTATIONS = 999
 # Kurtosis of ranks; a value held by the share p alone has some 1/p. Measured: see ljung_box_test.
-MOST_PEAKED = 5.0
-LEAST_PRODUCTS = 5.0  # n / kurtosis^2: terms that really count in the sum of one lag; assumed
+MAX_KURTOSIS = 5.0
+MIN_PRODUCTS = 5.0  # n / kurtosis^2: terms that really count in the sum of one lag; assumed
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderTest:
-    """One test of "the order is random".
+    """Outcome of one test of the hypothesis that the order is random.
 
     Attributes:
         name: what was tested, by which test.
@@ -46,33 +45,15 @@ class OrderTest:
     detail: str = ""
 
 
-def expected_neighbours(counts: ArrayLike) -> float:
-    """Mean number of neighbouring pairs of one class in a random order: sum n_c (n_c - 1) / n.
-
-    Args:
-        counts: items in each class.
-
-    Raises:
-        UsageError: counts are not [classes], or not all 0 or more.
-
-    Example:
-        >>> expected_neighbours([500] * 10)
-        499.0
-    """
-    c = as_column(counts, "counts")
-    if not (np.isfinite(c).all() and (c >= 0).all()):
-        raise UsageError("counts must be finite and 0 or more; got one that is not")
-    return float((c * (c - 1)).sum() / c.sum()) if c.sum() else 0.0
-
-
 def neighbours_test(labels: ArrayLike, seed: int = 0, name: str = "neighbours") -> OrderTest:
-    """Whether neighbours share a class more often, or less, than in a random order.
+    """Test whether neighbours share a class more often, or less, than in a random order.
 
-    p-value from 999 permutations up to 20,000 items, above from the normal limit with the exact
-    variance of the number of runs.
+    The mean of the number of pairs is sum n_c (n_c - 1) / n. p-value from 999 permutations up to
+    2,000 items, above from the normal limit with the exact variance. With two classes it is the
+    runs test of Wald and Wolfowitz.
 
     Args:
-        labels: [n].
+        labels: [n], of any type that sorts.
         seed: of the permutations.
         name: goes into the result.
 
@@ -87,97 +68,30 @@ def neighbours_test(labels: ArrayLike, seed: int = 0, name: str = "neighbours") 
     Source: Barton and David 1957; permutation p-values: Phipson and Smyth 2010.
     """
     codes, counts = class_codes(labels)
-    if len(codes) < LEAST_ITEMS or len(counts) < 2:
-        reason = f"needs {LEAST_ITEMS} items of two classes; got {len(codes)} of {len(counts)}"
+    if len(codes) < MIN_ITEMS or len(counts) < 2:
+        reason = f"needs {MIN_ITEMS} items of two classes; got {len(codes)} of {len(counts)}"
         return OrderTest(name=name, reason=reason)
-    seen, mean = float((codes[1:] == codes[:-1]).sum()), expected_neighbours(counts)
-    if len(codes) <= MOST_PERMUTED:
+    sizes = counts.astype(np.float64)
+    mean = float((sizes * (sizes - 1)).sum() / sizes.sum())
+    seen = float((codes[1:] == codes[:-1]).sum())
+    variance = _neighbours_variance(sizes)
+    if variance <= 0:
+        return OrderTest(name=name, reason="every order has the same number of neighbours")
+    if len(codes) <= MAX_PERMUTED:
         rng = np.random.default_rng(seed)
-        small = codes.astype(np.int32)
-        gaps = np.empty(NUM_PERMUTATIONS)
-        for i in range(NUM_PERMUTATIONS):
-            rng.shuffle(small)
-            gaps[i] = abs(float(np.count_nonzero(small[1:] == small[:-1])) - mean)
-        at_least = np.count_nonzero(gaps >= abs(seen - mean) - 1e-9)
-        p_value = (1 + float(at_least)) / (1 + NUM_PERMUTATIONS)
+        orders = rng.permuted(np.tile(codes, (NUM_PERMUTATIONS, 1)), axis=1)
+        gaps = np.abs((orders[:, 1:] == orders[:, :-1]).sum(axis=1) - mean)
+        at_least = int(np.count_nonzero(gaps >= abs(seen - mean) - 1e-9))
+        p_value = (1 + at_least) / (1 + NUM_PERMUTATIONS)
     else:
-        variance = _runs_variance(counts)
-        if variance <= 0:
-            return OrderTest(name=name, reason="every order has the same number of neighbours")
         p_value = math.erfc(abs(seen - mean) / math.sqrt(2 * variance))
     return OrderTest(name=name, statistic=seen, expected=mean, p_value=p_value)
 
 
-def runs_test(values: ArrayLike, name: str = "runs") -> OrderTest:
-    """Number of runs in a sequence of two values, against a random order (Wald and Wolfowitz).
+def ljung_box_test(values: ArrayLike, name: str = "autocorrelation") -> OrderTest:
+    """Test for correlation at any lag up to n/10, which finds clusters as well as periods.
 
-    Mean 2 n1 n2 / n + 1; few runs: clustered, many: alternating. Normal limit, exact variance.
-
-    Args:
-        values: [n], of two different values.
-        name: goes into the result.
-
-    Raises:
-        UsageError: values are not [n].
-
-    Example:
-        >>> found = runs_test([0, 1] * 50)
-        >>> found.statistic, found.expected, found.p_value < 1e-6
-        (100.0, 51.0, True)
-
-    Source: Wald and Wolfowitz 1940.
-    """
-    codes, counts = class_codes(values)
-    if len(codes) < LEAST_ITEMS or len(counts) != 2:
-        reason = f"needs {LEAST_ITEMS} items of two values; got {len(codes)} of {len(counts)}"
-        return OrderTest(name=name, reason=reason)
-    runs, n = 1.0 + float((codes[1:] != codes[:-1]).sum()), len(codes)
-    mean = 2 * float(counts[0]) * float(counts[1]) / n + 1
-    variance = _runs_variance(counts)
-    if variance <= 0:
-        return OrderTest(name=name, reason="every order has the same number of runs")
-    p_value = math.erfc(abs(runs - mean) / math.sqrt(2 * variance))
-    return OrderTest(name=name, statistic=runs, expected=mean, p_value=p_value)
-
-
-def autocorrelations(values: ArrayLike, num_lags: int | None = None) -> Floats:
-    """Autocorrelation at lags 1, 2, ...; mean -1/n and standard deviation 1/sqrt(n) at random.
-
-    rho_k = sum_{t} (x_t - mean)(x_{t+k} - mean) / sum (x_t - mean)^2, by fast Fourier transform.
-
-    Args:
-        values: [n].
-        num_lags: how many; None for n/10.
-
-    Returns:
-        [num_lags]; NaN throughout where the values do not vary or are not finite.
-
-    Raises:
-        UsageError: values are not [n], or num_lags is out of range.
-
-    Example:
-        >>> autocorrelations(np.tile([0.0, 0.0, 1.0], 100), 3).round(2).tolist()
-        [-0.5, -0.5, 0.99]
-    """
-    x = as_column(values)
-    most = max(1, len(x) // 10) if num_lags is None else count("num_lags", num_lags)
-    if most >= max(len(x), 2):
-        raise UsageError(f"num_lags must be below the {len(x)} values; got {num_lags}")
-    deviation = centred(x[:, None])
-    if isinstance(deviation, str):
-        return np.full(most, np.nan)
-    deviation = deviation[:, 0] / np.abs(deviation).max()
-    size = 2 ** math.ceil(math.log2(len(x) + most))
-    power = np.abs(np.fft.rfft(deviation, size)) ** 2
-    return np.fft.irfft(power, size)[1 : most + 1] / float(deviation @ deviation)
-
-
-def ljung_box_test(
-    values: ArrayLike, num_lags: int | None = None, name: str = "autocorrelation"
-) -> OrderTest:
-    """Whether any lag up to n/10 is correlated; finds clusters as well as periods.
-
-    Q = n(n+2) sum_k rho_k^2 / (n-k) is chi-square with `num_lags` degrees in a random order. One
+    Q = n(n+2) sum_k rho_k^2 / (n-k) is chi-square with n/10 degrees in a random order. One
     strong lag among many drowns in Q, so the largest |rho_k| sqrt(n), corrected for the number of
     lags (Sidak), is tested too, and the smaller p-value doubled.
 
@@ -188,14 +102,13 @@ def ljung_box_test(
 
     Args:
         values: [n].
-        num_lags: lags to scan; None for n/10.
         name: goes into the result.
 
     Returns:
         The statistic is the largest |rho| of the ranks; `detail` names its lag.
 
     Raises:
-        UsageError: values are not [n], or num_lags is out of range.
+        UsageError: values are not [n].
 
     Example:
         >>> found = ljung_box_test(np.tile(np.arange(10.0), 100))
@@ -205,14 +118,14 @@ def ljung_box_test(
     Source: Ljung and Box 1978.
     """
     x = as_column(values)
-    if len(x) < LEAST_ITEMS:
-        return OrderTest(name=name, reason=f"needs {LEAST_ITEMS} values; got {len(x)}")
+    if len(x) < MIN_ITEMS:
+        return OrderTest(name=name, reason=f"needs {MIN_ITEMS} values; got {len(x)}")
     if not np.isfinite(x).all() or not np.ptp(x):
         return OrderTest(name=name, reason="the values do not vary, or are not finite")
-    ranks, peakedness = _ranks(x)
-    if peakedness > min(MOST_PEAKED, math.sqrt(len(x) / LEAST_PRODUCTS)):
+    ranks, kurtosis = _ranks(x)
+    if kurtosis > min(MAX_KURTOSIS, math.sqrt(len(x) / MIN_PRODUCTS)):
         return OrderTest(name=name, reason="nearly all values are the same")
-    rho = autocorrelations(ranks, num_lags)
+    rho = _autocorrelations(ranks, len(x) // 10)
     n, lags = len(x), np.arange(1, len(rho) + 1)
     scaled = rho**2 * n * (n + 2) / (n - lags)
     p_all = float(special.chdtrc(len(rho), scaled.sum()))
@@ -226,9 +139,10 @@ def ljung_box_test(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm): the share of false alarms stays below alpha.
+    """p-values corrected for their number by Holm's method.
 
-    The i-th smallest of m is multiplied by m - i + 1, and none may fall below the one before.
+    The i-th smallest of m is multiplied by m - i + 1, and none may fall below the one before: the
+    chance of any false alarm stays below alpha.
 
     Args:
         p_values: from 0 to 1.
@@ -263,8 +177,15 @@ def _ranks(values: Floats) -> tuple[Floats, float]:
     return ranks, float((squares**2).mean() / squares.mean() ** 2)
 
 
-def _runs_variance(counts: np.ndarray) -> float:
-    """Variance of the number of runs over all orders of items with these class counts."""
-    c = counts.astype(np.float64)
+def _autocorrelations(values: Floats, num_lags: int) -> Floats:
+    """sum_t (x_t - mean)(x_{t+k} - mean) / sum (x_t - mean)^2 for k = 1 to num_lags, by FFT."""
+    deviation = values - values.mean()
+    size = 2 ** math.ceil(math.log2(len(values) + num_lags))
+    power = np.abs(np.fft.rfft(deviation, size)) ** 2
+    return np.fft.irfft(power, size)[1 : num_lags + 1] / float(deviation @ deviation)
+
+
+def _neighbours_variance(c: Floats) -> float:
+    """Variance of the number of neighbours of one class over all orders of items."""
     n, s2, s3 = float(c.sum()), float((c**2).sum()), float((c**3).sum())
     return (s2 * (s2 + n * (n + 1)) - 2 * n * s3 - n**3) / (n**2 * (n - 1))

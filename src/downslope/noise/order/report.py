@@ -1,4 +1,4 @@
-"""Is a stored data set in an order that hurts? A report over labels, features and losses."""
+"""Report on whether a data set is stored in an order that hurts, by labels and columns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from downslope.errors import UsageError
 from downslope.estimate import Estimate
 from downslope.noise.order.batches import (
     batch_variance_ratio,
+    class_codes,
     label_variance_ratio,
 )
 from downslope.noise.order.randomness import (
@@ -20,7 +21,6 @@ from downslope.noise.order.randomness import (
     holm,
     ljung_box_test,
     neighbours_test,
-    runs_test,
 )
 from downslope.noise.statistics.ranges import count
 
@@ -30,7 +30,7 @@ LABELS = "labels"
 
 @dataclass(frozen=True, kw_only=True)
 class OrderReport:
-    """What the order of a data set does to the batches cut from it.
+    """Effect of the order of a data set on the batches cut from it.
 
     Attributes:
         ordered: whether a test, after Holm's correction, finds an order; None if none could be
@@ -57,8 +57,8 @@ def is_ordered(
 ) -> OrderReport:
     """Whether rows come in an order that inflates the variance between batches.
 
-    By column: the batch variance ratio F and an autocorrelation scan up to n/10 lags; runs for
-    columns of two values; for labels also neighbours of one class. Holm's correction over all.
+    By column: the batch variance ratio F and an autocorrelation scan up to n/10 lags; for labels
+    and columns of two values also neighbours of one class. Holm's correction over all.
 
     Args:
         columns: name to numbers [n] (features, losses) or [n, k] (projected gradients).
@@ -92,7 +92,8 @@ def is_ordered(
         found = label_variance_ratio(classes, size)
         ratios[LABELS] = found.ratio
         tests.append(_as_test(LABELS, found.ratio, found.p_value))
-        tests += _label_tests(classes, seed)
+        tests.append(neighbours_test(classes, seed, name=f"{LABELS}: neighbours"))
+        tests.append(ljung_box_test(class_codes(classes)[0], name=f"{LABELS}: autocorrelation"))
     for name, column in arrays.items():
         found = batch_variance_ratio(column, size)
         ratios[name] = found.ratio
@@ -100,19 +101,8 @@ def is_ordered(
         for part, one in _columns(name, column):
             tests.append(ljung_box_test(one, name=f"{part}: autocorrelation"))
             if np.isfinite(one).all() and len(np.unique(one[:1000])) <= 2:
-                tests.append(runs_test(one, name=f"{part}: runs"))
+                tests.append(neighbours_test(one, seed, name=f"{part}: neighbours"))
     return _report(ratios, _corrected(tests))
-
-
-def _label_tests(classes: np.ndarray, seed: int) -> list[OrderTest]:
-    codes = np.unique(classes, return_inverse=True)[1].astype(np.float64)
-    tests = [
-        neighbours_test(classes, seed, name=f"{LABELS}: neighbours"),
-        ljung_box_test(codes, name=f"{LABELS}: autocorrelation"),
-    ]
-    if len(codes) and codes.max() == 1:
-        tests.append(runs_test(codes, name=f"{LABELS}: runs"))
-    return tests
 
 
 def _columns(name: str, values: np.ndarray) -> list[tuple[str, np.ndarray]]:

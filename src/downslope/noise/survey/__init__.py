@@ -1,1 +1,1 @@
-"""Everything the instruments tell about one point of training, put together."""
+"""Survey of gradient noise at one point of training: all instruments put together."""

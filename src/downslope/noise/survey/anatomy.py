@@ -1,4 +1,4 @@
-"""Everything the instruments tell about one point, in the order of their cost."""
+"""Survey of gradient noise at one point, by subject."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from downslope.errors import UsageError
-from downslope.noise.survey import batches, landscape, process
+from downslope.noise.survey import gradients, landscape, process
 from downslope.noise.survey import rows as rows_of
 from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.point import Point, Setting
-from downslope.noise.survey.record import Anatomy, Left, Section
+from downslope.noise.survey.point import Point, PointSettings
+from downslope.noise.survey.record import Anatomy, NotMeasured, Section
 
 SECTIONS: dict[str, Callable[..., Section]] = {
-    "gradient": batches.gradient,
-    "scale": batches.scale,
-    "required": batches.required,
+    "gradient": gradients.gradient,
+    "scale": gradients.scale,
+    "required": gradients.required,
     "curvature": landscape.curvature,
     "covariance": landscape.covariance,
     "tails": rows_of.tails,
@@ -27,11 +27,10 @@ SECTIONS: dict[str, Callable[..., Section]] = {
     "order": rows_of.order,
     "trajectory": process.trajectory,
 }
-NEED_SPECTRUM = frozenset({"curvature", "covariance", "temperature", "escape"})
 
 
 def check_sections(sections: Collection[str] | None) -> None:
-    """Raises UsageError unless every name is that of a subject, and there is one."""
+    """Raise UsageError unless every name is that of a subject, and there is one."""
     names = (
         [sections]
         if isinstance(sections, str)
@@ -47,28 +46,28 @@ def anatomy(
     losses: Callable[[Any, Any], Any],
     params: Any,
     rows: Any,
-    setting: Setting,
+    settings: PointSettings,
     *,
     extras: Extras = Extras(),  # noqa: B008 - immutable
     sections: Collection[str] | None = None,
     seconds: float | None = None,
 ) -> Anatomy:
-    """What the gradient's noise is like at one point of training, by subject.
+    """Survey of the gradient noise at one point of training, by subject.
 
     Args:
         losses: `losses(params, rows) -> [n]`, one loss a row; where the rows of a batch
-            interact (`setting.interacts`), every row's loss inside a batch.
+            interact (`settings.interacts`), every row's loss inside a batch.
         params: a pytree of floating arrays.
         rows: a pytree of arrays [n, ...]: a random sample of the data, without replacement.
-        setting: batch size, learning rate, optimizer: how the point is trained.
-        extras: what else is known; opens more subjects.
-        sections: subjects to look at, of `gradient`, `scale`, `required`, `curvature`,
+        settings: batch size, learning rate, optimizer: how the point is trained.
+        extras: facts about data and optimizer, which open more subjects.
+        sections: subjects to measure, of `gradient`, `scale`, `required`, `curvature`,
             `covariance`, `tails`, `temperature`, `escape`, `memory`, `order`, `trajectory`;
-            all by default. What cannot be looked at is left out, with the reason.
+            all by default. What cannot be measured is left out, with the reason.
         seconds: begin no further subject after so long.
 
     Raises:
-        UsageError: an unknown subject, or a setting out of range.
+        UsageError: an unknown subject, or settings out of range.
 
     Example:
         >>> import numpy as np
@@ -78,20 +77,19 @@ def anatomy(
         >>> def losses(params, rows):
         ...     return 0.5 * (rows[0] @ params["w"] - rows[1]) ** 2
         >>> found = anatomy(losses, {"w": np.zeros(3, "float32")}, (x, y),
-        ...                 Setting(batch_size=32, num_rows=500, learning_rate=0.1),
+        ...                 PointSettings(batch_size=32, num_rows=500, learning_rate=0.1),
         ...                 sections=["scale", "tails"])
         >>> found.sections["scale"].records["noise_scale"].unit
         'examples'
     """
     begin = time.perf_counter()
     check_sections(sections)
-    if setting.num_rows is not None and setting.batch_size > setting.num_rows:
-        setting = dataclasses.replace(setting, batch_size=setting.num_rows)
-    point = Point(losses=losses, params=params, rows=rows, setting=setting)
+    if settings.num_rows is not None and settings.batch_size > settings.num_rows:
+        settings = dataclasses.replace(settings, batch_size=settings.num_rows)
+    point = Point(losses=losses, params=params, rows=rows, settings=settings)
     found: dict[str, Section] = {}
     skipped: dict[str, str] = {}
-    spectrum = None
-    for name, look in SECTIONS.items():
+    for name, measure in SECTIONS.items():
         if sections is not None and name not in sections:
             continue
         start = time.perf_counter()
@@ -99,14 +97,10 @@ def anatomy(
             skipped[name] = f"the time of {seconds:.3g} s was used up"
             continue
         try:
-            if name in NEED_SPECTRUM:
-                spectrum = spectrum or landscape.spectrum_of(point)
-                section = look(point, extras, spectrum)
-            else:
-                section = look(point, extras)
-        except Left as reason:
+            section = measure(point, extras)
+        except NotMeasured as reason:
             skipped[name] = str(reason)
-            continue
-        took = time.perf_counter() - start
-        found[name] = dataclasses.replace(section, seconds=took)
+        else:
+            took = time.perf_counter() - start
+            found[name] = dataclasses.replace(section, seconds=took)
     return Anatomy(sections=found, skipped=skipped, seconds=time.perf_counter() - begin)

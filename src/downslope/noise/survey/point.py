@@ -1,4 +1,4 @@
-"""A point of training and a sample of rows: gradients of single units, Hessian products."""
+"""A point of training: settings, parameters and a sample of rows, with its gradients."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from downslope.estimate import Estimate
-from downslope.noise.curvature import chunked_hessian_product, hessian_product, trace
-from downslope.noise.survey.record import Left
-from downslope.noise.temperature import MomentumKind, Sampling
+from downslope.noise.curvature.hessian import chunked_hessian_product, hessian_product
+from downslope.noise.curvature.spectrum import Spectrum, extreme_eigenvalues, trace
+from downslope.noise.survey.record import NotMeasured
+from downslope.noise.temperature.dynamics import MomentumKind, Sampling
 
 Losses = Callable[[Any, Any], Any]
+NUM_DIRECTIONS = 10  # eigenvectors that are looked at, of the noise and of the Hessian
+PRODUCT_ROWS = 128  # gradients that meet the Hessian: each costs a product with all rows
 GRADIENT_BYTES = 256 << 20  # of the matrix of gradients
 CHUNK_BYTES = 16 << 20  # of the gradients made at once
 PRODUCTS_AT_ONCE = 8
@@ -26,14 +29,16 @@ TRACE_PROBES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """How the point is trained.
+class PointSettings:
+    """Settings under which a point is trained.
 
     Attributes:
         batch_size: B, examples per update.
         num_rows: N, rows of the data set; None for a stream.
         learning_rate: eta, or None where it is not known.
-        optimizer: its name; temperatures are defined for sgd and momentum.
+        optimizer: its name, for messages.
+        is_plain: a step is the gradient or its momentum times the rate; else the optimizer
+            preconditions, and temperatures and saddle escapes have no formula.
         momentum: beta, 0 without.
         momentum_kind: None without momentum.
         interacts: a row's loss depends on the other rows of its batch, so that the batch is
@@ -46,6 +51,7 @@ class Setting:
     num_rows: int | None = None
     learning_rate: float | None = None
     optimizer: str = "sgd"
+    is_plain: bool = True
     momentum: float = 0.0
     momentum_kind: MomentumKind | None = None
     interacts: bool = False
@@ -55,7 +61,7 @@ class Setting:
 
     @property
     def sampling(self) -> Sampling:
-        """How batches are drawn."""
+        """Draws of batches."""
         return "streaming" if self.num_rows is None else "reshuffled"
 
     @property
@@ -77,26 +83,26 @@ class Setting:
 
     @property
     def draws(self) -> dict[str, Any]:
-        """How an update draws its units, as the instruments take it."""
+        """Draws of an update's units, as the instruments take them."""
         names = {"batch_size": self.unit_batch, "num_rows": self.num_units}
         return {**names, "sampling": self.sampling}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Parameters, rows, and what the instruments take of them.
+    """Parameters and rows, with the gradients and products that the instruments take.
 
     Attributes:
         losses: `losses(params, rows) -> [n]`.
         params: a pytree of floating arrays.
         rows: a pytree of arrays [n, ...], a random sample.
-        setting: how it is trained.
+        settings: under which it is trained.
     """
 
     losses: Losses
     params: Any
     rows: Any
-    setting: Setting
+    settings: PointSettings
 
     @functools.cached_property
     def dim(self) -> int:
@@ -111,11 +117,11 @@ class Point:
     @functools.cached_property
     def units(self) -> Any:
         """The rows by unit: [n, 1, ...], or [m, B, ...] where the examples of a batch interact."""
-        size = self.setting.batch_size if self.setting.interacts else 1
+        size = self.settings.batch_size if self.settings.interacts else 1
         count = self.num_rows // size
         if count < 2:
-            unit = f"batches of {size} rows, which interact" if self.setting.interacts else "rows"
-            raise Left(f"needs at least two {unit}; got {self.num_rows} rows")
+            unit = f"batches of {size} rows, which interact" if self.settings.interacts else "rows"
+            raise NotMeasured(f"needs at least two {unit}; got {self.num_rows} rows")
         return jax.tree.map(
             lambda a: a[: count * size].reshape(count, size, *a.shape[1:]), self.rows
         )
@@ -123,11 +129,11 @@ class Point:
     @property
     def is_whole(self) -> bool:
         """Whether the sample is all of the data set."""
-        return self.setting.num_rows is not None and self.num_rows >= self.setting.num_rows
+        return self.settings.num_rows is not None and self.num_rows >= self.settings.num_rows
 
     @property
-    def most(self) -> int:
-        """Gradients [d] that the memory allows at once."""
+    def max_gradients(self) -> int:
+        """Gradients [d] that fit into memory at once."""
         return max(32, GRADIENT_BYTES // (self._type.itemsize * self.dim))
 
     @functools.cached_property
@@ -137,19 +143,30 @@ class Point:
 
     @functools.cached_property
     def gradients(self) -> np.ndarray:
-        """Gradients of the units [n, d], as many of them as the memory allows."""
-        units = jax.tree.map(lambda a: a[: self.most], self.units)
+        """Gradients of the units [n, d], as many of them as fit into memory."""
+        units = jax.tree.map(lambda a: a[: self.max_gradients], self.units)
         return np.asarray(_gradients(self.losses, self.params, units, self._type.name))
+
+    @functools.cached_property
+    def spectrum(self) -> Spectrum:
+        """Both ends of the Hessian's spectrum and its leading eigenvectors."""
+        return extreme_eigenvalues(
+            self.matvec,
+            self.dim,
+            num_vectors=min(NUM_DIRECTIONS, self.dim),
+            from_batch=not self.is_whole,
+            key=self.settings.seed,
+        )
 
     @functools.cached_property
     def hessian_trace(self) -> Estimate:
         """Trace of the Hessian of the sample."""
-        return trace(self.matvec, self.dim, TRACE_PROBES, self.setting.seed)
+        return trace(self.matvec, self.dim, TRACE_PROBES, self.settings.seed)
 
     @functools.cached_property
     def matvec(self) -> Callable[[Any], Any]:
         """v [d] -> H v [d] for the mean loss of the sample."""
-        if self.setting.interacts:
+        if self.settings.interacts:
             return hessian_product(_mean_over_units(self.losses), self.params, self.units)
         chunk = max(1, min(self.num_rows, 1024))
         return chunked_hessian_product(self.losses, self.params, self.rows, chunk_size=chunk)

@@ -8,37 +8,36 @@ import numpy as np
 
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise import averages
-from downslope.noise.curvature import Spectrum
 from downslope.noise.scale import from_examples
-from downslope.noise.survey.extras import PLAIN, Extras
+from downslope.noise.survey.extras import Extras
 from downslope.noise.survey.point import Point
-from downslope.noise.survey.record import Left, Section
+from downslope.noise.survey.record import NotMeasured, Section
 from downslope.noise.temperature import direction_temperatures, temperature_record
+from downslope.noise.trajectory import (
+    autocorrelation_time,
+    displacement_exponent,
+    principal_path,
+)
 
 
-def temperature(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
-    """Item 7: temperatures, equilibrium, and what speaks against them."""
-    g, setting = point.gradients, point.setting
-    if setting.learning_rate is None:
-        raise Left("the learning rate is not known")
-    known = setting.optimizer in PLAIN
+def temperature(point: Point, extras: Extras) -> Section:
+    """Temperatures and equilibrium, with what speaks against them."""
+    g, settings, spectrum = point.gradients, point.settings, point.spectrum
+    if settings.learning_rate is None:
+        raise NotMeasured("the learning rate is not known")
     shared: dict[str, Any] = {
-        "learning_rate": setting.learning_rate,
-        **setting.draws,
-        **setting.dynamics,
+        "learning_rate": settings.learning_rate,
+        **settings.draws,
+        **settings.dynamics,
     }
-    noise = from_examples(g).trace
-    directions = direction_temperatures(g @ spectrum.eigenvectors.T, **shared) if known else None
+    directions = None
+    if settings.is_plain:
+        directions = direction_temperatures(g @ spectrum.eigenvectors.T, **shared)
     positive = spectrum.eigenvalues[spectrum.eigenvalues > 0]
-    name = (
-        setting.optimizer
-        if known or setting.optimizer in ("adam", "adamw", "rmsprop", "adagrad")
-        else "other"
-    )
     found = temperature_record(
-        noise,
+        from_examples(g).trace,
         point.dim,
-        optimizer=name,
+        is_plain=settings.is_plain,
         measured_temperature=extras.readings.get("measured_temperature"),
         equilibrium=extras.readings.get("equilibrium_ratio"),
         directions=directions,
@@ -60,12 +59,13 @@ def temperature(point: Point, extras: Extras, spectrum: Spectrum) -> Section:
 
 
 def memory(point: Point, extras: Extras) -> Section:
-    """Item 9: how long the optimizer remembers."""
+    """Memory of the optimizer's moving averages, and whether AdaGrad stalls."""
     if not extras.decays and extras.accumulator is None:
-        name = point.setting.optimizer
-        none = "keeps no moving average" if name in PLAIN else "has moving averages not known here"
-        raise Left(f"{name} {none}")
-    rows, batch = point.setting.num_rows, point.setting.batch_size
+        none = "has moving averages not known here"
+        if point.settings.is_plain:
+            none = "keeps no moving average"
+        raise NotMeasured(f"{point.settings.optimizer} {none}")
+    rows, batch = point.settings.num_rows, point.settings.batch_size
     epoch = None if rows is None else max(1.0, rows / batch)
     found = averages.memories(extras.decays, epoch)
     sentences = [
@@ -87,26 +87,24 @@ def _mean_square(point: Point) -> float | Estimate:
     now = from_examples(point.gradients)
     if now.signal.value is None or now.trace.value is None:
         return not_estimable(now.trace.reason or "not measured", unit="(loss / parameter)^2")
-    square = (now.signal.value + now.trace.value / point.setting.unit_batch) / point.dim
+    square = (now.signal.value + now.trace.value / point.settings.unit_batch) / point.dim
     return max(square, 0.0)
 
 
 def trajectory(point: Point, extras: Extras) -> Section:
-    """Item 11: the path so far as a stochastic process."""
+    """The path so far: random walk, drift, or settled."""
     path = extras.trajectory
-    if path is None or not len(path.points):
-        raise Left("no path was kept")
-    shown = path.principal_path(2)
+    if path is None or not len(path.steps):
+        raise NotMeasured("no path was kept")
+    points, steps = path.points, path.steps
     records = {
-        "autocorrelation_time": path.autocorrelation_time(),
-        "displacement_exponent": path.displacement_exponent(),
+        "autocorrelation_time": autocorrelation_time(points, steps, path.stride),
+        "displacement_exponent": displacement_exponent(points, steps),
     }
+    shown = principal_path(points, steps, 2)
     tables = {name: np.asarray(value).tolist() for name, value in vars(shown).items()}
     sentence = (
-        f"{len(path.points)} points kept; displacement grows as lag to the power "
+        f"{len(steps)} points kept; displacement grows as lag to the power "
         f"{records['displacement_exponent']} (1 is a random walk in its square, 2 a straight line)"
     )
-    return Section(
-        title="Trajectory", sentences=(sentence,), records=records,
-        tables={**tables, "steps": np.asarray(path.steps).tolist()},
-    )  # fmt: skip
+    return Section(title="Trajectory", sentences=(sentence,), records=records, tables=tables)

@@ -1,4 +1,4 @@
-"""What an anatomy gives back: sections of measurements, in words and as plain values."""
+"""Results of a survey: sections of estimates, in words and as plain values."""
 
 from __future__ import annotations
 
@@ -13,25 +13,20 @@ from downslope.estimate import Estimate
 COLUMNS = 100  # of text, where the words allow it
 
 
-class Left(Exception):
-    """A subject that cannot be looked at, with the reason."""
-
-
-def is_told(found: Estimate) -> bool:
-    """Whether there is a value or a bound, for a sentence to be made of."""
-    return any(number is not None for number in (found.value, found.lo, found.hi))
+class NotMeasured(Exception):
+    """A subject that cannot be measured, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One subject: what was measured of it, and what that means.
+    """One subject: its estimates, and what they mean.
 
     Attributes:
         title: the subject.
-        sentences: what the measurements say, one sentence each.
-        records: measurements by name.
+        sentences: the outcome in words, one sentence each.
+        records: estimates by name.
         tables: curves and lists as plain values, by name.
-        seconds: time that it took.
+        seconds: time spent on it.
     """
 
     title: str
@@ -52,7 +47,7 @@ class Section:
 
     def __str__(self) -> str:
         lines = [self.title, *(_wrapped("  ", sentence) for sentence in self.sentences)]
-        shown = {name: found for name, found in self.records.items() if is_told(found)}
+        shown = {name: found for name, found in self.records.items() if found.is_bounded}
         missing: dict[str, list[str]] = {}  # names by reason: one reason may hold for many
         for name, found in self.records.items():
             if name not in shown:
@@ -68,12 +63,12 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Anatomy:
-    """The noise at one point, by subject.
+    """Gradient noise at one point, by subject.
 
     Attributes:
         sections: what was measured, by the name of the subject.
-        skipped: why other subjects were left out, by name.
-        seconds: time that all of it took.
+        skipped: reasons why other subjects were left out, by name.
+        seconds: time spent on all of it.
     """
 
     sections: Mapping[str, Section]
@@ -81,7 +76,7 @@ class Anatomy:
     seconds: float
 
     def records(self) -> dict[str, Estimate]:
-        """All measurements, named `section/measurement`."""
+        """All estimates, named `section/estimate`."""
         return {
             f"{name}/{record}": found
             for name, section in self.sections.items()
@@ -103,6 +98,22 @@ class Anatomy:
             lines = [_wrapped(f"  {name:<{width}}  ", why) for name, why in self.skipped.items()]
             parts.append("\n".join(["Left out", *lines]))
         return "\n\n".join(parts)
+
+
+def in_percent(share: Estimate) -> str:
+    """A share or a probability in per cent, with its interval.
+
+    Example:
+        >>> in_percent(Estimate(value=0.123, lo=0.1, hi=0.15, unit="probability"))
+        '12 % (10 to 15 %)'
+    """
+    if share.value is None:
+        bound, word = (share.hi, "at most") if share.lo is None else (share.lo, "at least")
+        return str(share) if bound is None else f"{word} {100 * bound:.2g} %"
+    text = f"{100 * share.value:.2g} %"
+    if share.lo is None or share.hi is None:
+        return text
+    return f"{text} ({100 * share.lo:.2g} to {100 * share.hi:.2g} %)"
 
 
 def _wrapped(head: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""The rows behind the noise: who carries it, and in which order they come."""
+"""The rows behind the noise: which of them carry it, and the order in which they come."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 
 from downslope.noise.order import is_ordered
-from downslope.noise.survey.extras import TOP, Extras, in_percent, value_of
+from downslope.noise.order.batches import MIN_BATCHES
+from downslope.noise.survey.extras import Extras
 from downslope.noise.survey.point import Point
-from downslope.noise.survey.record import Left, Section
+from downslope.noise.survey.record import NotMeasured, Section, in_percent
 from downslope.noise.tails import clipping_bias, deviation_norms, tail_report
 
-LEAST_BATCHES = 20  # for the batch variance ratio
+SHOWN_ROWS = 10  # of the noisiest
 
 
 def tails(point: Point, extras: Extras) -> Section:
-    """Item 6: which rows carry the noise, and how heavy its tails are."""
+    """Rows that carry the noise, and how heavy its tails are."""
     g = point.gradients
     report = tail_report(deviation_norms(g))
     held = report.concentration
-    what = "batches" if point.setting.interacts else "rows"
-    top = _named(np.asarray(held.rows[:TOP], int), point, extras)
+    what = "batches" if point.settings.interacts else "rows"
+    top = _named(np.asarray(held.rows[:SHOWN_ROWS], int), point, extras)
     with np.errstate(over="ignore"):
         norms = np.linalg.norm(g, axis=1)
     records = {
@@ -51,17 +52,17 @@ def tails(point: Point, extras: Extras) -> Section:
 
 
 def _named(places: np.ndarray, point: Point, extras: Extras) -> list[int]:
-    """What to call the units at these places of the sample."""
+    """Numbers of the units at these places of the sample."""
     numbers = extras.row_numbers
-    if numbers is None or point.setting.interacts or not len(places):
+    if numbers is None or point.settings.interacts or not len(places):
         return places.tolist()
     return np.asarray(numbers(places) if callable(numbers) else numbers[places]).tolist()
 
 
 def order(point: Point, extras: Extras) -> Section:
-    """Item 10: is the stored table sorted, and what is left of that in training."""
+    """Whether the stored rows are sorted, and what is left of that in training."""
     if not extras.columns and extras.labels is None:
-        raise Left("the order of the stored rows was not given")
+        raise NotMeasured("the order of the stored rows was not given")
     sentences, records, tables = [], {}, {}
     for when, columns, labels in (
         ("as stored", extras.columns, extras.labels),
@@ -69,17 +70,17 @@ def order(point: Point, extras: Extras) -> Section:
     ):
         if not columns and labels is None:
             continue
-        size = _batch_size(point.setting.batch_size, columns, labels)
-        found = is_ordered(columns, size, labels=labels, seed=point.setting.seed)
+        size = _batch_size(point.settings.batch_size, columns, labels)
+        found = is_ordered(columns, size, labels=labels, seed=point.settings.seed)
         sentences.append(f"{when}, in batches of {size:,}: {found.sentence}")
         ratios = found.variance_ratios
         shown = {name for name in (found.worst, "labels") if name in ratios}
         records |= {f"{when}: {name}": ratios[name] for name in sorted(shown)}
-        tables[when] = {name: value_of(ratio) for name, ratio in ratios.items()}
+        tables[when] = {name: ratio.value for name, ratio in ratios.items()}
     return Section(title="Order", sentences=tuple(sentences), records=records, tables=tables)
 
 
 def _batch_size(batch_size: int, columns: Mapping[str, Any], labels: Any) -> int:
     """The batch of training, or a smaller one where there are not 20 of it."""
     num_rows = min(len(c) for c in [*columns.values(), *([] if labels is None else [labels])])
-    return max(2, min(batch_size, num_rows // LEAST_BATCHES))
+    return max(2, min(batch_size, num_rows // MIN_BATCHES))

@@ -1,4 +1,4 @@
-"""How an update rule carries gradient noise: kinds of momentum and ways of sampling.
+"""Kinds of momentum and ways of sampling, as the instruments take them.
 
 Three kinds of momentum, never guessed, all with `theta <- theta - step`:
 
@@ -17,17 +17,18 @@ from downslope.errors import UsageError
 from downslope.noise.statistics.ranges import count, one_of, positive, share_below_one
 
 MomentumKind = Literal["heavy_ball", "ema", "nesterov"]
-"""Which rule carries the noise: v <- beta v + eta g, Adam's average, or Nesterov's."""
+"""Momentum: v <- beta v + eta g, Adam's average, or Nesterov's."""
 Sampling = Literal["reshuffled", "replacement", "streaming"]
-"""How batches are drawn: epochs in random order, each row anew, or from an endless source."""
+"""Draws of batches: epochs in random order, each row anew, or from an endless source."""
 KINDS = ("heavy_ball", "ema", "nesterov")
 SAMPLINGS = ("reshuffled", "replacement", "streaming")
+PRECONDITIONED = "not defined by this formula for a preconditioned optimizer"
 
 
 def heavy_ball_rate(
     learning_rate: float, momentum: float, momentum_kind: MomentumKind | None
 ) -> float:
-    """The learning rate of the heavy ball that makes the same steps.
+    """Learning rate of the heavy ball that makes the same steps.
 
     eta for heavy ball and Nesterov, eta (1 - beta) for EMA momentum.
 
@@ -51,7 +52,7 @@ def heavy_ball_rate(
 def effective_rate(
     learning_rate: float, momentum: float, momentum_kind: MomentumKind | None
 ) -> float:
-    """How far a gradient moves the parameters in the end: eta / (1 - beta), or eta for EMA.
+    """Learning rate summed over all later steps: eta / (1 - beta), or eta for EMA.
 
     Example:
         >>> round(effective_rate(0.1, 0.9, "heavy_ball"), 12)

@@ -1,4 +1,4 @@
-"""Whether a run has reached its stationary state, from dot products alone."""
+"""Equilibrium ratio of a run, 1 at stationarity, from dot products alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def equilibrium_ratio(
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
 ) -> Estimate:
-    """R_eq = 2 eta E[theta . g] / ((1 + beta) E|v|^2), exactly 1 at stationarity.
+    """Equilibrium ratio 2 eta E[theta . g] / ((1 + beta) E|v|^2), exactly 1 at stationarity.
 
     It holds for any loss, learning rate and noise. Scale-invariant weights (before a norm layer)
     and parameters that drift away never reach it.
@@ -66,7 +66,7 @@ def equilibrium_ratio(
 
 
 def update_equilibrium_ratio(position_dot_update: ArrayLike, square_update: ArrayLike) -> Estimate:
-    """R = 2 E[theta . u] / E|u|^2 for the update theta <- theta - u of any optimizer.
+    """Equilibrium ratio 2 E[theta . u] / E|u|^2 of any optimizer's updates theta <- theta - u.
 
     Exactly 1 at stationarity, because E|theta|^2 then stays the same; Adam's updates too.
 

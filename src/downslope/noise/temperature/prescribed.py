@@ -1,4 +1,4 @@
-"""One convention for the temperature of SGD, in units of loss per degree of freedom.
+"""Temperature of SGD from its settings and from its steps, in loss per degree of freedom.
 
     T_eff  = eta phi tr(Sigma) / (2 B (1 - beta) d)    prescribed by settings and measured noise
     T_meas = (1 + beta) E|v|^2 / (2 eta d)             measured from the steps alone
@@ -6,24 +6,21 @@
     proxy  = eta / (B (1 - beta))                      comparable inside one problem only
 
 L is the mean loss. Under EMA momentum eta (1 - beta) takes the place of eta. A temperature
-describes the run only at stationarity (`equilibrium`), with noise of the same size in every
+describes the run only at stationarity (`equilibrium_ratio`), with noise of the same size in every
 direction, small eta times curvature, and batches drawn with replacement: what speaks against it
-comes back as flags. `temperature_report` puts everything together.
+comes back as flags. `temperature_record` puts everything together.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.curvature.stability import rate_limit
+from downslope.noise.statistics.delete_one import jackknife_error, log_interval
 from downslope.noise.statistics.ranges import Floats, array, as_measurement, count
 from downslope.noise.statistics.series import mean_of_series
 from downslope.noise.temperature.dynamics import (
@@ -35,7 +32,7 @@ from downslope.noise.temperature.dynamics import (
 )
 
 UNIT = "loss"
-MOST_ANISOTROPY = 2.0  # assumed: beyond it one temperature misleads by direction
+MAX_ANISOTROPY = 2.0  # assumed: beyond it one temperature misleads by direction
 NOISE_UNIT = "(loss / parameter)^2"
 OVERSTATED = (
     "reshuffled epochs: overstates the heat of slow directions (learning rate * curvature * "
@@ -45,7 +42,7 @@ OVERSTATED = (
 
 @dataclass(frozen=True, kw_only=True)
 class DirectionTemperatures:
-    """Temperatures along directions and how far they differ.
+    """Temperatures along directions, and their anisotropy.
 
     Attributes:
         temperatures: [k], T_i in loss units, in the order of the directions.
@@ -65,7 +62,7 @@ def temperature_factor(
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
 ) -> float:
-    """What turns a noise variance per degree of freedom into a temperature.
+    """Factor from a noise variance per degree of freedom to a temperature.
 
     eta phi / (2 B (1 - beta)), in parameter^2 / loss.
 
@@ -95,7 +92,7 @@ def effective_temperature(
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
 ) -> Estimate:
-    """T_eff: the temperature prescribed by the settings and the measured gradient noise.
+    """Temperature prescribed by the settings and the measured gradient noise, T_eff.
 
     eta phi tr(Sigma) / (2 B (1 - beta) d).
 
@@ -118,7 +115,7 @@ def effective_temperature(
         momentum_kind=momentum_kind,
     )  # fmt: skip
     trace = as_measurement(noise_trace, unit=NOISE_UNIT)
-    found = _times(trace, factor / count("dim", dim), UNIT)
+    found = trace.scaled(factor / count("dim", dim), unit=UNIT)
     return found.flagged(OVERSTATED) if sampling == "reshuffled" else found
 
 
@@ -130,7 +127,7 @@ def measured_temperature(
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
 ) -> Estimate:
-    """T_meas: the temperature seen in the steps, without any gradient statistics.
+    """Temperature measured from the steps, without any gradient statistics, T_meas.
 
     (1 + beta) E|v|^2 / (2 eta d). At stationarity it is E[(theta - c) . grad L] / d exactly.
 
@@ -161,7 +158,9 @@ def temperature_proxy(
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
 ) -> float:
-    """eta / (B (1 - beta)), in parameter^2 / (loss example): comparable inside one problem only.
+    """Learning rate over batch size, eta / (B (1 - beta)): comparable inside one problem only.
+
+    In parameter^2 / (loss example).
 
     Example:
         >>> round(temperature_proxy(0.1, 50, momentum=0.9, momentum_kind="heavy_ball"), 12)
@@ -181,7 +180,7 @@ def direction_temperatures(
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
 ) -> DirectionTemperatures:
-    """T_i along unit vectors u_i, and the anisotropy max T_i / min T_i.
+    """Temperatures T_i along unit vectors u_i, and their anisotropy max T_i / min T_i.
 
     Args:
         projections: per-example gradients along the directions, g_j . u_i, [n examples, k].
@@ -194,9 +193,9 @@ def direction_temperatures(
 
     Example:
         >>> g = np.random.default_rng(0).normal(size=(500, 3)) * [1, 2, 3]
-        >>> told = direction_temperatures(g, learning_rate=0.1, batch_size=10,
-        ...                               sampling="streaming")
-        >>> print(told.temperatures.round(3), told.anisotropy)
+        >>> found = direction_temperatures(g, learning_rate=0.1, batch_size=10,
+        ...                                sampling="streaming")
+        >>> print(found.temperatures.round(3), found.anisotropy)
         [0.005 0.018 0.047] 9.7 (8.2 to 11.7)
     """
     values = array("projections", projections, 2)
@@ -205,81 +204,37 @@ def direction_temperatures(
         learning_rate, batch_size, num_rows=num_rows, sampling=sampling, momentum=momentum,
         momentum_kind=momentum_kind,
     )  # fmt: skip
-    fault = None
+    reason = None
     if num < 3 or directions < 2:
-        fault = "needs at least 3 examples and 2 directions"
+        reason = "needs at least 3 examples and 2 directions"
     elif not np.isfinite(values).all():
-        fault = "a gradient is not finite"
-    if num < 2 or not np.isfinite(values).all():
-        none = not_estimable(fault or "fewer than 2 examples", unit="", num_examples=num)
+        reason = "a gradient is not finite"
+    if reason is not None:
+        none = not_estimable(reason, unit="", num_examples=num)
         return DirectionTemperatures(temperatures=np.full(directions, np.nan), anisotropy=none)
     deviation = values - values.mean(axis=0)
     temperatures = factor * (deviation**2).sum(axis=0) / (num - 1)
-    if fault is None and temperatures.min() <= 1e-24 * temperatures.max():
-        fault = "a direction without noise"
-    if fault is not None:
-        anisotropy = not_estimable(fault, unit="", num_examples=num)
-    else:
-        anisotropy = _anisotropy(deviation, temperatures)
-    return DirectionTemperatures(temperatures=temperatures, anisotropy=anisotropy)
-
-
-def finite_step_factor(
-    rate_times_curvature: float,
-    *,
-    momentum: float = 0.0,
-    momentum_kind: MomentumKind | None = None,
-) -> float:
-    """By how much a finite step heats a direction beyond T_i: 1/(1 - s) with s = eta / eta_max.
-
-    2/(2 - eta lambda) without momentum, 2 (1 + beta)/(2 (1 + beta) - eta lambda) with heavy ball.
-
-    Args:
-        rate_times_curvature: eta lambda, 0 or more and below the stability bound.
-        momentum, momentum_kind: heavy ball or EMA.
-
-    Raises:
-        UsageError: Nesterov, whose factor has another form, or a rate beyond the bound.
-
-    Example:
-        >>> round(finite_step_factor(0.18), 3)
-        1.099
-    """
-    if momentum_kind == "nesterov":
-        raise UsageError("momentum_kind must be heavy_ball or ema here; got 'nesterov'")
-    limit = rate_limit(momentum, momentum_kind)
-    if not 0 <= rate_times_curvature < limit:
-        raise UsageError(
-            f"rate_times_curvature must be 0 or more and below {limit:g}; "
-            f"got {rate_times_curvature}"
-        )
-    return limit / (limit - rate_times_curvature)
+    return DirectionTemperatures(
+        temperatures=temperatures, anisotropy=_anisotropy(deviation, temperatures)
+    )
 
 
 def _anisotropy(deviation: Floats, temperatures: Floats) -> Estimate:
     num = len(deviation)
     hot, cold = int(np.argmax(temperatures)), int(np.argmin(temperatures))
+    if temperatures[cold] <= 1e-24 * temperatures[hot]:
+        return not_estimable("a direction without noise", unit="", num_examples=num)
     value = float(temperatures[hot] / temperatures[cold])
     squares = deviation[:, [hot, cold]] ** 2
     left = squares.sum(axis=0) - squares * num / (num - 1)  # scatter without one example
     flags = ("largest over smallest of noisy variances: biased up",)
-    if value > MOST_ANISOTROPY:
+    if value > MAX_ANISOTROPY:
         flags = (f"directions differ {value:.2g}-fold: one temperature misleads", *flags)
     lo = hi = None
     if (left > 1e-12 * squares.sum(axis=0)).all():
-        logs = np.log(left[:, 0]) - np.log(left[:, 1])
-        logs = logs - logs.mean()
-        error = math.sqrt(float(logs @ logs) * (num - 1) / num)
-        reach = math.exp(min(float(special.stdtrit(num - 1, 0.975)) * error, 300.0))
-        lo, hi = value / reach, value * reach
+        error = jackknife_error(np.log(left[:, 0]) - np.log(left[:, 1]))
+        lo, hi = log_interval(value, error, num - 1)
     method = "largest over smallest variance; delete-one jackknife on the log scale"
     return Estimate(
         value=value, lo=lo, hi=hi, unit="", num_examples=num, method=method, flags=flags
     )
-
-
-def _times(value: Estimate, factor: float, unit: str) -> Estimate:
-    """The measurement times a factor of 0 or more."""
-    ends = (value.value, value.lo, value.hi)
-    scaled, lo, hi = (None if x is None else x * factor for x in ends)
-    return dataclasses.replace(value, value=scaled, lo=lo, hi=hi, unit=unit)

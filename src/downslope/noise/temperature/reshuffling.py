@@ -1,4 +1,4 @@
-"""How much less SGD jitters when every epoch visits every batch once."""
+"""Share of the stationary variance of SGD that is left under reshuffled epochs."""
 
 from __future__ import annotations
 
@@ -16,26 +16,21 @@ class ReshufflingRatio:
     """Stationary variance under reshuffled epochs over that of drawing with replacement.
 
     Attributes:
-        epoch_average: exact, averaged over the positions in an epoch.
-        end_of_epoch: exact, right after an epoch, where it is least.
-        small_average: x n / 3, the limit of epoch_average for x n << 1.
-        small_end: (x n)^2 / 12, the limit of end_of_epoch for x n << 1.
-        large: 1 - (2 - x)/(x n), the limit of both for x n >> 1 and many batches.
+        epoch_average: averaged over the positions in an epoch; near x n / 3 for x n << 1.
+        end_of_epoch: right after an epoch, where it is least; near (x n)^2 / 12 for x n << 1.
     """
 
     epoch_average: float
     end_of_epoch: float
-    small_average: float
-    small_end: float
-    large: float
 
 
 def reshuffling_ratio(rate_times_curvature: float, batches_per_epoch: int) -> ReshufflingRatio:
-    """What reshuffling leaves of the stationary variance along one direction. No momentum.
+    """Share of the stationary variance along one direction that reshuffling leaves.
 
-    The noise of the n batches of an epoch adds up to 0, so slow directions (x n << 1 with
-    x = eta lambda) hardly feel it. With S^2 = C n/(n - 1) and w_i = eta (1 - x)^(j-1-i) the
-    variance after j batches of an epoch is V_j = (1 - x)^(2j) V_0 + S^2 (sum w^2 - (sum w)^2 / n)
+    Without momentum. The noise of the n batches of an epoch adds up to 0, so slow directions
+    (x n << 1 with x = eta lambda) hardly feel it. With S^2 = C n/(n - 1) and
+    w_i = eta (1 - x)^(j-1-i) the variance after j batches of an epoch is
+    V_j = (1 - x)^(2j) V_0 + S^2 (sum w^2 - (sum w)^2 / n)
     with V_n = V_0; it is divided by C eta / (lambda (2 - x)).
 
     Args:
@@ -66,13 +61,9 @@ def reshuffling_ratio(rate_times_curvature: float, batches_per_epoch: int) -> Re
     after[-1] = start
     # S^2 over C, divided by the variance with replacement, 1 / (x (2 - x)) for eta = C = 1
     factor = n / (n - 1) * x * (2 - x)
-    y = x * n
     return ReshufflingRatio(
         epoch_average=float(after.mean()) * factor,
         end_of_epoch=float(start) * factor,
-        small_average=y / 3,
-        small_end=y * y / 12,
-        large=1 - (2 - x) / y,
     )
 
 

@@ -1,21 +1,5 @@
-"""The path of the parameters, kept in bounded memory."""
+"""Path of the parameters as a stochastic process, in bounded memory."""
 
-from downslope.noise.trajectory.record import (
-    Trajectory,
-)
-from downslope.noise.trajectory.statistics import (
-    PrincipalPath,
-    autocorrelation_time,
-    displacement_exponent,
-    principal_path,
-    square_displacement,
-)
+import lazy_loader as _lazy
 
-__all__ = [
-    "PrincipalPath",
-    "Trajectory",
-    "autocorrelation_time",
-    "displacement_exponent",
-    "principal_path",
-    "square_displacement",
-]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -93,7 +93,7 @@ class Reading:
         return self
 
     @property
-    def has_numbers(self) -> bool:
+    def is_boundeds(self) -> bool:
         """Whether there is a branch for numbers and categories."""
         return bool(self.numbers or self.categories)
 
@@ -110,7 +110,7 @@ class Reading:
         """
         num = len(next(iter(columns.values())))
         found: dict[str, np.ndarray] = {"present": np.zeros((num, 2), np.float32)}
-        if self.has_numbers:
+        if self.is_boundeds:
             self._add_numbers(columns, found)
         if self.has_text:
             self._add_text(columns, found)

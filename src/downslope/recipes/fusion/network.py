@@ -129,7 +129,7 @@ def initial(reading: Any, *, width: int, num_outputs: int, seed: int) -> dict[st
         }
 
     branches: dict[str, Any] = {}
-    if reading.has_numbers:
+    if reading.is_boundeds:
         tables: dict[str, Any] = {}
         for i, levels in enumerate(reading.levels.values()):  # in the order of the code columns
             codes = len(levels) + 1

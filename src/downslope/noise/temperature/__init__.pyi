@@ -1,0 +1,12 @@
+from .dynamics import MomentumKind as MomentumKind
+from .dynamics import Sampling as Sampling
+from .equilibrium import equilibrium_ratio as equilibrium_ratio
+from .equilibrium import update_equilibrium_ratio as update_equilibrium_ratio
+from .prescribed import DirectionTemperatures as DirectionTemperatures
+from .prescribed import direction_temperatures as direction_temperatures
+from .prescribed import effective_temperature as effective_temperature
+from .prescribed import measured_temperature as measured_temperature
+from .report import TemperatureRecord as TemperatureRecord
+from .report import temperature_record as temperature_record
+from .reshuffling import ReshufflingRatio as ReshufflingRatio
+from .reshuffling import reshuffling_ratio as reshuffling_ratio
