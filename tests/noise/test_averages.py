@@ -10,19 +10,7 @@ import pytest
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.averages import (
-    adagrad_accumulator,
-    adagrad_path_length,
-    bias_correction,
-    memories,
-    memory,
-    rmsprop_accumulator,
-    rmsprop_forgetting_steps,
-    stall_ratio,
-    steps_to_double,
-    uncorrected_first_step,
-    warmup_steps,
-)
+from downslope.noise.averages import memories, memory, stall_ratio
 
 
 # catches: any of the five lengths taken for another
@@ -49,41 +37,6 @@ def test_known_memory():
     assert list(both) == ["b1", "b2"] and both["b2"].half_life_epochs == pytest.approx(6.928, 1e-3)
     with pytest.raises(UsageError, match="b2"):
         memories({"b2": 1.0})
-
-
-# catches: rho^(t+1), a correction multiplied instead of divided
-def test_bias_correction_is_the_weight_seen():
-    average = 0.0
-    for step in range(1, 30):
-        average = 0.9 * average + 0.1
-        assert bias_correction(0.9, step) == pytest.approx(average)
-    m, v = 0.1 * 3.0, 0.001 * 3.0**2  # Adam's moments after one gradient of 3
-    assert uncorrected_first_step(0.9, 0.999) == pytest.approx(m / math.sqrt(v))
-    assert warmup_steps(0.999) == pytest.approx(2000)
-
-
-# catches: 2 eta sqrt(t) for the sum; the expansion joined to the sum with a jump
-def test_adagrad_path():
-    for t in (1, 2, 100, 101, 1000, 10_000):
-        truth = sum(1 / math.sqrt(k) for k in range(1, t + 1))
-        assert adagrad_path_length(0.3, t) == pytest.approx(0.3 * truth, rel=1e-9)
-
-
-# catches: sizes not squared, counts mixed up, a forgetting time off by a factor of two
-def test_accumulators():
-    assert adagrad_accumulator([(100, 10), (1900, 0.1)]) == pytest.approx(10019, rel=1e-12)
-    total = 0.0
-    for size in [10.0] * 100 + [0.1] * 50:
-        total = 0.99 * total + 0.01 * size**2
-    assert rmsprop_accumulator([(100, 10), (50, 0.1)], 0.99) == pytest.approx(total)
-    assert steps_to_double(100 * 100.0, 0.01) == pytest.approx(1e6)
-    assert rmsprop_forgetting_steps(100, 0.99) == pytest.approx(921.034, rel=1e-5)
-    left = rmsprop_accumulator(
-        [(10**6, 10), (round(rmsprop_forgetting_steps(100, 0.999)), 0.1)], 0.999
-    )
-    assert left == pytest.approx(0.02, rel=0.01)
-    with pytest.raises(UsageError, match="drop"):
-        rmsprop_forgetting_steps(0.5, 0.9)
 
 
 # catches: the ratio upside down, ends of the interval swapped, a division by 0

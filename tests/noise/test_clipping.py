@@ -1,9 +1,8 @@
-"""Clipping: its threshold, how often it acts, and the bias it brings, against exact means.
+"""Clipping: how often it acts, and the bias it brings, against exact means.
 
 Each comment names the wrong implementation that the test catches.
 """
 
-import json
 import warnings
 
 import numpy as np
@@ -11,14 +10,7 @@ import pytest
 from scipy import optimize, stats
 
 from downslope.errors import UsageError
-from downslope.noise.tails import (
-    NormQuantile,
-    NormWindow,
-    clip_factors,
-    clip_fraction,
-    clipped_mean,
-    clipping_bias,
-)
+from downslope.noise.tails import clip_fraction, clipped_mean, clipping_bias
 
 
 # catches: the tail left out of the integral; the density for the distribution function
@@ -102,17 +94,12 @@ def test_noise_alone_has_no_direction():
     assert all(f.clip_fraction.value > 0.5 for f in found)
 
 
-# catches: an interval, or a correction, where nothing was sampled
-def test_whole_data_set_is_exact():
+# catches: gradients scaled where they need not be, or left long
+def test_a_threshold_beyond_all_norms_changes_nothing():
     g = gradients_in(np.random.default_rng(2), 200, 1.0)
-    found = clipping_bias(g, 1.0, num_rows=200)
-    c = np.array([row * min(1, 1 / np.linalg.norm(row)) for row in g])
-    expected = c.mean(0) @ g.mean(0) / np.linalg.norm(c.mean(0)) / np.linalg.norm(g.mean(0))
-    assert found.cosine.value == pytest.approx(expected, rel=1e-12)
-    assert found.cosine.lo is None
-    nothing = clipping_bias(g, 1e9, num_rows=200)
-    assert nothing.cosine.value == pytest.approx(1) and nothing.norm_ratio.value == pytest.approx(1)
-    assert nothing.clip_fraction.value == 0
+    found = clipping_bias(g, 1e9)
+    assert found.cosine.value == pytest.approx(1) and found.norm_ratio.value == pytest.approx(1)
+    assert found.clip_fraction.value == 0
 
 
 # catches: Wald's interval (0 to 0 when nothing is clipped)
@@ -122,67 +109,6 @@ def test_fraction():
     assert clip_fraction(np.ones(10), 2.0).hi == pytest.approx(0.2775, abs=1e-4)
     assert clip_fraction([], 1.0).value is None
     assert clip_fraction([1.0, np.nan], 1.0).value is None
-
-
-# catches: growing norms, and a factor at |g| = 0
-def test_factors():
-    assert clip_factors([0.0, 1.0, 4.0], 2.0).tolist() == [1.0, 1.0, 0.5]
-    assert np.isnan(clip_factors([np.inf, np.nan], 2.0)).all()
-
-
-# catches: a window that never forgets; state that loses the order of the norms
-def test_window():
-    history = NormWindow(50, window=3)
-    assert history.threshold() is None
-    for norm in (100, 1, 2, 3, np.nan, np.inf):
-        history.add(norm)
-    assert (history.threshold(), history.num_bad) == (2.0, 2)
-    again = NormWindow.from_json(json.loads(json.dumps(history.to_json())))
-    for each in (history, again):
-        each.add(10)
-    assert history.threshold() == again.threshold() == 3.0
-
-
-# catches: markers that drift, or stand still; the wrong desired places
-@pytest.mark.parametrize("percentile", [10, 50, 90, 95])
-@pytest.mark.parametrize("law", [stats.norm(5, 1), stats.lognorm(1), stats.expon()])
-def test_five_markers(percentile, law):
-    x, history = law.rvs(4000, random_state=3), NormQuantile(percentile)
-    for norm in x:
-        history.add(norm)
-    assert law.cdf(history.threshold()) == pytest.approx(percentile / 100, abs=0.02)
-
-
-# catches: any slip in the markers: the worked example of Jain and Chlamtac, table I
-def test_five_markers_as_published():
-    history = NormQuantile(50)
-    for x in (0.02, 0.15, 0.74, 3.39, 0.83, 22.37, 10.15, 15.43, 38.62, 15.92, 34.60, 10.28,
-              1.47, 0.40, 0.05, 11.39, 0.27, 0.42, 0.09, 11.37):  # fmt: skip
-        history.add(x)
-    heights = history.to_json()["heights"]
-    assert heights == pytest.approx([0.02, 0.49, 4.44, 17.20, 38.62], abs=0.006)
-
-
-# catches: state that is not all of the state
-def test_five_markers_resume():
-    x = np.random.default_rng(4).random(300)
-    whole, first = NormQuantile(75), NormQuantile(75)
-    for norm in x[:3]:
-        first.add(norm)
-    assert first.threshold() == pytest.approx(np.percentile(x[:3], 75))
-    for norm in x[3:120]:
-        first.add(norm)
-    second = NormQuantile.from_json(json.loads(json.dumps(first.to_json())))
-    for norm in x[120:]:
-        second.add(norm)
-    for norm in x:
-        whole.add(norm)
-    assert whole.threshold() == second.threshold()
-    assert len(json.dumps(whole.to_json())) < 300
-    same = NormQuantile(50)
-    for _ in range(50):
-        same.add(2.0)
-    assert same.threshold() == 2.0
 
 
 @pytest.mark.parametrize(
@@ -198,5 +124,3 @@ def test_degenerate(g):
     for threshold in (0.0, -1.0, np.nan):
         with pytest.raises(UsageError):
             clipping_bias(g, threshold)
-    with pytest.raises(UsageError):
-        NormWindow(101)

@@ -10,35 +10,8 @@ import pytest
 from scipy import stats
 
 from downslope.errors import UsageError
-from downslope.noise.gradient import (
-    batch_variance,
-    bias_check,
-    expected_angle,
-    finite_population_factor,
-    one_step_change,
-    probability_of_opposite_signs,
-)
-from downslope.noise.scale import (
-    curvature_weighted,
-    examples_for_accuracy,
-    from_microbatches,
-    relative_variance,
-    steps_for_accuracy,
-)
-
-
-def test_appendix_cases():
-    assert finite_population_factor(5, 60) == pytest.approx(0.93220339, abs=5e-9)
-    assert finite_population_factor(5, 60) == pytest.approx(55 / 59, rel=1e-12)
-    assert probability_of_opposite_signs(0.7) == pytest.approx(0.36683449, abs=5e-9)
-
-
-def test_factor_at_the_ends():
-    assert finite_population_factor(7, None) == 1.0
-    assert finite_population_factor(60, 60) == finite_population_factor(1, 1) == 0.0
-    for bad in ((0, 5), (6, 5)):
-        with pytest.raises(UsageError, match="batch_size"):
-            finite_population_factor(*bad)
+from downslope.noise.gradient import batch_variance, bias_check, expected_angle, one_step_change
+from downslope.noise.scale import curvature_weighted
 
 
 # catches: divisor N for N - 1; the factor applied to S
@@ -52,6 +25,9 @@ def test_batch_variance_of_a_data_set(batch_size):
     assert found.value == pytest.approx(distance.mean(), rel=0.03, abs=1e-12)
     free = batch_variance(rows, batch_size)
     assert free.value == pytest.approx(np.trace(np.cov(rows.T)) / batch_size, rel=1e-12)
+    for bad in (0, 61):
+        with pytest.raises(UsageError, match="batch_size"):
+            batch_variance(rows, bad, num_rows=60)
 
 
 # catches: cosine of one batch with the full gradient; B where B_simple belongs
@@ -209,32 +185,3 @@ def test_bias_check_of_one_parameter_is_the_t_test():
     assert bias_check(np.ones((9, 2)), np.zeros(2)).p_value is None
     with pytest.raises(UsageError, match="full_gradient"):
         bias_check(rows, np.zeros(2))
-
-
-# catches: wrong terms in the sheet's accuracy formulas: they are held against simulation
-def test_accuracy_formulas():
-    rng = np.random.default_rng(7)
-    variances = np.linspace(0.5, 2, 20)
-    g = np.full(20, 0.4)
-    trace, signal = variances.sum(), g @ g
-    rank, along = trace**2 / (variances**2).sum(), (g * variances) @ g / signal / trace
-    seen = []
-    for _ in range(1500):
-        draws = g + rng.standard_normal((30, 4, 20)) * np.sqrt(variances / 4)
-        seen.append(from_microbatches((draws**2).sum(-1), (draws.mean(1) ** 2).sum(-1), 4))
-    scales = np.array([n.scale.value for n in seen])
-    named = dict(noise_scale=trace / signal, num_microbatches=4, batch_size=16,
-                 effective_rank=rank, alignment=along)  # fmt: skip
-    expected = relative_variance(num_steps=30, **named)
-    assert scales.var() / (trace / signal) ** 2 == pytest.approx(expected, rel=0.15)
-    assert steps_for_accuracy(expected**0.5, **named) in (30, 31)
-    num = examples_for_accuracy(
-        0.2, noise_scale=trace / signal, effective_rank=rank, alignment=along
-    )
-    drawn = g + rng.standard_normal((3000, num, 20)) * variances**0.5
-    mean = drawn.mean(1)
-    spread = drawn.var(axis=1, ddof=1).sum(-1)
-    signals = (mean**2).sum(-1) - spread / num
-    assert signals.std() / signal == pytest.approx(0.2, rel=0.06)
-    with pytest.raises(UsageError, match="alignment"):
-        examples_for_accuracy(0.1, noise_scale=1, effective_rank=2, alignment=1.1)

@@ -43,15 +43,6 @@ def test_three_moments_are_within_three_per_cent(variances, miss):
     assert found == pytest.approx(truth, rel=0.03 if miss > 0.001 else 0.05)
 
 
-def test_two_moments_are_low_if_one_direction_dominates():
-    variances = np.r_[3.0, np.full(50, 0.03)]
-    truth = quantile_batch(variances, 0.5, 0.01, np.random.default_rng(1))
-    found = rules.satterthwaite_batch(
-        variances.sum(), (variances**2).sum(), error=0.5, miss_probability=0.01
-    )
-    assert 0.80 < found / truth < 0.95
-
-
 # catches: a rigorous rule that misses more than it allows (a root or a factor forgotten)
 @pytest.mark.parametrize("miss", [0.1, 0.01])
 def test_rigorous_rules_hold_on_bounded_data(miss):
@@ -62,9 +53,11 @@ def test_rigorous_rules_hold_on_bounded_data(miss):
     found = {
         "chebyshev": rules.chebyshev_batch(variance, error=0.6, miss_probability=miss),
         "hilbert": rules.hilbert_bernstein_batch(variance, bound, error=0.6, miss_probability=miss),
-        "borell": rules.borell_tis_batch(variance, 1.0, error=0.6, miss_probability=miss),
-        "gross": rules.vector_bernstein_batch(variance, bound, error=0.6, miss_probability=miss),
-    }
+        "empirical": rules.empirical_bernstein_batch(
+            rules.empirical_deviation(variance, 750, bound, miss_probability=miss / 2),
+            bound, error=0.6, miss_probability=miss,
+        ),
+    }  # fmt: skip
     for name, batch in found.items():
         size = math.ceil(batch)
         means = [signs[rng.integers(0, 1500, size)].mean(0) for _ in range(400)]
@@ -73,21 +66,16 @@ def test_rigorous_rules_hold_on_bounded_data(miss):
         assert size > quantile_batch(np.linspace(0.2, 1, 12) ** 2, 0.6, miss, rng, 20000), name
 
 
-# catches: an upper bound of the deviation that is none; a bound of the error that is none
+# catches: an upper bound of the deviation that is none; a chance given away twice, or not at all
 def test_empirical_bernstein():
     rng = np.random.default_rng(3)
-    bound, misses = math.sqrt(3.0), 0
+    bound = math.sqrt(3.0)
     for _ in range(200):
         g = rng.uniform(-1, 1, size=(200, 3))
         half = float(((g[::2] - g[1::2]) ** 2).sum() / 200)
         up = rules.empirical_deviation(half, 100, bound, miss_probability=0.05)
         assert up > 1  # the true deviation
-        reach = rules.empirical_bernstein_error(up, bound, 200, miss_probability=0.1)
-        misses += np.linalg.norm(g.mean(0)) > reach
-    assert misses == 0
     batch = rules.empirical_bernstein_batch(1.2, bound, error=0.3, miss_probability=0.1)
-    back = rules.empirical_bernstein_error(1.2, bound, 1, miss_probability=0.1)
-    assert back > 0.3
     log = math.log(40)
     assert 1.2 * math.sqrt(2 * log / batch) + 2 * bound * log / batch == pytest.approx(0.3)
 
@@ -117,7 +105,7 @@ def test_from_gradients():
     assert 0.88 <= np.mean(held) <= 0.99
     trace = found.guaranteed.value * 0.4**2 * 0.05
     assert trace == pytest.approx(np.trace(np.cov(g.T)), rel=1e-9)
-    assert len(found.rules) == 7 and found.rules["chebyshev"] == found.guaranteed
+    assert len(found.rules) == 4 and found.rules["chebyshev"] == found.guaranteed
 
 
 def test_relative_error_and_rows():
@@ -141,15 +129,13 @@ def test_relative_error_and_rows():
 def test_a_bound_that_was_only_seen_is_heuristic():
     g = np.random.default_rng(7).uniform(-1, 1, size=(100, 4))
     seen, given = required_batch(g, error=0.3), required_batch(g, error=0.3, bound=4.0)
-    for name in ("hilbert bernstein", "vector bernstein", "empirical bernstein"):
+    for name in ("hilbert bernstein", "empirical bernstein"):
         flags = " ".join(seen.rules[name].flags)
         assert "heuristic_bound" in flags and "guarantee" not in flags
         assert "heuristic_bound" not in " ".join(given.rules[name].flags)
     assert given.rules["hilbert bernstein"].value > seen.rules["hilbert bernstein"].value
     with pytest.raises(UsageError, match="bound"):
         required_batch(g, error=0.3, bound=0.1)
-    wide = required_batch(g, error=3.0).rules["vector bernstein"]
-    assert not wide.is_measured and "variance/bound" in wide.reason
 
 
 def test_few_examples_for_the_rank_are_flagged():

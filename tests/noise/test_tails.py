@@ -18,15 +18,11 @@ from downslope.noise.tails import (
     deviation_norms,
     hill,
     hill_curve,
-    legacy_block_alpha,
     max_to_sum,
-    moment_index,
-    num_vuong,
     power_law_or_lognormal,
-    stable_mean_scale,
     tail_report,
-    truncated_normal_fit,
 )
+from downslope.noise.tails.models import num_vuong, truncated_normal_fit
 
 HEAVY, WIDE, NOT_HEAVY = TailVerdict.HEAVY, TailVerdict.WIDE, TailVerdict.NOT_HEAVY
 
@@ -128,21 +124,6 @@ def test_chosen_k():
         assert curve.distance[i] == pytest.approx(ks.statistic, rel=1e-9)
 
 
-# catches: M1 and M2 swapped; the sign for light tails
-@pytest.mark.parametrize(
-    ("draw", "xi"),
-    [
-        (lambda rng: rng.pareto(2.0, 10000) + 1, 0.5), (lambda rng: rng.pareto(1.0, 10000) + 1, 1),
-        (lambda rng: rng.random(10000), -1.0), (lambda rng: rng.exponential(size=10000), 0.0),
-    ],
-)  # fmt: skip
-def test_moment_index(draw, xi):
-    found = [moment_index(draw(np.random.default_rng(seed)), 500) for seed in range(100)]
-    assert np.mean([f.value for f in found]) == pytest.approx(xi, abs=0.1)
-    spread = np.std([f.value for f in found])
-    assert np.mean([(f.hi - f.lo) / 3.92 for f in found]) == pytest.approx(spread, rel=0.3)
-
-
 # catches: R_n(p) of x and not x^p; the sum without the maximum
 @pytest.mark.parametrize(("alpha", "p", "rel"), [(1, 2, 0.15), (1, 4, 0.15), (1.5, 2, 0.15)])
 def test_max_to_sum_has_darlings_mean(alpha, p, rel):
@@ -207,27 +188,12 @@ def test_norms():
     assert np.isnan(deviation_norms([[1.0, np.nan]])).all()
 
 
-# catches: B^(1 - 1/alpha); averaging over sorted values; Appendix C row
+# catches: B^(1 - 1/alpha); averaging over sorted values
 @pytest.mark.parametrize(("alpha", "slope"), [(1.0, 0.0), (1.5, -1 / 3), (2.0, -0.5)])
 def test_averaging(alpha, slope):
     x = stable(np.random.default_rng(7), alpha, 400_000)
     assert averaging_slope(np.sort(x)).value == pytest.approx(slope, abs=0.02)
-    factor = stable_mean_scale(1000, alpha)
-    assert math.log(factor) / math.log(1000) == pytest.approx(slope, abs=1e-12)
-    means = x.reshape(-1, 16).mean(1)
-    seen = np.median(abs(means)) / np.median(abs(x))
-    assert seen == pytest.approx(stable_mean_scale(16, alpha), rel=0.05)
     assert averaging_slope(x[:100]).value is None
-
-
-# catches: log n2 for log n1; the warning left out
-def test_block_estimator():
-    rng = np.random.default_rng(8)
-    assert legacy_block_alpha(stable(rng, 1.5, 40000)).value == pytest.approx(1.5, abs=0.1)
-    assert legacy_block_alpha(rng.normal(size=40000)).value == pytest.approx(2, abs=0.15)
-    assert legacy_block_alpha(rng.standard_t(3, 40000)).value < 1.9
-    assert legacy_block_alpha(rng.normal(size=40000) + 0.5).value < 1.3
-    assert "finite-variance" in legacy_block_alpha(rng.normal(size=100)).flags[0]
 
 
 @pytest.mark.parametrize(
@@ -241,14 +207,12 @@ def test_degenerate(x):
         report = tail_report(x)
         assert report.verdict is TailVerdict.NOT_ESTIMABLE
         assert hill(x).value is None and report.sentence.startswith("The tail is not estimable")
-        legacy_block_alpha(x)
         averaging_slope(x)
 
 
 def test_wrong_use():
-    for wrong in (lambda: hill(np.ones(5), 5), lambda: moment_index(np.arange(5.0), 1),
-                  lambda: max_to_sum([1.0, 2.0], 0), lambda: stable_mean_scale(4, 2.5),
-                  lambda: power_law_or_lognormal(np.arange(50.0), 5),
-                  lambda: legacy_block_alpha(np.arange(50.0), 1)):  # fmt: skip
+    for wrong in (lambda: hill(np.ones(5), 5), lambda: hill(np.arange(5.0), 1),
+                  lambda: max_to_sum([1.0, 2.0], 0),
+                  lambda: power_law_or_lognormal(np.arange(50.0), 5)):  # fmt: skip
         with pytest.raises(UsageError):
             wrong()

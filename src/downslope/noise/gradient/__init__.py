@@ -1,4 +1,4 @@
-"""The mini-batch gradient as an estimate: variance, angle to another one, bias, one step."""
+"""The mini-batch gradient as an estimate: variance, angle, bias, effect of one step."""
 
 import lazy_loader as _lazy
 

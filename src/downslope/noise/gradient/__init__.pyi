@@ -1,8 +1,6 @@
 from .angle import AngleReport as AngleReport
 from .angle import batch_variance as batch_variance
 from .angle import expected_angle as expected_angle
-from .angle import finite_population_factor as finite_population_factor
-from .angle import probability_of_opposite_signs as probability_of_opposite_signs
 from .bias import BiasCheck as BiasCheck
 from .bias import bias_check as bias_check
 from .one_step import OneStep as OneStep

@@ -1,8 +1,7 @@
-"""What one mini-batch gradient is worth: its variance, its angle, its rank."""
+"""Variance of a mini-batch gradient, and its angle to another one."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -13,45 +12,25 @@ from scipy.special import ndtr
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.scale.examples import from_examples
-from downslope.noise.scale.steps import of_part
+from downslope.noise.scale.steps import monotone, of_part
 from downslope.noise.statistics.sample import SQUARED, Sample, read_sample
 
 SMALL_RANK = 5.0  # below it the Gaussian chance of an obtuse angle is off by a fifth (measured)
 
 
-def finite_population_factor(batch_size: int, num_rows: int | None) -> float:
-    """(N - B)/(N - 1), by which drawing without replacement lowers the variance of a mean.
-
-    1 where the number of rows is unknown (a stream), and for draws with replacement.
-
-    Raises:
-        UsageError: a batch below 1 or larger than the data set.
-
-    Example:
-        >>> finite_population_factor(5, 60), finite_population_factor(60, 60)
-        (0.9322033898305084, 0.0)
-
-    Source: Cochran (1977), Sampling Techniques, theorem 2.2.
-    """
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1; got {batch_size}")
-    if num_rows is None:
-        return 1.0
-    if batch_size > num_rows:
-        raise UsageError(f"batch_size must be at most num_rows {num_rows}; got {batch_size}")
-    return (num_rows - batch_size) / (num_rows - 1) if num_rows > 1 else 0.0
-
-
 def batch_variance(gradients: ArrayLike, batch_size: int, num_rows: int | None = None) -> Estimate:
-    """E|g_B - G|^2, the squared distance of a mini-batch gradient from the full one.
+    """E|g_B - G|^2, the expected squared distance of a mini-batch gradient from the full one.
 
     (tr S/B)(1 - B/N), S with the divisor N - 1: tr(Sigma_N)/B times the finite population
-    factor. Without num_rows tr S/B: draws with replacement, or a stream.
+    factor (N - B)/(N - 1). Without num_rows tr S/B: draws with replacement, or a stream.
 
     Args:
         gradients: [n, d], n >= 3, independent draws of one example's gradient.
         batch_size: B, at least 1 and at most num_rows.
         num_rows: N, rows of the data set that batches are drawn from without replacement.
+
+    Raises:
+        UsageError: a batch below 1, or larger than the data set.
 
     Example:
         >>> import numpy as np
@@ -61,22 +40,18 @@ def batch_variance(gradients: ArrayLike, batch_size: int, num_rows: int | None =
 
     Source: Cochran (1977), Sampling Techniques, theorem 2.2.
     """
-    finite_population_factor(batch_size, num_rows)  # checks both
+    _check_batch(batch_size, num_rows)
     sample = read_sample(gradients)
     if isinstance(sample, str):
         return not_estimable(sample, unit=SQUARED)
     trace = of_part(sample.trace_part(), "trace of the sample covariance", num_examples=sample.num)
     left = 1.0 if num_rows is None else 1 - batch_size / num_rows
-    ends = {
-        name: None if number is None else number * left / batch_size
-        for name, number in (("value", trace.value), ("lo", trace.lo), ("hi", trace.hi))
-    }
-    return dataclasses.replace(trace, **ends)
+    return monotone(trace, lambda total: total * left / batch_size, unit=SQUARED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AngleReport:
-    """How two independent batches of the same size agree.
+    """Agreement of two independent batches of the same size.
 
     Attributes:
         cosine: 1/(1 + B_simple/B), the cosine of their angle for noise of many directions.
@@ -90,7 +65,7 @@ class AngleReport:
 
 
 def expected_angle(gradients: ArrayLike, batch_size: int) -> AngleReport:
-    """The angle between the gradients of two independent batches of B examples.
+    """Angle between the gradients of two independent batches of B examples.
 
     cos = 1/(1 + B_simple/B). The chance of more than 90 degrees is that of a negative dot
     product, Phi(-|G|^2/sqrt(2 G^T Sigma G/B + tr(Sigma^2)/B^2)) for noise of many directions, and
@@ -111,11 +86,11 @@ def expected_angle(gradients: ArrayLike, batch_size: int) -> AngleReport:
         >>> print(report.angle_degrees)
         59.6 (57.9 to 61.4) degrees
     """
-    finite_population_factor(batch_size, None)
+    _check_batch(batch_size)
     noise = from_examples(gradients)
     scale = noise.scale
-    cosine = _through(scale, lambda b: 1 / (1 + b / batch_size), unit="", falling=True)
-    angle = _through(
+    cosine = monotone(scale, lambda b: 1 / (1 + b / batch_size), unit="", falling=True)
+    angle = monotone(
         cosine, lambda c: math.degrees(math.acos(min(c, 1.0))), unit="degrees", falling=True
     )
     sample = read_sample(gradients)
@@ -126,15 +101,8 @@ def expected_angle(gradients: ArrayLike, batch_size: int) -> AngleReport:
     return AngleReport(cosine=cosine, angle_degrees=angle, probability_obtuse=obtuse)
 
 
-def _through(measured: Estimate, formula, *, unit: str, falling: bool) -> Estimate:
-    """A monotone function of a measurement."""
-    ends = (measured.hi, measured.lo) if falling else (measured.lo, measured.hi)
-    value, lo, hi = (None if x is None else formula(x) for x in (measured.value, ends[0], ends[1]))
-    return dataclasses.replace(measured, value=value, lo=lo, hi=hi, unit=unit)
-
-
 def _probability_obtuse(sample: Sample, batch_size: int) -> Estimate:
-    """Chance of a negative dot product, its ends from those of |G|^2."""
+    """Chance of a negative dot product, with an interval from that of |G|^2."""
     signal = sample.signal_part()
     one_parameter = sample.mean.size == 1
     lies_along = float(sample.along @ sample.along) / ((sample.num - 1) * sample.length)
@@ -143,7 +111,8 @@ def _probability_obtuse(sample: Sample, batch_size: int) -> Estimate:
     def chance(s: float) -> float:
         s = max(s, 0.0)  # a true |G|^2 lies there
         if one_parameter:
-            return probability_of_opposite_signs(math.sqrt(s * batch_size / sample.trace))
+            m = math.sqrt(s * batch_size / sample.trace)
+            return float(2 * ndtr(m) * ndtr(-m))
         variance = 2 * lies_along * s / batch_size + spread / batch_size**2
         return float(ndtr(-s / math.sqrt(variance))) if variance > 0 else float(s == 0) / 2
 
@@ -162,18 +131,8 @@ def _probability_obtuse(sample: Sample, batch_size: int) -> Estimate:
     return Estimate(value=chance(signal.value), lo=lo, hi=hi, num_examples=sample.num, **named)
 
 
-def probability_of_opposite_signs(m: float) -> float:
-    """Chance that two batches of a model of one parameter pull in opposite directions.
-
-    2 Phi(m) Phi(-m) for Gaussian noise.
-
-    Args:
-        m: |G| sqrt(B)/sigma, the mean of a batch gradient over its standard deviation, >= 0.
-
-    Example:
-        >>> round(probability_of_opposite_signs(0.7), 8), probability_of_opposite_signs(0)
-        (0.36683449, 0.5)
-    """
-    if not m >= 0:
-        raise UsageError(f"m must be at least 0; got {m}")
-    return float(2 * ndtr(m) * ndtr(-m))
+def _check_batch(batch_size: int, num_rows: int | None = None) -> None:
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1; got {batch_size}")
+    if num_rows is not None and batch_size > num_rows:
+        raise UsageError(f"batch_size must be at most num_rows {num_rows}; got {batch_size}")

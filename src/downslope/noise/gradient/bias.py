@@ -1,4 +1,4 @@
-"""Whether mini-batch gradients average to the full gradient."""
+"""Bias of mini-batch gradients against the full gradient."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from downslope.noise.statistics.sample import SQUARED, read_sample
 
 @dataclass(frozen=True, kw_only=True)
 class BiasCheck:
-    """Whether mini-batch gradients average to the full gradient.
+    """Result of `bias_check`.
 
     Attributes:
-        square_bias: |E g_B - G|^2 without bias of its own; around 0, also below, if all is well.
+        square_bias: unbiased estimate of |E g_B - G|^2; around 0, also below, if all is well.
         p_value: chance of a distance at least as large without any bias; None if unknown.
         relative_bias: length of the bias over |G|, at most: from the interval's upper end.
     """
@@ -31,7 +31,7 @@ class BiasCheck:
 
 
 def bias_check(batch_gradients: ArrayLike, full_gradient: ArrayLike) -> BiasCheck:
-    """Whether a sampler's batch gradients average to the full gradient.
+    """Test whether a sampler's batch gradients average to the full gradient.
 
     With D_k = g_k - G: |mean D|^2 - tr S/K is unbiased for the squared bias. Without bias
     K |mean D|^2/tr S is distributed nearly as F with r and r(K - 1) degrees of freedom, r the

@@ -1,4 +1,4 @@
-"""What one step of SGD does to the full loss, on its local quadratic."""
+"""Change of the full loss over one step of SGD, on its local quadratic."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def one_step_change(
     batched: bool = False,
     seed: int = 0,
 ) -> OneStep:
-    """The expected change of the full loss over one step of plain SGD, and the chance of a rise.
+    """Expected change of the full loss over one step of plain SGD, and the chance of a rise.
 
     E change = -eta |G|^2 + (eta^2/2)(G^T H G + tr(H Sigma)/B), each term unbiased. The chance is
     that of change > 0 for a Gaussian batch gradient of covariance Sigma/B, drawn in the span of

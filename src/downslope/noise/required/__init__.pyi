@@ -1,12 +1,2 @@
 from .report import RequiredBatch as RequiredBatch
 from .report import required_batch as required_batch
-from .rules import borell_tis_batch as borell_tis_batch
-from .rules import chebyshev_batch as chebyshev_batch
-from .rules import empirical_bernstein_batch as empirical_bernstein_batch
-from .rules import empirical_bernstein_error as empirical_bernstein_error
-from .rules import empirical_deviation as empirical_deviation
-from .rules import hilbert_bernstein_batch as hilbert_bernstein_batch
-from .rules import satterthwaite_batch as satterthwaite_batch
-from .rules import three_moment_batch as three_moment_batch
-from .rules import vector_bernstein_batch as vector_bernstein_batch
-from .rules import without_replacement as without_replacement

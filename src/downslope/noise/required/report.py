@@ -1,4 +1,4 @@
-"""The smallest batch whose gradient lies within a given distance of the full one."""
+"""Smallest batch whose gradient lies within a given distance of the full one."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class RequiredBatch:
     """Batch sizes by rule, in examples, for one distance and one chance of missing it.
 
     Attributes:
-        needed: three moments of Gaussian noise: what it takes, within a few per cent.
+        needed: three moments of Gaussian noise: the true need, within a few per cent.
         guaranteed: Chebyshev: enough for any noise of this variance.
-        rules: every rule by its name; `flags` of each say what it assumes.
-        error: the distance asked for; an estimate if it was given relative to |G|.
+        rules: every rule by name; `flags` state what each assumes.
+        error: the distance; an estimate if it was given relative to |G|.
         miss_probability: the chance of a larger distance.
     """
 
@@ -47,7 +47,6 @@ class _Moments:
     trace: float
     square: float
     cube: float
-    largest: float
     bound: float
     deviation: float
 
@@ -61,10 +60,12 @@ def required_batch(
     num_rows: int | None = None,
     bound: float | None = None,
 ) -> RequiredBatch:
-    """The smallest B with |g_B - G| <= error but for a chance of `miss_probability`, by rule.
+    """Smallest B with |g_B - G| <= error except with probability `miss_probability`, by rule.
 
-    Intervals from a jackknife over 10 groups of examples, on the log scale, and with
-    `relative_error` from the interval of |G|^2 as well.
+    Four rules: `three moments` (approximate), and the rigorous `chebyshev`, `hilbert bernstein` and
+    `empirical bernstein`, of which the latter two need a bound. Intervals come from a jackknife
+    over 10 groups of examples, on the log scale, and with `relative_error` from the interval of
+    |G|^2 as well.
 
     Args:
         gradients: [n, d], n >= 5, independent draws of one example's gradient.
@@ -72,12 +73,12 @@ def required_batch(
         relative_error: distance as a share of |G|; one of the two.
         miss_probability: chance of a larger distance, above 0 and below 1.
         num_rows: N, for batches drawn without replacement; None: with, or a stream.
-        bound: M >= |g_i - G| for every possible example, 2 x the norm at which single gradients
-            are clipped, say. None: the largest seen, with which no rule proves anything.
+        bound: M >= |g_i - G| for every possible example, such as twice the norm at which single
+            gradients are clipped. None: the largest seen, which proves nothing.
 
     Returns:
-        Without values where |G|^2 cannot be told from 0 and the error is relative to it. Infinite
-        variance is not seen from a sample: none of the rules holds then.
+        No values where the error is relative to a |G|^2 that cannot be told from 0. A sample does
+        not show infinite variance, for which none of the rules holds.
 
     Raises:
         UsageError: not exactly one error; an argument outside its range.
@@ -88,8 +89,8 @@ def required_batch(
         >>> print(found.needed, "|", found.guaranteed)
         29.73 (29.47 to 30.00) examples | 250.9 (248.8 to 253.1) examples
 
-    Source: the functions of `downslope.noise.required.rules`; Byrd et al. (2012), Sample size
-    selection in optimization methods, equation 3.3, for the relative error.
+    Source: Buckley and Eagleson (1988), equation 2; Smale and Zhou (2007), lemma 1; Byrd et al.
+    (2012), Sample size selection in optimization methods, equation 3.3, for the relative error.
     """
     _check(error, relative_error, miss_probability, num_rows, bound)
     sample = read_sample(gradients)
@@ -105,17 +106,18 @@ def required_batch(
         return _nothing(str(target.reason), miss_probability, sample.num, target)
     found = _by_rule(moments, target.value, miss_probability, bound is not None)
     errors = _log_errors(sample, target.value, miss_probability, bound)
-    flags = _shape_flags(sample, moments)
-    measured = {
-        name: _measured(
-            batch, errors.get(name), (*assumes, *flags.get(name, ())), target, num_rows, sample.num
-        )
+    by_rule = {
+        name: _estimate(batch, errors.get(name), assumes, target, num_rows, sample.num)
         for name, (batch, assumes) in found.items()
     }
+    rank = moments.trace**2 / moments.square
+    if sample.num < 3 * rank:
+        flag = f"{sample.num} examples are few for noise of effective rank {rank:.0f}"
+        by_rule["three moments"] = by_rule["three moments"].flagged(flag)
     return RequiredBatch(
-        needed=measured["three moments"],
-        guaranteed=measured["chebyshev"],
-        rules=measured,
+        needed=by_rule["three moments"],
+        guaranteed=by_rule["chebyshev"],
+        rules=by_rule,
         error=target,
         miss_probability=miss_probability,
     )
@@ -134,13 +136,12 @@ def _check(error, relative_error, miss_probability, num_rows, bound) -> None:
 
 
 def _moments(sample: Sample, bound: float | None, miss_probability: float) -> _Moments | str:
-    """Moments of the noise, bias corrected; the third cannot be had from too few examples."""
+    """Bias-corrected moments of the noise, or the reason why there are too few examples."""
     seen = math.sqrt(float(sample.squares.max()))
     if bound is not None and bound < seen * (1 - 1 / sample.num) - 1e-9 * seen:
         raise UsageError(
             f"bound must be at least the largest |g_i - mean| seen, {seen:.6g}; got {bound}"
         )
-    largest = float(np.linalg.eigvalsh(sample.gram)[-1])
     # for any covariance t2 <= t1^2 and t2^2/t1 <= t3 <= t2^1.5, which estimates may overstep
     square, cube = sample.trace_square, trace_cube(sample)
     if square <= 0:
@@ -153,7 +154,6 @@ def _moments(sample: Sample, bound: float | None, miss_probability: float) -> _M
         trace=sample.trace,
         square=square,
         cube=cube,
-        largest=largest,
         bound=bound if bound is not None else seen,
         deviation=rules.empirical_deviation(
             float((pairs**2).sum() / (2 * half)), half, bound or seen,
@@ -184,7 +184,7 @@ def trace_cube(sample: Sample) -> float:
 
 
 def _target(sample: Sample, error: float | None, relative_error: float | None) -> Estimate:
-    """The distance asked for, with the interval of |G| if it is relative to that."""
+    """The distance, with the interval of |G| if it is relative to that."""
     unit = "loss/parameter"
     if error is not None:
         return Estimate(value=error, unit=unit, method="as given")
@@ -199,7 +199,7 @@ def _target(sample: Sample, error: float | None, relative_error: float | None) -
 def _log_errors(
     sample: Sample, error: float, miss_probability: float, bound: float | None
 ) -> dict[str, float]:
-    """Reach of each rule's 95 % interval in log B, empty where a group of examples is decisive."""
+    """Half the 95 % interval of log B by rule; empty where a group of examples is decisive."""
     num_groups = min(NUM_GROUPS, sample.num)
     group = np.random.default_rng(0).permutation(sample.num) % num_groups
     logs: dict[str, list[float]] = {}
@@ -210,30 +210,23 @@ def _log_errors(
         if bound is not None:
             moments = dataclasses.replace(moments, bound=bound)
         for name, (batch, _) in _by_rule(moments, error, miss_probability, True).items():
-            if batch is not None:
-                logs.setdefault(name, []).append(math.log(batch))
+            logs.setdefault(name, []).append(math.log(batch))
     t = t_quantile(num_groups - 1)
     return {
         name: t * math.sqrt((num_groups - 1) * float(np.var(values)))
         for name, values in logs.items()
-        if len(values) == num_groups
     }
 
 
 def _by_rule(
     m: _Moments, error: float, miss: float, is_bounded: bool
-) -> dict[str, tuple[float | None, tuple[str, ...]]]:
-    """Batch size drawn with replacement and what is assumed, by rule."""
+) -> dict[str, tuple[float, tuple[str, ...]]]:
+    """Batch size with replacement and the assumptions behind it, by rule."""
     aim: dict[str, Any] = dict(error=error, miss_probability=miss)
     normal = "approximate: the batch mean is taken as Gaussian"
     limit = "every example keeps to the bound that was given" if is_bounded else HEURISTIC
     return {
-        "satterthwaite": (rules.satterthwaite_batch(m.trace, m.square, **aim), (normal,)),
         "three moments": (rules.three_moment_batch(m.trace, m.square, m.cube, **aim), (normal,)),
-        "borell-tis": (
-            rules.borell_tis_batch(m.trace, m.largest, **aim),
-            ("the batch mean is Gaussian", ESTIMATED),
-        ),
         "chebyshev": (
             rules.chebyshev_batch(m.trace, **aim),
             ("the variance is finite", ESTIMATED),
@@ -241,33 +234,20 @@ def _by_rule(
         "hilbert bernstein": (
             rules.hilbert_bernstein_batch(m.trace, m.bound, **aim), (limit, ESTIMATED)
         ),
-        "vector bernstein": (
-            rules.vector_bernstein_batch(m.trace, m.bound, **aim), (limit, ESTIMATED)
-        ),
         "empirical bernstein": (
             rules.empirical_bernstein_batch(m.deviation, m.bound, **aim), (limit,)
         ),
     }  # fmt: skip
 
 
-def _shape_flags(sample: Sample, m: _Moments) -> dict[str, tuple[str, ...]]:
-    rank = m.trace**2 / m.square
-    if sample.num >= 3 * rank:
-        return {}
-    flag = f"{sample.num} examples are few for noise of effective rank {rank:.0f}"
-    return {"three moments": (flag,), "satterthwaite": (flag,), "borell-tis": (flag,)}
-
-
-def _measured(
-    batch: float | None,
+def _estimate(
+    batch: float,
     reach: float | None,
     flags: tuple[str, ...],
     target: Estimate,
     num_rows: int | None,
     num: int,
 ) -> Estimate:
-    if batch is None:
-        return not_estimable("the rule needs error < variance/bound", unit="examples")
     down = up = reach
     if reach is not None and target.value and target.lo and target.hi:  # B ~ 1/error^2
         down = math.hypot(reach, 2 * math.log(target.hi / target.value))
@@ -277,11 +257,12 @@ def _measured(
     method = "with replacement"
     if num_rows is not None:
         method = f"without replacement, {num_rows} rows"
-        batch, lo, hi = (
-            None if b is None else rules.without_replacement(b, num_rows) for b in (batch, lo, hi)
-        )
+    value, lo, hi = (
+        b if b is None or num_rows is None else rules.without_replacement(b, num_rows)
+        for b in (batch, lo, hi)
+    )
     return Estimate(
-        value=batch, lo=lo, hi=hi, unit="examples", method=method, flags=flags, num_examples=num
+        value=value, lo=lo, hi=hi, unit="examples", method=method, flags=flags, num_examples=num
     )
 
 

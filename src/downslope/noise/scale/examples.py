@@ -1,8 +1,7 @@
-"""The noise scale from the gradients of single examples, or from their norms alone."""
+"""Gradient noise scale from the gradients of single examples."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Literal
@@ -11,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
-from downslope.estimate import t_quantile
 from downslope.noise.scale.steps import SIGNAL, Noise, no_noise, of_part
-from downslope.noise.statistics.ratios import Part, positive_part, ratio
+from downslope.noise.statistics.ratios import Part, ratio
 from downslope.noise.statistics.sample import read_sample
 
 Target = Literal["population", "dataset"]
@@ -23,15 +21,15 @@ METHOD = "per-example gradients"
 def from_examples(
     gradients: ArrayLike, *, target: Target = "population", num_rows: int | None = None
 ) -> Noise:
-    """The noise from n examples' gradients at one point: the most that n examples can tell.
+    """Noise at one point from the gradients of n examples.
 
     With the mean m and c_i = g_i - m: tr Sigma = sum |c_i|^2/(n - 1), and
     |G|^2 = |m|^2 - tr Sigma/n, the mean of all g_i . g_j with i != j. Both are unbiased.
 
     The error of |G|^2 is sqrt((4 G^T Sigma G + 2 tr(Sigma^2)/n)/n), exact for Gaussian noise. In
     simulation the intervals covered 94 to 97 % from n = 100 on, at effective ranks of 2 to
-    600 and any signal that is resolved. They are too wide (99 %) where the signal lies in a
-    direction almost free of noise, and too narrow at any n if single examples carry most of the
+    600 and any resolved signal. They are too wide (99 %) where the signal lies in a direction
+    almost free of noise, and too narrow at any n if single examples carry most of the
     variance. Time and memory: n d, and n^2 d (or d^2 n if smaller) for tr(Sigma^2).
 
     Args:
@@ -73,17 +71,14 @@ def from_examples(
         below = _shifted(below, sample.trace / num_rows, shrink)
         covariance *= shrink**2
         method = f"{METHOD}; data set of {num_rows} rows"
-    return _noise(above, below, covariance, method, sample.num)
-
-
-def _noise(above: Part, below: Part, covariance: float, method: str, num: int) -> Noise:
     scale = ratio(
         above, below, covariance=covariance, unit="examples", denominator=SIGNAL,
-        method=f"{method}; intervals of both parts joined on the log scale", num_examples=num,
+        method=f"{method}; intervals of both parts joined on the log scale",
+        num_examples=sample.num,
     )  # fmt: skip
     return Noise(
-        signal=of_part(below, method, num_examples=num),
-        trace=of_part(above, method, num_examples=num),
+        signal=of_part(below, method, num_examples=sample.num),
+        trace=of_part(above, method, num_examples=sample.num),
         scale=scale,
     )
 
@@ -104,7 +99,7 @@ def from_examples_by_group(
     target: Target = "population",
     num_rows: int | None = None,
 ) -> dict[str, Noise]:
-    """The noise of each group of parameters (a layer, say) by its name.
+    """Noise of each group of parameters, such as a layer, by name.
 
     Args:
         groups: arrays [n, ...], the same n examples in each; trailing axes are flattened.
@@ -133,86 +128,3 @@ def from_examples_by_group(
         flat = array.reshape(len(array), math.prod(array.shape[1:]))
         found[name] = from_examples(flat, target=target, num_rows=num_rows)
     return found
-
-
-def from_norms(square_norms: ArrayLike, square_norm_of_mean: float) -> Noise:
-    """The noise from squared norms alone, for where the gradients were never held.
-
-    tr Sigma = (mean |g_i|^2 - |m|^2) n/(n - 1) and |G|^2 = |m|^2 - tr Sigma/n, as unbiased as
-    with the gradients at hand. What cannot be had from norms is how the noise lies to the
-    signal and its effective rank, on which the errors depend. They are bounded by the variance
-    v of the squared norms, which for Gaussian noise is 4 G^T Sigma G + 2 tr(Sigma^2):
-
-    - tr Sigma: error at most sqrt(v/n).
-    - |G|^2: variance at most v/n, and at most 4 |G|^2 sqrt(v/2)/n + v/n^2.
-
-    So the intervals are wider than those of `from_examples`, and they hold for noise whose
-    density is symmetric about G. Where norms are equal by construction (normalised gradients)
-    the data give no interval.
-
-    Args:
-        square_norms: [n], |g_i|^2 of n >= 3 examples.
-        square_norm_of_mean: |m|^2 of the mean gradient of the same examples.
-
-    Raises:
-        UsageError: square_norms that is not [n]; a negative number.
-
-    Example:
-        >>> rng = np.random.default_rng(0)  # |G|^2 = 4, tr Sigma = 100: B_simple = 25
-        >>> g = 0.2 + rng.normal(size=(400, 100))
-        >>> print(from_norms((g**2).sum(1), (g.mean(0) ** 2).sum()).scale)
-        23.9 (18.1 to 33.5) examples
-
-    Source: Gray et al. (2024), Normalization layer per-example gradients are sufficient to
-    predict gradient noise scale in transformers, section 2, for the two parts.
-    """
-    q = np.asarray(square_norms, dtype=np.float64)
-    whole = float(square_norm_of_mean)
-    if q.ndim != 1:
-        raise UsageError(f"square_norms must have shape [n]; got {q.shape}")
-    n = len(q)
-    if n < 3:
-        return no_noise(f"{n} example(s): at least 3 are needed", num_examples=n)
-    if not (np.isfinite(q).all() and math.isfinite(whole)):
-        return no_noise("a norm is not finite", num_examples=n)
-    if float(q.min()) < 0 or whole < 0:
-        raise UsageError("square_norms, square_norm_of_mean must be at least 0; got a negative one")
-    if max(float(q.max()), whole) > 1e150:
-        return no_noise("norms too large for their squares to be summed", num_examples=n)
-    trace = float((q - whole).mean()) * n / (n - 1)
-    if trace <= 1e-13 * float(q.mean()):
-        return no_noise("all gradients are equal: no spread is seen", num_examples=n)
-    spread = float(q.var(ddof=1))
-    signal = whole - trace / n
-    if spread <= (1e-13 * float(q.mean())) ** 2:
-        return _without_intervals(signal, trace, n)
-    above = positive_part(trace, math.sqrt(spread / n), n - 1)
-    noise = _noise(above, _signal_from_norms(signal, spread, n), 0.0, "norms alone", n)
-    flag = "norms alone: the interval is wider than the gradients would give"
-    return Noise(
-        signal=noise.signal.flagged(flag),
-        trace=noise.trace.flagged(flag),
-        scale=noise.scale.flagged(flag),
-    )
-
-
-def _signal_from_norms(signal: float, spread: float, n: int) -> Part:
-    """|G|^2 with the largest interval that noise of this spread of the norms allows."""
-    t = t_quantile(n - 1)
-    a, b = spread / n**2, 4 * math.sqrt(spread / 2) / n
-    centre = signal + t * t * b / 2
-    reach = t * math.sqrt(max(a + b * signal + (t * b / 2) ** 2, 0.0))
-    plain = t * math.sqrt(spread / n)
-    lo, hi = max(centre - reach, signal - plain), min(centre + reach, signal + plain)
-    return Part(value=signal, error=min((hi - lo) / (2 * t), plain / t), lo=lo, hi=hi)
-
-
-def _without_intervals(signal: float, trace: float, n: int) -> Noise:
-    reason = "all norms are equal: they do not tell the error of |G|^2"
-    noise = no_noise(reason, num_examples=n)
-    point = Part(value=trace, error=0.0, lo=trace, hi=trace)
-    return dataclasses.replace(
-        noise,
-        signal=of_part(dataclasses.replace(point, value=signal), "norms alone", num_examples=n),
-        trace=of_part(point, "norms alone", num_examples=n),
-    )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable, t_quantile
 
 EQUAL = 1e-13  # assumed: a relative spread below this is the rounding of equal terms
@@ -41,115 +38,24 @@ def positive_part(value: float, error: float, freedom: float) -> Part:
     return Part(value=value, error=error, lo=value / factor, hi=value * factor)
 
 
-def jackknife_means(
-    terms: ArrayLike, weights: ArrayLike | None = None
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Weighted means of several rows of terms with their delete-one jackknife covariance.
+def jackknife_means(terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of several rows of terms [p, K], and their delete-one jackknife covariance [p, p].
 
-    With m_i the weighted means without term i, the covariance is
-    (K - 1)/K sum_i (m_i - mean m)(m_i - mean m)^T. Without weights it is that of a plain mean.
-
-    Args:
-        terms: [p, K], K >= 2, independent from column to column.
-        weights: [K], positive (a batch's size, say), the same for all rows; None: equal.
-
-    Returns:
-        Means [p], covariance [p, p], degrees of freedom: the effective number of terms
-        (sum w)^2 / sum w^2, less one.
+    With m_i the means without term i, K >= 2, it is (K - 1)/K sum_i (m_i - mean m)(m_i - mean m)^T.
 
     Example:
-        >>> means, covariance, freedom = jackknife_means([[1.0, 2.0, 3.0, 4.0]])
-        >>> means.tolist(), round(float(covariance[0, 0]), 4), freedom
-        ([2.5], 0.4167, 3.0)
+        >>> means, covariance = jackknife_means(np.array([[1.0, 2.0, 3.0, 4.0]]))
+        >>> means.tolist(), round(float(covariance[0, 0]), 4)
+        ([2.5], 0.4167)
 
     Source: Efron and Stein (1981), The jackknife estimate of variance, equation 1.3.
     """
-    x = np.asarray(terms, dtype=np.float64)
-    num_terms = x.shape[1]
-    w = np.ones(num_terms) if weights is None else np.asarray(weights, dtype=np.float64)
-    means = (x @ w) / w.sum()
+    num_terms = terms.shape[1]
+    means = terms @ np.ones(num_terms) / num_terms
     # mean without i, less the mean: centred before it is squared
-    shifts = -(x - means[:, None]) * (w / (w.sum() - w))
+    shifts = -(terms - means[:, None]) * (1 / (num_terms - 1))
     shifts = shifts - shifts.mean(axis=1, keepdims=True)
-    covariance = (num_terms - 1) / num_terms * (shifts @ shifts.T)
-    return means, covariance, float(w.sum() ** 2 / (w**2).sum() - 1)
-
-
-def ratio_of_means(
-    numerators: ArrayLike,
-    denominators: ArrayLike,
-    *,
-    weights: ArrayLike | None = None,
-    unit: str,
-    num_examples: int | None = None,
-) -> Estimate:
-    """Sum of the numerators over the sum of the denominators, with its 95 % interval.
-
-    The terms of one step may depend on each other; those of different steps are independent.
-    Means and errors come from the delete-one jackknife, see `ratio` for the interval.
-
-    Args:
-        numerators, denominators: [K], one term a step. The mean denominator is a quantity that
-            cannot be negative, even where its terms are.
-        weights: [K], positive, for terms that stand for unequal numbers of examples.
-        unit: unit of the ratio.
-        num_examples: examples behind it, for the record.
-
-    Returns:
-        Unresolved, with a lower bound, where the denominator's interval includes 0; not estimable
-        with fewer than two terms or terms that are not finite.
-
-    Raises:
-        UsageError: shapes that differ, weights that are not positive.
-
-    Example:
-        >>> print(ratio_of_means([44.0, 51.0, 39.0, 46.0], [0.9, 1.2, 1.0, 0.9], unit="examples"))
-        44.9 (37.4 to 55.5) examples
-
-    Source: Cochran (1977), Sampling Techniques, section 6.3 (ratio of means, never mean of ratios).
-    """
-    top = np.asarray(numerators, dtype=np.float64)
-    bottom = np.asarray(denominators, dtype=np.float64)
-    w = check_terms([top, bottom], ["numerators", "denominators"], weights)
-    count: dict[str, Any] = dict(num_examples=num_examples, num_steps=len(top))
-    if len(top) < 2:
-        return not_estimable("fewer than 2 terms show no spread", unit=unit, **count)
-    if not (np.isfinite(top).all() and np.isfinite(bottom).all()):
-        return not_estimable("a term is not finite", unit=unit, **count)
-    means, covariance, freedom = jackknife_means(np.stack([top, bottom]), w)
-    errors = np.sqrt(np.diag(covariance))
-    return ratio(
-        plain_part(float(means[0]), float(errors[0]), freedom),
-        plain_part(float(means[1]), float(errors[1]), freedom),
-        covariance=float(covariance[0, 1]),
-        unit=unit,
-        method="ratio of means; delete-one jackknife, joined on the log scale",
-        **count,
-    )
-
-
-def check_terms(
-    terms: Sequence[np.ndarray], names: Sequence[str], weights: ArrayLike | None
-) -> np.ndarray | None:
-    """The weights as an array, once all shapes agree.
-
-    Raises:
-        UsageError: an argument that is not [K], or a weight that is not positive.
-    """
-    shape = terms[0].shape
-    for term, name in zip(terms, names, strict=True):
-        if term.ndim != 1 or term.shape != shape:
-            raise UsageError(
-                f"{name} must have shape [K] as {names[0]} {list(shape)}; got {term.shape}"
-            )
-    if weights is None:
-        return None
-    w = np.asarray(weights, dtype=np.float64)
-    if w.shape != shape:
-        raise UsageError(f"weights must have shape {list(shape)}; got {w.shape}")
-    if not (np.isfinite(w).all() and (w > 0).all()):
-        raise UsageError("weights must be finite and above 0; got one that is not")
-    return w
+    return means, (num_terms - 1) / num_terms * (shifts @ shifts.T)
 
 
 def ratio(

@@ -30,7 +30,6 @@ def tails(point: Point, extras: Extras) -> Section:
         "top_share": held.top_share,
         "top_percent_share": held.top_percent_share,
         "tail_index": report.alpha,
-        "moment_index": report.moment_index,
         "max_to_sum": report.max_to_sum,
         "vuong": report.vuong,
     }

@@ -1,4 +1,4 @@
-"""Heavy tails: which examples carry the noise, the tail index, and what clipping does."""
+"""Heavy tails: concentration of the noise, tail index, and the effect of clipping."""
 
 import lazy_loader as _lazy
 

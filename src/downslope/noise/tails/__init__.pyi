@@ -1,5 +1,4 @@
 from .clipping import ClippingBias as ClippingBias
-from .clipping import clip_factors as clip_factors
 from .clipping import clip_fraction as clip_fraction
 from .clipping import clipped_mean as clipped_mean
 from .clipping import clipping_bias as clipping_bias
@@ -7,19 +6,11 @@ from .index import HillCurve as HillCurve
 from .index import deviation_norms as deviation_norms
 from .index import hill as hill
 from .index import hill_curve as hill_curve
-from .models import TruncatedNormal as TruncatedNormal
 from .models import averaging_slope as averaging_slope
-from .models import legacy_block_alpha as legacy_block_alpha
-from .models import num_vuong as num_vuong
 from .models import power_law_or_lognormal as power_law_or_lognormal
-from .models import truncated_normal_fit as truncated_normal_fit
-from .moments import max_to_sum as max_to_sum
-from .moments import moment_index as moment_index
-from .moments import stable_mean_scale as stable_mean_scale
 from .report import Concentration as Concentration
 from .report import TailReport as TailReport
 from .report import TailVerdict as TailVerdict
 from .report import concentration as concentration
+from .report import max_to_sum as max_to_sum
 from .report import tail_report as tail_report
-from .threshold import NormQuantile as NormQuantile
-from .threshold import NormWindow as NormWindow

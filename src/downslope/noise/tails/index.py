@@ -1,8 +1,9 @@
-"""How heavy a tail is: Hill's index, with the choice of k.
+"""Tail index by Hill's estimator, with a choice of the number of tail points.
 
-All take positive numbers x_i, one an example: `deviation_norms` of per-example gradients, or
-absolute projections of batch gradients. Never pool the coordinates of a gradient: coordinates of
-different scale imitate a heavy tail. P(x > t) falling as t^-alpha has moments below alpha only.
+All functions take positive numbers x_i, one per example: `deviation_norms` of per-example
+gradients, or absolute projections of batch gradients. Never pool the coordinates of a gradient:
+coordinates of different scale imitate a heavy tail. A tail P(x > t) ~ t^-alpha has moments below
+alpha only.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from downslope.noise.statistics.delete_one import (
     measured,
 )
 
-LEAST_K = 30  # smallest number of tail points scanned: sheet section 10
-MOST_CANDIDATES = 400  # values of k tried; between them the curve is smooth
+MIN_TAIL_POINTS = 30  # smallest k scanned; assumed
+MAX_CANDIDATES = 400  # values of k tried; between them the curve is smooth
 GIVEN_K = "the interval holds for this k: choosing k by the data makes it too narrow"
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HillCurve:
-    """Hill's estimate against the number of tail points, and how well a power law fits each.
+    """Hill's estimate by number of tail points, and the fit of a power law to each.
 
     Attributes:
         num_tail: k [c], rising.
@@ -47,18 +48,12 @@ class HillCurve:
 
     @property
     def best(self) -> int:
-        """The k of the smallest distance."""
+        """Number of tail points at the smallest distance."""
         return int(self.num_tail[int(np.argmin(self.distance))])
 
 
 def deviation_norms(gradients: ArrayLike) -> Floats:
-    """|g_i - mean| of each row.
-
-    Args:
-        gradients: [n, d].
-
-    Returns:
-        [n]; NaN throughout if a gradient is not finite.
+    """|g_i - mean| of each row of [n, d], shape [n]; NaN throughout if a gradient is not finite.
 
     Raises:
         UsageError: gradients are not [n, d].
@@ -76,18 +71,15 @@ def deviation_norms(gradients: ArrayLike) -> Floats:
 
 
 def hill(x: ArrayLike, num_tail: int | None = None) -> Estimate:
-    """Tail index alpha by Hill's estimator, on the k largest values.
+    """Tail index alpha by Hill's estimator, from the k largest values.
 
-    alpha = 1 / mean over i <= k of ln(x_(i) / x_(k+1)), standard deviation alpha / sqrt(k). With k
-    chosen here (smallest Kolmogorov-Smirnov distance, k from 30 to n/10) the interval is
-    conditional on that k; for Student's t it held the truth in about half the samples.
+    alpha = 1 / mean over i <= k of ln(x_(i) / x_(k+1)), standard deviation alpha / sqrt(k). By
+    default k is that of the smallest Kolmogorov-Smirnov distance, from 30 to n/10; the interval is
+    conditional on it, and for Student's t covered the truth in about half the samples.
 
     Args:
         x: [n], 0 or more.
         num_tail: k, from 2 to n - 1; None chooses it, and needs n >= 300.
-
-    Returns:
-        Unit "" (an exponent).
 
     Raises:
         UsageError: x is not [n], or num_tail is out of range.
@@ -100,24 +92,31 @@ def hill(x: ArrayLike, num_tail: int | None = None) -> Estimate:
     Source: Hill 1975; choice of k: Clauset, Shalizi and Newman 2009, section 3.3.
     """
     values = as_column(x, "x")
-    fields = {"unit": "", "num_examples": len(values)}
     if reason := unusable(values):
-        return not_estimable(reason, **fields)
-    if num_tail is None:
-        curve = hill_curve(values)
-        if isinstance(curve, str):
-            return not_estimable(curve, **fields)
-        num_tail, how = curve.best, "k of the smallest Kolmogorov-Smirnov distance"
-    else:
-        how = "k given"
-    k = checked_tail(num_tail, len(values))
+        return not_estimable(reason, unit="", num_examples=len(values))
+    if num_tail is not None:
+        if not 2 <= num_tail <= len(values) - 1:
+            raise UsageError(f"num_tail must be from 2 to {len(values) - 1}; got {num_tail}")
+        return _hill(values, int(num_tail), "k given", ())
+    curve = hill_curve(values)
+    if isinstance(curve, str):
+        return not_estimable(curve, unit="", num_examples=len(values))
+    return hill_at_best(values, curve)
+
+
+def hill_at_best(values: Floats, curve: HillCurve) -> Estimate:
+    """Hill's estimate at the best k of a curve, with a flag for the choice."""
+    return _hill(values, curve.best, "k of the smallest Kolmogorov-Smirnov distance", (GIVEN_K,))
+
+
+def _hill(values: Floats, k: int, choice: str, flags: tuple[str, ...]) -> Estimate:
+    fields = {"unit": "", "num_examples": len(values)}
     logs = tail_logs(values, k)
     if isinstance(logs, str):
         return not_estimable(logs, **fields)
     alpha = 1 / float(logs.mean())
     interval = linear_interval(alpha, alpha / math.sqrt(k), math.inf)
-    flags = (GIVEN_K,) if how != "k given" else ()
-    return measured(alpha, interval, method=f"Hill, k = {k} ({how})", flags=flags, **fields)
+    return measured(alpha, interval, method=f"Hill, k = {k} ({choice})", flags=flags, **fields)
 
 
 def hill_curve(x: ArrayLike) -> HillCurve | str:
@@ -142,11 +141,11 @@ def hill_curve(x: ArrayLike) -> HillCurve | str:
     if reason := unusable(values):
         return reason
     most = len(values) // 10
-    if most < LEAST_K:
-        return f"needs at least {10 * LEAST_K} values; got {len(values)}"
-    tries = np.arange(LEAST_K, most + 1)
-    if len(tries) > MOST_CANDIDATES:
-        tries = np.unique(np.geomspace(LEAST_K, most, MOST_CANDIDATES).astype(np.int64))
+    if most < MIN_TAIL_POINTS:
+        return f"needs at least {10 * MIN_TAIL_POINTS} values; got {len(values)}"
+    tries = np.arange(MIN_TAIL_POINTS, most + 1)
+    if len(tries) > MAX_CANDIDATES:
+        tries = np.unique(np.geomspace(MIN_TAIL_POINTS, most, MAX_CANDIDATES).astype(np.int64))
     top = -np.sort(-np.partition(values, -most - 1)[-most - 1 :])
     tries = tries[(top[tries] > 0) & (top[tries] < top[0])]
     if not len(tries):
@@ -158,12 +157,7 @@ def hill_curve(x: ArrayLike) -> HillCurve | str:
 
 
 def unusable(values: Floats) -> str | None:
-    """Why the values have no tail to look at, or None.
-
-    Example:
-        >>> unusable(np.array([1.0, np.inf]))
-        'a value is not finite'
-    """
+    """Reason why the values have no tail to look at, or None."""
     if len(values) < 2:
         return f"needs at least 2 values; got {len(values)}"
     if not np.isfinite(values).all():
@@ -174,12 +168,7 @@ def unusable(values: Floats) -> str | None:
 
 
 def tail_logs(values: Floats, k: int) -> Floats | str:
-    """ln(x_(i) / x_(k+1)) of the k largest values, largest first, or why there are none.
-
-    Example:
-        >>> tail_logs(np.array([1.0, 2.0, 4.0, 1.0]), 2).round(3).tolist()
-        [1.386, 0.693]
-    """
+    """ln(x_(i) / x_(k+1)) of the k largest values, largest first, or the reason for none."""
     top = -np.sort(-np.partition(values, -k - 1)[-k - 1 :])
     if top[k] <= 0:
         return f"fewer than {k + 1} values above 0"
@@ -192,15 +181,3 @@ def _distance(logs: Floats, alpha: float) -> float:
     k = len(logs)
     above, steps = np.exp(-alpha * logs), np.arange(k) / k
     return float(max((above - steps).max(), (steps + 1 / k - above).max()))
-
-
-def checked_tail(k: int, n: int) -> int:
-    """`k` if it is from 2 to n - 1.
-
-    Example:
-        >>> checked_tail(50, 1000)
-        50
-    """
-    if not 2 <= k <= n - 1:
-        raise UsageError(f"num_tail must be from 2 to {n - 1}; got {k}")
-    return int(k)

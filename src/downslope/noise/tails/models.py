@@ -1,4 +1,4 @@
-"""Power law or log-normal? Vuong's test, how averaging helps, and the older block estimator."""
+"""Vuong's test of a power law against a log-normal, and the effect of averaging on a tail."""
 
 from __future__ import annotations
 
@@ -22,19 +22,15 @@ from downslope.noise.statistics.delete_one import (
 from downslope.noise.statistics.ranges import count
 from downslope.noise.tails.index import tail_logs, unusable
 
-VUONG_BORDER = 1.645
-LEAST_TAIL = 10
+VUONG_BORDER = 1.645  # 95 % point of the normal
+MIN_TAIL = 10
 STEEPEST = 50.0  # |location / scale| of the truncated normal searched; beyond it is the power law
-LEAST_BATCHES = 30  # batch means for a median; assumed
-BLOCK_WARNING = (
-    "right only for independent symmetric stable values: coordinates of different scale, a mean "
-    "that is not 0 and finite-variance Student t all come out below 2"
-)
+MIN_BATCH_MEANS = 30  # for a median; assumed
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def power_law_or_lognormal(x: ArrayLike, num_tail: int) -> Estimate:
-    """Vuong's z: below -1.645 the k largest values are log-normal-like rather than a power law.
+    """Vuong's z: below -1.645 the k largest values look log-normal rather than like a power law.
 
     z = sum(l_i) / (sqrt(k) sd(l_i)), l_i = log-likelihood of the power law minus that of the
     log-normal truncated at x_(k+1), both fitted by maximum likelihood. The log-normal contains the
@@ -63,8 +59,8 @@ def power_law_or_lognormal(x: ArrayLike, num_tail: int) -> Estimate:
     fields = {"unit": "", "num_examples": len(values), "method": f"Vuong, k = {num_tail}"}
     if reason := unusable(values):
         return not_estimable(reason, **fields)
-    if not LEAST_TAIL <= num_tail <= len(values) - 1:
-        raise UsageError(f"num_tail must be from {LEAST_TAIL} to {len(values) - 1}; got {num_tail}")
+    if not MIN_TAIL <= num_tail <= len(values) - 1:
+        raise UsageError(f"num_tail must be from {MIN_TAIL} to {len(values) - 1}; got {num_tail}")
     logs = tail_logs(values, num_tail)
     if isinstance(logs, str):
         return not_estimable(logs, **fields)
@@ -81,17 +77,13 @@ def power_law_or_lognormal(x: ArrayLike, num_tail: int) -> Estimate:
 
 
 def num_vuong(num: int) -> int:
-    """How many of `num` values the verdict's Vuong test takes: min(n/4, 2.5 n^(2/3)).
+    """Tail points of the verdict's Vuong test, of n values: min(n/4, 2.5 n^(2/3)).
 
-    Measured here: fewer do not tell a log-normal (found in 29 % at n = 1000, k = 150, and 72 % at
+    Measured here: fewer do not detect a log-normal (29 % detected at n = 1000, k = 150, and 72 % at
     n = 5000, k = 500; 73 % and 99 % with this k), more reach the body of a Student t, which is
     log-normal-like (called so in 12 % and 5 % at 1.5 degrees of freedom; stable 1.5: 1 % and 0).
-
-    Example:
-        >>> num_vuong(1000), num_vuong(5000), num_vuong(10**6)
-        (250, 731, 25000)
     """
-    return max(LEAST_TAIL, min(num // 4, int(2.5 * num ** (2 / 3) + 1e-9)))
+    return max(MIN_TAIL, min(num // 4, int(2.5 * num ** (2 / 3) + 1e-9)))
 
 
 class TruncatedNormal(NamedTuple):
@@ -113,12 +105,6 @@ def truncated_normal_fit(y: Floats) -> TruncatedNormal | None:
     The likelihood is concave in the natural parameters, so moments decide: with h = m/s and
     q(h) = phi(h)/Phi(h), E y^2 / (E y)^2 = (1 + h^2 + h q) / (h + q)^2 falls from 2 (exponential)
     to 1 as h grows, and one root search gives h.
-
-    Example:
-        >>> y = np.random.default_rng(0).normal(1, 2, 100000)
-        >>> fit = truncated_normal_fit(y[y > 0])
-        >>> print(f"{fit.location:.1f} {fit.scale:.1f}")
-        1.0 2.0
     """
     m1, ratio = float(y.mean()), float((y**2).mean() / y.mean() ** 2)
     if not ratio < _moment_ratio(-STEEPEST):
@@ -136,11 +122,11 @@ def truncated_normal_fit(y: Floats) -> TruncatedNormal | None:
 def averaging_slope(
     values: ArrayLike, batch_sizes: Sequence[int] = (1, 4, 16, 64), seed: int = 0
 ) -> Estimate:
-    """How fast averaging shrinks the values: slope of log(scale of batch means) on log(B).
+    """Rate at which averaging shrinks the values: slope of log(scale of batch means) on log(B).
 
-    Scale: median |batch mean - median of batch means|, of randomly formed batches. -1/2 for finite
-    variance; 1/alpha - 1 for alpha-stable values: -1/3 at 1.5, 0 at 1. A log-normal or Student t
-    lies between at sizes where its tail still dominates.
+    The scale is median |batch mean - median of batch means| of random batches. The slope is -1/2
+    for finite variance; 1/alpha - 1 for alpha-stable values: -1/3 at 1.5, 0 at 1. A log-normal or
+    Student t lies between at sizes where its tail still dominates.
 
     Args:
         values: [n], one number an example, of any sign.
@@ -168,8 +154,8 @@ def averaging_slope(
     fields = {"unit": "", "num_examples": len(x), "method": "median |batch mean - median|"}
     if not np.isfinite(x).all():
         return not_estimable(NOT_FINITE, **fields)
-    if len(x) < LEAST_BATCHES * sizes[-1]:
-        least = LEAST_BATCHES * sizes[-1]
+    if len(x) < MIN_BATCH_MEANS * sizes[-1]:
+        least = MIN_BATCH_MEANS * sizes[-1]
         return not_estimable(f"needs at least {least} values; got {len(x)}", **fields)
     x = np.random.default_rng(seed).permutation(x)
     logs, errors = [], []
@@ -186,49 +172,8 @@ def averaging_slope(
     return measured(slope, linear_interval(slope, error, math.inf), **fields)
 
 
-def legacy_block_alpha(values: ArrayLike, block_size: int | None = None) -> Estimate:
-    """The block estimator of a stable index, for comparison with older reports; do not rely on it.
-
-    1/alpha = [mean ln|sum of a block| - mean ln|x|] / ln(block size). Always flagged.
-
-    Args:
-        values: [n], of both signs, in blocks as they stand.
-        block_size: K >= 2; None for about sqrt(n).
-
-    Returns:
-        Unit "" without interval.
-
-    Raises:
-        UsageError: values are not [n], or block_size < 2.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> x = rng.normal(size=10000) * rng.lognormal(0, 1, 10000)  # every moment is finite
-        >>> print(f"{legacy_block_alpha(x).value:.1f}")
-        1.4
-
-    Source: Mohammadi, Mohammadpour and Ogata 2015, theorem 2.3.
-    """
-    x = as_column(values)
-    if block_size is None:
-        block_size = max(2, math.isqrt(len(x)))
-    size = count("block_size", block_size, 2)
-    fields = {"unit": "", "num_examples": len(x), "method": f"blocks of {size}"}
-    if not np.isfinite(x).all():
-        return not_estimable(NOT_FINITE, **fields)
-    if len(x) < 2 * size:
-        return not_estimable(f"needs two blocks of {size}; got {len(x)} values", **fields)
-    blocks = x[: len(x) // size * size].reshape(-1, size).sum(axis=1)
-    if not (blocks.any() and x.any()):
-        return not_estimable("every block sums to 0", **fields)
-    gap = np.log(np.abs(blocks[blocks != 0])).mean() - np.log(np.abs(x[x != 0])).mean()
-    if not gap > 0:
-        return not_estimable("blocks are no wider than single values", **fields)
-    return measured(math.log(size) / float(gap), flags=(BLOCK_WARNING,), **fields)
-
-
 def _inverse_mills(h: float) -> float:
-    """phi(h) / Phi(h), which stays accurate far below 0."""
+    """phi(h) / Phi(h), accurate far below 0 too."""
     return math.exp(-0.5 * h * h - HALF_LOG_2PI - float(special.log_ndtr(h)))
 
 

@@ -1,8 +1,8 @@
-"""Is the gradient noise heavy-tailed? Concentration, tail index and a verdict in three steps.
+"""Heavy tails of the gradient noise: concentration, tail index and a verdict in three steps.
 
 A finite data set always has finite covariance; "infinite variance" is a claim about the source it
-was drawn from, and no sample can prove it. What a sample can show is how much of its spread sits
-in a few examples, and which tail its largest values look like at this size.
+was drawn from, and no sample can prove it. A sample shows how much of its spread sits in a few
+examples, and which tail its largest values resemble at this size.
 """
 
 from __future__ import annotations
@@ -15,28 +15,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import as_column
-from downslope.noise.tails.index import (
-    HillCurve,
-    Indices,
-    hill,
-    hill_curve,
-    unusable,
-)
+from downslope.noise.statistics.delete_one import as_column, measured
+from downslope.noise.statistics.ranges import positive
+from downslope.noise.tails.index import HillCurve, Indices, hill_at_best, hill_curve, unusable
 from downslope.noise.tails.models import (
     VUONG_BORDER,
     num_vuong,
     power_law_or_lognormal,
 )
-from downslope.noise.tails.moments import max_to_sum, moment_index
 
 ONE_SIDED = 1.645  # 95 % point of the normal
-LARGE_SHARE = 0.1  # of the largest square in the sum: sheet section 10, step 2
+LARGE_SHARE = 0.1  # of the largest square in the sum; assumed
 FINITE = "a finite data set always has finite covariance"
 
 
 class TailVerdict(enum.Enum):
-    """What the three steps say."""
+    """Outcome of the three steps of `tail_report`."""
 
     HEAVY = "like a power law with alpha below 2"
     WIDE = "very wide, but log-normal-like"
@@ -47,7 +41,7 @@ class TailVerdict(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Concentration:
-    """How much of the noise a few examples carry: shares of sum |g_i - mean|^2.
+    """Shares of the noise, sum |g_i - mean|^2, that a few examples carry.
 
     Attributes:
         top_share: of the largest example.
@@ -62,7 +56,7 @@ class Concentration:
 
 @dataclass(frozen=True, kw_only=True)
 class TailReport:
-    """Everything section 10 of a noise report needs about one set of norms.
+    """Tail of one set of norms, with the numbers behind the verdict.
 
     Attributes:
         verdict: outcome of the three steps.
@@ -70,7 +64,6 @@ class TailReport:
         alpha: Hill's estimate at the chosen k.
         num_tail: that k, or None.
         curve: Hill's estimate against k, or None.
-        moment_index: 1/alpha by the moment estimator at n/10 tail points.
         max_to_sum: R_n(2), share of the largest square.
         vuong: z of power law against truncated log-normal at `num_vuong(n)` tail points.
         concentration: shares of the largest examples.
@@ -81,7 +74,6 @@ class TailReport:
     alpha: Estimate
     num_tail: int | None
     curve: HillCurve | None
-    moment_index: Estimate
     max_to_sum: Estimate
     vuong: Estimate
     concentration: Concentration
@@ -124,8 +116,35 @@ def concentration(norms: ArrayLike) -> Concentration:
     return Concentration(top_share=first, top_percent_share=percent, rows=rows)
 
 
+def max_to_sum(x: ArrayLike, power: float = 2.0) -> Estimate:
+    """Share of the largest term in a sum of powers: R_n(p) = max x^p / sum x^p.
+
+    It goes to 0 as n grows if and only if E x^p is finite; for a tail alpha < p it settles at
+    random values with E[1/R] -> 1/(1 - alpha/p).
+
+    Args:
+        x: [n], 0 or more.
+        power: p > 0.
+
+    Raises:
+        UsageError: x is not [n], or power is not positive.
+
+    Example:
+        >>> print(max_to_sum([1.0, 2.0, 7.0], 2), max_to_sum(np.ones(1000), 2))
+        0.907 share 0.001 share
+
+    Source: Maller and Resnick 1984; limit of the mean: Darling 1952, theorem 5.1.
+    """
+    values, p = as_column(x, "x"), positive("power", power)
+    method = f"largest over sum, p = {p:g}"
+    fields = {"unit": "share", "num_examples": len(values), "method": method}
+    if reason := unusable(values):
+        return not_estimable(reason, **fields)
+    return measured(1 / float(((values / values.max()) ** p).sum()), **fields)
+
+
 def tail_report(norms: ArrayLike) -> TailReport:
-    """Whether the tail looks like one without variance, in three steps and plain words.
+    """Three-step verdict on whether the tail looks like one without variance.
 
     1. Upper limit of Hill's index at the k of least Kolmogorov-Smirnov distance:
        alpha (1 + 1.645/sqrt(k)) < 2.
@@ -133,7 +152,7 @@ def tail_report(norms: ArrayLike) -> TailReport:
     3. Vuong's test on the min(n/4, 2.5 n^(2/3)) largest values does not prefer a truncated
        log-normal (z >= -1.645).
 
-    Steps 1 and 2 alone call a wide log-normal (every moment finite) heavy nearly always.
+    Steps 1 and 2 alone nearly always call a wide log-normal heavy, whose moments are all finite.
 
     Args:
         norms: [n], n >= 300: |g_i - mean| by example, or absolute projections of batch gradients.
@@ -156,22 +175,21 @@ def tail_report(norms: ArrayLike) -> TailReport:
     """
     x = as_column(norms, "norms")
     curve = hill_curve(x)
-    alpha, shares = hill(x), concentration(x)
-    largest = max_to_sum(x, 2)
-    many = len(x) // 10
+    shares, largest = concentration(x), max_to_sum(x, 2)
     if isinstance(curve, str):
         none = not_estimable(curve, unit="", num_examples=len(x))
         return TailReport(
             verdict=TailVerdict.NOT_ESTIMABLE, sentence=f"The tail is not estimable: {curve}.",
-            alpha=none, num_tail=None, curve=None, moment_index=none, max_to_sum=largest,
-            vuong=none, concentration=shares,
+            alpha=none, num_tail=None, curve=None, max_to_sum=largest, vuong=none,
+            concentration=shares,
         )  # fmt: skip
+    alpha = hill_at_best(x, curve)
     vuong = power_law_or_lognormal(x, num_vuong(len(x)))
     verdict = _verdict(alpha, curve.best, largest, vuong)
     return TailReport(
         verdict=verdict, sentence=_sentence(verdict, alpha, curve.best, largest),
-        alpha=alpha, num_tail=curve.best, curve=curve, moment_index=moment_index(x, many),
-        max_to_sum=largest, vuong=vuong, concentration=shares,
+        alpha=alpha, num_tail=curve.best, curve=curve, max_to_sum=largest, vuong=vuong,
+        concentration=shares,
     )  # fmt: skip
 
 
