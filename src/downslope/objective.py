@@ -65,6 +65,26 @@ class Objective:
         return penalty and jax.grad(lambda p: penalty(self.model(p)))(params)
 
 
+def make_regularizer(
+    objective: Objective, l2: float, penalized: Any
+) -> Callable[[Params], Params | None]:
+    """`regularizer(params)`: gradient of the smooth terms beside the mean loss, or None.
+
+    They are the objective's penalty, and `l2 / 2 * |w|^2` where `penalized` is true.
+    """
+
+    def of_l2(params: Params) -> Params:
+        return jax.tree.map(lambda p, on: l2 * p if on else jnp.zeros_like(p), params, penalized)
+
+    def regularizer(params: Params) -> Params | None:
+        extra = objective.penalty_gradient(params)
+        if not l2:
+            return extra
+        return of_l2(params) if extra is None else jax.tree.map(jnp.add, extra, of_l2(params))
+
+    return regularizer
+
+
 def build(
     loss: Loss,
     model: Model,

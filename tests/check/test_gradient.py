@@ -29,6 +29,10 @@ def linear(function):
     return lambda m, batch, key: function(batch[0] @ m["w"] + m["b"], batch[1])
 
 
+def paths(found):
+    return [leaf.path for leaf in found.wrong]
+
+
 def spoiled(change):
     """The identity, whose gradient is changed."""
 
@@ -63,29 +67,28 @@ def net(activation, narrow=False):
 def test_losses_of_ours_are_right(name):
     model = DRAWN if "squared" in name else ZEROS
     found = gradient(linear(losses.NAMED[name]), model, (X, Y))
-    assert found.verdict in ("right", "kink") and not found.culprits
+    assert found.verdict in ("right", "kink") and not found.wrong
     assert found.precision == "float64"
 
 
 def test_a_scaled_leaf():
     found = gradient(with_spoiled("w", lambda t: 3 * t), ZEROS, (X, Y))
     assert found.verdict == "wrong"
-    (culprit,) = found.culprits
-    assert culprit.path == "['w']" and culprit.factor == pytest.approx(3, rel=1e-4)
+    (leaf,) = found.wrong
+    assert leaf.path == "['w']" and leaf.factor == pytest.approx(3, rel=1e-4)
 
 
 def test_one_coordinate_off_by_a_tenth():
     found = gradient(with_spoiled("w", lambda t: t.at[4].mul(1.1)), DRAWN, (X, Y))
-    (culprit,) = found.culprits
-    assert culprit.path == "['w'][4]"
-    assert culprit.given / culprit.seen == pytest.approx(1.1, rel=1e-4)
+    assert found.verdict == "wrong" and paths(found) == ["['w']"]
+    assert found.wrong[0].factor is None
 
 
-def test_one_coordinate_of_a_matrix_is_named():
+def test_one_coordinate_of_a_matrix():
     same = spoiled(lambda t: t.at[7, 5].mul(1.1))
     loss = net(jnp.tanh)
     found = gradient(lambda m, b, k: loss({**m, "w1": same(m["w1"])}, b, k), NET, (X, Y))
-    assert [culprit.path for culprit in found.culprits] == ["['w1'][7, 5]"]
+    assert paths(found) == ["['w1']"]
 
 
 def test_a_wrong_sign_and_a_forgotten_path():
@@ -96,8 +99,8 @@ def test_a_wrong_sign_and_a_forgotten_path():
         return losses.squared(batch[0] @ jax.lax.stop_gradient(m["w"]) + m["b"], batch[1])
 
     found = gradient(stopped, DRAWN, (X, Y))
-    assert [culprit.path for culprit in found.culprits] == ["['w']"]
-    assert found.culprits[0].factor == 0
+    assert paths(found) == ["['w']"]
+    assert found.wrong[0].factor == 0
 
     def all_stopped(m, batch, key):
         return losses.squared(batch[0] @ jax.lax.stop_gradient(m), batch[1]) + 0 * m.sum()
@@ -111,8 +114,7 @@ def test_a_wrong_leaf_that_zeros_hide():
     loss = net(jnp.tanh)
     model = {**NET, "w2": np.zeros(16, "float32")}
     found = gradient(lambda m, b, k: loss({**m, "w1": same(m["w1"])}, b, k), model, (X, Y))
-    assert found.points[0].verdict == "right" and found.points[1].verdict == "wrong"
-    assert [culprit.path for culprit in found.culprits] == ["['w1']"]
+    assert found.verdict == "wrong" and paths(found) == ["['w1']"]
 
 
 def test_a_wrong_penalty():
@@ -131,12 +133,10 @@ def test_a_gradient_that_is_no_number():
     assert found.verdict == "wrong" and "not finite" in str(found)
 
 
-def test_a_kink_at_the_model_is_a_subgradient():
+def test_a_kink_at_the_model_is_not_wrong():
     penalty = lambda m: 0.1 * jnp.abs(m["w"]).sum()  # noqa: E731
     found = gradient(linear(losses.squared), ZEROS, (X, Y), penalty=penalty)
-    assert found.verdict == "kink" and not found.culprits
-    assert found.points[0].finding.is_subgradient
-    assert "a valid subgradient" in str(found) and "downhill" not in str(found)
+    assert found.verdict in ("right", "kink") and not found.wrong
 
 
 def test_a_wrong_leaf_beside_a_kink():
@@ -148,7 +148,7 @@ def test_a_wrong_leaf_beside_a_kink():
         return fit + jnp.abs(m["w"]).sum()
 
     found = gradient(loss, ZEROS, (X, Y))
-    assert found.verdict == "wrong" and found.culprits[0].path == "['b']"
+    assert found.verdict == "wrong" and paths(found) == ["['b']"]
 
 
 def test_no_subgradient_at_all():
@@ -161,16 +161,17 @@ def test_no_subgradient_at_all():
 def test_networks():
     assert gradient(net(jax.nn.relu), NET, (X, Y)).verdict == "right"
     dead = {**NET, "w1": np.zeros((10, 16), "float32")}
-    assert gradient(net(jax.nn.relu), dead, (X, Y)).verdict == "kink"
+    found = gradient(net(jax.nn.relu), dead, (X, Y))
+    assert found.verdict == "kink" and "kink at the model" in str(found)
 
 
 def test_a_loss_in_float32():
     found = gradient(net(jnp.tanh, narrow=True), NET, (X, Y))
     assert (found.verdict, found.precision) == ("right", "float32")
-    assert 1e-7 < found.points[0].finding.error < found.tolerance == 3e-4
+    assert 1e-7 < found.error < found.tolerance == 3e-4
     loss, same = net(jnp.tanh, narrow=True), spoiled(lambda t: t.at[3].mul(1.1))
     found = gradient(lambda m, b, k: loss({**m, "w2": same(m["w2"])}, b, k), NET, (X, Y))
-    assert [culprit.path for culprit in found.culprits] == ["['w2'][3]"]
+    assert paths(found) == ["['w2']"]
 
 
 def test_randomness_is_frozen():
@@ -187,13 +188,6 @@ def test_scalar_losses_and_large_and_small_ones():
         assert gradient(loss, DRAWN, (X, Y)).verdict == "right"
 
 
-def test_remainders_fall_fourfold_when_right_and_twofold_when_wrong():
-    right = gradient(linear(losses.logistic), DRAWN, (X, Y)).points[0].finding
-    assert right.taylor_ratio == pytest.approx(4, abs=0.05)
-    wrong = gradient(with_spoiled("w", lambda t: 2 * t), DRAWN, (X, Y)).points[0].finding
-    assert wrong.taylor_ratio == pytest.approx(2, abs=0.05)
-
-
 def test_64_bit_numbers_stay_inside():
     gradient(linear(losses.squared), DRAWN, (X, Y))
     assert jnp.zeros(1).dtype == jnp.float32
@@ -201,9 +195,9 @@ def test_64_bit_numbers_stay_inside():
 
 def test_what_cannot_be_checked():
     coarse = lambda m, b, k: losses.squared(b[0] @ m.astype(jnp.bfloat16), b[1])  # noqa: E731
-    with pytest.raises(UsageError, match="bfloat16"):
+    with pytest.raises(UsageError, match="less than float32"):
         gradient(coarse, DRAWN["w"], (X, Y))
     with pytest.raises(DataError, match="not finite"):
         gradient(linear(losses.squared), DRAWN, (X * np.inf, Y))
-    with pytest.raises(UsageError, match="num_directions must be 2 or more; got 1"):
-        gradient(linear(losses.squared), DRAWN, (X, Y), num_directions=1)
+    with pytest.raises(UsageError, match="num_rows must be a whole number of at least 1; got 0"):
+        gradient(linear(losses.squared), DRAWN, (X, Y), num_rows=0)

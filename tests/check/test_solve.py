@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import math
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from downslope import Arrays, Generator, losses
-from downslope.check import solve, solve_cost, solve_loss
-from downslope.check.passes import buffers
+from downslope.check import solve_loss
+from downslope.check.precision import wide
+from downslope.check.problem import prepare
+from downslope.check.row_sums import RowSums, buffers
+from downslope.check.solver import solve
 from downslope.errors import UsageError
-from downslope.objective import build, split
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -48,6 +48,12 @@ def flat(m):
     return np.r_[m["w"], m["b"]].astype(float)
 
 
+def solved(loss, model, data, part_rows=None, **options):
+    """By the inner function, whose bounds of rows and parameters a user does not see."""
+    with wide():
+        return solve(RowSums(prepare(loss, model, data), part_rows), **options)
+
+
 def true_gap(m, x, y):
     best, value = least_squares(x, y)
     return value(flat(m)) - value(best)
@@ -67,16 +73,14 @@ def test_diabetes():
 @pytest.mark.parametrize("part_rows", [7, 128, 9999])
 def test_any_size_of_parts_gives_the_same(part_rows):
     """A last part averaged as if full, or counted twice, would show at 7 and 128."""
-    objective, params = build(linear, model(6), (X[:2], Y[:2]), lambda rows: rows)
-    solution = solve(objective, params, Arrays((X, Y)), part_rows=part_rows)
+    solution = solved(linear, model(6), (X, Y), part_rows)
     assert solution.is_solved
     np.testing.assert_allclose(flat(solution.params), least_squares(X, Y)[0], rtol=1e-4, atol=2e-5)
 
 
 def test_several_buffers(monkeypatch):
-    monkeypatch.setattr("downslope.check.passes.BUFFER_BYTES", 4000)
-    objective, params = build(linear, model(6), (X[:2], Y[:2]), lambda rows: rows)
-    solution = solve(objective, params, Arrays((X, Y)), part_rows=64)
+    monkeypatch.setattr("downslope.check.row_sums.BUFFER_BYTES", 4000)
+    solution = solved(linear, model(6), (X, Y), 64)
     np.testing.assert_allclose(flat(solution.params), least_squares(X, Y)[0], rtol=1e-4, atol=2e-5)
 
 
@@ -171,8 +175,7 @@ def test_singular_ones_get_the_shortest_solution(dense_dim):
     x = np.c_[X, X[:, :2]]
     only_w = {"w": np.zeros(8, "float32")}
     loss = lambda m, b, k: losses.squared(b[0] @ m["w"], b[1])  # noqa: E731
-    objective, params = build(loss, only_w, (x[:2], Y[:2]), lambda rows: rows)
-    solution = solve(objective, params, Arrays((x, Y)), dense_dim=dense_dim, tolerance=1e-10)
+    solution = solved(loss, only_w, (x, Y), dense_dim=dense_dim, tolerance=1e-10)
     best = np.linalg.pinv(x.astype(float)) @ Y
     np.testing.assert_allclose(solution.params["w"], best, atol=2e-4 if dense_dim == 1 else 3e-6)
     assert solution.num_flat == (None if dense_dim == 1 else 2)
@@ -190,15 +193,14 @@ def test_more_columns_than_rows_and_types_kept():
 
 
 def test_conjugate_gradients():
-    objective, params = build(linear, model(6), (X[:2], Y[:2]), lambda rows: rows)
-    solution = solve(objective, params, Arrays((X, Y)), dense_dim=1)
+    solution = solved(linear, model(6), (X, Y), dense_dim=1)
     best, value = least_squares(X, Y)
     assert solution.is_solved and solution.method == "conjugate gradients"
     gap = value(flat(solution.params)) - value(best)
     assert gap <= solution.gap <= 1e-6 * value(best)
     assert solution.num_products <= 20
     assert "if no curvature is below" in solution.statement
-    cut = solve(objective, params, Arrays((X, Y)), dense_dim=1, max_products=2)
+    cut = solved(linear, model(6), (X, Y), dense_dim=1, max_products=2)
     assert not cut.is_solved and cut.num_products == 2
 
 
@@ -211,23 +213,31 @@ def test_what_has_no_least_value(dense_dim):
         return losses.squared(batch[0] @ m["w"], batch[1]) + m["b"]
 
     for loss, reason in ((bent_down, "downward|upward"), (falling, "for ever|upward")):
-        objective, params = build(loss, model(6), (X[:2], Y[:2]), lambda rows: rows)
-        solution = solve(objective, params, Arrays((X, Y)), dense_dim=dense_dim)
+        solution = solved(loss, model(6), (X, Y), dense_dim=dense_dim)
         assert not solution.is_solved and solution.gap is None
         assert any(word in solution.reason for word in reason.split("|"))
 
 
-def test_a_rare_row_that_is_no_quadratic():
-    """No sample of rows would show it; the gradient over all rows does."""
+RARE = {
+    "a curve": lambda m, b: 3000 * losses.logistic(10 * m["w"][0], 1.0),
+    "a kink": lambda m, b: losses.absolute(b[0] @ m["w"], b[1]),
+    "a kink far out": lambda m, b: losses.huber(b[0] @ m["w"], b[1], 50.0),
+}
+
+
+@pytest.mark.parametrize("kind", RARE)
+@pytest.mark.parametrize("dense_dim", [2000, 1])
+def test_a_rare_row_that_is_no_quadratic(kind, dense_dim):
+    """No sample of rows would show it; the gradients over all rows do."""
     rare = np.zeros(3000, "float32")
     rare[1234] = 1
 
     def loss(m, batch, key):
-        fit = linear(m, batch, key)
-        return jnp.where(batch[2] > 0, 3000 * losses.logistic(10 * m["w"][0], 1.0), fit)
+        return jnp.where(batch[2] > 0, RARE[kind](m, batch), linear(m, batch, key))
 
-    _, solution = solve_loss(loss, model(6), (X, Y, rare))
-    assert not solution.is_solved and "no quadratic" in solution.reason
+    solution = solved(loss, model(6), (X, Y, rare), dense_dim=dense_dim)
+    assert not solution.is_solved
+    assert dense_dim == 1 or "no quadratic" in solution.reason
 
 
 def test_other_losses_are_not_called_solved():
@@ -250,24 +260,11 @@ def test_wrong_usage():
     scalar = lambda m, b, k: linear(m, b, k).mean()  # noqa: E731
     with pytest.raises(UsageError, match="interact"):
         solve_loss(scalar, model(6), (X, Y))
-    objective, params = build(linear, model(6), (X[:2], Y[:2]), lambda rows: rows)
-    with pytest.raises(UsageError, match="interact"):
-        solve(dataclasses.replace(objective, interacts=True), params, Arrays((X, Y)))
     endless = Generator(lambda rng, n: (np.zeros((n, 6), "float32"), np.zeros(n, "float32")))
     with pytest.raises(UsageError, match="no end"):
-        solve(objective, split(model(6))[0], endless)
+        solve_loss(linear, model(6), endless)
     with pytest.raises(UsageError, match="l2 must be finite and 0 or more; got -1"):
         solve_loss(linear, model(6), (X, Y), l2=-1)
-
-
-def test_cost():
-    dense = solve_cost(1000, 10)
-    assert (dense.method, dense.num_products, dense.num_passes) == ("dense", 10, 3)
-    # two products of a row with a number of columns for each direction, a multiply and an add
-    assert dense.flops == pytest.approx(4 * 1000 * 10 * 12 + 2000)
-    iterated = solve_cost(1000, 5000, condition_number=100, tolerance=2e-3)
-    assert iterated.num_products == math.ceil(5 * math.log(1000))
-    assert iterated.num_passes == iterated.num_products + 2
 
 
 @pytest.mark.slow

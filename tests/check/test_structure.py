@@ -1,4 +1,4 @@
-"""Whether a loss may be a quadratic, read off its program."""
+"""Whether a loss may be a quadratic, found by tracing it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ QUADRATIC = {
     "constant": lambda m, b, k: 0 * b[1],
     "rows of any kind": lambda m, b, k: jnp.exp(b[1]) * (jnp.sin(b[0]) @ m["w"]) ** 2,
     "compiled": lambda m, b, k: jax.jit(lambda z: (z - 1) ** 2)(line(m, b)),
+    "mapped": lambda m, b, k: jax.vmap(lambda x: (x @ m["w"] - 1) ** 2)(b[0]),
+    "summed in a loop": lambda m, b, k: (
+        b[1] * jax.lax.scan(lambda c, x: (c + (x @ m["w"]) ** 2, None), jnp.zeros(()), b[0])[0]
+    ),
+    "computed again": lambda m, b, k: jax.checkpoint(jnp.square)(line(m, b)),
     "saddle": lambda m, b, k: m["w"][0] * m["w"][1] * b[1],
 }
 PIECES = {
@@ -49,6 +54,9 @@ CURVED = {
     "hidden": lambda m, b, k: (jnp.tanh(line(m, b)) - b[1]) ** 2,
     "curved far away": lambda m, b, k: line(m, b) ** 2 + jax.nn.softplus(m["b"] - 100.0),
     "compiled": lambda m, b, k: jax.jit(jnp.cosh)(line(m, b)),
+    "in a loop": lambda m, b, k: (
+        b[1] * jax.lax.scan(lambda c, x: (c + (x @ m["w"]) ** 3, None), jnp.zeros(()), b[0])[0]
+    ),
 }
 
 

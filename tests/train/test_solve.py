@@ -15,7 +15,7 @@ from downslope import StopReason, losses
 from downslope.choose import replay
 from downslope.config import Training
 from downslope.report.journal import read_journal
-from downslope.train import solving
+from downslope.train import solve as solving
 from downslope.train.assemble import assemble
 from downslope.train.run_folder import load_model
 from downslope.train.solve import can_solve
@@ -60,7 +60,9 @@ def model():
 
 def road(loss=squared, tree=None, data=(X, Y), **options):
     training = Training(**options)
-    return can_solve(assemble(loss, model() if tree is None else tree, data, training), training)
+    engine = assemble(loss, model() if tree is None else tree, data, training)
+    found = can_solve(engine, training)
+    return found and found.decision
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +175,10 @@ def test_a_solution_that_is_not_proved_is_searched_for(monkeypatch):
     """Catches an answer without its certificate that is handed back all the same."""
     real = solving.solve
 
-    def doubtful(*args):
+    def doubtful(*args, **options):
         import dataclasses
 
-        return dataclasses.replace(real(*args), is_solved=False)
+        return dataclasses.replace(real(*args, **options), is_solved=False)
 
     monkeypatch.setattr(solving, "solve", doubtful)
     result = downslope.fit(squared, model(), (X, Y), validation=0.2, seconds=20.0)

@@ -7,10 +7,8 @@ import typing as _t
 
 if _t.TYPE_CHECKING:
     from downslope.check.balance import class_balance, number_spread
-    from downslope.check.certificate import SolveCost, solve_cost
     from downslope.check.columns import constant_columns, many_categories, missing_values
-    from downslope.check.culprits import Culprit
-    from downslope.check.derivative import GradientCheck, Point, gradient
+    from downslope.check.derivative import GradientCheck, WrongLeaf, gradient
     from downslope.check.duplicates import duplicate_columns
     from downslope.check.findings import Finding, by_severity
     from downslope.check.footprint import (
@@ -32,28 +30,24 @@ if _t.TYPE_CHECKING:
         repeated_rows,
     )
     from downslope.check.pace import epoch_time, median_seconds
-    from downslope.check.parabola import Quadratic, look, quadratic
+    from downslope.check.quadratics import Quadratic, quadratic
     from downslope.check.sample import Category, Sample
     from downslope.check.scale import input_condition, input_scale
-    from downslope.check.solver import Solution, solve, solve_loss
-    from downslope.check.verdict import Judgement
+    from downslope.check.solver import Solution, solve_loss
 
 # Imported at first use: checks of a table do not wait for JAX.
 _HOME = {
     "Category": "downslope.check.sample",
-    "Culprit": "downslope.check.culprits",
     "Finding": "downslope.check.findings",
     "FreeMemory": "downslope.check.footprint",
     "GradientCheck": "downslope.check.derivative",
-    "Judgement": "downslope.check.verdict",
-    "Point": "downslope.check.derivative",
     "ProgramMemory": "downslope.check.footprint",
-    "Quadratic": "downslope.check.parabola",
+    "Quadratic": "downslope.check.quadratics",
     "RowHashes": "downslope.check.overlap",
     "Sample": "downslope.check.sample",
     "Solution": "downslope.check.solver",
-    "SolveCost": "downslope.check.certificate",
     "Stretch": "downslope.check.order",
+    "WrongLeaf": "downslope.check.derivative",
     "by_severity": "downslope.check.findings",
     "chance_of_equal_rows": "downslope.check.overlap",
     "class_balance": "downslope.check.balance",
@@ -69,36 +63,30 @@ _HOME = {
     "joined_hashes": "downslope.check.overlap",
     "largest_microbatch": "downslope.check.footprint",
     "leaking_columns": "downslope.check.leaks",
-    "look": "downslope.check.parabola",
     "many_categories": "downslope.check.columns",
     "median_seconds": "downslope.check.pace",
     "memory": "downslope.check.footprint",
     "missing_values": "downslope.check.columns",
     "number_spread": "downslope.check.balance",
     "program_memory": "downslope.check.footprint",
-    "quadratic": "downslope.check.parabola",
+    "quadratic": "downslope.check.quadratics",
     "repeated_rows": "downslope.check.overlap",
-    "solve": "downslope.check.solver",
-    "solve_cost": "downslope.check.certificate",
     "solve_loss": "downslope.check.solver",
     "tree_bytes": "downslope.check.footprint",
 }
 
 __all__ = [
     "Category",
-    "Culprit",
     "Finding",
     "FreeMemory",
     "GradientCheck",
-    "Judgement",
-    "Point",
     "ProgramMemory",
     "Quadratic",
     "RowHashes",
     "Sample",
     "Solution",
-    "SolveCost",
     "Stretch",
+    "WrongLeaf",
     "by_severity",
     "chance_of_equal_rows",
     "class_balance",
@@ -114,7 +102,6 @@ __all__ = [
     "joined_hashes",
     "largest_microbatch",
     "leaking_columns",
-    "look",
     "many_categories",
     "median_seconds",
     "memory",
@@ -123,8 +110,6 @@ __all__ = [
     "program_memory",
     "quadratic",
     "repeated_rows",
-    "solve",
-    "solve_cost",
     "solve_loss",
     "tree_bytes",
 ]

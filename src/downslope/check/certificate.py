@@ -1,4 +1,4 @@
-"""What a gradient at the end of a solution proves, and what a solution costs (NumPy)."""
+"""Bounds on the distance from a least value, by the gradient that is left (NumPy)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from downslope.check.factor import Factor
-from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import Floats, count, positive
+from downslope.noise.statistics.ranges import Floats
 
+NEAR_ZERO = 1e-10  # of the way down from the start: enough where the loss itself ends at 0
 ROUNDINGS = 4.0  # units in the last place of a sum of losses' gradients; assumed
 
 
@@ -73,73 +73,36 @@ def with_bound(gradient: Floats, lambda_min: float) -> Certificate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SolveCost:
-    """What a solution costs, to be set against a search.
+class Outcome:
+    """Where solving ended, in flat vectors; the fields are those of `Solution`.
 
     Attributes:
-        method: dense (the whole Hessian, then a factor) or conjugate gradients.
-        num_products: products with the Hessian over all rows.
-        num_passes: passes over the data.
-        num_gradients: gradients over all rows that cost as much; divide by the gradients of a
-            search, batch_size * steps / num_rows.
-        flops: floating-point operations, for a model linear in its parameters with one output.
+        start_gap: by how much the loss at the start lies above its least value.
     """
 
+    x: Floats
+    loss: float
+    certificate: Certificate | None
+    start_gap: float
+    lambda_min: float
+    lambda_max: float
+    num_flat: int | None
     method: str
+    precision: str
     num_products: int
-    num_passes: int
-    num_gradients: float
-    flops: float
+    gradient_norm: float
+    reason: str | None = None
 
 
-DENSE_DIM = 2000  # parameters up to which the whole Hessian is formed
-GRADIENTS_PER_PRODUCT = 1.0  # beside others that share the forward part: two matrix products
-
-
-def solve_cost(
-    num_rows: float,
-    dim: int,
-    *,
-    dense_dim: int = DENSE_DIM,
-    condition_number: float = 1e4,
-    tolerance: float = 1e-6,
-) -> SolveCost:
-    """Products, passes and operations that `solve` will need.
-
-    Dense: dim products in one pass, two or three passes for the gradient, dim^3/3 for the factor.
-    Conjugate gradients: at most sqrt(kappa) / 2 ln(2 / tolerance) products, a pass each.
-
-    Args:
-        num_rows: rows of the data.
-        dim: trained parameters.
-        dense_dim: parameters up to which the whole Hessian is formed.
-        condition_number: kappa of the Hessian, for conjugate gradients; 1e4 is assumed.
-        tolerance: relative gap to reach.
-
-    Raises:
-        UsageError: a value out of range.
-
-    Example:
-        >>> cost = solve_cost(1_000_000, 64)
-        >>> cost.num_products, cost.num_passes, f"{cost.flops:.2g}"
-        (64, 3, '1.7e+10')
-    """
-    positive("num_rows", num_rows)
-    count("dim", dim)
-    positive("tolerance", tolerance)
-    if not condition_number >= 1:
-        raise UsageError(f"condition_number must be 1 or more; got {condition_number}")
-    gradient = 4.0 * num_rows * dim
-    if dim <= dense_dim:
-        gradients = 2 + GRADIENTS_PER_PRODUCT * dim
-        flops = gradient * gradients + dim**3 * 2
-        return SolveCost(
-            method="dense", num_products=dim, num_passes=3, num_gradients=gradients, flops=flops
-        )
-    products = max(1, math.ceil(math.sqrt(condition_number) / 2 * math.log(2 / tolerance)))
-    products = min(products, dim)
-    gradients = 2 + 2 * GRADIENTS_PER_PRODUCT * products
-    return SolveCost(
-        method="conjugate gradients", num_products=products, num_passes=products + 2,
-        num_gradients=gradients, flops=gradient * gradients,
+def failed(x: Floats, loss: float, gradient: Floats, products: int, precision: str) -> Outcome:
+    """The outcome where a gradient or a product is not finite."""
+    return Outcome(
+        x=x, loss=loss, certificate=None, start_gap=0.0, lambda_min=0.0, lambda_max=0.0,
+        num_flat=None, method="none", precision=precision, num_products=products,
+        gradient_norm=float(np.linalg.norm(gradient)), reason="it is not finite",
     )  # fmt: skip
+
+
+def fits(gap: float, loss: float, start_gap: float, tolerance: float) -> bool:
+    """Whether a gap is small beside the loss, or beside the way down from the start."""
+    return gap <= max(tolerance * abs(loss), NEAR_ZERO * start_gap)

@@ -1,4 +1,4 @@
-"""The Hessian of a quadratic as a factor that solves: Cholesky, or eigenvectors where singular."""
+"""Factor of a quadratic's Hessian: Cholesky, or eigenvectors where it is singular."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Method = Literal["cholesky", "eigenvectors"]
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
-    """A symmetric matrix H, brought to a diagonal of ones before it was taken apart.
+    """Factor of a symmetric matrix H, scaled to a diagonal of ones first.
 
     Columns on very different scales are no trouble then: the rounding of an entry H_ij is
     relative to sqrt(H_ii H_jj).
 
     Attributes:
-        method: how it was taken apart.
+        method: of factorizing.
         scale: [dim], 1 / sqrt(H_ii); 1 where that is 0.
         least: smallest eigenvalue of the scaled matrix that is not 0, or an estimate of it.
         condition: of the scaled matrix, without its null space.
@@ -57,15 +57,15 @@ class Factor:
         return x - self.null @ (self.null.T @ x) if self.null.size else x
 
 
-def take_apart(hessian: Floats, noise: float) -> Factor:
-    """The factor of a symmetric matrix.
+def factorize(hessian: Floats, noise: float) -> Factor:
+    """Factor of a symmetric matrix.
 
     Args:
-        hessian: [dim, dim].
+        hessian: [dim, dim], symmetric but for rounding.
         noise: error of an entry, relative to sqrt(H_ii H_jj).
 
     Example:
-        >>> factor = take_apart(np.diag([4.0, 1e-6]), 1e-15)
+        >>> factor = factorize(np.diag([4.0, 1e-6]), 1e-15)
         >>> factor.method, factor.solve(np.array([4.0, 1e-6])).tolist()
         ('cholesky', [1.0, 1.0])
     """

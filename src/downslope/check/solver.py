@@ -8,19 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import numpy as np
-
-from downslope.check.asked import prepare
-from downslope.check.certificate import DENSE_DIM
-from downslope.check.least import Outcome, Work
+from downslope.check.certificate import Outcome, fits
+from downslope.check.conjugate_gradients import solve_conjugate_gradients
+from downslope.check.normal_equations import solve_normal_equations
 from downslope.check.precision import wide
+from downslope.check.problem import prepare
+from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.generator import Generator
 from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import count, positive
-from downslope.objective import Loss, Model, Objective, Params
+from downslope.noise.statistics.ranges import positive
+from downslope.objective import Loss, Model, Params
 
 TOLERANCE = 1e-6  # of the loss
+DENSE_DIM = 2000  # parameters up to which the whole Hessian is formed
 MAX_PRODUCTS = 1000
 
 
@@ -33,10 +33,10 @@ class Solution:
         is_solved: the gap is at most `tolerance` times the loss.
         reason: why not; None where it is solved.
         loss: mean loss over all rows, without penalties.
-        gap: the penalized loss is at most so much above its least value; None where nothing
+        gap: the penalized loss is at most this much above its least value; None where nothing
             is proved.
         distance: of the parameters from the nearest solution, at most; None as before.
-        gradient_norm: |r| over all rows, penalties included.
+        gradient_norm: of the gradient over all rows, penalties included.
         lambda_min, lambda_max: extreme curvatures; with conjugate gradients the least one seen,
             which is not below the true one. Directions without curvature are left out.
         num_flat: directions without curvature; None where they were not counted. The solution of
@@ -82,6 +82,9 @@ def solve_loss(
 ) -> tuple[Model, Solution]:
     """The model at the least value of an exact convex quadratic loss, and the proof.
 
+    Up to 2,000 parameters the Hessian is summed up over the rows and factorized; beyond, conjugate
+    gradients. See `solve`.
+
     Args:
         loss, model, data, penalty: as for `downslope.fit`.
         l2, penalize: adds l2/2 |w|^2 over the leaves that `penalize(model)` marks.
@@ -102,20 +105,20 @@ def solve_loss(
         >>> model["w"].round(5).tolist(), round(float(model["b"]), 5), solution.is_solved
         ([1.0, -2.0, 3.0], 5.0, True)
     """
-    asked = prepare(loss, model, data, penalty=penalty, l2=l2, penalize=penalize)
-    found = solve(
-        asked.objective, asked.params, asked.source, asked.regularizer, tolerance=tolerance
-    )
-    return asked.objective.model(found.params), found
+    positive("tolerance", tolerance)
+    problem = prepare(loss, model, data, penalty=penalty, l2=l2, penalize=penalize)
+    if problem.objective.interacts or not problem.objective.separable:
+        raise UsageError("solve needs one loss per example; the examples of this loss interact")
+    if isinstance(problem.source, Generator):
+        raise UsageError("solve needs a number of rows; this source has no end")
+    with wide():
+        found = solve(RowSums(problem), tolerance=tolerance)
+    return problem.objective.model(found.params), found
 
 
 def solve(
-    objective: Objective,
-    params: Params,
-    source: Any,
-    regularizer: Callable[[Params], Any] | None = None,
+    sums: RowSums,
     *,
-    part_rows: int | None = None,
     dense_dim: int = DENSE_DIM,
     tolerance: float = TOLERANCE,
     max_products: int = MAX_PRODUCTS,
@@ -124,18 +127,15 @@ def solve(
     """The least value of mean loss and penalties, where they are an exact convex quadratic.
 
     Up to `dense_dim` parameters the Hessian H is summed up over parts of the rows, in the memory
-    of one part, and taken apart; x - H^-1 g is then refined with the gradient over all rows until
+    of one part, and factorized; x - H^-1 g is then refined with the gradient over all rows until
     the gap r' H^-1 r / 2 is small. Products are in float32, and once more in float64 where the
     scaled Hessian's condition asks for it; gradients are in float64. Beyond, conjugate gradients.
-    Whether the loss is a quadratic is for `quadratic` to say; where it is none, the gradient
-    does not vanish and the solution is not called solved.
+
+    At the solution and far from it on both sides the gradient over all rows must lie on a straight
+    line, else it is not called solved; what a sample can tell is for `quadratic` to say.
 
     Args:
-        objective: what is minimised; with one loss per example.
-        params: the trained leaves to start at.
-        source: rows of a table; read in order, once a pass.
-        regularizer: gradient of what is added to the mean loss, linear in the parameters.
-        part_rows: rows computed at once; by default what fits a cache.
+        sums: of a loss with one value per example, used inside `wide`.
         dense_dim: parameters up to which the whole Hessian is formed.
         tolerance: largest gap, as a share of the loss.
         max_products: for conjugate gradients.
@@ -143,53 +143,36 @@ def solve(
 
     Raises:
         OutOfTimeError: that time was not enough.
-        UsageError: examples that interact, a source without end, or a value out of range.
 
     Source: Higham, Accuracy and Stability of Numerical Algorithms, chapter 12.
     """
-    if objective.interacts or not objective.separable:
-        raise UsageError("solve needs one loss per example; the examples of this loss interact")
-    if isinstance(source, Generator):
-        raise UsageError("solve needs a number of rows; this source has no end")
-    positive("tolerance", tolerance)
-    count("max_products", max_products)
-    if part_rows is not None:
-        count("part_rows", part_rows)
     begin = time.perf_counter()
-    with wide():
-        try:
-            deadline = begin + seconds
-            work = Work(objective, params, source, regularizer, part_rows, tolerance, deadline)
-            work.at("float32")
-        except (TypeError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise UsageError(f"loss must do with 64-bit numbers of JAX; got {first}") from error
-        outcome = work.dense() if work.start.size <= dense_dim else work.iterate(max_products)
-    return _solution(work, outcome, time.perf_counter() - begin)
-
-
-def _solution(work: Work, outcome: Outcome, seconds: float) -> Solution:
-    """The outcome in the user's terms."""
+    sums.deadline = begin + seconds
+    source = sums.problem.source
+    exact = sums.precision(source.read(0, min(SAMPLE_ROWS, source.num_rows)))
+    if sums.start.size <= dense_dim:
+        outcome = solve_normal_equations(sums, exact)
+    else:
+        outcome = solve_conjugate_gradients(
+            sums, exact, tolerance=tolerance, max_products=max_products
+        )
     certificate, reason = outcome.certificate, outcome.reason
-    if certificate is not None and not work.fits(
-        certificate.gap, outcome.loss, outcome.start_gap, work.tolerance
+    if certificate is not None and not fits(
+        certificate.gap, outcome.loss, outcome.start_gap, tolerance
     ):
         reason = f"the gradient left over all rows allows a gap of {certificate.gap:.2g}; " + (
             "more Hessian products are needed, or columns on more equal scales"
             if outcome.num_flat is None
-            else "the loss is no quadratic there, or its columns are too close to each other"
+            else "its columns are too close to each other"
         )
-    with wide():
-        whole = work.unravel(outcome.x)
-        params = jax.tree.map(lambda p, q: np.asarray(p, q.dtype), whole, work.params)
     return Solution(
-        params=params, is_solved=reason is None, reason=reason, loss=outcome.loss,
-        gap=certificate and certificate.gap, distance=certificate and certificate.distance,
-        gradient_norm=outcome.norm, lambda_min=outcome.lambda_min,
-        lambda_max=outcome.lambda_max, num_flat=outcome.num_flat, method=outcome.method,
-        precision=(outcome.precision, work.exact), num_products=outcome.num_products,
-        num_passes=work.num_passes(), seconds=seconds,
-        statement=_statement(outcome, reason),
+        params=sums.rounded(outcome.x)[1], is_solved=reason is None, reason=reason,
+        loss=outcome.loss, gap=certificate and certificate.gap,
+        distance=certificate and certificate.distance, gradient_norm=outcome.gradient_norm,
+        lambda_min=outcome.lambda_min, lambda_max=outcome.lambda_max, num_flat=outcome.num_flat,
+        method=outcome.method, precision=(outcome.precision, exact),
+        num_products=outcome.num_products, num_passes=sums.num_passes,
+        seconds=time.perf_counter() - begin, statement=_statement(outcome, reason),
     )  # fmt: skip
 
 

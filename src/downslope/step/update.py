@@ -13,7 +13,7 @@ from jax import Array
 
 from downslope.config import Training
 from downslope.noise.online.probes import dot
-from downslope.objective import Objective
+from downslope.objective import make_regularizer as make_regularizer
 from downslope.step.optimizers import Optimizer
 from downslope.step.state import Knobs, State
 
@@ -86,26 +86,6 @@ def make_update(
         return after, Move(gradient, square, clipped, rate)
 
     return update
-
-
-def make_regularizer(
-    objective: Objective, l2: float, penalized: Any
-) -> Callable[[Any], Any | None]:
-    """`regularizer(params)`: gradient of the smooth terms beside the mean loss, or None.
-
-    They are the objective's penalty, and `l2 / 2 * |w|^2` where `penalized` is true.
-    """
-
-    def of_l2(params: Any) -> Any:
-        return jax.tree.map(lambda p, on: l2 * p if on else jnp.zeros_like(p), params, penalized)
-
-    def regularizer(params: Any) -> Any | None:
-        extra = objective.penalty_gradient(params)
-        if not l2:
-            return extra
-        return of_l2(params) if extra is None else jax.tree.map(jnp.add, extra, of_l2(params))
-
-    return regularizer
 
 
 def clip(gradient: Any, norm: Array) -> Any:

@@ -43,7 +43,7 @@ def preview(
     engine = assemble(loss, model, data, training, penalize=penalize)
     solving = can_solve(engine, training)
     if solving is not None:
-        return (solving,)
+        return (solving.decision,)
     found = []
     rows = engine.gear.batch_rows
     if "optimizer" in training.free:

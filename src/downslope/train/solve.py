@@ -1,34 +1,41 @@
-"""Solves what need not be searched for: the least value of an exact convex quadratic."""
+"""Solve an exact convex quadratic at once instead of searching for its least value."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from downslope.check.certificate import DENSE_DIM
-from downslope.check.parabola import look
-from downslope.check.passes import OutOfTimeError
-from downslope.check.solver import Solution, solve
+from downslope.check.precision import wide
+from downslope.check.problem import Problem
+from downslope.check.quadratics import examine
+from downslope.check.row_sums import SAMPLE_ROWS, OutOfTimeError, RowSums
+from downslope.check.solver import DENSE_DIM, Solution, solve
 from downslope.check.structure import may_be_quadratic
 from downslope.choose.decision import Decision
 from downslope.choose.solving import solve_or_search
 from downslope.config import Training
 from downslope.data.generator import Generator
-from downslope.errors import StopReason, UsageError
+from downslope.errors import StopReason
 from downslope.train.measure import sample
 from downslope.train.result import Result
 from downslope.train.run_folder import Run
 from downslope.train.setup import Engine
 
-SHARE = 0.5  # of the time given, after which the rest is left for a search
-LOOKED_AT = 256  # rows on which the loss is looked at
+SOLVING_SHARE = 0.5  # of the time given, after which the rest is left for a search
 LEFT_TO_CHOOSE = frozenset({"optimizer", "learning_rate", "schedule", "average"})
 
 
-def can_solve(engine: Engine, asked: Training) -> Decision | None:
+class Solvable(NamedTuple):
+    """The decision to solve, and what is compiled for it."""
+
+    decision: Decision
+    sums: RowSums
+
+
+def can_solve(engine: Engine, asked: Training) -> Solvable | None:
     """The decision to solve, or None to search.
 
     Only where the way down was left to choose: an optimizer, a rate, a number of updates, L1
@@ -40,37 +47,48 @@ def can_solve(engine: Engine, asked: Training) -> Decision | None:
         return None
     if isinstance(engine.source, Generator) or engine.interacts or not engine.objective.separable:
         return None
-    rows, _ = sample(engine.source, LOOKED_AT, asked.seed)
+    problem = Problem(
+        objective=engine.objective,
+        params=engine.params,
+        source=engine.source,
+        regularizer=engine.regularizer,
+    )
+    rows, _ = sample(engine.source, SAMPLE_ROWS, asked.seed)
     try:
         if not may_be_quadratic(engine.objective, engine.params, rows):
             return None
-        found = look(engine.objective, engine.params, rows, engine.regularizer)
+        with wide():
+            sums = RowSums(problem)
+            found = examine(sums, rows)
     except Exception:  # a loss may have a gradient and no second derivative: that is no fault
         return None
-    dim = sum(leaf.size for leaf in jax.tree.leaves(engine.params))
     assert engine.num_rows is not None
-    return solve_or_search(
-        num_rows=engine.num_rows, dim=dim, most_dim=DENSE_DIM, is_convex=found.is_solvable
+    decision = solve_or_search(
+        num_rows=engine.num_rows,
+        dim=sums.start.size,
+        most_dim=DENSE_DIM,
+        is_convex=found.is_solvable,
     )
+    return decision and Solvable(decision, sums)
 
 
-def solved(engine: Engine, decision: Decision, run: Run) -> Result | None:
+def solved(engine: Engine, solvable: Solvable, run: Run) -> Result | None:
     """The run's result, or None where the solution could not be proved: then it is searched for.
 
     What is written to the journal is the decision, the certificate and the held-out metrics.
     """
     run.journal.write("started", step=0, shuffling="the rows are read in stored order")
-    run.journal.write("decided", step=0, seconds=0.0, **decision.to_json())
+    run.journal.write("decided", step=0, seconds=0.0, **solvable.decision.to_json())
     limit = engine.training.seconds
-    seconds = math.inf if limit is None else SHARE * limit
-    given = (engine.objective, engine.params, engine.source, engine.regularizer)
+    seconds = math.inf if limit is None else SOLVING_SHARE * limit
     try:
-        found = solve(*given, seconds=seconds)
+        with wide():
+            found = solve(solvable.sums, seconds=seconds)
     except OutOfTimeError:
         because = f"it was not solved within {seconds:.3g} s, half of the time given"
         run.journal.write("not solved", step=0, because=because)
         return None
-    except (NotImplementedError, TypeError, UsageError):  # no second derivative, or no 64 bits
+    except (NotImplementedError, TypeError):  # no second derivative
         return None
     run.journal.write("solved", step=0, seconds=found.seconds, **_plain(found))
     if not found.is_solved:

@@ -1,0 +1,95 @@
+"""A loss on data, checked and put into the package's own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from downslope.data.arrays import Arrays
+from downslope.data.generator import Generator
+from downslope.errors import UsageError
+from downslope.objective import Loss, Model, Objective, Params, build, make_regularizer
+from downslope.tree import map_arrays
+
+STRETCHES = 8  # of consecutive rows that a sample is put together from
+EXAMPLE_ROWS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is minimised, over which rows, from where.
+
+    Attributes:
+        objective: loss and penalty.
+        params: the trained leaves.
+        source: rows of the data.
+        regularizer: gradient of what is added to the mean loss, or None.
+    """
+
+    objective: Objective
+    params: Params
+    source: Any
+    regularizer: Callable[[Params], Any] | None = None
+
+
+def prepare(
+    loss: Loss,
+    model: Model,
+    data: Any,
+    *,
+    penalty: Callable[[Model], Any] | None = None,
+    l2: float = 0.0,
+    penalize: Callable[[Model], Any] | None = None,
+) -> Problem:
+    """The problem, after checking the arguments as `downslope.fit` does.
+
+    Raises:
+        UsageError: nothing to train, a loss of a wrong shape, or l2 below 0.
+    """
+    if not 0 <= l2 < float("inf"):
+        raise UsageError(f"l2 must be finite and 0 or more; got {l2}")
+    is_wide = bool(jax.config.read("jax_enable_x64"))
+    source = data if hasattr(data, "unpack") else Arrays(data, wide=is_wide)
+    rows = spread_sample(source, EXAMPLE_ROWS)
+    rows = map_arrays(lambda a: np.resize(a, (EXAMPLE_ROWS, *a.shape[1:])), rows)
+    objective, params = build(loss, model, rows, source.unpack, penalty)
+    regularizer = None
+    if penalty is not None or l2:
+        mask = jax.tree.map(lambda _: True, params) if penalize is None else penalize(model)
+        regularizer = make_regularizer(objective, l2, _over(params, mask) if l2 else None)
+    return Problem(objective=objective, params=params, source=source, regularizer=regularizer)
+
+
+def _over(params: Params, mask: Any) -> Any:
+    """The mask as bools over exactly the trained leaves."""
+    try:
+        return jax.tree.map(
+            lambda p, on: None if p is None else bool(on), params, mask, is_leaf=lambda p: p is None
+        )
+    except ValueError as error:
+        raise UsageError(
+            "penalize must return a tree of bools like the model, one for every array; "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def spread_sample(source: Any, count: int) -> Any:
+    """At most `count` rows, in stretches spread evenly over the source; copies."""
+    if isinstance(source, Generator):
+        return source.batch(seed=0, number=0, num_rows=count)
+    total = source.num_rows
+    if count >= total:
+        return map_arrays(np.array, source.read(0, total))
+    stretches = min(STRETCHES, count)
+    ends = [count * i // stretches for i in range(stretches + 1)]
+    parts = []
+    for i in range(stretches):
+        size = ends[i + 1] - ends[i]
+        # evenly spaced, so that the last stretch ends with the last row
+        start = round(i * (total - size) / max(1, stretches - 1))
+        parts.append(map_arrays(np.array, source.read(start, start + size)))
+    return map_arrays(lambda *a: np.concatenate(a), *parts)
