@@ -7,6 +7,7 @@ never touches an accelerator, and a decision can be replayed from a journal by f
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 import time
@@ -100,12 +101,17 @@ def imports(tree: ast.AST, module: str, is_package: bool = False) -> Iterator[Im
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                up = node.level - is_package
-                parents = module.split(".")
-                base = ".".join([*parents[: len(parents) - up], *([base] if base else [])])
+            base = base_of(node, module, is_package)
             yield from (Import(f"{base}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def base_of(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    """Absolute name of the module that `from ... import` names."""
+    if not node.level:
+        return node.module or ""
+    parents = module.split(".")
+    up = parents[: len(parents) - node.level + is_package]
+    return ".".join([*up, node.module] if node.module else up)
 
 
 def broken_layers(tree: ast.AST, module: str, is_package: bool = False) -> list[str]:
@@ -183,6 +189,87 @@ def public(documented: frozenset[str]) -> frozenset[str]:
     import downslope
 
     return documented | {f"downslope.{name}" for name in downslope.__all__}
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def without_types(tree: ast.AST) -> ast.AST:
+    """The tree without what only type checkers import."""
+
+    class Strip(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | None:
+            return None if is_for_types(node) else self.generic_visit(node)
+
+    return Strip().visit(tree)
+
+
+def lazy_homes(sources: dict[str, Path]) -> dict[str, str]:
+    """Module by dotted name, of what packages list without importing it."""
+    homes = {}
+    for module, file in sources.items():
+        if file.name != "__init__.py":
+            continue
+        stub = file.with_suffix(".pyi")
+        tree = ast.parse((stub if stub.exists() else file).read_text(encoding="utf-8"))
+        listed = [tree] if stub.exists() else [each for each in tree.body if is_for_types(each)]
+        for node in (node for each in listed for node in ast.walk(each)):
+            if isinstance(node, ast.ImportFrom):
+                base = base_of(node, module, True)
+                homes |= {f"{module}.{alias.name}": base for alias in node.names}
+    return homes
+
+
+def defined_in(name: str, sources: dict[str, Path], homes: dict[str, str]) -> str:
+    """The module of a dotted name, looked up through the packages that list it."""
+    if name in sources:
+        return name
+    package, _, last = name.rpartition(".")
+    home = homes.get(name, package)
+    return package if home == package else defined_in(f"{home}.{last}", sources, homes)
+
+
+def import_graph(sources: dict[str, Path]) -> dict[str, set[str]]:
+    """The modules that each module imports, at its top or in a function."""
+    homes, graph = lazy_homes(sources), {}
+    for module, file in sources.items():
+        tree = without_types(ast.parse(file.read_text(encoding="utf-8")))
+        found = imports(tree, module, file.name == "__init__.py")
+        names = {defined_in(each.name, sources, homes) for each in found}
+        graph[module] = names & set(sources) - {module}
+    return graph
+
+
+def test_no_import_cycle() -> None:
+    """Catches two modules that import each other, however far apart and wherever in the file."""
+    graph = import_graph({module_name(file): file for file in FILES})
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_cycles_are_seen(tmp_path: Path) -> None:
+    """Through a function, a relative import and a package that only lists its names."""
+    files = {
+        "downslope.a": "def f():\n    from downslope.box import name",
+        "downslope.box.inner": "from ..b import f",
+        "downslope.b": "import downslope.a",
+    }
+    sources = {}
+    for module, text in files.items():
+        sources[module] = tmp_path / f"{module}.py"
+        sources[module].write_text(text)
+    sources["downslope.box"] = tmp_path / "__init__.py"
+    sources["downslope.box"].write_text("")
+    (tmp_path / "__init__.pyi").write_text("from .inner import name as name")
+    graph = import_graph(sources)
+    assert graph["downslope.a"] == {"downslope.box.inner"}
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graph).prepare()
+    sources["downslope.b"].write_text("if TYPE_CHECKING:\n    import downslope.a")
+    graphlib.TopologicalSorter(import_graph(sources)).prepare()
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)

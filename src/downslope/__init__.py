@@ -26,7 +26,7 @@ if _t.TYPE_CHECKING:
         UsageError,
     )
     from downslope.fit import fit
-    from downslope.report.run import Run
+    from downslope.report.run import RunReader
     from downslope.train.evaluate import Scorer
     from downslope.train.measure import measure
     from downslope.train.result import Result
@@ -46,7 +46,7 @@ _HOME = {
     "MismatchError": "downslope.errors",
     "ModelOptions": "downslope.config",
     "Result": "downslope.train.result",
-    "Run": "downslope.report.run",
+    "RunReader": "downslope.report.run",
     "Scorer": "downslope.train.evaluate",
     "Source": "downslope.data.source",
     "Stepper": "downslope.train.stepper",
@@ -71,7 +71,7 @@ __all__ = [
     "MismatchError",
     "ModelOptions",
     "Result",
-    "Run",
+    "RunReader",
     "Scorer",
     "Source",
     "Stepper",

@@ -15,7 +15,7 @@ import pytest
 
 import downslope
 from downslope.errors import DataError, DownslopeError, UsageError
-from downslope.report import Run, page, write_report
+from downslope.report import RunReader, page, write_report
 
 PARTS = ("verdict", "descent", "noise", "machine", "landscape", "data", "record")
 
@@ -39,7 +39,7 @@ def test_it_lies_in_the_run_unless_told(bare, tmp_path) -> None:
     shutil.copytree(bare, run)
     assert write_report(run) == run / "report.html"
     assert sorted(p.name for p in run.glob(".*")) == []
-    assert Run(run).report(tmp_path / "b.html") == tmp_path / "b.html"
+    assert RunReader(run).report(tmp_path / "b.html") == tmp_path / "b.html"
 
 
 def test_a_failed_writing_leaves_the_old_file(bare, tmp_path, monkeypatch) -> None:
@@ -113,9 +113,9 @@ def test_a_damaged_line_costs_only_itself(bare, tmp_path, line) -> None:
     """Catches a page that is refused for a line that holds no record."""
     run = tmp_path / "run"
     shutil.copytree(bare, run)
-    before = Run(run).records
+    before = RunReader(run).records
     _edit("journal.jsonl", lambda text: text + line + "\n")(run)
-    assert Run(run).records == before
+    assert RunReader(run).records == before
     assert write_report([run]).exists()
 
 
@@ -202,7 +202,7 @@ def test_importing_is_light() -> None:
         "import sys, downslope.report, downslope.report.run\n"
         "heavy = {'matplotlib', 'jinja2', 'jax', 'scipy', 'numpy.testing'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "downslope.Run\n"
+        "downslope.RunReader\n"
         "assert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
@@ -256,7 +256,7 @@ def test_contrast(scheme) -> None:
 
 
 def test_run_in_a_notebook(told) -> None:
-    run = downslope.Run(told)
+    run = downslope.RunReader(told)
     text = run._repr_html_()
     assert text.count("<svg") == 1 and "Most worth doing next" in text and "<script" not in text
     assert run.asked["training"]["epochs"] == 4
@@ -266,7 +266,7 @@ def test_run_in_a_notebook(told) -> None:
 def test_plots_for_papers(told) -> None:
     from matplotlib.figure import Figure
 
-    run = downslope.Run(told)
+    run = downslope.RunReader(told)
     for name in ("descent", "noise", "signal", "step_time", "stability", "slice", "path",
                  "importance", "calibration", "residuals"):  # fmt: skip
         ax = getattr(run, f"plot_{name}")()
@@ -276,7 +276,7 @@ def test_plots_for_papers(told) -> None:
 
 
 def test_plots_that_cannot_be(bare) -> None:
-    run = downslope.Run(bare)
+    run = downslope.RunReader(bare)
     with pytest.raises(DataError, match="no chart of 'slice'"):
         run.plot_slice()
     with pytest.raises(UsageError, match="got 'slope'"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from downslope.report import Run, write_report
+from downslope.report import RunReader, write_report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -166,7 +166,7 @@ def test_several_runs_and_the_short_form(told, bare, hostile, tmp_path) -> None:
     found = look(page, tmp_path, 320, LIGHT)
     is_sound(found | {"texts": 1000})
     assert found["charts"] == 2
-    short = Run(told)._repr_html_() + Run(told)._repr_html_()
+    short = RunReader(told)._repr_html_() + RunReader(told)._repr_html_()
     (tmp_path / "short.html").write_text(f"<!DOCTYPE html><body>{short}", encoding="utf-8")
     found = look(tmp_path / "short.html", tmp_path, 700, DARK)
     is_sound(found | {"texts": 1000})

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from downslope.report import Run
+from downslope.report import RunReader
 from downslope.report.advice import next_steps
 from downslope.report.blocks import Chart, Gap, thinned
 from downslope.report.charts import CHARTS
@@ -46,7 +46,7 @@ def result(**values):
 @pytest.mark.parametrize("name", SECTIONS)
 def test_nothing_to_show_is_said_with_its_reason(hand, name) -> None:
     """Catches a part that fails, or is silent, on a run that has just begun."""
-    found = SECTIONS[name](Run(hand()))
+    found = SECTIONS[name](RunReader(hand()))
     assert not [b for b in found.blocks if isinstance(b, Chart)]
     gaps = [b for b in found.blocks if isinstance(b, Gap)]
     assert all(gap.reason and "\n" not in gap.reason for gap in gaps)
@@ -54,7 +54,7 @@ def test_nothing_to_show_is_said_with_its_reason(hand, name) -> None:
 
 def test_every_chart_has_title_reading_and_numbers(told) -> None:
     """On a real run with evidence each chart is there, and none has a number that is none."""
-    run = Run(told)
+    run = RunReader(told)
     for name, make in CHARTS.items():
         chart = make(run)
         if isinstance(chart, Gap):
@@ -94,7 +94,7 @@ def test_angle_against_gradients_that_were_drawn() -> None:
 
 def test_the_share_of_a_run_weighs_its_examples(hand) -> None:
     """900 examples at a share of 1/2, 100 at 9/10. Catches a mean over readings."""
-    run = Run(hand([measured(9, of(100.0, 1)), measured(10, of(100 / 9, 1))]))
+    run = RunReader(hand([measured(9, of(100.0, 1)), measured(10, of(100 / 9, 1))]))
     value, lo, hi = price.whole_share(run)
     assert value == pytest.approx(0.9 * 0.5 + 0.1 * 0.9)
     assert lo < value < hi
@@ -108,14 +108,14 @@ def test_the_share_of_a_run_weighs_its_examples(hand) -> None:
     ({"lo": 50.0, "reason": "lost"}, "about as much"),
 ])  # fmt: skip
 def test_the_sentence_on_the_noise_scale(hand, scale, words) -> None:
-    assert words in noise.scale_chart(Run(hand([measured(10, scale)]))).reading
+    assert words in noise.scale_chart(RunReader(hand([measured(10, scale)]))).reading
 
 
 def test_the_sweet_spot_where_it_has_a_closed_form(hand) -> None:
     """sqrt(scale tau_f/tau_d) = sqrt(400 x 100) = 200. Catches minutes, swapped costs, no law."""
     sizes = [25, 50, 100, 200, 400, 800]
     seconds = [[1e-3 + 1e-5 * b] * 5 for b in sizes]
-    run = Run(
+    run = RunReader(
         hand(
             [
                 measured(100, of(400.0, 10), size=50),
@@ -133,20 +133,20 @@ def test_the_sweet_spot_where_it_has_a_closed_form(hand) -> None:
 
 def test_one_size_timed_is_no_curve(hand) -> None:
     records = [{"event": "timed", "batch_sizes": [64], "step_seconds": [[2e-3, 3e-3, 9.0]]}]
-    gap = machine.step_chart(Run(hand(records)))
+    gap = machine.step_chart(RunReader(hand(records)))
     assert "only steps of 64 examples were timed (3 ms each)" in gap.reason
 
 
 def test_waiting_weighs_time(hand) -> None:
     """9 s at 0, 1 s at 100 %: a tenth. Catches a mean over records."""
-    run = Run(hand([progress(90, span_seconds=9.0), progress(100, waiting_share=1.0)]))
+    run = RunReader(hand([progress(90, span_seconds=9.0), progress(100, waiting_share=1.0)]))
     assert machine.waiting_share(run) == pytest.approx(0.1)
 
 
 def test_decisions_are_numbered_alike_on_the_axis_and_in_the_list(hand) -> None:
     """A decision that a divergence took back keeps its number."""
     decided = {"event": "decided", "knob": "learning_rate", "old": 1.0, "because": "it fell most"}
-    run = Run(hand([progress(10), {**decided, "step": 10, "seconds": 1.0, "new": 0.5},
+    run = RunReader(hand([progress(10), {**decided, "step": 10, "seconds": 1.0, "new": 0.5},
                     progress(20), {**decided, "step": 20, "seconds": 2.0, "new": 0.25},
                     {"event": "diverged", "step": 10, "bad_step": 20}, progress(30)]))  # fmt: skip
     assert descent.decision_marks(run, "time") == [(1.0, 1), (2.0, 2)]
@@ -157,7 +157,7 @@ def test_decisions_are_numbered_alike_on_the_axis_and_in_the_list(hand) -> None:
 
 
 def test_a_solved_run_has_no_descent(hand) -> None:
-    run = Run(hand([{"event": "solved", "step": 0, "is_solved": True, "seconds": 0.1}]))
+    run = RunReader(hand([{"event": "solved", "step": 0, "is_solved": True, "seconds": 0.1}]))
     assert "solved at once" in descent.loss_chart(run, "time").reason
 
 
@@ -176,18 +176,18 @@ def test_long_tables_keep_their_ends() -> None:
 
 
 def test_scores_beside_baselines(told) -> None:
-    rows = dict((row[0], row[1:]) for row in verdict.comparison(Run(told)).rows)
+    rows = dict((row[0], row[1:]) for row in verdict.comparison(RunReader(told)).rows)
     assert rows["This model"][0] == "0.400 (0.380 to 0.420) nats"
     assert "42 % lower" in rows["Knowing nothing"][1]  # 1 - 0.40/0.69
 
 
 def test_a_run_under_way_says_so(hand) -> None:
     """Also one that was resumed, whose summary is that of the sitting before."""
-    going = Run(hand([progress(30, fraction=0.25)]))
+    going = RunReader(hand([progress(30, fraction=0.25)]))
     assert not going.is_over and "about 25 % of the way" in verdict.trained(going)
-    again = Run(hand([progress(30), stopped(), {"event": "resumed", "step": 30}], result()))
+    again = RunReader(hand([progress(30), stopped(), {"event": "resumed", "step": 30}], result()))
     assert not again.is_over and again.result == {}
-    over = Run(hand([progress(30), {"event": "resumed", "step": 30}, stopped()], result()))
+    over = RunReader(hand([progress(30), {"event": "resumed", "step": 30}, stopped()], result()))
     assert over.is_over and over.result["num_steps"] == 100
 
 
@@ -195,7 +195,7 @@ def test_a_run_under_way_says_so(hand) -> None:
 
 
 def advised(hand, records, **values):
-    return [a.do for a in next_steps(Run(hand([*records, stopped()], result(**values))))]
+    return [a.do for a in next_steps(RunReader(hand([*records, stopped()], result(**values))))]
 
 
 QUIET = [progress(50), progress(100), measured(100, of(100.0, 10))]
@@ -256,7 +256,7 @@ def test_a_result_that_means_nothing_comes_first_and_three_are_enough(hand) -> N
 
 
 def test_landscape_and_data_in_words(told) -> None:
-    run = Run(told)
+    run = RunReader(told)
     assert "sharpest direction the loss rises by up to 3" in landscape.slice_chart(run).reading
     assert "90 % of the movement" in landscape.path_chart(run).reading
     assert data.confusion(run).reading.startswith("180 of 194 rows")

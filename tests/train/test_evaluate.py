@@ -14,7 +14,8 @@ from downslope.data import order
 from downslope.data.arrays import Arrays
 from downslope.data.stream import Position
 from downslope.errors import UsageError
-from downslope.metrics import Estimate, Results
+from downslope.estimate import Estimate
+from downslope.metrics import Results
 from downslope.objective import build
 from downslope.train.assemble import assemble
 from downslope.train.evaluate import WINDOW_ROWS, LossScorer, make_evaluator

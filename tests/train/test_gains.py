@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from downslope.metrics import Estimate, Results
+from downslope.estimate import Estimate
+from downslope.metrics import Results
 from downslope.train.gains import Gains
 from downslope.train.logbook import Progress
 

@@ -4,10 +4,6 @@ A logger is a reader of the journal: `downslope.fit(..., readers=(TensorBoard("l
 Each needs its own package, imported when the logger is made.
 """
 
-from downslope.loggers.event_files import TensorBoard
-from downslope.loggers.log import LogTo, Trackio, Wandb
-from downslope.loggers.logger import Logger
-from downslope.loggers.names import from_name
-from downslope.loggers.tracking import MLflow
+import lazy_loader as _lazy
 
-__all__ = ["LogTo", "Logger", "MLflow", "TensorBoard", "Trackio", "Wandb", "from_name"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -12,10 +12,6 @@ intervals; none gives reasons only. Intervals take rows as independent and are m
 many rows: on few rows with heavy tails those of rmse and r2 come out too short.
 """
 
-from downslope.estimate import Estimate
-from downslope.metrics.classification import ClassificationMetrics
-from downslope.metrics.loss import MeanLoss
-from downslope.metrics.regression import RegressionMetrics
-from downslope.metrics.results import Results
+import lazy_loader as _lazy
 
-__all__ = ["ClassificationMetrics", "Estimate", "MeanLoss", "RegressionMetrics", "Results"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

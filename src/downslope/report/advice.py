@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from downslope.estimate import Estimate
 from downslope.report.reading import estimate, of_event, text
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine
 from downslope.report.words import counted, cut, percent, sentence, short, spoken
 
@@ -39,13 +39,13 @@ class Advice:
     why: str
 
 
-def next_steps(run: Run) -> list[Advice]:
+def next_steps(run: RunData) -> list[Advice]:
     """The three things most worth doing next; fewer where fewer stand out."""
     found = [advice for rule in RULES if (advice := rule(run)) is not None]
     return sorted(found, key=lambda advice: (advice.rank, -advice.size))[:MOST]
 
 
-def diverged(run: Run) -> Advice | None:
+def diverged(run: RunData) -> Advice | None:
     """After a run that ended by divergence."""
     if run.result.get("stop_reason") != "diverged":
         return None
@@ -60,7 +60,7 @@ def diverged(run: Run) -> Advice | None:
     return Advice(rank=MEANINGLESS, size=1.0, do=do, why=sentence(why))
 
 
-def no_better_than(run: Run) -> Advice | None:
+def no_better_than(run: RunData) -> Advice | None:
     """Where the model is no better than knowing nothing, or than a straight line."""
     found = baselines(run)
     if found is None:
@@ -76,7 +76,7 @@ def no_better_than(run: Run) -> Advice | None:
     return None
 
 
-def baselines(run: Run) -> tuple[Estimate, Estimate, Estimate | None, bool] | None:
+def baselines(run: RunData) -> tuple[Estimate, Estimate, Estimate | None, bool] | None:
     """Scores of the model, of the trivial and of the linear baseline; whether lower is better."""
     record = run.find("baselines")
     if record is None:
@@ -97,7 +97,7 @@ def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
     return end < other.value if lower else end > other.value
 
 
-def check_worries(run: Run) -> Advice | None:
+def check_worries(run: RunData) -> Advice | None:
     """The worst finding of the checks before training."""
     worst = next((f for f in data.findings(run) if f.get("severity") in ("error", "warning")), None)
     if worst is None:
@@ -113,7 +113,7 @@ def check_worries(run: Run) -> Advice | None:
     )
 
 
-def still_falling(run: Run) -> Advice | None:
+def still_falling(run: RunData) -> Advice | None:
     """Where a limit ended the run while the held-out loss still fell."""
     if run.result.get("stop_reason") not in ("finished", "time up", "interrupted"):
         return None
@@ -136,7 +136,7 @@ def still_falling(run: Run) -> Advice | None:
     return Advice(rank=BETTER, size=size, do="Go on: resume with more time", why=sentence(why))
 
 
-def overfits(run: Run) -> Advice | None:
+def overfits(run: RunData) -> Advice | None:
     """Where the held-out loss has risen well above its lowest."""
     held = descent.held_out(run, "examples")
     if len(held) < 3:
@@ -152,7 +152,7 @@ def overfits(run: Run) -> Advice | None:
     return Advice(rank=BETTER, size=size, do="Stop earlier, or add l2", why=sentence(why))
 
 
-def near_limit(run: Run) -> Advice | None:
+def near_limit(run: RunData) -> Advice | None:
     """Where neighbouring updates undo each other."""
     value = landscape.is_near_limit(run)
     if value is None:
@@ -161,7 +161,7 @@ def near_limit(run: Run) -> Advice | None:
     return Advice(rank=BETTER, size=0.5, do="Take a smaller learning rate", why=sentence(why))
 
 
-def miscalibrated(run: Run) -> Advice | None:
+def miscalibrated(run: RunData) -> Advice | None:
     """Where predicted probabilities are far from observed shares."""
     far = data.worst_bin(run)
     if far is None or abs(far[1] - far[0]) < OFF:
@@ -174,7 +174,7 @@ def miscalibrated(run: Run) -> Advice | None:
     return Advice(rank=BETTER, size=abs(far[1] - far[0]), do=do, why=sentence(why))
 
 
-def other_batch(run: Run) -> Advice | None:
+def other_batch(run: RunData) -> Advice | None:
     """Where another batch size reaches the same loss sooner."""
     found = machine.sweet(run)
     if isinstance(found, str) or found.spot is None or (found.ratio or 0) < SLOWER:
@@ -188,7 +188,7 @@ def other_batch(run: Run) -> Advice | None:
     return Advice(rank=SOONER, size=1 - 1 / ratio, do=do, why=sentence(why))
 
 
-def waits(run: Run) -> Advice | None:
+def waits(run: RunData) -> Advice | None:
     """Where the device waits for rows."""
     share = machine.waiting_share(run)
     if share is None or share < WAITING:
@@ -198,7 +198,7 @@ def waits(run: Run) -> Advice | None:
     return Advice(rank=SOONER, size=share, do=do, why=sentence(why))
 
 
-def slow_start(run: Run) -> Advice | None:
+def slow_start(run: RunData) -> Advice | None:
     """Where a short run is mostly start-up."""
     rates, last = machine.rates(run), run.result.get("seconds")
     if not rates or not isinstance(last, (int, float)) or last <= 0:
@@ -214,7 +214,7 @@ def slow_start(run: Run) -> Advice | None:
     return Advice(rank=WORTH_KNOWING, size=share, do=do, why=sentence(why))
 
 
-def heavy_rows(run: Run) -> Advice | None:
+def heavy_rows(run: RunData) -> Advice | None:
     """Where a few rows carry the noise."""
     share = data.top_share(run)
     if share is None or share < HEAVY:
@@ -228,7 +228,7 @@ def heavy_rows(run: Run) -> Advice | None:
     )
 
 
-def idle_columns(run: Run) -> Advice | None:
+def idle_columns(run: RunData) -> Advice | None:
     """Where columns make no difference."""
     found = data.columns(run)
     idle = data.without_effect(found)
@@ -242,7 +242,7 @@ def idle_columns(run: Run) -> Advice | None:
     return Advice(rank=WORTH_KNOWING, size=len(idle) / len(found), do=do, why=sentence(why))
 
 
-def unmeasured(run: Run) -> Advice | None:
+def unmeasured(run: RunData) -> Advice | None:
     """Where the noise was not measured."""
     if of_event(run.records, "measured") or run.find("solved"):
         return None
@@ -252,7 +252,7 @@ def unmeasured(run: Run) -> Advice | None:
     )
 
 
-RULES: tuple[Callable[[Run], Advice | None], ...] = (
+RULES: tuple[Callable[[RunData], Advice | None], ...] = (
     diverged, no_better_than, check_worries, still_falling, overfits, near_limit, miscalibrated,
     other_batch, waits, slow_start, heavy_rows, idle_columns, unmeasured,
 )  # fmt: skip

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from downslope.errors import DataError, UsageError
 from downslope.report.blocks import Chart, Gap
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, price
 
-CHARTS: dict[str, Callable[[Run], Chart | Gap]] = {
+CHARTS: dict[str, Callable[[RunData], Chart | Gap]] = {
     "descent-over-examples": lambda run: descent.loss_chart(run, "examples"),
     "descent-over-time": lambda run: descent.loss_chart(run, "time"),
     "noise-scale": noise.scale_chart,
@@ -29,7 +29,7 @@ CHARTS: dict[str, Callable[[Run], Chart | Gap]] = {
 }
 
 
-def chart(run: Run, name: str) -> Chart:
+def chart(run: RunData, name: str) -> Chart:
     """A chart of a run.
 
     Raises:

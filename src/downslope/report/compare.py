@@ -10,7 +10,7 @@ from downslope.estimate import Estimate, not_estimable
 from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Gap, Notes, Section, Table, thinned
 from downslope.report.reading import estimate, mapping, number, of_event, step_of, text, with_ends
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.sections import descent, machine, price, verdict
 from downslope.report.words import (
     MINUS,
@@ -31,12 +31,12 @@ class Figure:
     """One key figure: its name, its value in a run, and how the value is shown."""
 
     name: str
-    value: Callable[[Run], float | None]
+    value: Callable[[RunData], float | None]
     show: Callable[[float], str] = short
     is_time: bool = False
 
 
-def comparison(runs: Sequence[Run]) -> list[Section]:
+def comparison(runs: Sequence[RunData]) -> list[Section]:
     """The parts of the page that compares runs."""
     names = labels(runs)
     head = Section(
@@ -63,7 +63,7 @@ def comparison(runs: Sequence[Run]) -> list[Section]:
     ]
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
+def labels(runs: Sequence[RunData]) -> list[str]:
     """A name for each run, its place put before where two folders share one."""
     names = [run.name for run in runs]
     if len(set(names)) == len(names):
@@ -71,7 +71,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [f"{i} {name}" for i, name in enumerate(names, start=1)]
 
 
-def _lead(runs: Sequence[Run], names: Sequence[str]) -> str:
+def _lead(runs: Sequence[RunData], names: Sequence[str]) -> str:
     data = {str(run.asked.get("data")) for run in runs}
     same = "All were trained on the same data." if len(data) == 1 else (
         "They were trained on different data, so their losses may not be comparable."
@@ -87,7 +87,7 @@ def _lead(runs: Sequence[Run], names: Sequence[str]) -> str:
     return same + best + tail
 
 
-def _lead_of(runs: Sequence[Run], best: int) -> str:
+def _lead_of(runs: Sequence[RunData], best: int) -> str:
     """Whether the best stands apart from the others by more than the intervals."""
     end = _held(runs[best])
     others = [_held(run) for i, run in enumerate(runs) if i != best]
@@ -97,7 +97,7 @@ def _lead_of(runs: Sequence[Run], best: int) -> str:
     return "" if apart else ", though the intervals overlap"
 
 
-def _held(run: Run) -> Estimate:
+def _held(run: RunData) -> Estimate:
     """The held-out loss of the model that was kept, or the latest of a run under way."""
     value = number(mapping(run.result.get("validation")).get("loss"))
     if value is not None:
@@ -108,22 +108,22 @@ def _held(run: Run) -> Estimate:
     return Estimate(value=held[-1].value, lo=held[-1].lo, hi=held[-1].hi, unit="")
 
 
-def _metric(name: str) -> Callable[[Run], float | None]:
+def _metric(name: str) -> Callable[[RunData], float | None]:
     return lambda run: number(mapping(run.result.get("validation")).get(name))
 
 
-def _seconds(run: Run) -> float | None:
+def _seconds(run: RunData) -> float | None:
     found = number(run.result.get("seconds"))
     known = [s for r in run.records if (s := number(r.get("seconds"))) is not None]
     return found if found is not None else max(known, default=None)
 
 
-def _steps(run: Run) -> float | None:
+def _steps(run: RunData) -> float | None:
     found = number(run.result.get("num_steps"))
     return found if found is not None else max((step_of(r) for r in run.kept), default=None)
 
 
-def _noise_scale(run: Run) -> float | None:
+def _noise_scale(run: RunData) -> float | None:
     records = of_event(run.kept, "measured")
     return estimate(records[-1].get("noise_scale")).value if records else None
 
@@ -149,7 +149,7 @@ FIGURES = (
 )  # fmt: skip
 
 
-def key_figures(runs: Sequence[Run], names: Sequence[str]) -> Table:
+def key_figures(runs: Sequence[RunData], names: Sequence[str]) -> Table:
     """Each figure by run; after the first, with the ratio to it."""
     rows: list[tuple[Any, ...]] = []
     for figure in FIGURES:
@@ -185,7 +185,7 @@ def _against(value: float | None, first: float | None) -> str:
     return f" [{'+' if change > 0 else MINUS}{percent(abs(change))}]"
 
 
-def settings(runs: Sequence[Run], names: Sequence[str]) -> Table | Gap:
+def settings(runs: Sequence[RunData], names: Sequence[str]) -> Table | Gap:
     """The settings asked for that are not the same in all runs."""
     asked = [mapping(run.asked.get("training")) for run in runs]
     models = [mapping(mapping(run.asked.get("metadata")).get("options")) for run in runs]
@@ -201,7 +201,7 @@ def settings(runs: Sequence[Run], names: Sequence[str]) -> Table | Gap:
     return Table(caption="Settings that differ", head=head, rows=tuple(rows))
 
 
-def held_chart(runs: Sequence[Run], names: Sequence[str], over: str) -> Chart | Gap:
+def held_chart(runs: Sequence[RunData], names: Sequence[str], over: str) -> Chart | Gap:
     """The held-out losses of all runs in one chart."""
     title = f"Held-out loss over {over}"
     found = [descent.held_out(run, over) for run in runs]
@@ -238,7 +238,7 @@ def held_chart(runs: Sequence[Run], names: Sequence[str], over: str) -> Chart | 
     )  # fmt: skip
 
 
-def decided(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
+def decided(runs: Sequence[RunData], names: Sequence[str]) -> list[Block]:
     """By run, the decisions that not all runs made."""
     made = [[(descent.change(r), r) for r in descent.decided(run)] for run in runs]
     common = set.intersection(*({words for words, _ in one} for one in made))

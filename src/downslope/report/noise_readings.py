@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from downslope.estimate import Estimate
 from downslope.report.reading import estimate, number, of_event, step_of
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 
 NOT_MEASURED = "no noise was measured in this run"
 
@@ -23,7 +23,7 @@ class Reading:
     trace: Estimate
 
 
-def readings(run: Run) -> list[Reading]:
+def readings(run: RunData) -> list[Reading]:
     """The readings of the noise over the run, in order."""
     found = []
     for record in of_event(run.kept, "measured"):

@@ -17,11 +17,11 @@ from downslope.report import words
 from downslope.report.blocks import Chart, Gap, Section
 from downslope.report.compare import comparison
 from downslope.report.drawing import LEFT, picture
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, record, verdict
 from downslope.storage import capacity_errors, write_bytes
 
-SECTIONS: dict[str, Callable[[Run], Section]] = {
+SECTIONS: dict[str, Callable[[RunData], Section]] = {
     "verdict": verdict.section,
     "descent": descent.section,
     "noise": noise.section,
@@ -69,27 +69,27 @@ def write_report(
     folders = [runs] if isinstance(runs, (str, os.PathLike)) else list(runs)
     if not 1 <= len(folders) <= MOST_RUNS:
         raise UsageError(f"runs must be 1 to {MOST_RUNS} folders; got {len(folders)}")
-    read = [Run(folder) for folder in folders]
+    read = [RunData(folder) for folder in folders]
     page = one_run(read[0]) if len(read) == 1 else several_runs(read)
     path = Path(out) if out is not None else (read[0].folder if len(read) == 1 else Path()) / NAME
     _replace(path, page.encode("utf-8", "replace"))
     return path
 
 
-def one_run(run: Run) -> str:
+def one_run(run: RunData) -> str:
     """The page on one run."""
     found = [_guarded(name, make, run) for name, make in SECTIONS.items()]
     return _render("page.html.j2", title=run.name, sections=found, run=run, names=[])
 
 
-def several_runs(runs: Sequence[Run]) -> str:
+def several_runs(runs: Sequence[RunData]) -> str:
     """The page that compares runs."""
     found = comparison(runs)
     title = ", ".join(words.cut(run.name, 30) for run in runs)
     return _render("page.html.j2", title=title, sections=found, run=None, names=[])
 
 
-def short_form(run: Run) -> str:
+def short_form(run: RunData) -> str:
     """The verdict and one chart, to stand inside a notebook."""
     section = _guarded("verdict", SECTIONS["verdict"], run)
     chart = descent.loss_chart(run, "examples")
@@ -98,7 +98,7 @@ def short_form(run: Run) -> str:
                    prefix=secrets.token_hex(4))  # fmt: skip
 
 
-def _guarded(name: str, make: Callable[[Run], Section], run: Run) -> Section:
+def _guarded(name: str, make: Callable[[RunData], Section], run: RunData) -> Section:
     """The section; where its records do not read as any, a line that says so in its place.
 
     A journal may have been edited, or written by another version: one odd record must not

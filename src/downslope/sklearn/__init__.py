@@ -11,8 +11,8 @@ import importlib.util as _util
 if _util.find_spec("sklearn") is None:
     raise ImportError("downslope.sklearn needs scikit-learn: pip install 'downslope[sklearn]'")
 
-from downslope.sklearn.files import load
 from downslope.sklearn.linear import LinearClassifier, LinearRegressor, LinearSVC
+from downslope.sklearn.loading import load
 from downslope.sklearn.mlp import MLPClassifier, MLPRegressor
 
 __all__ = [

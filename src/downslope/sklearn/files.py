@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from downslope import DataError, ModelOptions, TableOptions, UsageError
+from downslope import ModelOptions, TableOptions, UsageError
 from downslope.data.ingest.tabular import open_table
 from downslope.data.stored import TableBatch
 from downslope.storage import (
     atomic_folder,
-    read_json,
-    read_tensors,
-    verify,
     write_json,
     write_tensors,
 )
@@ -124,51 +121,6 @@ def save(estimator: Any, path: Path) -> None:
         write_json(folder / DOCUMENT, document)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
-    """A trained estimator from the folder that its `save` wrote; nothing in it is executed.
-
-    Its `result_` is None: what was measured while training is not kept.
-
-    Args:
-        path: the folder.
-
-    Raises:
-        DataError: the folder is missing, damaged, or holds something else.
-
-    Example:
-        >>> import os, tempfile
-        >>> from downslope.sklearn import LinearRegressor
-        >>> folder = os.path.join(tempfile.mkdtemp(), "model")
-        >>> LinearRegressor().fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]).save(folder)
-        >>> load(folder).predict([[10.0]]).round(6).tolist()
-        [21.0]
-    """
-    import downslope.sklearn as package
-
-    path = Path(path)
-    verify(path)
-    document = read_json(path / DOCUMENT)
-    name = document.get("class") if isinstance(document, dict) else None
-    if not isinstance(name, str) or document.get("format") != FORMAT or name not in package.__all__:
-        raise DataError("not a saved estimator", path=path, remedy="name a folder made by save")
-    params = {k: _restored(v) for k, v in document["params"].items()}
-    estimator = getattr(package, name)(**params)
-    vars(estimator).update(document["fitted"], result_=None, _stepper=None)
-    estimator._one_number = document["one_number"]
-    for each in ("classes_", "feature_names_in_"):
-        if each in document:
-            kind, values = document[each]["type"], document[each]["values"]
-            setattr(estimator, each, np.array(values, dtype=np.dtype(kind)))
-    tensors = read_tensors(path / TENSORS)
-    if "table" in document:
-        estimator.table_ = table.TableModel.from_json(document["table"])
-        estimator._table_params = _filled(estimator.table_.init(0), tensors)
-    else:
-        estimator._model = _layers(tensors)
-        estimator._publish()
-    return estimator
-
-
 def _plain(name: str, value: Any) -> Any:
     """A parameter as JSON; a dict as pairs, since its keys may be numbers."""
     if isinstance(value, dict):
@@ -182,12 +134,6 @@ def _plain(name: str, value: Any) -> Any:
     raise UsageError(f"{name} cannot be saved: it is an object of {type(value).__name__}")
 
 
-def _restored(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _restored(v) for k, v in value["pairs"]}
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _named(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays of nested dicts and lists, by path."""
     if not isinstance(tree, (dict, list)):
@@ -197,21 +143,3 @@ def _named(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
     for key, value in items:
         found |= _named(value, f"{prefix}/{key}" if prefix else str(key))
     return found
-
-
-def _filled(tree: Any, tensors: dict[str, np.ndarray], prefix: str = "") -> Any:
-    if isinstance(tree, dict):
-        return {k: _filled(v, tensors, f"{prefix}/{k}" if prefix else k) for k, v in tree.items()}
-    if isinstance(tree, list):
-        return [_filled(v, tensors, f"{prefix}/{k}") for k, v in enumerate(tree)]
-    return tensors[prefix]
-
-
-def _layers(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The model whose tensors are named `layers/0/weights` and so on."""
-    count = 1 + max(int(name.split("/")[1]) for name in tensors)
-    layers: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
-    for name, values in tensors.items():
-        _, number, kind = name.split("/")
-        layers[int(number)][kind] = values
-    return {"layers": layers}

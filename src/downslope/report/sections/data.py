@@ -16,7 +16,7 @@ from downslope.report.reading import (
     numbers,
     text,
 )
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.words import cell, counted, cut, label, percent, sentence, short
 
 MOST_COLUMNS = 15  # of the chart of importance
@@ -27,7 +27,7 @@ NOT_LOOKED_AT = "not looked at: the journal has no such record"
 SEVERITIES = ("error", "warning", "note", "fine")
 
 
-def section(run: Run) -> Section:
+def section(run: RunData) -> Section:
     """The part of the page."""
     task = text(mapping(run.asked.get("metadata")).get("task"))
     blocks: list[Block] = [checks(run), importance_chart(run)]
@@ -47,7 +47,7 @@ def section(run: Run) -> Section:
     )
 
 
-def findings(run: Run) -> list[Record]:
+def findings(run: RunData) -> list[Record]:
     """What the checks found before training, the worst first."""
     found = [mapping(each) for each in listing((run.find("checks") or {}).get("findings"))]
 
@@ -63,7 +63,7 @@ def said(finding: Record) -> str:
     return text(finding.get("statement")) or text(finding.get("sentence"))
 
 
-def checks(run: Run) -> Notes | Gap:
+def checks(run: RunData) -> Notes | Gap:
     """The findings with their remedies."""
     title = "Checks before training"
     found = findings(run)
@@ -82,7 +82,7 @@ def checks(run: Run) -> Notes | Gap:
     return Notes(title=title, items=tuple(items), note=note)
 
 
-def columns(run: Run) -> list[tuple[str, Estimate]]:
+def columns(run: RunData) -> list[tuple[str, Estimate]]:
     """Columns with their importance, the largest first."""
     found = []
     for each in map(mapping, listing((run.find("importance") or {}).get("columns"))):
@@ -92,7 +92,7 @@ def columns(run: Run) -> list[tuple[str, Estimate]]:
     return sorted(found, key=lambda column: -(column[1].value or 0.0))
 
 
-def importance_chart(run: Run) -> Chart | Gap:
+def importance_chart(run: RunData) -> Chart | Gap:
     """The rise of the held-out loss when a column's values are permuted."""
     title = "Columns by importance"
     record, found = run.find("importance") or {}, columns(run)
@@ -146,7 +146,7 @@ def _importance_reading(found: list[tuple[str, Estimate]]) -> str:
     return f"{words}, the most of {len(found)} columns."
 
 
-def calibration_bins(run: Run) -> list[tuple[float, float, float, float, int]]:
+def calibration_bins(run: RunData) -> list[tuple[float, float, float, float, int]]:
     """(predicted, observed, from, to, rows) of each bin."""
     found = []
     for each in map(mapping, listing((run.find("calibration") or {}).get("bins"))):
@@ -158,14 +158,14 @@ def calibration_bins(run: Run) -> list[tuple[float, float, float, float, int]]:
     return found
 
 
-def worst_bin(run: Run) -> tuple[float, float, float, float, int] | None:
+def worst_bin(run: RunData) -> tuple[float, float, float, float, int] | None:
     """The bin whose predicted share lies furthest outside the observed one's interval."""
     outside = [(max(b[2] - b[0], b[0] - b[3]), b) for b in calibration_bins(run)]
     outside = [(distance, each) for distance, each in outside if distance > 0]
     return max(outside)[1] if outside else None
 
 
-def calibration_chart(run: Run) -> Chart | Gap:
+def calibration_chart(run: RunData) -> Chart | Gap:
     """Predicted against observed shares."""
     title = "Calibration"
     record, bins = run.find("calibration") or {}, calibration_bins(run)
@@ -202,7 +202,7 @@ def calibration_chart(run: Run) -> Chart | Gap:
     )  # fmt: skip
 
 
-def residual_chart(run: Run) -> Chart | Gap:
+def residual_chart(run: RunData) -> Chart | Gap:
     """What is left of the target, over the prediction."""
     title = "Residuals"
     record = run.find("residuals") or {}
@@ -238,13 +238,13 @@ def residual_chart(run: Run) -> Chart | Gap:
     )
 
 
-def top_share(run: Run) -> float | None:
+def top_share(run: RunData) -> float | None:
     """Share of the gradient's noise that one row in a hundred carries."""
     shares = mapping((run.find("noisy_rows") or {}).get("top_share"))
     return number(shares.get("one_percent"))
 
 
-def noisy_rows(run: Run) -> Notes | Gap:
+def noisy_rows(run: RunData) -> Notes | Gap:
     """The rows that carry most of the gradient's noise."""
     title = "Rows that carry the noise"
     record = run.find("noisy_rows") or {}
@@ -261,7 +261,7 @@ def noisy_rows(run: Run) -> Notes | Gap:
     return Notes(title=title, items=tuple(rows), note=words, is_broad=False)
 
 
-def confusion(run: Run) -> Grid | Gap:
+def confusion(run: RunData) -> Grid | Gap:
     """How often each true class was predicted as each."""
     title = "Which classes are taken for which"
     record = run.find("confusion") or {}

@@ -18,7 +18,7 @@ from downslope.report.reading import (
     step_of,
     text,
 )
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.words import cell, counted, cut, percent, sentence, short, spoken
 
 OVER = {"examples": "examples", "time": "seconds"}
@@ -40,7 +40,7 @@ class Held:
     step: float
 
 
-def section(run: Run) -> Section:
+def section(run: RunData) -> Section:
     """The part of the page."""
     blocks: list[Block] = [loss_chart(run, "examples"), loss_chart(run, "time")]
     return Section(
@@ -54,7 +54,7 @@ def section(run: Run) -> Section:
     )
 
 
-def place(run: Run, over: str) -> Callable[[Record], float | None]:
+def place(run: RunData, over: str) -> Callable[[Record], float | None]:
     """Where a record stands on the axis."""
 
     def of(record: Record) -> float | None:
@@ -66,7 +66,7 @@ def place(run: Run, over: str) -> Callable[[Record], float | None]:
     return of
 
 
-def training_losses(run: Run, over: str) -> list[tuple[float, float, float]]:
+def training_losses(run: RunData, over: str) -> list[tuple[float, float, float]]:
     """(place, loss, step) of the progress records."""
     at, found = place(run, over), []
     for record in of_event(run.kept, "progress"):
@@ -76,7 +76,7 @@ def training_losses(run: Run, over: str) -> list[tuple[float, float, float]]:
     return found
 
 
-def saw_tooth(run: Run, over: str) -> list[tuple[float, float]]:
+def saw_tooth(run: RunData, over: str) -> list[tuple[float, float]]:
     """(place, loss) of single batches: the latest ones before each progress record."""
     at, found = place(run, over), []
     records = of_event(run.kept, "progress")
@@ -98,7 +98,7 @@ def saw_tooth(run: Run, over: str) -> list[tuple[float, float]]:
     return found
 
 
-def held_out(run: Run, over: str) -> list[Held]:
+def held_out(run: RunData, over: str) -> list[Held]:
     """The held-out losses of the run."""
     at, found = place(run, over), []
     for record in of_event(run.kept, "evaluated"):
@@ -124,7 +124,7 @@ def trend(values: Sequence[float]) -> list[float]:
     return found
 
 
-def loss_chart(run: Run, over: str) -> Chart | Gap:
+def loss_chart(run: RunData, over: str) -> Chart | Gap:
     """Losses over examples or time, decisions marked on the axis."""
     title = f"Loss over {over}"
     losses, held = training_losses(run, over), held_out(run, over)
@@ -250,19 +250,19 @@ def _table(
     return thinned(head, [(int(row[0]), *row[1:]) for row in rows])
 
 
-def decided(run: Run) -> list[Record]:
+def decided(run: RunData) -> list[Record]:
     """The decisions in order, those that a divergence took back among them."""
     return of_event(run.records, "decided")
 
 
-def decision_marks(run: Run, over: str) -> list[tuple[float, int]]:
+def decision_marks(run: RunData, over: str) -> list[tuple[float, int]]:
     """(place, number) of each decision listed."""
     at = place(run, over)
     found = [(at(r), i) for i, r in enumerate(decided(run)[:MOST_DECISIONS], start=1)]
     return [(x, i) for x, i in found if x is not None]
 
 
-def decisions(run: Run) -> Notes | Gap:
+def decisions(run: RunData) -> Notes | Gap:
     """Each decision with its number and its reason."""
     found = decided(run)
     if not found:

@@ -18,7 +18,7 @@ from downslope.report.reading import (
     step_of,
     text,
 )
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.sections.noise import anatomy
 from downslope.report.words import cut, percent, sentence, short
 
@@ -26,7 +26,7 @@ SUBJECTS = ("curvature", "covariance", "temperature", "escape", "memory", "traje
 NOT_LOOKED_AT = "not looked at: the journal has no such record"
 
 
-def section(run: Run) -> Section:
+def section(run: RunData) -> Section:
     """The part of the page."""
     blocks: list[Block] = [
         stability_chart(run),
@@ -45,7 +45,7 @@ def section(run: Run) -> Section:
     )
 
 
-def measured(run: Run, name: str) -> list[tuple[float, float, Estimate]]:
+def measured(run: RunData, name: str) -> list[tuple[float, float, Estimate]]:
     """(examples, step, estimate) of a measured quantity, where it has a value."""
     found = []
     for record in of_event(run.kept, "measured"):
@@ -56,14 +56,14 @@ def measured(run: Run, name: str) -> list[tuple[float, float, Estimate]]:
     return found
 
 
-def _why_not(run: Run, name: str) -> str:
+def _why_not(run: RunData, name: str) -> str:
     """The newest reason why a measured quantity has no value."""
     records = of_event(run.kept, "measured")
     reason = estimate(records[-1].get(name)).reason if records else ""
     return reason or "it was not measured in this run"
 
 
-def _line(run: Run, name: str, key: str, *, chart: str, title: str, reading: str, unit: str,
+def _line(run: RunData, name: str, key: str, *, chart: str, title: str, reading: str, unit: str,
           colour: str, mark: float, mark_label: str, span: tuple[float, float] | None = None
           ) -> Chart | Gap:  # fmt: skip
     """A measured quantity over the run with its band and a level to compare with."""
@@ -100,7 +100,7 @@ def _line(run: Run, name: str, key: str, *, chart: str, title: str, reading: str
     return Chart(name=chart, title=title, reading=reading, table=thinned(head, rows), draw=draw)
 
 
-def stability_chart(run: Run) -> Chart | Gap:
+def stability_chart(run: RunData) -> Chart | Gap:
     """The correlation of neighbouring updates over the run."""
     found = measured(run, "step_correlation")
     records = [r for r in of_event(run.kept, "measured") if text(r.get("stability"))]
@@ -116,7 +116,7 @@ def stability_chart(run: Run) -> Chart | Gap:
     )  # fmt: skip
 
 
-def equilibrium_chart(run: Run) -> Chart | Gap:
+def equilibrium_chart(run: RunData) -> Chart | Gap:
     """The equilibrium ratio over the run: 1 once it only shakes about a level."""
     found = measured(run, "equilibrium_ratio")
     reading = ""
@@ -137,7 +137,7 @@ def equilibrium_chart(run: Run) -> Chart | Gap:
     )  # fmt: skip
 
 
-def temperatures(run: Run) -> Facts:
+def temperatures(run: RunData) -> Facts:
     """The temperature, prescribed and measured, at the end of the run."""
     records = of_event(run.kept, "measured")
     newest = records[-1] if records else {}
@@ -156,7 +156,7 @@ def temperatures(run: Run) -> Facts:
     return Facts(title="Temperature", rows=tuple(rows))
 
 
-def slice_chart(run: Run) -> Chart | Gap:
+def slice_chart(run: RunData) -> Chart | Gap:
     """The loss along two directions through the end point."""
     title = "A slice through the loss"
     record = run.find("slice")
@@ -226,7 +226,7 @@ def _directions(record: Record | None) -> list[Line]:
     return found
 
 
-def path_chart(run: Run) -> Chart | Gap:
+def path_chart(run: RunData) -> Chart | Gap:
     """The way of the parameters on its two main directions."""
     title = "The path"
     record = run.find("path") or {}
@@ -258,7 +258,7 @@ def path_chart(run: Run) -> Chart | Gap:
     return Chart(name="path", title=title, reading=reading, table=table, draw=draw)
 
 
-def is_near_limit(run: Run) -> float | None:
+def is_near_limit(run: RunData) -> float | None:
     """The correlation of neighbouring updates where it lies below -0.5, else None."""
     found = measured(run, "step_correlation")
     value = found[-1][2].hi if found else None

@@ -15,7 +15,7 @@ from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Facts, Gap, Section, thinned
 from downslope.report.noise_readings import readings
 from downslope.report.reading import listing, mapping, number, numbers, of_event, step_of, text
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.words import brief, bytes_in_words, counted, percent, short, spoken
 
 
@@ -38,7 +38,7 @@ class Sweet:
         return (1 + scale / self.in_use) * now / ((1 + scale / best) * then)
 
 
-def section(run: Run) -> Section:
+def section(run: RunData) -> Section:
     """The part of the page."""
     blocks: list[Block] = [step_chart(run), rate_chart(run), waiting_chart(run)]
     return Section(
@@ -50,14 +50,14 @@ def section(run: Run) -> Section:
     )
 
 
-def _workers(run: Run) -> str:
+def _workers(run: RunData) -> str:
     asked = number(mapping(run.asked.get("training")).get("workers"))
     if asked and asked > 1:
         return "the journal holds no times of single workers"
     return "this run had one worker: nothing was exchanged and nobody waited for a straggler"
 
 
-def timed(run: Run) -> dict[float, list[float]]:
+def timed(run: RunData) -> dict[float, list[float]]:
     """Seconds of steps by batch size, from the records that timed them."""
     found: dict[float, list[float]] = {}
     for record in of_event(run.kept, "timed"):
@@ -71,7 +71,7 @@ def timed(run: Run) -> dict[float, list[float]]:
 
 
 @lru_cache(maxsize=1)  # the advice and the chart ask for it; its interval takes a quarter second
-def sweet(run: Run) -> Sweet | str:
+def sweet(run: RunData) -> Sweet | str:
     """Step times and the sweet spot; or why there are none."""
     found = timed(run)
     if not found:
@@ -88,7 +88,7 @@ def sweet(run: Run) -> Sweet | str:
     return Sweet(times=times, in_use=run.course.batch_size(last), spot=spot, why_not=why_not)
 
 
-def _spot(run: Run, times: StepTimes) -> tuple[SweetSpot | None, str]:
+def _spot(run: RunData, times: StepTimes) -> tuple[SweetSpot | None, str]:
     known = [r for r in readings(run) if (r.scale.value or r.scale.lo or 0) > 0]
     if not known:
         return None, "no noise scale was measured"
@@ -113,7 +113,7 @@ def _positive(value: float | None) -> float | None:
     return value if value and value > 0 else None
 
 
-def step_chart(run: Run) -> Chart | Gap:
+def step_chart(run: RunData) -> Chart | Gap:
     """Seconds of a step by batch size with the fitted curve and the sweet spot."""
     title = "Step time by batch size"
     found = sweet(run)
@@ -189,7 +189,7 @@ def _step_reading(found: Sweet) -> str:
     return f"{words}; the {short(found.in_use or 0)} in use takes {short(ratio)} times as long."
 
 
-def rates(run: Run) -> list[tuple[float, float, float, float, float]]:
+def rates(run: RunData) -> list[tuple[float, float, float, float, float]]:
     """(seconds, examples/s, waiting share, reading share, step) of the progress records."""
     found = []
     for record in of_event(run.kept, "progress"):
@@ -200,7 +200,7 @@ def rates(run: Run) -> list[tuple[float, float, float, float, float]]:
     return found
 
 
-def rate_chart(run: Run) -> Chart | Gap:
+def rate_chart(run: RunData) -> Chart | Gap:
     """Examples a second over the run."""
     title = "Examples a second"
     found = rates(run)
@@ -230,7 +230,7 @@ def rate_chart(run: Run) -> Chart | Gap:
     )
 
 
-def waiting_share(run: Run) -> float | None:
+def waiting_share(run: RunData) -> float | None:
     """Share of the time spent waiting for data, over the whole run."""
     spans = [number(r.get("span_seconds")) or 0.0 for r in of_event(run.kept, "progress")]
     shares = [number(r.get("waiting_share")) or 0.0 for r in of_event(run.kept, "progress")]
@@ -238,7 +238,7 @@ def waiting_share(run: Run) -> float | None:
     return sum(s * w for s, w in zip(spans, shares, strict=True)) / total if total else None
 
 
-def waiting_chart(run: Run) -> Chart | Gap:
+def waiting_chart(run: RunData) -> Chart | Gap:
     """The share of time that training waited for its rows."""
     title = "Waiting for data"
     found, whole = rates(run), waiting_share(run)
@@ -268,7 +268,7 @@ def waiting_chart(run: Run) -> Chart | Gap:
     )
 
 
-def costs(run: Run) -> Facts:
+def costs(run: RunData) -> Facts:
     """Start-up, memory and the size of the model, in words."""
     record = run.find("record") or {}
     peak = number(record.get("peak_memory_bytes"))
@@ -284,7 +284,7 @@ def costs(run: Run) -> Facts:
     return Facts(title="Start and memory", rows=tuple(rows))
 
 
-def num_parameters(run: Run) -> tuple[int, float] | None:
+def num_parameters(run: RunData) -> tuple[int, float] | None:
     """How many numbers are trained, and their bytes."""
     shapes = mapping(run.asked.get("params"))
     count, size = 0, 0.0
@@ -300,7 +300,7 @@ def num_parameters(run: Run) -> tuple[int, float] | None:
     return (count, size) if shapes else None
 
 
-def parameters(run: Run) -> str:
+def parameters(run: RunData) -> str:
     """The size of the model in words."""
     found = num_parameters(run)
     if found is None:

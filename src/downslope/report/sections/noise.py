@@ -11,14 +11,14 @@ from downslope.report import drawing
 from downslope.report.blocks import Block, Chart, Gap, Notes, Section, thinned
 from downslope.report.noise_readings import NOT_MEASURED, Reading, readings
 from downslope.report.reading import listing, of_event, step_of, text
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.sections.price import angle_chart, spent_chart
 from downslope.report.words import cut, sentence, short
 
 SUBJECTS = ("gradient", "scale", "required", "tails", "order")  # of the anatomy
 
 
-def section(run: Run) -> Section:
+def section(run: RunData) -> Section:
     """The part of the page."""
     blocks: list[Block] = [
         scale_chart(run),
@@ -44,7 +44,7 @@ def _bounds(found: Estimate, most: float) -> tuple[float, float]:
     return lo, max(hi, lo)
 
 
-def scale_chart(run: Run) -> Chart | Gap:
+def scale_chart(run: RunData) -> Chart | Gap:
     """The noise scale with its band, against the batch size in use."""
     title = "Noise scale and batch size"
     all_found = readings(run)
@@ -108,7 +108,7 @@ def _scale_reading(r: Reading) -> str:
     return f"{words}: {size} had about as much noise as gradient, as far as that can be told."
 
 
-def signal_chart(run: Run) -> Chart | Gap:
+def signal_chart(run: RunData) -> Chart | Gap:
     """Squared length of the gradient, and of the noise in a batch's mean."""
     title = "Signal and noise in a batch"
     found = [r for r in readings(run) if r.trace.value and r.signal.value is not None]
@@ -151,7 +151,7 @@ def signal_chart(run: Run) -> Chart | Gap:
     )
 
 
-def anatomy(run: Run, subjects: Sequence[str], title: str) -> list[Notes]:
+def anatomy(run: RunData, subjects: Sequence[str], title: str) -> list[Notes]:
     """The sentences of the newest look at each subject."""
     items = []
     for subject in subjects:

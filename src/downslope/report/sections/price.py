@@ -10,7 +10,7 @@ from downslope.report import drawing
 from downslope.report.blocks import Chart, Gap, thinned
 from downslope.report.noise_readings import NOT_MEASURED, Reading, readings
 from downslope.report.reading import estimate, mapping, of_event, step_of
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.words import percent
 
 
@@ -26,7 +26,7 @@ def share_spent(batch_size: float, noise_scale: float) -> float:
     return batch_size / (batch_size + noise_scale)
 
 
-def spent(run: Run) -> list[tuple[Reading, float | None, float, float]]:
+def spent(run: RunData) -> list[tuple[Reading, float | None, float, float]]:
     """By reading, the share spent beyond need with its ends."""
     found = []
     for r in readings(run):
@@ -39,7 +39,7 @@ def spent(run: Run) -> list[tuple[Reading, float | None, float, float]]:
     return found
 
 
-def whole_share(run: Run) -> tuple[float, float, float] | None:
+def whole_share(run: RunData) -> tuple[float, float, float] | None:
     """The share of all examples spent beyond need, and its ends; None where nothing tells.
 
     Each reading stands for the examples since the one before.
@@ -55,7 +55,7 @@ def whole_share(run: Run) -> tuple[float, float, float] | None:
     return None if not weight else (sums[0] / weight, sums[1] / weight, sums[2] / weight)
 
 
-def spent_chart(run: Run) -> Chart | Gap:
+def spent_chart(run: RunData) -> Chart | Gap:
     """The share of the examples that a smaller batch would not have needed."""
     title = "Examples spent beyond need"
     found = spent(run)
@@ -93,7 +93,7 @@ def angle(batch_size: float, noise_scale: float) -> float:
     return math.degrees(math.acos(1 / (1 + noise_scale / batch_size)))
 
 
-def angle_chart(run: Run) -> Chart | Gap:
+def angle_chart(run: RunData) -> Chart | Gap:
     """The angle between two batches: from the noise scale, and as measured where it was."""
     title = "Angle between two batches"
     found = []
@@ -136,7 +136,7 @@ def angle_chart(run: Run) -> Chart | Gap:
     return Chart(name="angle", title=title, reading=reading, table=thinned(head, rows), draw=draw)
 
 
-def _measured_angles(run: Run) -> list[tuple[float, float]]:
+def _measured_angles(run: RunData) -> list[tuple[float, float]]:
     found = []
     for record in of_event(run.kept, "anatomy"):
         seen = estimate(mapping(record.get("records")).get("angle_between_batches")).value

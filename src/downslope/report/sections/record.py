@@ -6,14 +6,14 @@ from typing import Any
 
 from downslope.report.blocks import Block, Facts, Gap, Notes, Section, Table
 from downslope.report.reading import Record, mapping, of_event, text
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.words import cell, cut, sentence
 
 MOST = 60
 RESULTS = ("optimizer", "batch_size", "learning_rate")  # chosen, where they were "auto"
 
 
-def section(run: Run) -> Section:
+def section(run: RunData) -> Section:
     """The part of the page."""
     found = run.find("record") or {}
     blocks: list[Block] = [configuration(run)]
@@ -31,7 +31,7 @@ def section(run: Run) -> Section:
     )
 
 
-def configuration(run: Run) -> Table | Gap:
+def configuration(run: RunData) -> Table | Gap:
     """Every setting as asked, and as it was at the end where the run chose it."""
     asked = mapping(run.asked.get("training"))
     if not asked:
@@ -61,7 +61,7 @@ def _flat(values: Any) -> dict[str, Any]:
     return found
 
 
-def fingerprints(run: Run, record: Record) -> Facts:
+def fingerprints(run: RunData, record: Record) -> Facts:
     """What tells the data and the folder apart from others."""
     metadata = mapping(run.asked.get("metadata"))
     table = text(record.get("table")) or text(metadata.get("path"))
@@ -80,7 +80,7 @@ def command(record: Record) -> Notes | Gap:
     return Notes(title="Command", items=(("code", "", cut(words, 1000)),))
 
 
-def events(run: Run) -> Facts:
+def events(run: RunData) -> Facts:
     """How many records of each event the journal holds."""
     counts: dict[str, int] = {}
     for record in run.records:

@@ -6,7 +6,7 @@ from downslope.estimate import Estimate, not_estimable
 from downslope.report.advice import next_steps
 from downslope.report.blocks import Block, Facts, Gap, Notes, Section
 from downslope.report.reading import estimate, listing, mapping, number, step_of, text, with_ends
-from downslope.report.run import Run
+from downslope.report.run_data import RunData
 from downslope.report.sections import descent
 from downslope.report.sections.machine import num_parameters
 from downslope.report.words import brief, counted, cut, percent, sentence, short, spoken
@@ -15,13 +15,13 @@ KINDS = {"linear": "A linear model", "mlp": "A network", "svm": "A support vecto
 SCORES = ("accuracy", "rmse", "loss")  # the first that is there is what a reader looks for
 
 
-def section(run: Run) -> Section:
+def section(run: RunData) -> Section:
     """The part of the page."""
     blocks: list[Block] = [figures(run), advice(run), comparison(run)]
     return Section(name="verdict", title="The verdict", lead=trained(run), blocks=tuple(blocks))
 
 
-def trained(run: Run) -> str:
+def trained(run: RunData) -> str:
     """What was trained, in a sentence; that it is under way, where it is."""
     metadata = mapping(run.asked.get("metadata"))
     encoding, options = mapping(metadata.get("encoding")), mapping(metadata.get("options"))
@@ -46,7 +46,7 @@ def trained(run: Run) -> str:
     return f"{sentence(words)}{'' if run.is_over else ' ' + under_way(run)}"
 
 
-def under_way(run: Run) -> str:
+def under_way(run: RunData) -> str:
     """Where a run stands that has not ended."""
     last = max((step_of(r) for r in run.kept), default=0.0)
     fraction = [number(r.get("fraction")) for r in run.kept if r.get("event") == "progress"]
@@ -54,7 +54,7 @@ def under_way(run: Run) -> str:
     return f"This run has not ended: it was last heard of at step {last:,.0f}{done}."
 
 
-def score(run: Run) -> tuple[str, Estimate]:
+def score(run: RunData) -> tuple[str, Estimate]:
     """The held-out metric that a reader looks for first, and its estimate."""
     values = mapping(run.result.get("validation"))
     intervals = mapping(run.result.get("validation_intervals"))
@@ -71,7 +71,7 @@ def score(run: Run) -> tuple[str, Estimate]:
     return "loss", not_estimable("no rows were held out", unit="")
 
 
-def figures(run: Run) -> Facts:
+def figures(run: RunData) -> Facts:
     """The chief figures."""
     name, found = score(run)
     value = short_score(name, found.value)
@@ -109,7 +109,7 @@ def short_score(name: str, value: float | None) -> str:
     return f"{100 * value:.1f} %" if name == "accuracy" else short(value)
 
 
-def comparison(run: Run) -> Facts | Gap:
+def comparison(run: RunData) -> Facts | Gap:
     """The score beside a trivial and a linear baseline."""
     title = "Against simple models"
     record = run.find("baselines")
@@ -146,7 +146,7 @@ def _gain(model: Estimate, other: Estimate, record: object, how: str) -> str:
     return f"{how}; {words}" if how else words
 
 
-def advice(run: Run) -> Notes | Gap:
+def advice(run: RunData) -> Notes | Gap:
     """The three things most worth doing next."""
     title = "Most worth doing next"
     found = next_steps(run)

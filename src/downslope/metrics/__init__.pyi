@@ -1,0 +1,4 @@
+from .classification import ClassificationMetrics as ClassificationMetrics
+from .loss import MeanLoss as MeanLoss
+from .regression import RegressionMetrics as RegressionMetrics
+from .results import Results as Results
