@@ -416,6 +416,18 @@ def test_names_do_not_depend_on_what_was_imported_before() -> None:
     assert run(f"import downslope\n{kinds}") == run(f"import downslope\n{every}{kinds}")
 
 
+def test_instruments_load_when_asked_for() -> None:
+    """Catches a package of instruments that imports them all, or a monitor that needs many."""
+    names = run(
+        "import sys\n"
+        "import downslope.noise.online.monitor\n"
+        "print(*[m for m in sys.modules if m.startswith('downslope.noise.')])"
+    ).split()
+    subjects = {name.split(".")[2] for name in names}
+    assert subjects == {"online", "scale", "statistics", "tails", "temperature", "trajectory"}
+    assert len(names) < 22
+
+
 HELP = """
 import sys
 from downslope.cli import main

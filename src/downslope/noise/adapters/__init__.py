@@ -1,4 +1,4 @@
-"""Measuring in training loops of others: optax, PyTorch."""
+"""Noise measurement in other training loops: optax, PyTorch."""
 
 import lazy_loader as _lazy
 

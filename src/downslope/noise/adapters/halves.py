@@ -1,4 +1,4 @@
-"""Noise of a training loop that is not ours, from the gradients of two halves of its batches."""
+"""Gradient noise of any training loop, from the gradients of two halves of its batches."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from downslope.noise.statistics.ranges import positive
 
 
 class HalfBatches:
-    """Collects the gradients of two half batches, step by step, and gives the noise scale.
+    """Noise scale from the gradients of two half batches, collected step by step.
 
-    Each step costs one dot product and one distance; only these two numbers are kept. The
-    gradients may come from PyTorch, NumPy or anything that NumPy reads. Both halves of a step
-    must be taken at the same parameters.
+    A step costs one dot product and one distance; only these two numbers are kept. Gradients may
+    come from PyTorch, NumPy or anything that NumPy reads. Both halves of a step must be taken at
+    the same parameters.
 
-    In a PyTorch loop, with the batch cut in two::
+    In a PyTorch loop, with each batch split in two::
 
         halves = HalfBatches()
         for first, second in batches:
@@ -44,7 +44,6 @@ class HalfBatches:
     """
 
     def __init__(self, *, interacting: bool = False):
-        """Starts without a step."""
         self.interacting = interacting
         self._terms: list[tuple[float, float, float, float]] = []
 
@@ -54,7 +53,7 @@ class HalfBatches:
         return len(self._terms)
 
     def add(self, first: Any, second: Any, size_first: float, size_second: float) -> None:
-        """Adds one step: the mean gradients of its two halves and how many examples each had.
+        """Add one step: the mean gradients of its two halves and their numbers of examples.
 
         Args:
             first, second: an array, or arrays in dictionaries, lists and iterators, in the same
@@ -79,14 +78,14 @@ class HalfBatches:
                 raise UsageError(
                     f"first, second must have the same shapes; got {name!r} of {a.shape}, {b.shape}"
                 )
-            with np.errstate(over="ignore", invalid="ignore"):  # not finite: told by `noise`
+            with np.errstate(over="ignore", invalid="ignore"):  # not finite: reported by `noise`
                 dot += float(np.vdot(a, b))
                 gap = (a - b).ravel()
                 distance += float(gap @ gap)
         self._terms.append((dot, distance, float(size_first), float(size_second)))
 
     def noise(self, last: int | None = None) -> Noise:
-        """The noise over all steps so far, or over the `last` ones.
+        """Noise over all steps so far, or over the `last` ones.
 
         Raises:
             UsageError: last below 1.

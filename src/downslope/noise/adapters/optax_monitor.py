@@ -1,4 +1,4 @@
-"""Noise of an optax training loop, measured by a link of its chain (JAX)."""
+"""Gradient noise of an optax training loop, measured by a link of its chain (JAX)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from downslope.noise.scale.steps import Noise, from_terms
 
 
 class NoiseState(NamedTuple):
-    """What the link carries: the last `window` steps' estimates, oldest overwritten first.
+    """State of the link: estimates of the last `window` steps, oldest overwritten first.
 
     Attributes:
         signal, trace: [window] float32, unbiased for |G|^2 and tr Sigma of each step.
@@ -31,11 +31,11 @@ class NoiseState(NamedTuple):
 def measure_noise(
     microbatch_size: int = 1, *, window: int = 100
 ) -> optax.GradientTransformationExtraArgs:
-    """A first link for an optax chain: averages gradients over a leading axis and measures noise.
+    """First link of an optax chain that averages gradients over a leading axis and measures noise.
 
     Its updates are gradients [m, ...] of m >= 2 examples, microbatches or devices; it passes on
     their mean [...], as an aggregator of `optax.experimental.aggregating` does, so that the rest
-    of the chain is what it was. With b examples in each of the m gradients g_k and m_ their mean:
+    of the chain stays as it was. With b examples in each of the m gradients g_k and m_ their mean:
     tr Sigma = b sum |g_k - m_|^2/(m - 1), |G|^2 = |m_|^2 - tr Sigma/(b m), in float32 or wider.
     The state keeps its shapes and types under `jax.jit` and `jax.lax.scan`.
 
@@ -44,7 +44,7 @@ def measure_noise(
 
     Args:
         microbatch_size: b, examples behind each gradient, the same in all.
-        window: steps that `read_noise` looks back on, at least 2.
+        window: steps behind `read_noise`, at least 2.
 
     Raises:
         UsageError: a number below its least; in `update`, fewer than 2 gradients.
@@ -129,9 +129,9 @@ def _moments(
 
 
 def read_noise(opt_state: optax.OptState, *, interacting: bool = False) -> Noise:
-    """The noise over the last `window` steps, from an optimizer state that has the link in it.
+    """Noise over the last `window` steps, from an optimizer state that holds the link's state.
 
-    To be called outside `jax.jit`; it waits for the device.
+    Call it outside `jax.jit`; it waits for the device.
 
     Args:
         opt_state: state of a chain with one `measure_noise` in it, at any depth.

@@ -33,7 +33,7 @@ class BiasCheck:
 def bias_check(batch_gradients: ArrayLike, full_gradient: ArrayLike) -> BiasCheck:
     """Test whether a sampler's batch gradients average to the full gradient.
 
-    With D_k = g_k - G: |mean D|^2 - tr S/K is unbiased for the squared bias. Without bias
+    With D_k = g_k - G, |mean D|^2 - tr S/K is unbiased for the squared bias. Without bias
     K |mean D|^2/tr S is distributed nearly as F with r and r(K - 1) degrees of freedom, r the
     effective rank of S: exactly so for one parameter (where it is Student's t test) and for
     equal variances. In simulation 5 % tests rejected 4 to 6 % of unbiased samplers at K = 50.

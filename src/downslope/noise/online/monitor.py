@@ -1,4 +1,4 @@
-"""What a run's measured steps say together: the record that is always on."""
+"""Running estimates from the measured updates of a run: noise scale, temperatures, stability."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ from downslope.noise.temperature.prescribed import effective_temperature, measur
 from downslope.noise.trajectory import Trajectory
 
 MAX_PROBES_KEPT = 1024  # bounds the memory of a run's measurements
-MIN_UPDATES_READ, MAX_UPDATES_READ = (
-    24,
-    256,
-)  # measured updates behind a number; from 20 on intervals are right
-SAME_RATE = 1e-3  # relative change of the learning rate that still counts as none; assumed
+MIN_UPDATES_READ = 24  # measured updates behind a number; from 20 on intervals are right
+MAX_UPDATES_READ = 256
+SAME_RATE = 1e-3  # relative change of the learning rate that counts as none; assumed
 NO_CLIPPING = "clipping is off"
 CLIPPED = "gradients were clipped: it is prescribed for those that were not"
 NONE_YET = "no update has been measured yet"
@@ -33,7 +31,7 @@ NONE_YET = "no update has been measured yet"
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorSettings:
-    """What must be known of a run to read its measured steps.
+    """Settings of a run that the estimates from its measured updates depend on.
 
     Attributes:
         optimizer: its name; temperatures are defined for "sgd" and "momentum" only.
@@ -43,9 +41,9 @@ class MonitorSettings:
         batch_size: examples per update.
         num_rows: rows of the table, None for a generator.
         sampling: how batches are drawn.
-        interacts: the examples of a batch interact, so that the batch is the unit of noise.
-        clips: gradients are clipped.
-        plain: updates follow from gradients alone (no weight decay, no proximal step).
+        interacts: whether the examples of a batch interact: then the batch is the unit of noise.
+        clips: whether gradients are clipped.
+        plain: whether updates follow from gradients alone (no weight decay, no proximal step).
     """
 
     optimizer: str
@@ -62,7 +60,7 @@ class MonitorSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Readings:
-    """What the measured steps of a run say.
+    """Estimates from the measured updates of a run.
 
     Attributes:
         step: the latest measured update, or None before there is one.
@@ -72,7 +70,7 @@ class Readings:
         equilibrium: R_eq, 1 once the run is stationary.
         clip_fraction: share of updates whose gradient was clipped.
         step_correlation: m, of neighbouring updates: negative where they oscillate.
-        stability: what m means, in words.
+        stability: meaning of m, in words.
     """
 
     step: int | None
@@ -85,7 +83,7 @@ class Readings:
     stability: str
 
     def measurements(self) -> dict[str, Estimate]:
-        """The measurements by name."""
+        """The estimates by name, as `Result.measurements` and the journal hold them."""
         return {
             "noise_scale": self.noise.scale,
             "gradient_signal": self.noise.signal,
@@ -99,16 +97,16 @@ class Readings:
 
 
 class NoiseMonitor:
-    """The latest measured steps of a run, and what they say. Memory is bounded.
+    """Record of the latest measured updates of a run, in bounded memory, with running estimates.
 
-    The noise is read from the measured updates of the last octave (since half the steps), at
-    least 24 and at most 256 of them: long enough for an interval, short enough to follow.
+    The noise is estimated from the measured updates of the last octave (since half the steps), at
+    least 24 and at most 256 of them: enough for an interval, few enough to follow a change.
 
     Example:
         >>> import numpy as np
-        >>> settings = MonitorSettings(optimizer="sgd", momentum=0.0, momentum_kind=None, dim=100,
-        ...                   batch_size=24, num_rows=None, sampling="streaming",
-        ...                   interacts=False, clips=False, plain=True)
+        >>> settings = MonitorSettings(
+        ...     optimizer="sgd", momentum=0.0, momentum_kind=None, dim=100, batch_size=24,
+        ...     num_rows=None, sampling="streaming", interacts=False, clips=False, plain=True)
         >>> monitor, rng = NoiseMonitor(settings), np.random.default_rng(0)
         >>> g = 0.2 + rng.normal(size=(50, 2, 100)) / 12**0.5  # |G|^2 = 4, tr Sigma = 100
         >>> probes = np.full((50, 12), np.nan)
@@ -123,35 +121,35 @@ class NoiseMonitor:
         self.settings = settings
         self._steps = np.zeros(0, np.int64)
         self._probes = np.zeros((0, len(Probe._fields)))
-        self._read: tuple[MonitorSettings, Readings] | None = None  # of all probes, in a setting
+        self._read: tuple[MonitorSettings, Readings] | None = None  # of all probes
         self.trajectory = Trajectory(PROJECTED)
 
     def add_point(self, projection: Any, step: int) -> None:
-        """Takes in where the parameters stand, projected, after so many updates."""
+        """Add a projection of the parameters after `step` updates."""
         self.trajectory.add(projection, step)
 
     def add(self, steps: Any, probes: Any) -> None:
-        """Takes in measured windows: the updates [k] they belong to, and their probes [k, F]."""
+        """Add measured updates: their step numbers [k] and probes [k, F]."""
         self._read = None
         self._steps = np.concatenate([self._steps, np.asarray(steps, np.int64)])[-MAX_PROBES_KEPT:]
         found = np.asarray(probes, np.float64)
         self._probes = np.concatenate([self._probes, found])[-MAX_PROBES_KEPT:]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that is remembered, for a checkpoint."""
+        """Everything that `restore` needs, for a checkpoint."""
         found = {"steps": self._steps.copy(), "probes": self._probes.copy()}
         return found | {f"path_{k}": array for k, array in self.trajectory.arrays().items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `arrays`."""
+        """Return to the state that `arrays` gave."""
         self._steps, self._probes = arrays["steps"], arrays["probes"]
         self._read = None
         parts = {k.removeprefix("path_"): array for k, array in arrays.items() if "path_" in k}
         self.trajectory.restore(parts)
 
     def read(self) -> Readings:
-        """What the measured steps say now."""
-        if self._read is None or self._read[0] != self.settings:  # else nothing came since
+        """Estimates from the updates added so far, under the present settings."""
+        if self._read is None or self._read[0] != self.settings:  # else nothing changed
             self._read = self.settings, self._readings()
         return self._read[1]
 
@@ -170,7 +168,7 @@ class NoiseMonitor:
         )
 
     def norms(self) -> Floats:
-        """Norms of the latest measured gradients before clipping, [k]; those of the last octave."""
+        """Norms [k] of the gradients of the last octave's measured updates, before clipping."""
         squares = self._column("square_gradient", self._latest("square_gradient"))
         return np.sqrt(squares[np.isfinite(squares)])
 
@@ -178,7 +176,7 @@ class NoiseMonitor:
         return self._probes[rows, Probe._fields.index(name)]
 
     def _latest(self, known: str) -> np.ndarray:
-        """Numbers of the probes of the last octave that hold this field."""
+        """Indices of the last octave's probes that have this field."""
         have = np.flatnonzero(~np.isnan(self._column(known, slice(None))))
         octave = have[self._steps[have] >= self._steps[have[-1]] / 2] if len(have) else have
         return have[-min(max(len(octave), MIN_UPDATES_READ), MAX_UPDATES_READ) :]
@@ -187,7 +185,7 @@ class NoiseMonitor:
         rows = self._latest("dot")
         sizes = [self._column(name, rows) for name in ("rows_first", "rows_second")]
         if not all((size > 0).all() and np.isfinite(size).all() for size in sizes):
-            return no_noise("the sizes of the parts that were compared are not known")
+            return no_noise("the sizes of the halves that were compared are unknown")
         dots = self._column("dot", rows)
         distances = self._column("square_distance", rows)
         if self.settings.interacts:  # a batch is one unit, whatever its size
@@ -195,7 +193,7 @@ class NoiseMonitor:
         return from_halves(dots, distances, *sizes)
 
     def _rate(self, rows: np.ndarray) -> float | str:
-        """The learning rate of these updates, or why there is not one."""
+        """The learning rate that these updates share, or the reason why there is none."""
         rates = self._column("learning_rate", rows)
         if not len(rates):
             return NONE_YET
@@ -231,7 +229,7 @@ class NoiseMonitor:
         return found.flagged(CLIPPED) if clipped else found
 
     def _undefined(self) -> str | None:
-        """Why the formulas of the temperature do not hold here, or None."""
+        """Reason why the formulas of the temperature do not hold, or None."""
         s = self.settings
         if s.optimizer == "nesterov":
             return "the parameters kept are those ahead, not those that the velocity moves"
@@ -249,7 +247,7 @@ class NoiseMonitor:
         return measured_temperature(squares, dim, learning_rate=rate, **self._dynamics())
 
     def _settled(self) -> np.ndarray:
-        """Probes far enough from their anchor: those of the second half of an octave."""
+        """Indices of probes far enough from their anchor: in the second half of an octave."""
         rows = np.flatnonzero(~np.isnan(self._column("position_dot_update", slice(None))))
         done = self._steps[rows] + 1
         octave = np.floor(np.log2(done))
@@ -266,7 +264,7 @@ class NoiseMonitor:
             self._column(name, rows) for name in ("position_dot_update", "square_update")
         )
         rate = self._undefined() or self._rate(rows)
-        if isinstance(rate, str):  # the form that holds for every rule
+        if isinstance(rate, str):  # the form that holds for every optimizer
             return update_equilibrium_ratio(dots, squares)
         dots = self._column("position_dot_gradient", rows)
         return equilibrium_ratio(dots, squares, rate, **self._dynamics())
@@ -288,7 +286,7 @@ class NoiseMonitor:
 
 
 def _words_of_plain(m: Estimate) -> str:
-    """What the correlation of neighbouring updates says where m -> 1 - learning rate * curvature.
+    """Meaning of the correlation of updates for plain SGD, where m -> 1 - rate * curvature.
 
     Source: Pflug 1990; Chee and Toulis 2018 for the sign at stationarity.
     """
@@ -304,9 +302,9 @@ def _words_of_plain(m: Estimate) -> str:
 
 
 def _words(m: Estimate) -> str:
-    """What the correlation of neighbouring updates says under momentum or preconditioning."""
+    """Meaning of the correlation of updates under momentum or preconditioning."""
     if m.value is None:
-        return "not known"
+        return "unknown"
     if m.value < -0.5:
         return "neighbouring updates undo each other: the learning rate is near its limit"
     return "neighbouring updates agree" if m.value > 0 else "neighbouring updates disagree"

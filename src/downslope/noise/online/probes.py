@@ -1,9 +1,9 @@
-"""What a measured step sees of its own gradient: a few sums, made inside the compiled loop.
+"""Sums over the gradients and the update of a measured step, made inside the compiled loop.
 
-Two gradients of independent examples, g1 of b1 and g2 of b2, at the same parameters tell
+Two gradients of independent examples, g1 of b1 and g2 of b2, at the same parameters separate
 signal from noise: `<g1, g2>` is an unbiased estimate of |G|^2 and
-`|g1 - g2|^2 / (1/b1 + 1/b2)` one of tr(Sigma) (methods of McCandlish et al. 2018, A.1, for
-two parts). What the update did with them gives the temperature and the stability signals.
+`|g1 - g2|^2 / (1/b1 + 1/b2)` one of tr(Sigma) (McCandlish et al. 2018, appendix A.1, for two
+parts). Products of the update with earlier ones give the temperature and stability signals.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from jax import Array
 
 
 class Probe(NamedTuple):
-    """One float for each thing that was seen, NaN where there was nothing to see.
+    """Sums of one measured window, one float each, NaN where not available.
 
-    The first four belong to a window, the others to the update that it completed.
+    The first four belong to the window, the others to the update that it completed.
 
     Attributes:
         rows_first, rows_second: examples behind the two gradients, b1 and b2.
         dot: <g1, g2>, (loss/param)^2.
         square_distance: |g1 - g2|^2, (loss/param)^2.
         square_gradient: |g|^2 of the update's gradient with penalties, before clipping.
-        clipped: 1 where that was shortened, 0 where not.
-        learning_rate: the step size used, with the schedule's factor.
-        position_dot_gradient: <theta - anchor, g>, g as the optimizer got it.
+        clipped: 1 if that was shortened, else 0.
+        learning_rate: step size used, with the schedule's factor.
+        position_dot_gradient: <theta - anchor, g>, g as the optimizer received it.
         position_dot_update: <theta - anchor, u> for the update theta <- theta - u.
         square_update: |u|^2.
-        update_dot_before: <u, u'> with u' the update before; NaN where that was not seen.
+        update_dot_before: <u, u'> with u' the previous update; NaN where that was not kept.
         square_before: |u'|^2.
     """
 
@@ -57,7 +57,8 @@ def compare(
 
     Args:
         first, second: trees of gradient sums, not means.
-        rows_first, rows_second: examples in each; with none in one of them the products are NaN.
+        rows_first, rows_second: examples in each; the products are NaN if either has none.
+        shift: tree of the penalties' gradient, added to both means.
 
     Example:
         >>> import jax.numpy as jnp
@@ -88,13 +89,13 @@ def compare(
 def compare_updates(
     params: Any, after: Any, *, before: Any, anchor: Any, gradient: Any
 ) -> dict[str, Array]:
-    """The update's part of a probe that is made of inner products.
+    """Inner products of a probe that concern the update.
 
     Args:
         params, after: parameters before the update and after it.
-        before: those one update earlier, or `params` again where that was not seen.
+        before: those one update earlier, or `params` again where they were not kept.
         anchor: those of an earlier step.
-        gradient: what the optimizer got.
+        gradient: gradient that the optimizer received.
     """
     update = jax.tree.map(jnp.subtract, params, after)
     earlier = jax.tree.map(jnp.subtract, before, params)
@@ -118,13 +119,13 @@ def dot(a: Any, b: Any) -> Array:
     return dots((a, b))[0]
 
 
-SMALL_LEAF = 16_384  # below it a product's dispatch costs more than its arithmetic (measured)
+SMALL_LEAF = 16_384  # entries; below, dispatch of a product costs more than its sum (measured)
 
 
 def dots(*pairs: tuple[Any, Any]) -> list[Array]:
     """Inner products of pairs of trees of one structure, summed in float32 or wider.
 
-    The products of small leaves are gathered, to be summed by a single matrix product.
+    Products of small leaves are joined and summed by a single matrix product.
     """
     leaves = [[jax.tree.leaves(tree) for tree in pair] for pair in pairs]
     products = [list(zip(*pair, strict=True)) for pair in leaves]
@@ -143,11 +144,11 @@ def dots(*pairs: tuple[Any, Any]) -> list[Array]:
     return [functools.reduce(operator.add, total) for total in sums]
 
 
-PROJECTED = 64  # numbers kept of the parameters: lengths right within sqrt(2/64) = 18 %
+PROJECTED = 64  # numbers of a projection: keeps lengths within sqrt(2/64) = 18 %
 
 
 def project(tree: Any) -> Array:
-    """A random projection [PROJECTED] of a tree, linear and always the same.
+    """Random projection [PROJECTED] of a tree, linear and always the same.
 
     Entry number i goes to bucket i mod PROJECTED with a sign hashed from i (Charikar, Chen and
     Farach-Colton 2002): inner products of projections are unbiased for those of the trees.
@@ -163,7 +164,7 @@ def project(tree: Any) -> Array:
 
 
 def _signs(count: int, offset: int) -> Array:
-    """1 and -1 by a hash of the numbers from `offset` on (the finisher of MurmurHash3)."""
+    """Signs 1 and -1 from a hash of the numbers from `offset` on (finalizer of MurmurHash3)."""
     bits = jnp.arange(count, dtype=jnp.uint32) + jnp.uint32(offset % 2**32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
@@ -174,23 +175,23 @@ def _wide(a: Array) -> Array:
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
-GROUP = 4  # neighbours measured together: the first costs four times the next, whose code and
-# memory are in the caches by then (measured)
-PER_OCTAVE = 8  # assumed: three octaves tell a noise scale; more would cost a short run dear
+GROUP = 4  # consecutive updates measured together: the first costs four times the next ones,
+# whose code and data are cached by then (measured)
+PER_OCTAVE = 8  # assumed: three octaves give a noise scale; more would be costly for a short run
 
 
 def is_measured(step: Array, every: int) -> Array:
     """Whether an update is measured: the first `GROUP` of every `GROUP * every` updates.
 
-    Neighbours, so that one update can be compared with the one before. While the number of
-    updates is small they are measured more densely, `PER_OCTAVE` each time it doubles, for a
-    short run to have something to show.
+    They are consecutive, so that an update can be compared with the previous one. Early updates
+    are measured more densely, `PER_OCTAVE` each time their number doubles, so that short runs
+    have estimates too.
     """
     return step % _period(step, every) < GROUP
 
 
 def most_measured(num_steps: int, every: int | None) -> int:
-    """Upper bound of the measured ones among so many consecutive updates."""
+    """Upper bound of the measured updates among `num_steps` consecutive ones."""
     if every is None:
         return 0
     octaves = (GROUP * every).bit_length()
@@ -206,9 +207,9 @@ def _period(step: Array, every: int) -> Array:
 def moves_anchor(step: Array, every: int) -> Array:
     """Whether the parameters of a measured update become the anchor: once in each octave.
 
-    At stationarity E<theta - c, g> is the same for every fixed c, but far from theta it
-    drowns in the variance of <c, g>. An anchor that is moved as the number of steps doubles
-    stays close, and is soon older than any memory of the process.
+    At stationarity E<theta - c, g> is the same for every fixed c, but its variance grows with
+    the distance of c from theta. An anchor that moves each time the number of steps doubles
+    stays close, and is soon older than the memory of the process.
     """
     period = _period(step, every)
     now, before = step + 1, jnp.maximum(step + 1 - period, 0)

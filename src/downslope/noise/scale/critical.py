@@ -1,4 +1,4 @@
-"""The critical batch size from runs at several batch sizes."""
+"""Critical batch size from runs at several batch sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RETUNED = "holds only if the learning rate was retuned at every batch size"
 
 @dataclass(frozen=True, kw_only=True)
 class CriticalBatch:
-    """Steps and examples that a target costs, by batch size: S(B) = S_min (1 + B_crit/B).
+    """Steps and examples that a target costs by batch size: S(B) = S_min (1 + B_crit/B).
 
     Attributes:
         min_steps: S_min, steps at a very large batch.
@@ -38,20 +38,20 @@ class CriticalBatch:
 
 
 def fit_critical_batch(batch_sizes: ArrayLike, num_steps: ArrayLike) -> CriticalBatch:
-    """The trade between steps and examples, fitted to runs that all reached the same target.
+    """Trade-off between steps and examples, fitted to runs that reached the same target.
 
-    S = S_min + E_min/B, by least squares of the relative residuals (weights 1/fit^2, repeated:
-    weights 1/S^2 would be biased towards runs that were short by chance). Intervals from the
-    residuals with Student's t, so they need one run more than the two numbers fitted.
+    S = S_min + E_min/B, by iterated least squares of the relative residuals (weights 1/fit^2;
+    1/S^2 would favour runs that were short by chance). Intervals follow from the residuals with
+    Student's t, so they need three runs.
 
     Args:
-        batch_sizes: [k], examples an update of each run; several runs at one size are welcome.
-        num_steps: [k], updates until the target; runs that never reached it must be left out,
-            and the learning rate retuned for each batch size.
+        batch_sizes: [k], examples per update of each run; sizes may repeat.
+        num_steps: [k], updates until the target, with the learning rate retuned for each batch
+            size. Leave out runs that never reached it.
 
     Returns:
-        `batch_size` is unresolved where S_min cannot be told from 0: then all batches tried
-        were far below it.
+        `batch_size` is unresolved where S_min cannot be told from 0: all batches tried were far
+        below it.
 
     Raises:
         UsageError: shapes that differ, numbers that are not positive.

@@ -1,4 +1,4 @@
-"""The noise scale as the loss surface weighs it."""
+"""Noise scale weighted by the curvature of the loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HessianProduct = Callable[[np.ndarray], np.ndarray]
 def curvature_weighted(
     gradients: ArrayLike, hessian_product: HessianProduct, *, batched: bool = False
 ) -> Estimate:
-    """B_noise = tr(H Sigma)/(G^T H G) in examples: the noise scale of one quadratic step.
+    """Noise scale of one quadratic step, B_noise = tr(H Sigma)/(G^T H G), in examples.
 
     With the mean m and c_i = g_i - m: tr(H Sigma) = sum c_i^T H c_i/(n - 1), and
     G^T H G = m^T H m - tr(H Sigma)/n. Both are unbiased. It equals the plain noise scale where H
@@ -60,7 +60,7 @@ def curvature_weighted(
 def with_products(
     sample: Sample, hessian_product: HessianProduct, *, batched: bool = False
 ) -> Sample | str:
-    """The sample with lengths v^T H v, or the reason why there are none.
+    """The sample with lengths v^T H v, or the reason why they are not finite.
 
     Raises:
         UsageError: a product of another shape than its argument.

@@ -1,4 +1,4 @@
-"""Rows of numbers made ready, and intervals from leaving each row out once."""
+"""Arrays of rows, intervals of a value with a standard error, and the delete-one jackknife."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def as_column(values: ArrayLike, name: str = "values") -> Floats:
 
 
 def centred(rows: Floats, least: int = 2) -> Floats | str:
-    """Rows minus their mean, or the reason why they say nothing about a spread.
+    """Rows minus their mean, or the reason why they have no spread.
 
     Example:
         >>> centred(np.array([[1.0, 0.0], [3.0, 0.0]])).tolist()
@@ -70,7 +70,7 @@ def centred(rows: Floats, least: int = 2) -> Floats | str:
 
 
 def jackknife_error(without: Floats) -> float:
-    """Standard error sqrt((n-1)/n sum (t_(i) - mean)^2) from the n delete-one values.
+    """Jackknife standard error sqrt((n-1)/n sum (t_(i) - mean)^2) of the n delete-one values.
 
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 6.0])
@@ -109,7 +109,7 @@ def log_interval(value: float, error: float, freedom: float) -> tuple[float, flo
 def measured(
     value: float, interval: tuple[float, float] | None = None, *, unit: str, **fields: Any
 ) -> Estimate:
-    """A measurement, or "not estimable" where the value is not finite; such ends are left out.
+    """An estimate, or "not estimable" if the value is not finite; such ends are left out.
 
     Example:
         >>> print(measured(2.0, (1.0, 4.0), unit="loss"))

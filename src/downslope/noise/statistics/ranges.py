@@ -1,4 +1,4 @@
-"""Checks of arguments shared by the instruments: one line that says what is wrong."""
+"""Checks of arguments shared by the instruments, with one-line errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 
 def _number(value: object) -> float:
-    """The value as a float; not a number where it is none, or a truth value."""
+    """The value as a float; NaN if it is not a number, or is a bool."""
     if isinstance(value, bool | str):
         return math.nan
     try:
@@ -81,7 +81,7 @@ def array(name: str, value: ArrayLike, num_axes: int) -> Floats:
 
 
 def as_measurement(value: float | Estimate, *, unit: str) -> Estimate:
-    """A number as a measurement without an interval; a measurement as it is."""
+    """An estimate without an interval from a number; an estimate unchanged."""
     if isinstance(value, Estimate):
         return value
     if not math.isfinite(value):

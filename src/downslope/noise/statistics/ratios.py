@@ -1,4 +1,4 @@
-"""Interval of a ratio of means, where the denominator may not be told from zero."""
+"""Interval of a ratio of means whose denominator may be indistinguishable from zero."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from downslope.estimate import Estimate, not_estimable, t_quantile
 
 EQUAL = 1e-13  # assumed: a relative spread below this is the rounding of equal terms
-LARGE_BIAS = 0.02  # a ratio whose bias may exceed 2 % says so
+LARGE_BIAS = 0.02  # relative change by the correction that is flagged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,13 @@ class Part:
 
 
 def plain_part(value: float, error: float, freedom: float) -> Part:
-    """A part whose interval is value -+ t * error; it may lie below zero."""
+    """Part with the interval value -+ t * error, which may reach below zero."""
     reach = t_quantile(freedom) * error
     return Part(value=value, error=error, lo=value - reach, hi=value + reach)
 
 
 def positive_part(value: float, error: float, freedom: float) -> Part:
-    """A part known to be positive: its interval is symmetric in the logarithm."""
+    """Part known to be positive, with an interval that is symmetric in the logarithm."""
     if value <= 0:
         return plain_part(value, error, freedom)
     factor = math.exp(min(t_quantile(freedom) * error / value, 700.0))
@@ -69,20 +69,20 @@ def ratio(
     num_examples: int | None = None,
     num_steps: int | None = None,
 ) -> Estimate:
-    """top / bottom with the interval that follows from the intervals of both.
+    """Ratio top / bottom, with the interval that follows from the intervals of both.
 
     On the log scale, with x = log top and y = log bottom, the ends are x - y -+ reach, where
-    reach^2 = a^2 + b^2 - 2 rho a b, a and b the distances from x and y to the ends of their
-    intervals that matter on that side. To first order this is the jackknife of the logarithm;
-    near the limit of resolution it is wider, since there an end of the denominator's interval
-    comes close to 0: with a relative error of 0.4 in the denominator it covered 95 to 98 % where
-    the jackknife of the logarithm covered 91 to 93 %, and both 94 to 96 % at 0.2 and below.
-    Where the numerator's interval includes 0, Fieller's interval takes its place.
+    reach^2 = a^2 + b^2 - 2 rho a b, and a and b are the distances from x and y to the relevant
+    ends of their intervals. To first order this is the jackknife of the logarithm; near the limit
+    of resolution, where an end of the denominator's interval comes close to 0, it is wider: at a
+    relative error of 0.4 in the denominator it covered 95 to 98 %, the jackknife of the logarithm
+    91 to 93 %, and both 94 to 96 % at 0.2 and below. If the numerator's interval includes 0,
+    Fieller's interval is used.
 
     The plain ratio is too high by about the relative variance of the denominator. Beale's factor
-    (1 + cov/(top bottom)) / (1 + error^2/bottom^2) removes that to first order: with a relative
-    error of 0.24 in the denominator, 7 % too high became 1 % too low. Where it changes the value
-    by more than 2 % a flag says so. The interval needs no such factor.
+    (1 + cov/(top bottom)) / (1 + error^2/bottom^2) removes that to first order: at a relative
+    error of 0.24 in the denominator, a bias of +7 % became -1 %. A flag reports a change of the
+    value by more than 2 %. The interval needs no such factor.
 
     Returns:
         Unresolved, with a lower bound, where the denominator's interval includes 0.
@@ -132,7 +132,7 @@ def _log_ends(top: Part, bottom: Part, covariance: float) -> tuple[float, float]
 
 
 def _fieller_ends(top: Part, bottom: Part, covariance: float) -> tuple[float, float]:
-    """Ends of all ratios v for which top - v bottom lies within its error of 0."""
+    """Ends of the set of ratios v for which top - v bottom lies within its error of 0."""
     t = (bottom.hi - bottom.value) / bottom.error if bottom.error > 0 else 1.96
     if top.error > 0:
         t = (top.hi - top.value) / top.error

@@ -1,6 +1,6 @@
-"""What one matrix of per-example gradients tells: trace, signal and rank of the noise.
+"""Moments of a matrix of per-example gradients: signal, trace and rank of the noise.
 
-All sums are taken about the mean gradient, so none loses digits to a large gradient.
+All sums are about the mean gradient, so that a large gradient costs no digits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDING = 1e-28  # a variance below this share of the mean square is rounding o
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Per-example gradients as their mean [d] and what is left, centred [n, d], n >= 3.
+    """Per-example gradients as their mean [d] and the centred rest [n, d], n >= 3.
 
     With c_i = g_i - mean, and lengths |v|^2 = v^T v, or v^T H v where products with H are given:
 
@@ -80,7 +80,7 @@ class Sample:
         return scale * (raw - self.trace**2 / (n - 1))
 
     def kept(self, rows: np.ndarray) -> Sample:
-        """The sample of some of the examples alone, centred on their own mean."""
+        """Sample of some of the examples, centred on their own mean."""
         shift = self.centred[rows].mean(axis=0)
         mean, centred = self.mean + shift, self.centred[rows] - shift
         if self.products is None or self.mean_product is None:
@@ -89,7 +89,7 @@ class Sample:
         return Sample(mean, centred, self.mean_product + turned, self.products[rows] - turned)
 
     def trace_part(self) -> Part:
-        """Trace of Sigma: its error is that of the mean of |c_i|^2."""
+        """Trace of Sigma, with the error of the mean of |c_i|^2."""
         error = float(self.squares.std(ddof=1)) / self.num**0.5
         is_positive = self.products is None
         return (positive_part if is_positive else plain_part)(self.trace, error, self.num - 1)
@@ -97,8 +97,8 @@ class Sample:
     def signal_part(self) -> Part:
         """|G|^2 with the interval of all s that lie within t errors of the estimate.
 
-        The error at s is sqrt(a + b s): a = 2 tr(Sigma^2)/n^2 is there without any signal,
-        b = 4 G^T Sigma G / (|G|^2 n) grows with it. So the interval is not symmetric.
+        The error at s is sqrt(a + b s), with a = 2 tr(Sigma^2)/n^2 and
+        b = 4 G^T Sigma G / (|G|^2 n), so the interval is not symmetric.
         """
         n, t = self.num, t_quantile(self.num - 1)
         a = 2 * max(self.trace_square, 0.0) / n**2
@@ -117,7 +117,7 @@ class Sample:
 
 
 def read_sample(gradients: ArrayLike, name: str = "gradients") -> Sample | str:
-    """The sample, or the reason why nothing can be estimated from it.
+    """The `Sample` of the gradients, or the reason why nothing can be estimated from them.
 
     Args:
         gradients: [n, d], one example's gradient a row; [n] is read as [n, 1].

@@ -1,6 +1,6 @@
-"""Means and ratios of means of a series of steps, with intervals that know of memory.
+"""Means and ratios of means of a series of steps, with intervals that allow for correlation.
 
-Steps of a run are correlated: 10,000 of them may hold no more than 50 independent ones. The
+Steps of a run are correlated: 10,000 of them may be worth no more than 50 independent ones. The
 series is cut into blocks longer than its memory, and the blocks are compared.
 """
 
@@ -16,8 +16,8 @@ from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.statistics.ranges import Floats, array
 
 NUM_BLOCKS = 16  # measured here on AR(1) series: 8 to 64 blocks cover alike, 93 to 97 %
-FEWEST_STEPS = 8  # below it there is no interval
-MOST_CORRELATION = 0.5  # between neighbouring blocks; assumed: beyond, blocks are too short
+MIN_STEPS = 8  # for an interval
+MAX_BLOCK_CORRELATION = 0.5  # of neighbours; assumed: beyond, blocks are too short
 
 
 def ratio_of_series(
@@ -25,25 +25,23 @@ def ratio_of_series(
     denominators: ArrayLike,
     *,
     scale: float = 1.0,
-    unit: str = "",
     what: str = "ratio of means",
 ) -> Estimate:
     """Ratio of two means over steps, with an interval that holds for correlated steps.
 
-    scale * mean(n) / mean(d); the ratio of means, never the mean of ratios. The error is that of
-    the residuals n - R d (with R the ratio) averaged over 16 blocks in a row, with Student's t at
-    15 degrees of freedom, widened by (1 + r)/(1 - r) in variance where neighbouring blocks have
-    a correlation r > 0.
+    scale * mean(n) / mean(d): the ratio of means, not the mean of ratios. The error is that of the
+    residuals n - R d (R the ratio) averaged over 16 consecutive blocks, with Student's t at 15
+    degrees of freedom, widened by (1 + r)/(1 - r) in variance where neighbouring blocks have a
+    correlation r > 0.
 
     Args:
         numerators: [K], any sign.
         denominators: [K], 0 or more: squares.
         scale: a known factor.
-        unit: of the result.
-        what: the name of the ratio, for the method.
+        what: name of the ratio, for the method.
 
     Returns:
-        The ratio; from 8 steps on with an interval. Flagged where blocks are still correlated.
+        The ratio, with an interval from 8 steps on; flagged where blocks are still correlated.
 
     Raises:
         UsageError: shapes that differ, or a negative denominator.
@@ -63,7 +61,7 @@ def ratio_of_series(
         )
     if (d < 0).any():
         raise UsageError(f"denominators must be 0 or more; got {d.min()}")
-    return _ratio(n, d, scale, unit, what)
+    return _ratio(n, d, scale, "", what)
 
 
 def mean_of_series(
@@ -95,8 +93,8 @@ def _ratio(n: Floats, d: Floats, scale: float, unit: str, what: str) -> Estimate
     ratio = float(n.mean() / d.mean())
     if not math.isfinite(ratio * factor):
         return not_estimable("the ratio overflows", unit=unit, num_steps=num)
-    if num < FEWEST_STEPS:
-        flags = (f"fewer than {FEWEST_STEPS} steps: no interval",)
+    if num < MIN_STEPS:
+        flags = (f"fewer than {MIN_STEPS} steps: no interval",)
         return Estimate(value=ratio * factor, unit=unit, num_steps=num, method=what, flags=flags)
     reach, blocks, flags = _reach(n, d, ratio)
     ends = sorted((factor * (ratio - reach), factor * (ratio + reach)))
@@ -121,7 +119,7 @@ def _reach(n: Floats, d: Floats, ratio: float) -> tuple[float, int, tuple[str, .
     widen = min(max(correlation, 0.0), 0.9)
     variance = spread / (blocks - 1) / blocks * (1 + widen) / (1 - widen)
     flags = ()
-    if correlation > MOST_CORRELATION:
+    if correlation > MAX_BLOCK_CORRELATION:
         flags = ("blocks of steps are still correlated: the window is too short for its memory",)
     quantile = t_quantile(blocks - 1)
     return quantile * math.sqrt(variance) / float(d.mean()), blocks, flags
