@@ -500,7 +500,7 @@ def test_measuring_a_table_and_a_run(run):
         "Noise scale", "Tails", "Order",
     ]  # fmt: skip
     order = " ".join(text.split()).split("as stored, in batches of 20: ")[1]
-    assert order.startswith("Order inflates batch-gradient variance x")
+    assert order.startswith("Row order inflates batch-gradient variance x")
     run("fit", "wrong.csv", "--target", "label", "--validation", "0", "--epochs", "20",
         "--optimizer", "sgd", "--learning-rate", "0.5", "--out", "r")  # fmt: skip
     out, _ = run("measure", "r", "--json", "--examples", "900", "--stop-after", "5m")

@@ -307,7 +307,7 @@ def test_order_and_trajectory():
     section = look(AWAY, regression(), "order", extras=extras).sections["order"]
     stored, visited = section.sentences
     assert "shuffle before training" in stored
-    assert "No order shows" in visited
+    assert "No order found" in visited
     assert section.records["as stored: labels"].value == pytest.approx(16, rel=0.15)
     path = Trajectory(3)
     for step, point in enumerate(np.cumsum(rng.normal(size=(300, 3)), axis=0), 1):
@@ -425,7 +425,7 @@ def test_unknown_subjects(sections):
 def test_text_is_readable(away):
     text = str(look(AWAY, regression(500), num_rows=500))
     assert max(map(len, text.splitlines())) <= 100
-    assert "Noise scale\n  noise and signal are equal at a batch of " in text
+    assert "Noise scale\n  noise and signal are equal at a batch size of " in text
     assert "\nLeft out\n  memory " in text
 
 

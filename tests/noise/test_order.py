@@ -185,8 +185,8 @@ def test_report_on_sorted_data():
     rng = np.random.default_rng(7)
     report = is_ordered({"loss": rng.normal(size=20000)}, 50, labels=CLASSES)
     assert report.ordered and report.worst == "labels"
-    assert report.sentence.startswith("Order inflates batch-gradient variance x50.1 (")
-    assert "expected x1" in report.sentence
+    assert report.sentence.startswith("Row order inflates batch-gradient variance x50.1 (")
+    assert "x1 if random" in report.sentence
     periodic = is_ordered({"x": np.tile([1.0, 2, 3, 4, 5], 200)}, 10)
     assert periodic.ordered and periodic.variance_ratios["x"].value < 0.01
     assert "does not inflate" in periodic.sentence

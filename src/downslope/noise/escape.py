@@ -17,9 +17,9 @@ __all__ = ["SaddleEscape", "noise_free_steps", "saddle_escape"]
 EULER = 0.5772156649015329
 ASYMPTOTIC_FROM = 12.0  # beyond it Dawson's integral is taken from its expansion, to 1e-9
 LARGE_STEP = 0.1  # learning rate * curvature; assumed: beyond it continuous time is rough
-STUCK = "stuck exactly: no noise along the direction down"
-FREE = "strict saddle: noise frees it in about the steps predicted"
-OPEN = "open: the interval of lambda_min holds 0"
+STUCK = "stuck: no noise along the direction down"
+FREE = "strict saddle: noise leaves it in about the predicted number of steps"
+UNDECIDED = "undecided: the interval of lambda_min includes 0"
 NO_SADDLE = "no saddle: no direction curves down"
 
 
@@ -28,7 +28,7 @@ class SaddleEscape:
     """Whether a point is a strict saddle, and the steps that SGD spends at it.
 
     Attributes:
-        verdict: in words; "stuck exactly" where the noise along the direction down is 0.
+        verdict: in words; "stuck" where the noise along the direction down is 0.
         steps: mean number of steps until the distance is reached.
         lambda_min: least curvature.
         noise_variance: u' Sigma u along its eigenvector.
@@ -91,7 +91,7 @@ def saddle_escape(
         learning_rate: eta > 0; with momentum eta / (1 - beta), while eta |lambda| is small.
         batch_size, num_rows, sampling: B, N and how batches are drawn, for phi.
         distance: rho, how far from the saddle counts as free.
-        gradient_square: |G|^2; the steps are flagged where it is told from 0.
+        gradient_square: |G|^2; the steps are flagged where its interval lies above 0.
 
     Returns:
         The verdict; the steps with an interval from those of lambda_min and noise_variance, each
@@ -103,9 +103,9 @@ def saddle_escape(
     Example:
         >>> found = saddle_escape(-1.0, 0.2, learning_rate=0.01, batch_size=10, distance=1.0)
         >>> print(found.steps, "-", found.verdict)
-        524 steps - strict saddle: noise frees it in about the steps predicted
+        524 steps - strict saddle: noise leaves it in about the predicted number of steps
         >>> saddle_escape(-1.0, 0.0, learning_rate=0.01, batch_size=10, distance=1.0).verdict
-        'stuck exactly: no noise along the direction down'
+        'stuck: no noise along the direction down'
 
     Source: Jin et al. 2017; Daneshmand et al. 2018.
     """
@@ -132,7 +132,7 @@ def _reason_for_none(curvature: Estimate, noise: Estimate, share: float) -> str:
     if curvature.value is None:
         return f"lambda_min: {curvature.reason}"
     if curvature.hi is not None and curvature.value < 0 <= curvature.hi:
-        return OPEN
+        return UNDECIDED
     if curvature.value >= 0:
         return NO_SADDLE
     if noise.value is None:

@@ -106,7 +106,7 @@ def in_words(
         num_sharp: how many directions counted as sharp.
 
     Returns:
-        The sentence with its numbers; "cannot be told" where the interval of R includes 1 or is
+        The sentence with its numbers; "undecided" where the interval of R includes 1 or is
         missing.
 
     Example:
@@ -116,7 +116,7 @@ def in_words(
         'Noise is stronger in the sharp directions here: R = 9.0 (6.5 to 12.0; 1 = unrelated); its
         variance is 154 (120 to 190) times as large in the 10 sharpest directions as in flat ones.'
         >>> in_words(Estimate(value=1.1, lo=0.8, hi=1.5, unit=""))
-        'Whether noise is stronger in sharp or in flat directions cannot be told here: R = 1.10
+        'It is undecided whether noise is stronger in sharp or in flat directions here: R = 1.10
         (0.80 to 1.50; 1 = unrelated).'
     """
     lo, hi = ratio.lo, ratio.hi
@@ -132,7 +132,7 @@ def in_words(
         text = f"Noise is stronger in the flat directions here: {numbers}"
     else:
         text = (
-            "Whether noise is stronger in sharp or in flat directions cannot be told here: "
+            "It is undecided whether noise is stronger in sharp or in flat directions here: "
             f"{numbers}"
         )
     if sharp_over_flat is not None and sharp_over_flat.value is not None:

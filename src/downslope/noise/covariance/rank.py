@@ -178,7 +178,7 @@ def _quotient(top: float, tops: Floats, bottom: float, bottoms: Floats, **fields
     low_top = linear_interval(top, jackknife_error(tops), freedom)[0]
     lo, hi = linear_interval(bottom, jackknife_error(bottoms), freedom)
     if not (lo > 0 and top > 0 and (bottoms > 0).all() and (tops > 0).all()):
-        reason = "the interval of tr(Sigma^2) includes 0: too few rows for so many directions"
+        reason = "the interval of tr(Sigma^2) includes 0: too few rows for this many directions"
         if low_top <= 0 or hi <= 0 or not math.isfinite(low_top / hi):
             return not_estimable(reason, **fields)
         return Estimate(value=None, lo=low_top / hi, reason=reason, **fields)

@@ -30,7 +30,7 @@ def necessary_limit(
     num_rows: int | None = None,
     sampling: Sampling = "streaming",
 ) -> Estimate:
-    """A learning rate above which the mean square of the error grows, from a sample of rows.
+    """Upper bound on learning rates that keep the mean square of the error from growing.
 
     min over directions u of 2a / (a^2 + f Var_i(u' H_i u)), a = u' H u; f Var is S^2 (1/B - 1/N)
     for reshuffled epochs, S^2 / B for streams, S^2 the sample variance. One side only: stability
@@ -91,7 +91,7 @@ def necessary_limit(
 
 
 def _variance_factor(batch_size: int, num_rows: int | None, sampling: Sampling) -> float:
-    """What multiplies the sample variance S^2 of the rows to give f Var_i of the population."""
+    """Factor from the sample variance S^2 of the rows to f Var_i of the population."""
     factor = population_factor(batch_size, num_rows, sampling) / batch_size
     if sampling == "streaming" or num_rows is None:
         return factor

@@ -182,7 +182,7 @@ def _num_products(dim: int) -> int:
 
 
 def _relative_error(dim: int, num_products: int, failure_probability: float) -> float:
-    """Relative error not exceeded but with that probability; the formula above, turned round."""
+    """Relative error exceeded with that probability only: the formula above solved for eps."""
     log = math.log(CONSTANT * math.sqrt(dim) / failure_probability)
     return (log / (2 * num_products - 1)) ** 2
 

@@ -1,4 +1,4 @@
-"""Largest stable learning rate for a given curvature, and where a run stands against it.
+"""Largest stable learning rate for a given curvature, and the ratio of a rate to it.
 
 Bounds of the noise-free iteration on a quadratic, exact for each kind of momentum. Mini-batches
 lower them: `downslope.noise.curvature.mean_square`.
@@ -18,11 +18,11 @@ from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.ranges import array, as_measurement, positive
 from downslope.noise.temperature.dynamics import MomentumKind, checked_kind, recursion
 
-MONOTONE = "monotone"
+MONOTONE = "decays monotonically"
 OSCILLATES = "oscillates and decays"
-AT_THE_BOUND = "never dies"
+AT_THE_BOUND = "neither decays nor grows"
 DIVERGES = "diverges"
-NO_BOUND = "no bound: the loss does not curve up"
+NOT_CURVED = "the loss does not curve up"
 EDGE = (0.9, 1.2)  # ratios called the edge of stability while the loss falls; assumed
 ROUNDING = 1e-12
 RATE_UNIT = "parameter^2 / loss"
@@ -30,13 +30,14 @@ RATE_UNIT = "parameter^2 / loss"
 
 @dataclass(frozen=True, kw_only=True)
 class StabilityRatio:
-    """Where a learning rate stands against the largest stable one.
+    """Ratio of a learning rate to the largest stable one, and the regime that follows.
 
     Attributes:
         ratio: s = eta / eta_max; above 1 the sharpest direction grows on a quadratic.
         largest_stable_rate: eta_max for this momentum.
-        regime: what the error along the sharpest direction does: "monotone", "oscillates and
-            decays", "never dies" (at the bound), "diverges", or why nothing bounds it.
+        regime: what the error along the sharpest direction does: it "decays monotonically",
+            "oscillates and decays", "neither decays nor grows" (at the bound) or "diverges"; "no
+            limit" where the loss does not curve up.
         at_edge: edge of stability: .9 < s < 1.2 while the loss fell. Nets trained with the full
             batch stay there: not a failure.
     """
@@ -108,12 +109,12 @@ def stability_ratio(
         regime = f"unknown: {curvature.reason}"
         largest = not_estimable(str(curvature.reason), unit=RATE_UNIT)
     elif curvature.value <= 0:
-        regime, largest = NO_BOUND, not_estimable(NO_BOUND, unit=RATE_UNIT)
+        regime, largest = f"no limit: {NOT_CURVED}", not_estimable(NOT_CURVED, unit=RATE_UNIT)
     else:
         regime = _regime(learning_rate * curvature.value, momentum, momentum_kind)
         largest = _inverse(curvature, limit)
     if ratio.lo is not None and ratio.hi is not None and ratio.lo < 1 < ratio.hi:
-        ratio = ratio.flagged("the interval holds 1: stable or not is open")
+        ratio = ratio.flagged("the interval includes 1: stability is undecided")
     at_edge = ratio.value is not None and EDGE[0] < ratio.value < EDGE[1] and _fell(losses)
     return StabilityRatio(ratio=ratio, largest_stable_rate=largest, regime=regime, at_edge=at_edge)
 

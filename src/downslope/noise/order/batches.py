@@ -26,13 +26,14 @@ class VarianceRatio(NamedTuple):
 
 
 def batch_variance_ratio(values: ArrayLike, batch_size: int) -> VarianceRatio:
-    """F = B Var(means of consecutive batches) / Var(items): exactly 1 on average in random order.
+    """Batch variance ratio F, by which the order inflates the variance of a batch mean.
 
-    The factor by which the file's order inflates the variance of a batch mean: 1 + (B-1) rho for
-    batches of correlated items, about B for sorted data, below 1 where batches are balanced. For
-    columns of a matrix, variances are summed (traces). Under a random order the sum of squares
-    between batches over the total is near Beta(r(m-1)/2, r m(B-1)/2), r the effective rank of the
-    columns: sd of F near sqrt(2/(r(m-1))). The interval takes batch means as independent.
+    F = B Var(means of consecutive batches) / Var(items): exactly 1 on average in random order,
+    1 + (B-1) rho for batches of correlated items, about B for sorted data, below 1 where batches
+    are balanced. For columns of a matrix, variances are summed (traces). Under a random order the
+    sum of squares between batches over the total is near Beta(r(m-1)/2, r m(B-1)/2), r the
+    effective rank of the columns: sd of F near sqrt(2/(r(m-1))). The interval takes batch means
+    as independent.
 
     Args:
         values: numbers [n], or projected gradients [n, k]; labels go to `label_variance_ratio`.
@@ -75,7 +76,7 @@ def batch_variance_ratio(values: ArrayLike, batch_size: int) -> VarianceRatio:
 
 
 def label_variance_ratio(labels: ArrayLike, batch_size: int) -> VarianceRatio:
-    """F of class labels, whatever their names: of the indicator columns, variances summed.
+    """Batch variance ratio F of class labels: of their indicator columns, variances summed.
 
     F = B Var(class shares of batches) / Var(indicators); see `batch_variance_ratio`.
 
@@ -115,7 +116,7 @@ def label_variance_ratio(labels: ArrayLike, batch_size: int) -> VarianceRatio:
 
 
 def class_codes(labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Classes numbered from 0, and how many items each has.
+    """Classes numbered from 0, with the number of items in each.
 
     Example:
         >>> codes, counts = class_codes(["b", "a", "b"])

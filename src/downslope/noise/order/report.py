@@ -24,7 +24,7 @@ from downslope.noise.order.randomness import (
 )
 from downslope.noise.statistics.ranges import count
 
-ALPHA = 0.05
+ALPHA = 0.05  # of the whole report, after Holm's correction
 LABELS = "labels"
 
 
@@ -75,7 +75,7 @@ def is_ordered(
     Example:
         >>> y = np.repeat([0, 1], 2000)
         >>> print(is_ordered({}, 20, labels=y).sentence)
-        Order inflates batch-gradient variance x20.1 (16.7 to 24.7, by labels; expected x1):
+        Row order inflates batch-gradient variance x20.1 (16.7 to 24.7, by labels; x1 if random):
         shuffle before training.
         >>> print(is_ordered({}, 20, labels=np.random.default_rng(0).permutation(y)).ordered)
         False
@@ -161,16 +161,16 @@ def _sentence(ratios: dict[str, Estimate], worst: str | None, found: list[OrderT
     if worst is None:
         reasons = "; ".join(sorted({ratio.reason for ratio in ratios.values() if ratio.reason}))
         text = f"The batch variance ratio is not estimable ({reasons})"
-        return f"{text}; an order shows in {seen}." if found else f"{text}; no order shows."
+        return f"{text}; an order was found in {seen}." if found else f"{text}; no order found."
     ratio = ratios[worst]
     span = f"{ratio.lo:.3g} to {ratio.hi:.3g}, " if ratio.lo is not None else ""
-    number = f"x{ratio.value:.3g} ({span}by {worst}; expected x1)"
+    number = f"x{ratio.value:.3g} ({span}by {worst}; x1 if random)"
     inflated = {f"{name}: batch variance" for name, f in ratios.items() if (f.value or 0) > 1}
     if any(t.name in inflated for t in found):
-        return f"Order inflates batch-gradient variance {number}: shuffle before training."
+        return f"Row order inflates batch-gradient variance {number}: shuffle before training."
     if found:
         return (
-            f"Order does not inflate batch-gradient variance at this batch size, {number}, but "
+            f"Row order does not inflate batch-gradient variance at this batch size, {number}, but "
             f"it is not random: {seen}."
         )
-    return f"No order shows: batch-gradient variance {number}."
+    return f"No order found: batch-gradient variance {number}."

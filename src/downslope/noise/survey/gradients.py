@@ -39,8 +39,8 @@ def gradient(point: Point, extras: Extras) -> Section:
     sentences = []
     if angle.angle_degrees.is_bounded:
         sentences.append(
-            f"two batches of {settings.batch_size:,} point {angle.angle_degrees} apart, and more "
-            f"than 90 degrees with a chance of {in_percent(angle.probability_obtuse)}"
+            f"gradients of two batches of {settings.batch_size:,} lie {angle.angle_degrees} apart, "
+            f"more than 90 degrees with probability {in_percent(angle.probability_obtuse)}"
         )
     if settings.learning_rate is not None and settings.is_plain:
         step = one_step_change(
@@ -54,8 +54,8 @@ def gradient(point: Point, extras: Extras) -> Section:
         records |= {"loss_change_of_one_step": step.change, "chance_of_rise": step.probability_up}
         if step.probability_up.is_bounded:
             sentences.append(
-                "one step of plain SGD raises the full loss with a chance of "
-                f"{in_percent(step.probability_up)}: a rising loss on one step is no fault"
+                "one step of plain SGD raises the full loss with probability "
+                f"{in_percent(step.probability_up)}: a rise on one step is no cause for concern"
             )
     sizes = [4**k for k in range(8) if 4**k <= (settings.num_units or 4**7)]
     law = [[b, batch_variance(g, b, settings.num_units).value] for b in sizes]
@@ -90,9 +90,10 @@ def scale(point: Point, extras: Extras) -> Section:
     sentences = ()
     if noise.scale.is_bounded:
         sentences = (
-            f"noise and signal are equal at a batch of {records['noise_scale']}",
-            f"at {settings.batch_size:,}, {in_percent(noise.spent_beyond(settings.unit_batch))} of "
-            "the examples are spent beyond the least number; twice the batch would save "
+            f"noise and signal are equal at a batch size of {records['noise_scale']}",
+            f"at batch size {settings.batch_size:,}, "
+            f"{in_percent(noise.spent_beyond(settings.unit_batch))} of the examples exceed the "
+            "minimum that the smallest batches need; doubling it would save "
             f"{in_percent(noise.steps_saved_by_doubling(settings.unit_batch))} of the steps",
         )
     return Section(title="Noise scale", sentences=sentences, records=records)
@@ -110,8 +111,8 @@ def required(point: Point, extras: Extras) -> Section:
     unit = "batches" if settings.interacts else "examples"
     sentence = (
         f"for an error of at most {100 * settings.relative_error:.3g} % of |G| in "
-        f"{100 * (1 - settings.miss_probability):.3g} % of the batches: needed {found.needed}, "
-        f"guaranteed {found.guaranteed} by Chebyshev; the law of large numbers gives no number"
+        f"{100 * (1 - settings.miss_probability):.3g} % of the batches: {found.needed} needed, "
+        f"{found.guaranteed} guaranteed to suffice (Chebyshev)"
     )
     records = {"needed": found.needed, "guaranteed": found.guaranteed}
     records |= {f"rule {name}": rule for name, rule in found.rules.items()}

@@ -57,8 +57,9 @@ def curvature(point: Point, extras: Extras) -> Section:
         records["mean_square_limit"] = limit
         if limit.is_measured:
             sentences.append(
-                f"with batches of {settings.batch_size:,} and plain SGD the mean square grows "
-                f"above {limit}: rare large excursions, not steady divergence"
+                f"with plain SGD and batches of {settings.batch_size:,} the mean square of the "
+                f"error grows at learning rates above {limit}: rare large excursions, not steady "
+                "divergence"
             )
     if extras.inputs is not None:
         condition = condition_number(extras.inputs)
@@ -97,9 +98,13 @@ def _stability(point: Point, extras: Extras) -> tuple[dict[str, Estimate], str |
     records["largest_stable_learning_rate"] = found.largest_stable_rate
     if not found.ratio.is_bounded:
         return records, None
-    sentence = f"the learning rate is {found.ratio} of the largest stable one: {found.regime}"
-    edge = "; at the edge of stability, where nets trained on full batches stay"
-    return records, sentence + (edge if found.at_edge else "")
+    if not found.largest_stable_rate.is_bounded:
+        return records, f"no limit on the learning rate: {found.largest_stable_rate.reason}"
+    edge = "; at the edge of stability, where full-batch training stays" if found.at_edge else ""
+    return records, (
+        f"the learning rate is {found.ratio} times the largest stable one; the error along the "
+        f"sharpest direction {found.regime}{edge}"
+    )
 
 
 def covariance(point: Point, extras: Extras) -> Section:

@@ -20,7 +20,7 @@ from downslope.noise.survey.record import NotMeasured
 from downslope.noise.temperature.dynamics import MomentumKind, Sampling
 
 Losses = Callable[[Any, Any], Any]
-NUM_DIRECTIONS = 10  # eigenvectors that are looked at, of the noise and of the Hessian
+NUM_DIRECTIONS = 10  # leading eigenvectors of the noise and of the Hessian that are used
 PRODUCT_ROWS = 128  # gradients that meet the Hessian: each costs a product with all rows
 GRADIENT_BYTES = 256 << 20  # of the matrix of gradients
 CHUNK_BYTES = 16 << 20  # of the gradients made at once

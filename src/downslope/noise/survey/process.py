@@ -61,7 +61,7 @@ def temperature(point: Point, extras: Extras) -> Section:
 def memory(point: Point, extras: Extras) -> Section:
     """Memory of the optimizer's moving averages, and whether AdaGrad stalls."""
     if not extras.decays and extras.accumulator is None:
-        none = "has moving averages not known here"
+        none = "has moving averages whose decays are not known"
         if point.settings.is_plain:
             none = "keeps no moving average"
         raise NotMeasured(f"{point.settings.optimizer} {none}")
@@ -71,7 +71,7 @@ def memory(point: Point, extras: Extras) -> Section:
     sentences = [
         f"{name} = {m.decay:g}: half-life {m.half_life:.3g} steps"
         + ("" if m.half_life_epochs is None else f" ({m.half_life_epochs:.2g} epochs)")
-        + f", as good as a mean of {m.equivalent_samples:.3g} independent steps"
+        + f", equivalent to a mean of {m.equivalent_samples:.3g} independent steps"
         for name, m in found.items()
     ]
     tables = {name: vars(m) for name, m in found.items()}
@@ -104,7 +104,7 @@ def trajectory(point: Point, extras: Extras) -> Section:
     shown = principal_path(points, steps, 2)
     tables = {name: np.asarray(value).tolist() for name, value in vars(shown).items()}
     sentence = (
-        f"{len(steps)} points kept; displacement grows as lag to the power "
-        f"{records['displacement_exponent']} (1 is a random walk in its square, 2 a straight line)"
+        f"{len(steps)} points kept; squared displacement grows as the lag to the power "
+        f"{records['displacement_exponent']} (1: random walk, 2: straight line)"
     )
     return Section(title="Trajectory", sentences=(sentence,), records=records, tables=tables)

@@ -44,8 +44,8 @@ def tails(point: Point, extras: Extras) -> Section:
     sentences = [report.sentence]
     if top:
         sentences.append(
-            f"the top 1 % of {what} carry {in_percent(held.top_percent_share)} of the noise; the "
-            f"noisiest {what}, counted from 0: {', '.join(map(str, top))}"
+            f"the noisiest 1 % of {what} carry {in_percent(held.top_percent_share)} of the noise; "
+            f"the noisiest {what}, counted from 0: {', '.join(map(str, top))}"
         )
     return Section(title="Tails", sentences=tuple(sentences), records=records, tables=tables)
 

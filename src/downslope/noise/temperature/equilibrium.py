@@ -9,8 +9,8 @@ from downslope.noise.statistics.series import ratio_of_series
 from downslope.noise.temperature.dynamics import MomentumKind, heavy_ball_rate
 
 TOLERANCE = 0.1
-UNKNOWN = "whether it is equilibrated cannot be told from so few steps"
-TRANSIENT = "not equilibrated: temperature describes a transient"
+UNKNOWN = "too few steps to say whether it is equilibrated"
+TRANSIENT = "not equilibrated: the temperature describes a transient"
 
 
 def equilibrium_ratio(

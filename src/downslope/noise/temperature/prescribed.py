@@ -32,11 +32,11 @@ from downslope.noise.temperature.dynamics import (
 )
 
 UNIT = "loss"
-MAX_ANISOTROPY = 2.0  # assumed: beyond it one temperature misleads by direction
+MAX_ANISOTROPY = 2.0  # assumed: beyond it a single temperature is misleading
 NOISE_UNIT = "(loss / parameter)^2"
 OVERSTATED = (
-    "reshuffled epochs: overstates the heat of slow directions (learning rate * curvature * "
-    "batches per epoch << 1), by orders of magnitude"
+    "reshuffled epochs: overestimates the temperature of slow directions (learning rate * "
+    "curvature * batches per epoch << 1) by orders of magnitude"
 )
 
 
@@ -229,7 +229,7 @@ def _anisotropy(deviation: Floats, temperatures: Floats) -> Estimate:
     left = squares.sum(axis=0) - squares * num / (num - 1)  # scatter without one example
     flags = ("largest over smallest of noisy variances: biased up",)
     if value > MAX_ANISOTROPY:
-        flags = (f"directions differ {value:.2g}-fold: one temperature misleads", *flags)
+        flags = (f"directions differ {value:.2g}-fold: a single temperature is misleading", *flags)
     lo = hi = None
     if (left > 1e-12 * squares.sum(axis=0)).all():
         error = jackknife_error(np.log(left[:, 0]) - np.log(left[:, 1]))

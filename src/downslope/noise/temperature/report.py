@@ -153,7 +153,7 @@ def _shares(rates: Floats, batches: int) -> Floats | None:
 
 def _balance(ratio: Estimate) -> list[str]:
     if ratio.value is None:
-        return ["equilibrium not checked: it may describe a transient"]
+        return ["equilibrium not checked: the temperature may describe a transient"]
     return [TRANSIENT] if abs(ratio.value - 1) > TOLERANCE else []
 
 
