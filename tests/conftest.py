@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
@@ -66,13 +67,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def documented() -> frozenset[str]:
-    """Dotted names that the reference pages ask mkdocstrings to render (`::: name`)."""
-    pages = (ROOT / "docs" / "reference").rglob("*.md")
-    return frozenset(
-        name
-        for page in pages
-        for name in re.findall(r"^::: ([\w.]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    """Dotted names that the reference renders."""
+    files = (ROOT / "docs" / "reference").rglob("*.md")
+    return frozenset().union(*map(pages.rendered_names, files))
 
 
 @pytest.fixture(scope="module")

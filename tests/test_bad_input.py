@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from downslope.cli import main
-from downslope.table import predict, table
+from downslope.table import fit as table
+from downslope.table import predict
 
 ROWS = 300
 RNG = np.random.default_rng(0)
@@ -191,7 +192,7 @@ def test_columns_that_do_not_suit(arguments, words, run, folder):
 
 USAGE = [
     ([], "name the column to predict: --target, one of x, age, label, num"),
-    (["--target", "label", "--batch-size", "0"], "--batch-size must be greater;got 0"),
+    (["--target", "label", "--batch-size", "0"], "--batch-size must be at least 1;got 0"),
     (["--target", "label", "--batch-size", "most"], "'most' is neither a whole number nor 'full'"),
     (["--target", "label", "--microbatch-size", "512"], "--microbatch-size must be at most"),
     (["--target", "label", "--model", "tree"], "--model must be one of;mlp; got 'tree'"),
@@ -201,9 +202,15 @@ USAGE = [
     (["--target", "label", "--optimizer", "lion"], "--optimizer must be one of;adamw;got 'lion'"),
     (["--target", "label", "--hidden", "a,b"], "'a,b' is not a list of whole numbers; 64,64"),
     (["--target", "label", "--time", "5x"], "'5x' is not a time; write 60s"),
-    (["--target", "label", "--time", "0"], "--time must be greater than 0"),
-    (["--target", "label", "--learning-rate", "nan"], "--learning-rate must be greater;got nan"),
-    (["--target", "label", "--validation", "2"], "--validation must be;got 2.0"),
+    (["--target", "label", "--time", "0"], "--time must be above 0"),
+    (
+        ["--target", "label", "--learning-rate", "nan"],
+        "--learning-rate must be finite;got nan",
+    ),
+    (
+        ["--target", "label", "--validation", "2"],
+        "--validation must be at least 0;got 2.0",
+    ),
     (["--target", "label", "--schedule", "cosine", "--time", "1s"], "cosine needs epochs or steps"),
     (["--target", "label", "--schedule", "inverse_time"], "inverse_time needs --decay-steps"),
     (["--target", "label", "--loss", "squared"], "--loss for classify must be one of;got squared"),

@@ -517,9 +517,9 @@ def test_measuring_a_table_and_a_run(run):
     [
         (["gone.csv"], 3, "gone.csv: no such file or folder; name the folder of a run, or a table"),
         (["wrong.csv"], 2, "--target is needed with a TABLE"),
-        (["wrong.csv", "--target", "label", "--examples", "1"], 2, "examples must be 2 or more"),
-        (["wrong.csv", "--target", "label", "--error", "2"], 2, "--error must be greater than 0"),
-        (["wrong.csv", "--target", "label", "--miss", "0"], 2, "--miss must be greater than 0"),
+        (["wrong.csv", "--target", "label", "--examples", "1"], 2, "examples must be at least 2"),
+        (["wrong.csv", "--target", "label", "--error", "2"], 2, "--error must be above 0"),
+        (["wrong.csv", "--target", "label", "--miss", "0"], 2, "--miss must be above 0"),
         (["wrong.csv", "--target", "label", "--sections", "noise"], 2, "names of gradient"),
         (["wrong.csv", "--target", "label", "--sections", ","], 2, "names of gradient"),
         (["wrong.csv", "--target", "colour"], 3, "colour"),

@@ -67,14 +67,14 @@ def test_whole_numbers_are_whole(config, field):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be greater than or equal to 1 and finite; got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
         ({"learning_rate": None}, "learning_rate must be a number or 'auto'; got None"),
-        ({"learning_rate": 0}, "learning_rate must be greater than 0 and finite; got 0"),
+        ({"learning_rate": 0}, "learning_rate must be above 0; got 0"),
         (
             {"momentum": 1},
-            "momentum must be greater than or equal to 0 and less than or equal to 0.9999; got 1",
+            "momentum must be at least 0 and at most 0.9999; got 1",
         ),
-        ({"ema_decay": 1.0}, "ema_decay must be greater than 0 and less than 1; got 1.0"),
+        ({"ema_decay": 1.0}, "ema_decay must be above 0 and below 1; got 1.0"),
         ({"batch_size": "all"}, "batch_size must be a whole number or 'full' or 'auto'; got 'all'"),
         (
             {"schedule": "cosin"},

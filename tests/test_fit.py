@@ -216,7 +216,7 @@ def test_a_scalar_loss_is_trained_but_not_accumulated(small):
     [
         (lambda m, b, k: _line(m, b, k)[:, None], {}, "one number per example"),
         (lambda m, b, k: jnp.zeros((5,)), {}, "one number per example"),
-        (_line, {"steps": 0}, "steps must be greater than or equal to 1.*; got 0"),
+        (_line, {"steps": 0}, "steps must be at least 1; got 0"),
         (_line, {"learning_rate": -1.0}, "learning_rate must be"),
         (_line, {"batch_size": 8, "microbatch_size": 9}, "microbatch_size must be at most"),
         (_line, {"schedule": "cosine", "seconds": 1.0}, "cosine needs epochs or steps"),

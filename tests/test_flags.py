@@ -164,7 +164,7 @@ def test_seconds(number, unit):
 @pytest.mark.parametrize(
     ("sentence", "expected"),
     [
-        ("seconds must be greater than 0", "--time must be greater than 0"),
+        ("seconds must be above 0", "--time must be above 0"),
         ("schedule x needs decay_steps", "--schedule x needs --decay-steps"),
         ("the loss and the text of a target", "the loss and the text of a target"),
         ("column 'batch_size' is named", "column 'batch_size' is named"),

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from numbers import Number
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from downslope.arguments import Interval, plain
 from downslope.errors import UsageError
 
 Task = Literal["classify", "regress"]
@@ -74,17 +74,12 @@ def check_ranges(config: Any) -> None:
     """
     hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        value = _plain(getattr(config, field.name))
+        value = plain(getattr(config, field.name))
+        value = tuple(value) if isinstance(value, list) else value
         object.__setattr__(config, field.name, value)
         rule = _broken_type(hints[field.name], value) or _broken_range(field, value)
         if rule and value != field.default:
             raise UsageError(f"{field.name} must be {rule}; got {value!r}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    return value.item() if isinstance(value, Number) and hasattr(value, "item") else value  # type: ignore[attr-defined]
 
 
 def _broken_type(hint: Any, value: Any) -> str | None:
@@ -116,15 +111,17 @@ def _in_words(kind: Any) -> str:
 def _broken_range(field: dataclasses.Field[Any], value: Any) -> str | None:
     if not isinstance(value, (int, float)):
         return None
-    low, high = field.metadata["low"], field.metadata["high"]
-    exclusive = field.metadata["exclusive"]
-    inside = low < value < high if exclusive else low <= value <= high
-    if inside and math.isfinite(value):  # a NaN fails every comparison
+    low, high = (
+        None if math.isinf(field.metadata[end]) else field.metadata[end] for end in ("low", "high")
+    )
+    if field.metadata["exclusive"]:
+        allowed = Interval(above=low, below=high)
+    else:
+        allowed = Interval(least=low, most=high)
+    if value in allowed:
         return None
-    edge = "than" if exclusive else "than or equal to"
-    rules = [f"greater {edge} {low:g}"] if low > -math.inf else []
-    rules += [f"less {edge} {high:g}"] if high < math.inf else ["finite"]
-    return " and ".join(rules)
+    is_open = not (allowed.is_bounded or math.isfinite(value))
+    return f"finite and {allowed}" if is_open else str(allowed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,7 +144,7 @@ def at_least(least: int) -> Callable[[Any, Any], None]:
 
     def check(_: Any, value: Any) -> None:
         if value is not None and value < least:
-            raise ValueError(f"must be {least} or more; got {value}")
+            raise ValueError(f"must be at least {least}; got {value}")
 
     return check
 
@@ -152,7 +152,7 @@ def at_least(least: int) -> Callable[[Any, Any], None]:
 def is_share(_: Any, value: Any) -> None:
     """A validator of the command line's library: refuses what does not lie between 0 and 1."""
     if not 0 < value < 1:
-        raise ValueError(f"must be greater than 0 and less than 1; got {value:g}")
+        raise ValueError(f"must be above 0 and below 1; got {value:g}")
 
 
 def _number_or(number: type, words: tuple[str, ...]) -> Callable[[Any, Any], Any]:

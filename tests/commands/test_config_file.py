@@ -90,7 +90,7 @@ def test_a_file_that_says_nothing_of_the_command(toml, fit):
         ("[fti]\nepochs = 3", 2, "c.toml: no command for [fti]; did you mean 'fit'?"),
         ("[other]\nx = 3", 2, "c.toml: no command for [other]; it may be fit, predict, report"),
         ("epochs = 3", 2, "c.toml: 'epochs' stands outside of a table; write it under"),
-        ("[fit]\nepochs = 0", 2, "--epochs must be greater than or equal to 1"),
+        ("[fit]\nepochs = 0", 2, "--epochs must be at least 1"),
         ("[fit", 3, "c.toml: not TOML: Expected"),
         ("[fit]\ntarget = 'prise'", 3, "t.csv, column 'prise': no such column (named as target); "
          "did you mean 'price'?"),

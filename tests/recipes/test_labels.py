@@ -1,4 +1,4 @@
-"""Labels and arguments that recipes share."""
+"""Labels that recipes share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from downslope import DataError, UsageError
-from downslope.recipes.arguments import number, one_of, whole
 from downslope.recipes.labels import coded, missing
 
 
@@ -51,22 +50,3 @@ def test_unused_categories_do_not_count():
 def test_what_is_no_list_of_labels(values):
     with pytest.raises(UsageError, match=r"^lab must be"):
         coded(values, "lab")
-
-
-def test_ranges():
-    """Catches a range that lets its ends, NaN, bools or strings through."""
-    whole("n", np.int64(3)), whole("n", None, optional=True), whole("n", 0, least=0)
-    number("a", np.float32(0.5), above=0, below=1), number("a", None, optional=True)
-    for bad in (True, 0, 1.5, "a", None, float("nan")):
-        with pytest.raises(UsageError, match=r"^n must be a whole number, 1 or more"):
-            whole("n", bad)
-    for bad in (True, 0, 1, "a", None, float("nan"), np.float64(2)):
-        with pytest.raises(UsageError, match=r"number above 0 and below 1; got (?!np)"):
-            number("a", bad, above=0, below=1)
-    for bad in (-1, float("inf")):
-        with pytest.raises(UsageError, match="of at least 0"):
-            number("a", bad, least=0)
-    one_of("k", "x", ("x", None))
-    for bad in (1, "y", True):
-        with pytest.raises(UsageError, match=r"^k must be one of x, None"):
-            one_of("k", bad, ("x", None))

@@ -16,7 +16,8 @@ import downslope
 import plain
 from downslope import ModelOptions, TableOptions
 from downslope.data.ingest.convert import held_out_keys
-from downslope.table import predict, table
+from downslope.table import fit as table
+from downslope.table import predict
 
 ROWS = 1500
 QUICK = {"batch_size": 32, "learning_rate": 0.04, "epochs": 5}

@@ -12,7 +12,8 @@ from downslope import DataError, MismatchError, TableOptions, UsageError
 from downslope.data import output
 from downslope.data.ingest import tabular
 from downslope.data.ingest.encoding import Encoding
-from downslope.table import predict, table
+from downslope.table import fit as table
+from downslope.table import predict
 
 ROWS = 400
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError, UsageError
-from downslope.recipes.arguments import plain
+from downslope.arguments import plain
 
 
 def missing(values: Any) -> np.ndarray:

@@ -46,13 +46,11 @@ LIMITS = {
     "checkpoint_seconds",
 }
 
-REQUEST, JOURNAL, CHECKPOINTS, MODEL, RESULT = (
-    "run.json",
-    "journal.jsonl",
-    "checkpoints",
-    "model",
-    "result.json",
-)
+REQUEST = "run.json"
+JOURNAL = "journal.jsonl"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+RESULT = "result.json"
 
 
 class Run:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from downslope import DataError, StopReason
+from downslope.arguments import number, whole
 from downslope.estimate import Estimate, not_estimable
 from downslope.recipes.anomaly import files
 from downslope.recipes.anomaly.learning import (
@@ -25,7 +26,6 @@ from downslope.recipes.anomaly.threshold import Threshold, calibrate
 from downslope.recipes.anomaly.training import train
 from downslope.recipes.anomaly.watch import Watcher
 from downslope.recipes.anomaly.windows import layout_for
-from downslope.recipes.arguments import number, whole
 
 if TYPE_CHECKING:
     from downslope import Result

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from downslope import UsageError
+from downslope.arguments import number, one_of, whole
 
 Kind = Literal["spike", "dropout", "drift", "phase_jump", "amplitude_loss", "noise_burst"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -75,16 +76,16 @@ def beam(
     Source:
         Meller, Chao, Peterson, Peggs and Furman (1987), "Decoherence of kicked beams".
     """
-    if turns < 1 or not 0 < tune < 0.5:
-        raise UsageError(f"turns must be 1 or more, tune in (0, 0.5); got {turns!r}, {tune!r}")
+    whole("turns", turns)
+    number("tune", tune, above=0, below=0.5)
     draw = np.random.default_rng(seed)
     begin = int(draw.integers(0, kick_every)) if kick_every > 1 else 0
     n = np.arange(turns)
     slow = 2 * np.pi * (n / ripple_turns + draw.uniform())
     phase = 2 * np.pi * (tune * n + draw.uniform()) + ripple * ripple_turns * np.sin(slow)
     x = amplitude * np.cos(phase)
-    for number, size in enumerate(harmonics, start=2):
-        x += size * np.cos(number * phase)
+    for harmonic, size in enumerate(harmonics, start=2):
+        x += size * np.cos(harmonic * phase)
     after = (n + begin) % kick_every
     envelope = np.exp(-2 * (np.pi * tune_spread * after) ** 2)
     phases = draw.uniform(0, 2 * np.pi, size=(turns + begin) // kick_every + 1)
@@ -121,8 +122,7 @@ def plant(
     Raises:
         UsageError: a kind that is not known, or an anomaly beyond the signal's end.
     """
-    if kind not in KINDS:
-        raise UsageError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    one_of("kind", kind, KINDS)
     x = np.array(signal, np.float64)
     length = LASTING[kind] if length is None else length
     strength = STRENGTH[kind] if strength is None else strength

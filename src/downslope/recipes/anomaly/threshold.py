@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta
 
-from downslope import DataError, UsageError
+from downslope import DataError
+from downslope.arguments import number
 from downslope.estimate import Estimate
 
 TAIL = 0.1  # share of the scores that a tail is read from. Assumed
@@ -65,8 +66,7 @@ def calibrate(scores: np.ndarray, rate: float, *, overlap: int = 1) -> Threshold
         Clopper and Pearson (1934), "The use of confidence or fiducial limits"; Vovk, Gammerman
         and Shafer (2005), "Algorithmic learning in a random world", section 2.2.
     """
-    if not 0 < rate < 1:
-        raise UsageError(f"false_alarm_rate must be greater than 0 and less than 1; got {rate!r}")
+    number("false_alarm_rate", rate, above=0, below=1)
     ordered = np.sort(np.asarray(scores, np.float64))[::-1]
     count = len(ordered)
     if count == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from downslope import UsageError
+from downslope.arguments import number
 
 LEAST = 64  # samples of a window: 33 frequencies to look at. Assumed
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -83,8 +83,7 @@ def layout_for(period: float) -> Layout:
     Raises:
         UsageError: the period is shorter.
     """
-    if not (math.isfinite(period) and period >= 2):
-        raise UsageError(f"period must be 2 samples or more; got {period!r}")
+    number("period", period, least=2)
     periods = max(2, math.ceil(LEAST / period))
     hops = max(1, round(periods / STEPS))
     return Layout(

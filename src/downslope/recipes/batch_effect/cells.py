@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from downslope import DataError, UsageError
-from downslope.recipes.arguments import whole
+from downslope.arguments import whole
 
 CHUNK_BYTES = 32 << 20  # of a chunk as float64; below it reading costs more than adding up, assumed
 HINT = "pip install 'downslope[cells]'"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from downslope import DataError, UsageError
+from downslope.arguments import one_of
 from downslope.recipes.batch_effect.cells import Reader, is_anndata, need, open_cells
 from downslope.recipes.batch_effect.confounding import check_design, require_estimable
 from downslope.recipes.batch_effect.gather import Given, gather
@@ -99,8 +100,7 @@ def batch_correct(
 
 
 def _asked(adata: Any, method: str, out: Any, options: dict[str, Any]) -> Path | None:
-    if method not in ("combat", "linear", "net"):
-        raise UsageError(f"method must be combat, linear or net; got {method!r}")
+    one_of("method", method, ("combat", "linear", "net"))
     if options and method != "net":
         raise UsageError(f"options are for method='net'; got {sorted(options)}")
     is_path = isinstance(adata, (str, os.PathLike))

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from downslope import UsageError
+from downslope.arguments import one_of
 from downslope.recipes.batch_effect.cells import chunks, open_cells
 from downslope.recipes.batch_effect.combat import Adjustment, combat, removal
 from downslope.recipes.batch_effect.gather import Given, gather, require_separable
@@ -68,8 +69,7 @@ class BatchEffect(BaseEstimator):
             UsageError: a covariate is confounded with the batches, or arguments do not fit.
             DataError: values that cannot be used; a batch of a single cell.
         """
-        if self.method not in METHODS:
-            raise UsageError(f"method must be one of {sorted(METHODS)}; got {self.method!r}")
+        one_of("method", self.method, METHODS)
         with open_cells(X) as (reader, known):
             given = gather(reader, known, batch, covariates, called="batch")
             return self.learn(given, given.moments(reader, self.chunk_cells))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError, UsageError
-from downslope.recipes.arguments import plain
+from downslope.arguments import plain
 from downslope.recipes.batch_effect.cells import open_cells
 from downslope.recipes.batch_effect.confounding import Confounding, check_design, require_estimable
 from downslope.recipes.batch_effect.design import Covariate

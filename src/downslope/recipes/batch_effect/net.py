@@ -21,8 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 
 import downslope
 from downslope import DataError, StopReason, UsageError
+from downslope.arguments import whole
 from downslope.recipes import batch_norm
-from downslope.recipes.arguments import whole
 from downslope.recipes.batch_effect.autoencoder import (
     EPSILON,
     encode,

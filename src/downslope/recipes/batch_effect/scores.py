@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError, UsageError
-from downslope.recipes.arguments import whole
+from downslope.arguments import whole
 from downslope.recipes.batch_effect.design import Labels, labels_of
 from downslope.recipes.batch_effect.neighbourhoods import (
     PATTERN,

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from downslope.arguments import whole
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature import condition_number
-from downslope.recipes.arguments import whole
 from downslope.recipes.batch_norm.layer import Statistics
 from downslope.recipes.batch_norm.passes import (
     SAMPLE_ROWS,

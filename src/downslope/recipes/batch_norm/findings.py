@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy import stats
 
+from downslope.arguments import one_of, whole
 from downslope.check.findings import Finding, by_severity
 from downslope.errors import UsageError
-from downslope.recipes.arguments import whole
 from downslope.recipes.batch_norm.composition import composition_findings
 from downslope.recipes.batch_norm.labs import FEWEST
 from downslope.recipes.batch_norm.layer import EPSILON
@@ -69,8 +69,7 @@ def findings(
         layer 'x': 'Bern' and 'Oslo' are 1.78 (1.66 to 1.9) sd apart before normalising and
         1.78 after at feature 1, the clearest; 1.78 in the median feature
     """
-    if by not in get_args(By):
-        raise UsageError(f"by must be one of {', '.join(get_args(By))}; got {by!r}")
+    one_of("by", by, get_args(By))
     if by != "batch" and lab is None:
         raise UsageError(f"lab must be given where by is {by!r}")
     whole("batch_size", batch_size)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from downslope.recipes.arguments import whole
+from downslope.arguments import whole
 from downslope.recipes.batch_norm.layer import (
     EPSILON,
     Layer,

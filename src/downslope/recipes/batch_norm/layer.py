@@ -23,8 +23,8 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from downslope.arguments import number, whole
 from downslope.errors import UsageError
-from downslope.recipes.arguments import number, whole
 
 EPSILON = 1e-5  # added to variances, in squared units of the inputs; the usual choice
 Layer = Mapping[str, Any]  # learned "scale" and "shift" [features], either or both

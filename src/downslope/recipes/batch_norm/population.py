@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from downslope.arguments import plain, whole
 from downslope.errors import DataError, UsageError
-from downslope.recipes.arguments import plain, whole
 from downslope.recipes.batch_norm.layer import EPSILON, Norm, Statistics, check_epsilon, frozen
 from downslope.recipes.batch_norm.moments import Moments, merge, moments
 from downslope.recipes.batch_norm.passes import (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from downslope import UsageError
-from downslope.recipes.arguments import number, one_of, whole
+from downslope.arguments import number, one_of, whole
 
 UNIT_ROWS = 128  # embeddings in a logical batch, where P and K are left to choose; assumed
 MOST_CLASSES = 32  # of them; assumed

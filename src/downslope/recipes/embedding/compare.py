@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from downslope import UsageError
+from downslope.arguments import one_of, whole
 
 SATURATED = 0.8  # of the ceiling
 
@@ -32,9 +33,7 @@ def collapse_loss(
         "triplet": margin,
         "triplet_soft": math.log(2),
     }
-    if name not in values:
-        raise UsageError(f"name must be one of {', '.join(values)}; got {name!r}")
-    return values[name]
+    return values[one_of("name", name, values)]
 
 
 def loss_difference(
@@ -67,10 +66,8 @@ def loss_difference(
         >>> round(difference, 3)
         -0.18
     """
-    if num_rows < 3 or other_num_rows < 3:
-        raise UsageError(
-            f"num_rows and other_num_rows must be 3 or more; got {num_rows}, {other_num_rows}"
-        )
+    whole("num_rows", num_rows, least=3)
+    whole("other_num_rows", other_num_rows, least=3)
     if num_rows == other_num_rows:
         return loss - other
     if name not in ("nt_xent", "supervised"):
@@ -132,8 +129,7 @@ def information_bound(loss: float, num_candidates: int) -> Bound:
 
     Source: van den Oord, Li and Vinyals 2018.
     """
-    if num_candidates < 2:
-        raise UsageError(f"num_candidates must be 2 or more; got {num_candidates!r}")
+    whole("num_candidates", num_candidates, least=2)
     ceiling = math.log(num_candidates)
     value = ceiling - loss
     return Bound(value=value, ceiling=ceiling, is_saturated=value > SATURATED * ceiling)

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from sklearn.neighbors import NearestNeighbors
 
 from downslope import UsageError
+from downslope.arguments import whole
 from downslope.estimate import Estimate, not_estimable
 from downslope.metrics import Results
 
@@ -34,8 +35,7 @@ def nearest(
     """
     among = queries if reference is None else reference
     most = len(among) - (reference is None)
-    if not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
-        raise UsageError(f"k must be a whole number from 1 to {most}, the rows to find; got {k!r}")
+    whole("k", k, most=most)
     search = NearestNeighbors(n_neighbors=k).fit(among)
     if reference is None:  # a row is not among its own neighbours, also where it has duplicates
         distances, places = search.kneighbors()

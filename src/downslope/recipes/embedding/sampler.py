@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from downslope import DataError, UsageError
-from downslope.recipes.arguments import whole
+from downslope.arguments import whole
 from downslope.recipes.labels import coded
 
 FEWEST_UNITS = 256  # in an epoch: as many updates, at least, between two evaluations; assumed

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from downslope import UsageError
-from downslope.recipes.arguments import whole
+from downslope.arguments import whole
 
 View = Callable[[Array, Array], Array]
 NOISE, SHARE, PIXELS = 0.5, 0.3, 2  # of "noise", "mask" and "shift"; assumed

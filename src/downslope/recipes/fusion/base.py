@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 import downslope
 from downslope import StopReason
+from downslope.arguments import whole
 from downslope.errors import DataError, UsageError
-from downslope.recipes.arguments import whole
 from downslope.recipes.fusion import explain
 from downslope.recipes.fusion.columns import Kind, Reading
 from downslope.recipes.fusion.given import check, of_length, weights

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from downslope.arguments import number, one_of, whole
 from downslope.errors import UsageError
-from downslope.recipes.arguments import number, one_of, whole
 
 
 def check(given: dict[str, Any]) -> None:

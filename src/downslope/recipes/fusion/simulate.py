@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from downslope.errors import UsageError
+from downslope.arguments import whole
 from downslope.recipes.fusion.ordinal import log_probabilities
 
 GOOD = ("growth", "reform", "surplus", "stimulus", "credit", "boom", "hiring", "expansion")
@@ -76,10 +76,8 @@ def rated_news(
         >>> bool(0 < news.bayes_loss < np.log(3)), len(news.X["news"][0].split())
         (True, 12)
     """
-    if num_rows < 1 or levels < 2:
-        raise UsageError(
-            f"num_rows must be 1 or more and levels 2 or more; got {num_rows!r}, {levels!r}"
-        )
+    whole("num_rows", num_rows)
+    whole("levels", levels, least=2)
     draw = np.random.default_rng(seed)
     g, i, d = draw.standard_normal((3, num_rows))
     is_good = draw.random((num_rows, TONE_WORDS)) < 0.5

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from downslope.arguments import number, whole
 from downslope.errors import DataError, UsageError
-from downslope.recipes.arguments import number, whole
 from downslope.recipes.labels import coded, missing
 
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 import downslope
 from downslope import DataError, StopReason
-from downslope.recipes.arguments import number, one_of, plain, whole
+from downslope.arguments import number, one_of, plain, whole
 from downslope.recipes.labels import coded
 from downslope.recipes.svm.certificate import certify
 from downslope.recipes.svm.given import check_settings

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from downslope.arguments import number, one_of
 from downslope.errors import DataError, UsageError
-from downslope.recipes.arguments import number, one_of
 from downslope.recipes.svm.duals import Floats
 from downslope.recipes.svm.problem import Problem
 
