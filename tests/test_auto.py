@@ -110,22 +110,26 @@ def test_it_is_interrupted_and_goes_on_as_it_was(tmp_path):
     folder = tmp_path / "run"
     first = fit(out=folder, readers=(interrupt,))
     assert first.stop_reason is StopReason.INTERRUPTED
-    saved = Checkpoints(folder / "checkpoints").newest().document["pilot"]
+    saved = Checkpoints(folder / "checkpoints").newest().document
+    temperature = saved["controllers"]["temperature"]
     changed = decided(first.history)[-1]
-    assert saved["searched"] and saved["anneals"] == 1
-    assert saved["learning_rate"] == changed["new"] == first.learning_rate
-    assert saved["average_from"] == changed["step"] and saved["best_loss"] is not None
+    assert saved["controllers"]["learning_rate_search"]["is_done"]
+    assert temperature["anneals_without_gain"] == 1
+    assert saved["knobs"]["learning_rate"] == changed["new"] == first.learning_rate
+    assert temperature["average_from"] == changed["step"]
+    assert saved["held_out"]["reference_loss"] is not None
     seen = []
     result = fit(resume=folder, readers=(seen.append,))
     assert result.stop_reason is StopReason.CONVERGED
     now = decided(seen)
     assert [r["policy"] for r in now] == ["next_temperature"] * len(now)
-    assert now[0]["old"] == pytest.approx(saved["learning_rate"])
+    assert now[0]["old"] == pytest.approx(saved["knobs"]["learning_rate"])
     assert now[0]["inputs"]["anneals_without_gain"] <= 1 and now[0]["step"] > first.num_steps
-    after = Checkpoints(folder / "checkpoints").newest().document["pilot"]
-    for name in ("first_rate", "batch_size", "started_step", "starts", "repeats"):
-        assert after[name] == saved[name]
-    assert after["best_loss"] <= saved["best_loss"]
+    after = Checkpoints(folder / "checkpoints").newest().document
+    for name in ("first_rate", "started_step", "starts"):
+        assert after["controllers"]["temperature"][name] == temperature[name]
+    assert after["controllers"]["recovery"] == saved["controllers"]["recovery"]
+    assert after["held_out"]["reference_loss"] <= saved["held_out"]["reference_loss"]
     assert len(replay(read_journal(folder / "journal.jsonl"))) == len(now) + 2
 
 
@@ -208,7 +212,7 @@ def test_with_everything_given_nothing_is_decided_and_one_program_made(caplog):
         result = fit(**given)
     names = re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text)
     assert names.count("steps") == names.count("outputs") == 1
-    assert decided(result.history) == []
+    assert [r["policy"] for r in decided(result.history)] == ["out_of_patience"]
     assert (result.learning_rate, result.batch_size) == (0.02, 100)
     evaluations = [r["step"] for r in result.history if r["event"] == "evaluated"]
     assert np.diff(evaluations).tolist() == [30] * (len(evaluations) - 1)

@@ -75,7 +75,7 @@ def test_buffers_of_wide_rows_hold_whole_batches():
     training = Training(seed=1)
     engine = assemble(lambda m, b, k: (b @ m) ** 2, np.zeros(2500, "float32"), wide, training)
     assert engine.most_rows & (engine.most_rows - 1) == 0
-    with engine.open_stream(engine_start()) as stream:
+    with engine.first_step.open_stream(engine_start()) as stream:
         seen = 0
         for block in stream:
             part = slice(block.windows.first, block.windows.first + block.windows.count)
@@ -149,7 +149,12 @@ def test_an_average_that_was_given_is_not_begun_anew(tmp_path):
     run = tmp_path / "run"
     result = downslope.fit(logistic, ZERO, (X, Y), validation=0.2, out=run, **options)
     assert any(d["policy"] == "cool_down" for d in decisions(result))
-    assert Checkpoints(run / "checkpoints").newest().document["pilot"]["average_from"] == 0
+    assert (
+        Checkpoints(run / "checkpoints")
+        .newest()
+        .document["controllers"]["temperature"]["average_from"]
+        == 0
+    )
 
 
 def test_with_a_given_batch_an_interrupted_run_ends_where_the_whole_one_does(tmp_path):

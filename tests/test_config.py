@@ -12,7 +12,7 @@ import pytest
 
 import downslope
 import plain
-from downslope.config import EPOCHS, LEARNING_RATES, ModelOptions, TableOptions, Training
+from downslope.config import EPOCHS, ModelOptions, TableOptions, Training
 from downslope.data.arrays import Arrays
 from downslope.errors import UsageError
 from downslope.train.defaults import begin_with
@@ -161,7 +161,6 @@ def test_defaults_are_allowed_and_the_documented_ones():
     assert all(getattr(training, name) == "auto" for name in chosen)
     assert training.epochs is training.steps is training.seconds is None
     assert (TableOptions(target="y").validation, ModelOptions().model) == (0.1, "linear")
-    assert all(rate > 0 for rate in LEARNING_RATES.values())
 
 
 def test_epochs_end_a_run_only_when_nothing_else_does():

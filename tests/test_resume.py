@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 
 import downslope
 from downslope import DataError, MismatchError, StopReason
-from downslope.train import pace
+from downslope.train import calls
 from downslope.train.checkpoint import Checkpoints
 
 X = np.random.default_rng(0).normal(size=(60_000, 4)).astype("float32")
@@ -67,29 +67,33 @@ def train(kind, folder, steps, **options):
 
 def everything(folder):
     """All that a run has written, to the bit, but for its times."""
-    snapshot = Checkpoints(folder / "checkpoints").newest()
-    tally = {k: v for k, v in snapshot.document["tally"].items() if k != "seconds"}
+    checkpoint = Checkpoints(folder / "checkpoints").newest()
+    progress = {k: v for k, v in checkpoint.document["progress"].items() if k != "seconds"}
+    progress |= {k: checkpoint.document[k] for k in ("held_out", "knobs", "controllers")}
     result = json.loads((folder / "result.json").read_text())
     result = {k: v for k, v in result.items() if k not in ("seconds", "run")}
     # of neighbouring updates, those of two sittings are not compared with each other
-    snapshot.tensors["watch/probes"][:, -2:] = 0.0
+    checkpoint.tensors["monitor/probes"][:, -2:] = 0.0
     del result["measurements"]["step_correlation"]
     # points of the path are where calls end
-    tensors = {k: v for k, v in snapshot.tensors.items() if not k.startswith("watch/path")}
-    return {k: (v.dtype.str, v.tobytes()) for k, v in tensors.items()}, tally, result
+    tensors = {k: v for k, v in checkpoint.tensors.items() if not k.startswith("monitor/path")}
+    return {k: (v.dtype.str, v.tobytes()) for k, v in tensors.items()}, progress, result
 
 
 def assert_same_run(a, b):
-    (tensors, tally, result), (others, other_tally, other_result) = everything(a), everything(b)
+    (tensors, progress, result), (others, other_progress, other_result) = (
+        everything(a),
+        everything(b),
+    )
     assert {"state/average/w", "state/gradient/w", "state/opt_state/0/nu/v"} & tensors.keys()
     assert [k for k in tensors | others if tensors.get(k) != others.get(k)] == []
     # sums over windows: rounding follows where the calls begin
     for k in ("smoothed_loss", "smoothed_weight", "epoch_loss", "last_epoch_loss", "train_loss"):
-        for mine, other in ((tally, other_tally), (result, other_result)):
+        for mine, other in ((progress, other_progress), (result, other_result)):
             if mine.get(k) is not None:
                 mine[k] = pytest.approx(mine[k], rel=1e-9)
                 assert other[k] == mine[k]
-    assert other_tally == tally
+    assert other_progress == progress
     assert other_result == result
 
 
@@ -241,7 +245,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def _child():
     """What the subprocesses run: train, and say when a state was saved and how it ended."""
-    pace.LEAST_SECONDS = 0.0  # calls stay short, so that checkpoints fall inside epochs too
+    calls.MIN_CALL_SECONDS = 0.0  # calls stay short, so that checkpoints fall inside epochs too
     kind, folder, steps = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 
     def tell(record):
@@ -280,7 +284,7 @@ def test_a_signal_saves_the_state_and_ends_the_run(number, spawn, tmp_path):
     reason, received, steps = json.loads(child.communicate(timeout=60)[0].splitlines()[-1])
     assert (child.returncode, reason, received) == (0, "interrupted", number)
     newest = Checkpoints(tmp_path / "run" / "checkpoints").newest()
-    assert newest.document["tally"]["num_steps"] == steps > 0
+    assert newest.document["progress"]["num_steps"] == steps > 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["stop_reason"] == reason
     result = train("arrays", tmp_path / "run", steps + 5)
     assert (result.num_steps, result.stop_reason) == (steps + 5, StopReason.FINISHED)

@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
     x, y = small
     training = plain.training(batch_size=16, microbatch_size=micro)
     engine = assemble(_line, _zeros(), (x, np.arange(200)), training)
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         order = next(iter(stream)).rows[1][:200].tolist()
     bad = order[77]
     result = plain.fit(

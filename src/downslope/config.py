@@ -26,21 +26,6 @@ AverageName = Literal["tail", "polyak", "ema"]
 Auto = Literal["auto"]
 LossName = Literal["squared", "absolute", "huber", "logistic", "softmax", "hinge", "squared_hinge"]
 
-# Where the search for a step size begins, and what is used where it cannot search. Adam: best of a
-# half-decade grid, read after 40 steps, was 3e-3 to 3e-2 on six of nine real tasks and up to 1e-1
-# on the others (measured). The rest is assumed: what the methods' papers name. The rates of sgd,
-# momentum and nesterov depend on the loss's scale, so the search begins at its curvature instead.
-LEARNING_RATES: dict[str, float] = {
-    "sgd": 0.1,
-    "momentum": 0.03,
-    "nesterov": 0.03,
-    "adagrad": 0.1,
-    "rmsprop": 3e-3,
-    "adam": 1e-2,
-    "adamw": 1e-2,
-    "schedule_free": 1e-2,
-    "prodigy": 1.0,
-}
 EPOCHS = 100  # assumed; a run usually ends earlier, by its held-out loss
 MOST_EPOCHS = 1000  # where the end is left to choose: only a run that still gains comes to it
 STEPS = 20_000  # assumed: small tables get at least so many updates, however many epochs that is

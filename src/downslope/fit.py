@@ -1,41 +1,36 @@
-"""Training, told in the order in which it happens.
+"""The training loop, in the order of the flow.
 
 source -> order -> blocks -> steps -> measurements -> decisions -> knobs -> steps ...
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-
 from downslope.config import Auto, AverageName, ScheduleName, Training
-from downslope.errors import StopReason
 from downslope.launch.interrupts import Interrupts
 from downslope.launch.memory import memory_errors
 from downslope.objective import Loss, Model
 from downslope.report.journal import Reader
+from downslope.train.act import decide, turn_knobs
 from downslope.train.assemble import assemble, request_of
+from downslope.train.begin import begin
 from downslope.train.calls import calls
+from downslope.train.collect import collect, dispatch
+from downslope.train.diagnostics import diagnose_if_due
 from downslope.train.evaluate import Scorer
-from downslope.train.flight import Flight
-from downslope.train.pilot import Pilot
+from downslope.train.finish import finish
+from downslope.train.loop import Loop, end_of_data, is_over
+from downslope.train.observe import observe, observe_begin, observe_end
 from downslope.train.result import Result
-from downslope.train.run_folder import Run, open_run
-from downslope.train.setup import Engine
+from downslope.train.run_folder import RunFolder, open_run
+from downslope.train.saving import keep_good_state, save_if_due
+from downslope.train.setup import TrainSetup
 from downslope.train.solve import can_solve, solved
-
-HISTORY = (
-    "progress",
-    "evaluated",
-    "measured",
-    "anatomy",
-    "decided",
-)  # journal records that a result keeps
 
 
 def fit(
@@ -77,7 +72,7 @@ def fit(
     describe: Callable[[Model], dict[str, Any]] | None = None,
     readers: tuple[Reader, ...] = (),
 ) -> Result:
-    """A model trained by mini-batch gradient descent on a loss of your own.
+    """Train a model by mini-batch gradient descent on a loss of your own.
 
     Minimises the mean of `loss` over the rows of `data`, plus `penalty(model)`,
     `l1 * sum |w|` and `l2 / 2 * sum w^2`.
@@ -129,7 +124,7 @@ def fit(
     given = dict(locals())
     training = Training(**{name: given[name] for name in Training.__dataclass_fields__})
     with memory_errors():
-        engine = assemble(
+        setup = assemble(
             loss,
             model,
             data,
@@ -139,95 +134,47 @@ def fit(
             penalize=penalize,
             scorer=scorer,
         )
-        request = request_of(engine, training, metadata or {})
+        request = request_of(setup, training, metadata or {})
         with open_run(request, out=out, resume=resume, readers=readers) as run:
             begun = time.perf_counter()
-            quick = None if run.last is not None else can_solve(engine, training)
-            result = quick and solved(engine, quick, run)
-            result = result or _descend(engine, training, run, begun)
+            quick = None if run.last is not None else can_solve(setup, training)
+            result = quick and solved(setup, quick, run)
+            result = result or _train(setup, training, run, begun)
             more = describe(result.params) if describe else {}
             run.finish(result, {**request["metadata"], **more})
             return result
 
 
-def _descend(engine: Engine, asked: Training, run: Run, begun: float) -> Result:
-    """The loop. Every host sync is in `flight`, one call behind the device."""
-    resumed = run.last is not None
-    flight = Flight(engine, run, begun)
-    with Interrupts() as interrupts:
-        run.journal.write(
-            "resumed" if resumed else "started",
-            step=flight.tally.num_steps,
-            shuffling=engine.gear.shuffling,
-        )
-        pilot = Pilot(engine, asked, flight)
-        with contextlib.closing(pilot):
-            pilot.begin(lambda: interrupts.received is not None)  # -> the first learning rate
-            reason = StopReason.INTERRUPTED if interrupts.received is not None else None
-            while reason is None:  # the blocks are cut anew: another batch, or back to a good state
-                reason = _stretch(pilot, flight, interrupts)
-    signal = interrupts.received if reason is StopReason.INTERRUPTED else None
-    return _finish(engine, run, flight, pilot, reason, signal)
+def _train(setup: TrainSetup, asked: Training, run: RunFolder, begun: float) -> Result:
+    """The trials of a rate, if it is left to choose, then the run itself, in one loop."""
+    with Interrupts() as interrupts, closing(begin(setup, asked, run, interrupts, begun)) as loop:
+        turn_knobs(loop, decide(loop, observe_begin(loop)))
+        while loop.goes_on:
+            _train_on_blocks(loop)
+        return finish(loop)
 
 
-def _stretch(pilot: Pilot, flight: Flight, interrupts: Interrupts) -> StopReason | None:
-    """Trains until there is a reason to stop; None where the blocks must be cut anew."""
-    limits, reason = flight.training, None
-    with flight.open() as stream:
-        for call in calls(stream, flight.pace, flight.steps_left):  # source -> order -> blocks
-            flight.launch(call, pilot.knobs)  # -> steps -> measurements of the call before
-            if flight.healthy and pilot.evaluates(call):
-                reason = pilot.consider(flight.evaluate())  # -> decisions -> knobs
-            if interrupts.received is not None:
-                reason = StopReason.INTERRUPTED
-            elif limits.seconds is not None and flight.seconds >= limits.seconds:
-                reason = reason or StopReason.TIME_UP
-            if not flight.healthy or reason is not None:
+def _train_on_blocks(loop: Loop) -> None:
+    """Train until the run or a trial is over, or blocks must be cut anew.
+
+    Every host sync is in `collect`, one call behind the device.
+    """
+    with loop.open_blocks() as blocks:  # source -> order
+        for call in calls(blocks, loop.dispatcher.call_length, loop.steps_left):  # -> blocks
+            dispatch(loop, call)  # -> steps
+            observation = observe(loop, call)  # -> measurements
+            decisions = decide(loop, observation)  # -> decisions
+            turn_knobs(loop, decisions)  # -> knobs -> steps
+            if is_over(loop):
                 break
-            flight.checkpoint_if_due()
-            flight.look_if_due()
-            if pilot.turn():
+            keep_good_state(loop, observation)
+            save_if_due(loop)
+            diagnose_if_due(loop)
+            if loop.reopens:
                 break
         else:
-            reason = StopReason.FINISHED
-        flight.land()
-    if flight.healthy:
-        return reason
-    return None if pilot.recover() else StopReason.DIVERGED
-
-
-def _finish(
-    engine: Engine,
-    run: Run,
-    flight: Flight,
-    pilot: Pilot,
-    reason: StopReason,
-    signal: int | None,
-) -> Result:
-    """Rolls back if need be, and evaluates what is kept."""
-    diverged_at = flight.roll_back() if reason is StopReason.DIVERGED else None
-    if reason is not StopReason.DIVERGED:
-        flight.checkpoint()  # without the evaluation below, which a longer run does not make here
-    params = flight.kept_params()
-    validation = flight.validation(params)
-    tally, readings = flight.tally, flight.measure()
-    flight.write_times()
-    return Result(
-        params=engine.model(jax.device_get(params)),
-        stop_reason=reason,
-        history=[r for r in run.journal.records if r["event"] in HISTORY],
-        measurements={} if readings is None else readings.measurements(),
-        validation=validation,
-        train_loss=tally.smoothed_loss if engine.num_rows is None else tally.train_loss,
-        num_steps=tally.num_steps,
-        num_examples=tally.num_examples,
-        num_epochs=engine.num_rows and tally.position.epoch + tally.position.row / engine.num_rows,
-        batch_size=flight.gear.batch_rows,
-        learning_rate=pilot.now.learning_rate,
-        optimizer=engine.optimizer.name,
-        seconds=flight.seconds,
-        shuffling=flight.gear.shuffling,
-        diverged_at_step=diverged_at,
-        signal=signal,
-        run=run.folder,
-    )
+            end_of_data(loop)
+        collect(loop)
+    observation = observe_end(loop)  # the end of a trial, or a step that diverged
+    if observation is not None:
+        turn_knobs(loop, decide(loop, observation))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from downslope.choose.clipping import FEWEST, next_clip_norm
+from downslope.choose.clipping import MIN_NORMS, next_clip_norm
 from downslope.noise.tails import hill
 
 HEAVY = {
@@ -33,7 +33,7 @@ def test_a_heavy_tail_is_clipped_with_its_bias_told():
     "changed",
     [
         {"clip_norm": 5.0},
-        {"num_norms": FEWEST - 1},
+        {"num_norms": MIN_NORMS - 1},
         {"tail_index_upper": None},
         {"tail_index_upper": 2.0},
         {"tail_index_upper": math.inf},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from downslope.choose.explore import look_at_batch, may_pay
+from downslope.choose.explore import may_pay, try_batch
 
 ASKED = {
     "batch_size": 128, "candidate": 512, "noise_lo": 0.0, "noise_hi": None, "seconds": 100.0,
@@ -29,7 +29,7 @@ ASKED = {
 def test_a_larger_batch_must_be_able_to_pay(changed, pays):
     """Catches the two sizes exchanged, the cost forgotten, and a gain of a few percent."""
     assert may_pay(**ASKED | changed) is pays
-    assert (look_at_batch(**ASKED | changed) is not None) is pays
+    assert (try_batch(**ASKED | changed) is not None) is pays
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_a_smaller_batch_is_looked_at_too(noise_lo, pays):
     """Catches a run that never shrinks its batch, and the unfavourable end of the interval."""
     smaller = ASKED | {"candidate": 32, "noise_lo": noise_lo, "noise_hi": 1e9}
     assert may_pay(**smaller) is pays
-    assert (look_at_batch(**smaller) is not None) is pays
+    assert (try_batch(**smaller) is not None) is pays
 
 
 def test_the_decision_tells_what_it_rests_on():
     """Catches the sizes exchanged, and a bound that is told without being known."""
-    found = look_at_batch(**ASKED)
+    found = try_batch(**ASKED)
     assert (found.knob, found.old, found.new) == ("batch_size", 128, 512)
     assert "noise" not in found.because and "1 s of 100 s" in found.because.replace("1.00", "1")
-    assert "at most 300 examples" in look_at_batch(**ASKED | {"noise_hi": 300.0}).because
+    assert "at most 300 examples" in try_batch(**ASKED | {"noise_hi": 300.0}).because

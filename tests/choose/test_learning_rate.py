@@ -8,8 +8,8 @@ import math
 import pytest
 
 from downslope.choose.learning_rate import (
-    MOST_TRIALS,
-    STRIDE,
+    MAX_TRIALS,
+    RATE_STRIDE,
     first_rate,
     next_trial,
     settle_rate,
@@ -87,7 +87,7 @@ def test_a_trial_takes_a_small_part_of_the_run(epoch, run, expected):
     """Catches a race that is longer than the run, and trials too short to tell."""
     assert trial_steps(epoch_steps=epoch, run_steps=run) == expected
     if run is not None:
-        assert MOST_TRIALS * expected < run / 3
+        assert MAX_TRIALS * expected < run / 3
 
 
 @pytest.mark.parametrize("decades", [-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])
@@ -97,10 +97,10 @@ def test_a_valley_is_found_from_both_sides(decades):
     losses = search(0.01, valley(best))
     found = min(losses, key=losses.__getitem__)
     assert abs(math.log10(found / best)) <= 0.25 + 1e-9  # half of half a decade
-    assert len(losses) <= MOST_TRIALS
+    assert len(losses) <= MAX_TRIALS
     rates = sorted(losses)
     for low, high in itertools.pairwise(rates):
-        assert high / low == pytest.approx(STRIDE)
+        assert high / low == pytest.approx(RATE_STRIDE)
     assert rates[0] < found < rates[-1]  # both neighbours were seen to do worse
 
 
@@ -115,8 +115,8 @@ def test_a_search_ends():
     """Catches an endless climb where losses fall for ever, and an endless descent."""
     for loss in (lambda rate: 1 / rate, lambda rate: rate, lambda rate: math.inf):
         losses = search(0.01, loss)
-        assert len(losses) == MOST_TRIALS
-        assert max(losses) / min(losses) == pytest.approx(STRIDE ** (MOST_TRIALS - 1))
+        assert len(losses) == MAX_TRIALS
+        assert max(losses) / min(losses) == pytest.approx(RATE_STRIDE ** (MAX_TRIALS - 1))
 
 
 def test_of_equal_losses_the_lower_rate_is_taken():
@@ -124,7 +124,7 @@ def test_of_equal_losses_the_lower_rate_is_taken():
     losses = search(0.01, lambda rate: 1.0)
     found = settle_rate(first=0.01, rates=tuple(losses), losses=tuple(losses.values()), steps=40)
     assert found.new == min(losses)
-    assert max(losses) <= 0.01 * STRIDE + 1e-9  # one look up, and no climb
+    assert max(losses) <= 0.01 * RATE_STRIDE + 1e-9  # one look up, and no climb
 
 
 def test_the_lowest_loss_settles_it():
@@ -133,7 +133,7 @@ def test_the_lowest_loss_settles_it():
         first=0.1, rates=(0.1, 0.3, 0.03, 0.01), losses=(2.0, math.inf, 1.0, 1.5), steps=40
     )
     assert (found.knob, found.old, found.new) == ("learning_rate", 0.1, 0.03)
-    assert "1.5 at 0.01, 1 at 0.03, 2 at 0.1 and lost at 0.3" in found.because
+    assert "1.5 at 0.01, 1 at 0.03, 2 at 0.1 and infinite at 0.3" in found.because
     assert "40 updates" in found.because
     only = settle_rate(first=0.1, rates=(0.1,), losses=(2.0,), steps=16)
     assert only.new == only.old == 0.1 and "2 at 0.1" in only.because

@@ -14,11 +14,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import plain
-from downslope.config import LEARNING_RATES
 from downslope.data.stream import Position
 from downslope.step.loop import compile_steps
+from downslope.step.optimizers import RULES
 from downslope.train.assemble import assemble
-from downslope.train.calls import Pace, calls
+from downslope.train.calls import CallLength, calls
 
 ROWS = 100
 
@@ -62,7 +62,7 @@ def in_order(data, steps, batch_rows):
     """Batches of the first steps, cut by hand from the rows as the stream orders them."""
     engine = assemble(loss, model(), data, plain.training(batch_size=batch_rows, steps=steps))
     per_epoch, found = -(-ROWS // batch_rows), []
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         for block in stream:  # a small table is one block an epoch
             x, y = (np.array(a[:ROWS]) for a in block.rows)
             stream.release(block)
@@ -76,12 +76,14 @@ def in_order(data, steps, batch_rows):
 
 def run(engine, num_windows=None, num_steps=None):
     """The state after the whole run, in calls of a fixed number of windows."""
-    state, pace = engine.start(), Pace()
+    state, pace = engine.start(), CallLength()
     pace.windows = num_windows or 10**6
     seen = []
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         for call in calls(stream, pace, num_steps or engine.num_steps):
-            state, found = engine.steps(state, call.block.rows, call.windows, engine.knobs())
+            state, found = engine.first_step.run(
+                state, call.block.rows, call.windows, engine.knobs()
+            )
             assert bool(found.healthy)
             seen.append(np.asarray(found.loss_sums)[call.windows.first :][: call.windows.count])
             if call.ends_block:
@@ -153,7 +155,7 @@ def test_an_epoch_at_fixed_parameters_sums_to_the_full_gradient(data):
         assert_allclose(found[k] / -rate * 16, full[k], rtol=2e-3)
 
 
-@pytest.mark.parametrize("name", LEARNING_RATES)
+@pytest.mark.parametrize("name", RULES)
 def test_a_step_keeps_structure_shapes_and_types(name, data):
     """Catches state that changes its form after the first step, which breaks scan and resume."""
     training = plain.training(
@@ -162,8 +164,10 @@ def test_a_step_keeps_structure_shapes_and_types(name, data):
     )  # fmt: skip
     engine = assemble(loss, {"w": np.zeros(4, "float16"), "b": jnp.float32(0)}, data, training)
     before = jax.eval_shape(engine.initial_state, engine.params)
-    block = next(iter(engine.open_stream(Position()).__enter__()))
-    after, _ = jax.eval_shape(engine.steps, before, block.rows, block.windows, engine.knobs())
+    block = next(iter(engine.first_step.open_stream(Position()).__enter__()))
+    after, _ = jax.eval_shape(
+        engine.first_step.run, before, block.rows, block.windows, engine.knobs()
+    )
     assert jax.tree.structure(after) == jax.tree.structure(before)
     for (path, a), b in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), path
@@ -229,11 +233,13 @@ def test_changed_knobs_do_not_compile_anew_and_are_obeyed(data):
     for rate, clip in itertools.product((0.0, 0.01, 0.02), (1e-3, 1e3)):
         knobs = engine.knobs()._replace(learning_rate=np.float32(rate), clip_norm=np.float32(clip))
         state = engine.start()
-        with engine.open_stream(Position()) as stream:
+        with engine.first_step.open_stream(Position()) as stream:
             block = next(iter(stream))
-            state, _ = engine.steps(state, block.rows, block.windows._replace(count=1), knobs)
+            state, _ = engine.first_step.run(
+                state, block.rows, block.windows._replace(count=1), knobs
+            )
         moved.append(float(np.linalg.norm(state.params["w"])))
-    assert engine.steps._cache_size() == 1
+    assert engine.first_step.run._cache_size() == 1
     assert moved[0] == moved[1] == 0
     assert moved[4] == pytest.approx(2 * moved[2], rel=1e-5)
     assert moved[5] == pytest.approx(2 * moved[3], rel=1e-5)
@@ -244,14 +250,16 @@ def test_the_loop_never_calls_the_host(data):
     """Catches a print, a callback or a check inside the loop, and inputs it cannot donate."""
     training = plain.training(batch_size=8, steps=30, average="ema")
     engine = assemble(loss, model(), data, training)
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
         state, knobs = engine.start(), engine.knobs()
-        program = str(jax.make_jaxpr(engine.steps)(state, block.rows, block.windows, knobs))
+        program = str(
+            jax.make_jaxpr(engine.first_step.run)(state, block.rows, block.windows, knobs)
+        )
         assert "while" in program
         assert "callback" not in program
         with jax.transfer_guard_device_to_host("disallow"):  # obeyed by accelerators only
-            after, _ = engine.steps(state, block.rows, block.windows, knobs)
+            after, _ = engine.first_step.run(state, block.rows, block.windows, knobs)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))  # donated
         assert int(after.step) == len(block.windows.starts)
 
@@ -262,11 +270,11 @@ def test_a_bad_window_ends_the_call(parts, data):
     x, y = (a.copy() for a in data)
     training = plain.training(optimizer="adam", batch_size=6, epochs=1, **parts)
     engine = assemble(loss, model(), (x, y), training)
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
         rows = tuple(a.copy() for a in block.rows)
         rows[0][31] = np.inf  # in the sixth batch
-        _, seen = engine.steps(engine.start(), rows, block.windows, engine.knobs())
+        _, seen = engine.first_step.run(engine.start(), rows, block.windows, engine.knobs())
     done = 5 * (2 if parts else 1)
     assert (bool(seen.healthy), int(seen.done)) == (False, done)
     assert np.isfinite(seen.loss_sums[:done]).all()
@@ -283,12 +291,12 @@ def test_an_update_that_breaks_the_parameters_is_seen_at_the_call_s_end(data):
         return loss(model, batch, key) + root
 
     engine = assemble(breaking, model(), data, training)
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
         rows = tuple(a.copy() for a in block.rows)
         rows[0][33, 0] = 60  # in the fourth batch: its loss is finite, its gradient is not
         windows = block.windows._replace(count=4)
-        state, seen = engine.steps(engine.start(), rows, windows, engine.knobs())
+        state, seen = engine.first_step.run(engine.start(), rows, windows, engine.knobs())
     assert np.isfinite(seen.loss_sums).all()
     assert not np.isfinite(state.params["b"])
     assert (bool(seen.healthy), int(seen.done)) == (False, 3)

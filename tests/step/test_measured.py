@@ -21,7 +21,7 @@ from downslope.objective import build
 from downslope.step.gradient import make_gradients
 from downslope.step.state import State
 from downslope.train.assemble import assemble
-from downslope.train.calls import Pace, calls
+from downslope.train.calls import CallLength, calls
 
 WIDTH = 4
 
@@ -122,13 +122,13 @@ class Seen(NamedTuple):
 
 def follow(engine, num_windows=10**6):
     """A whole run, in calls of so many windows."""
-    state, pace = engine.start(), Pace()
+    state, pace = engine.start(), CallLength()
     pace.windows = num_windows
     losses, steps, probes, firsts = [], [], [], []
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         for call in calls(stream, pace, engine.num_steps):
             rows, windows = call.block.rows, call.windows
-            state, seen = engine.steps(state, rows, windows, engine.knobs())
+            state, seen = engine.first_step.run(state, rows, windows, engine.knobs())
             assert bool(seen.healthy)
             losses += np.asarray(seen.loss_sums)[windows.first :][: windows.count].tolist()
             num = int(seen.num_probes)
@@ -148,7 +148,7 @@ def follow(engine, num_windows=10**6):
 def blocks_of(engine, training):
     """Rows and windows of a whole run, as the device gets them."""
     found, left = [], training.steps
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         for block in stream:
             x, y = (np.array(a, np.float64) for a in block.rows)
             found.append((x, y, jax.tree.map(np.copy, block.windows)))
@@ -383,10 +383,12 @@ def test_what_is_compared_has_keys_of_its_own(step_rows, batch_rows):
 def loops(every, **options):
     training = plain.training(batch_size=8, steps=30, measure_every=every, **options)
     engine = assemble(line, model(), table(), training)
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
         state = jax.eval_shape(engine.initial_state, engine.params)
-        program = jax.make_jaxpr(engine.steps)(state, block.rows, block.windows, engine.knobs())
+        program = jax.make_jaxpr(engine.first_step.run)(
+            state, block.rows, block.windows, engine.knobs()
+        )
     return str(program).count("while["), str(program)
 
 

@@ -6,6 +6,8 @@ the rounding of schedules, which travel as float32.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +17,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 import plain
-from downslope.config import LEARNING_RATES, Training
+from downslope.config import OptimizerName, Training
 from downslope.data.stream import Position
 from downslope.errors import UsageError
-from downslope.step.optimizers import make_optimizer, rate_factor
+from downslope.step.optimizers import RULES, make_optimizer, rate_factor
 from downslope.train.assemble import assemble
 
 ROWS, BATCH, STEPS = 100, 16, 50  # each seventh batch is short: 4 rows
@@ -54,7 +56,7 @@ def batches(data, model):
     """The batches of the run's first steps, as the stream orders them."""
     engine = assemble(loss, model, data, plain.training(batch_size=BATCH, steps=STEPS))
     found = []
-    with engine.open_stream(Position()) as stream:
+    with engine.first_step.open_stream(Position()) as stream:
         for block in stream:
             for low, high in zip(block.windows.lows, block.windows.highs, strict=True):
                 if high > low:
@@ -118,7 +120,7 @@ NAMED = {
 
 def test_every_named_optimizer_is_compared_here():
     """Catches a rule that is added to the table and tested nowhere."""
-    assert set(NAMED) == set(LEARNING_RATES)
+    assert set(NAMED) == set(RULES) == set(get_args(OptimizerName))
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -52,7 +52,7 @@ def full_descent(data, num_steps, **options):
             starts=zeros, lows=zeros, highs=zeros + rows, offsets=zeros,
             ends=np.ones(num_steps, bool), first=0, count=num_steps,
         )  # fmt: skip
-        state, seen = engine.steps(engine.start(), data, windows, engine.knobs())
+        state, seen = engine.first_step.run(engine.start(), data, windows, engine.knobs())
         assert int(seen.done) == num_steps
         return np.asarray(engine.kept_params(state)["w"])
 

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from downslope.data.stream import Block, Position
 from downslope.data.windows import cut
-from downslope.train.calls import FIRST_WINDOWS, LEAST_SECONDS, MOST_SECONDS, Pace, calls
+from downslope.train.calls import (
+    FIRST_CALL_WINDOWS,
+    MAX_CALL_SECONDS,
+    MIN_CALL_SECONDS,
+    CallLength,
+    calls,
+)
 
 
 def blocks(num_rows, batch_rows, step_rows, steps_per_buffer, num_epochs=2):
@@ -41,14 +47,14 @@ def cases(draw):
 
 
 def paced(windows):
-    pace = Pace()
-    pace.windows = windows
-    return pace
+    length = CallLength()
+    length.windows = windows
+    return length
 
 
 @given(cases(), st.integers(1, 20))
 def test_calls_cover_all_windows_in_order(case, windows):
-    """Catches windows run twice or never, and calls longer than the pace allows."""
+    """Catches windows run twice or never, and calls longer than the length allows."""
     made = list(calls(blocks(*case), paced(windows), None))
     assert all(1 <= c.windows.count <= windows for c in made)
     assert sum(c.num_examples for c in made) == 2 * case[0]
@@ -81,41 +87,41 @@ def test_exactly_the_asked_steps_and_no_part_of_another(case, windows, data):
 
 def test_no_block_is_asked_for_when_no_step_is_left():
     """Catches calls after the last step."""
-    assert list(calls(blocks(100, 10, 10, 2), Pace(), 0)) == []
+    assert list(calls(blocks(100, 10, 10, 2), CallLength(), 0)) == []
 
 
 def test_the_rows_of_a_call_count_real_rows_only():
     """Catches examples counted by batch size, where the last batch is short."""
-    made = list(calls(blocks(25, 10, 10, 9, num_epochs=1), Pace(), None))
+    made = list(calls(blocks(25, 10, 10, 9, num_epochs=1), CallLength(), None))
     assert [(c.num_steps, c.num_examples) for c in made] == [(3, 25)]
 
 
 @pytest.mark.parametrize("seconds_each", [1e-6, 1e-4, 0.003, 0.05, 1.0])
 def test_calls_become_neither_short_nor_long(seconds_each):
-    """Catches a pace that never grows, or that swings for ever."""
-    pace = Pace()
+    """Catches a length that never grows, or that swings for ever."""
+    length = CallLength()
     taken = []
     for _ in range(40):
-        taken.append(pace.windows * seconds_each)
-        pace.saw(pace.windows, taken[-1])
+        taken.append(length.windows * seconds_each)
+        length.saw(length.windows, taken[-1])
     settled = taken[25:]
-    assert min(settled) >= min(LEAST_SECONDS, seconds_each)
-    assert max(settled) <= max(MOST_SECONDS, seconds_each)
+    assert min(settled) >= min(MIN_CALL_SECONDS, seconds_each)
+    assert max(settled) <= max(MAX_CALL_SECONDS, seconds_each)
     assert len(set(settled)) == 1
 
 
 def test_a_short_call_says_nothing_about_the_pace():
-    """Catches a pace that doubles at each block's short last call, without a bound."""
-    pace = Pace()
+    """Catches a length that doubles at each block's short last call, without a bound."""
+    length = CallLength()
     for _ in range(100):
-        pace.saw(3, 0.001)
-    assert pace.windows == FIRST_WINDOWS
+        length.saw(3, 0.001)
+    assert length.windows == FIRST_CALL_WINDOWS
 
 
 def test_pace_changes_between_the_calls_of_a_block():
     """Catches a division fixed when the block arrives: a slow first call must shorten the next."""
-    pace = paced(4)
-    made = calls(blocks(100, 10, 10, 10, num_epochs=1), pace, None)
+    length = paced(4)
+    made = calls(blocks(100, 10, 10, 10, num_epochs=1), length, None)
     assert next(made).windows.count == 4
-    pace.saw(4, 1.0)
+    length.saw(4, 1.0)
     assert [c.windows.count for c in made] == [2, 2, 2]

@@ -13,8 +13,8 @@ import pytest
 from downslope.errors import DataError, MismatchError
 from downslope.train import checkpoint as checkpoint_module
 from downslope.train.checkpoint import (
+    Checkpoint,
     Checkpoints,
-    Snapshot,
     host_tensors,
     load,
     named_leaves,
@@ -38,7 +38,7 @@ def model():
 
 def snapshot(content=0):
     tensors = {"state/w": np.arange(300.0) + content, "state/step": np.array(content, "i4")}
-    return Snapshot(tensors=tensors, document={"content": content, "why": "because"})
+    return Checkpoint(tensors=tensors, document={"content": content, "why": "because"})
 
 
 def same(first, second):
@@ -71,7 +71,7 @@ def test_no_two_leaves_share_a_name(tree):
 
 def test_a_tree_comes_back_as_it_was(tmp_path):
     """Catches types and shapes lost on the way (bfloat16, scalars), and leaves in other order."""
-    save(tmp_path / "a", Snapshot(tensors=host_tensors(model()), document={}))
+    save(tmp_path / "a", Checkpoint(tensors=host_tensors(model()), document={}))
     found = restore_leaves(jax.eval_shape(model), load(tmp_path / "a").tensors, "here")
     assert jax.tree.structure(found) == jax.tree.structure(model())
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(model()), strict=True):

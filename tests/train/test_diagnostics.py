@@ -8,12 +8,13 @@ from numpy.testing import assert_array_equal
 
 import plain
 from downslope.estimate import Estimate
+from downslope.noise.online.monitor import NoiseMonitor
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.record import Section
-from downslope.train import diagnostics as looks
+from downslope.train import diagnostics
 from downslope.train.assemble import assemble
-from downslope.train.diagnostics import Looks, short_record
-from downslope.train.tally import Tally
+from downslope.train.diagnostics import Diagnostics, short_record
+from downslope.train.progress import TrainingProgress
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -43,14 +44,14 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(looks, "time", clock)
+    monkeypatch.setattr(diagnostics, "time", clock)
     return clock
 
 
 def looker(share):
     training = plain.training(**OPTIONS, anatomy_share=share)
     engine = assemble(loss, model(), DATA, training)
-    return Looks(engine, training), engine
+    return Diagnostics(engine), engine
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def dear(monkeypatch, clock):
         asked.append(name)
         return "nothing to see"
 
-    monkeypatch.setattr(Looks, "_look", look)
+    monkeypatch.setattr(Diagnostics, "_measure", look)
     return asked
 
 
@@ -72,7 +73,7 @@ def test_the_time_stays_within_its_share(clock, dear):
     while clock.now < 5000:
         clock.now += 0.5
         if found.is_due(clock.now):
-            at, name = clock.now, found.look(None, None, None)[0]
+            at, name = clock.now, found.measure(None, None, None)[0]
             # a subject may take longer than was thought the first time, never again
             assert found._spent <= 0.1 * at or dear.count(name) == 1
     names = [name for name in SECTIONS if name != "order"]
@@ -91,16 +92,18 @@ def test_a_look_that_fails_is_told(monkeypatch):
     def fails(*_):
         raise MemoryError("too large")
 
-    monkeypatch.setattr(Looks, "_look", fails)
+    monkeypatch.setattr(Diagnostics, "_measure", fails)
     found, _ = looker(0.5)
-    assert found.look(None, None, None) == ("gradient", "MemoryError: too large")
-    assert found.look(None, None, None)[0] == "scale"
+    assert found.measure(None, None, None) == ("gradient", "MemoryError: too large")
+    assert found.measure(None, None, None)[0] == "scale"
 
 
 def test_every_subject_at_the_parameters_that_are_trained():
     found, engine = looker(0.5)
     state = engine.start()
-    seen = dict(found.look(state, engine.watch(), 100) for _ in range(len(SECTIONS) - 1))
+    seen = dict(
+        found.measure(state, NoiseMonitor(engine.setting), 100) for _ in range(len(SECTIONS) - 1)
+    )
     assert set(seen) == set(SECTIONS) - {"order"}
     assert isinstance(seen["scale"], Section)
     assert seen["trajectory"] == "no path was kept"
@@ -127,8 +130,8 @@ def test_the_short_record_keeps_numbers_and_reasons():
 
 @pytest.fixture
 def eager(monkeypatch):
-    """Looks as soon as there is any time at all."""
-    monkeypatch.setattr(Looks, "is_due", lambda self, _: self._training.anatomy_share is not None)
+    """Diagnostics as soon as there is any time at all."""
+    monkeypatch.setattr(Diagnostics, "is_due", lambda self, _: True)
 
 
 def train(folder=None, **options):
@@ -163,10 +166,10 @@ def test_the_share_counts_the_present_sitting(monkeypatch, tmp_path):
     """Hours trained before a resume give no right to catch up at once."""
     train(tmp_path / "run", epochs=2)
     asked = []
-    monkeypatch.setattr(Looks, "is_due", lambda self, seconds: bool(asked.append(seconds)))
-    before = Tally.from_json
+    monkeypatch.setattr(Diagnostics, "is_due", lambda self, seconds: bool(asked.append(seconds)))
+    before = TrainingProgress.from_json
     monkeypatch.setattr(
-        Tally, "from_json", staticmethod(lambda d: before({**d, "seconds": 36_000.0}))
+        TrainingProgress, "from_json", staticmethod(lambda d: before({**d, "seconds": 36_000.0}))
     )
     plain.fit(loss, model(), DATA, resume=tmp_path / "run", anatomy_share=0.3,
                   **{**OPTIONS, "epochs": 6})  # fmt: skip

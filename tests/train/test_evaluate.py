@@ -146,7 +146,7 @@ def test_a_share_held_out_is_not_trained_on():
         scorer = Largest()
         training = plain.training(epochs=1, batch_size=8, seed=seed)
         engine = assemble(loss, PARAMS, (x, y), training, validation=0.3, scorer=scorer)
-        with engine.open_stream(Position()) as stream:
+        with engine.first_step.open_stream(Position()) as stream:
             trained = [v for block in stream for v in block.rows[1][: engine.num_rows].tolist()]
         engine.evaluate(PARAMS)
         assert len(scorer.rows) == 15

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from downslope.errors import DataError, MismatchError, StopReason, UsageError
-from downslope.train import run as runs
-from downslope.train.checkpoint import Snapshot
+from downslope.train import run_folder as runs
+from downslope.train.checkpoint import Checkpoint
 from downslope.train.result import Result
-from downslope.train.run_folder import Run, open_run
+from downslope.train.run_folder import RunFolder, open_run
 
 REQUEST = {
     "data": "abc",
@@ -28,7 +28,7 @@ def asked(part, **changes):
 
 
 def snapshot(content=0):
-    return Snapshot(tensors={"w": np.full(4, content, "f4")}, document={"content": content})
+    return Checkpoint(tensors={"w": np.full(4, content, "f4")}, document={"content": content})
 
 
 def result(content=0, folder=None):
@@ -86,7 +86,7 @@ def test_a_run_from_its_making_to_its_model(tmp_path):
 
 def test_an_open_run_stands_at_its_last_checkpoint(folder):
     """Catches a resume from the first checkpoint, or from the model."""
-    with Run(folder) as run:
+    with RunFolder(folder) as run:
         for step in (5, 10):
             run.checkpoint(step, snapshot(step))
             assert run.last is not None and run.last.document == {"content": step}
@@ -98,7 +98,7 @@ def test_an_open_run_stands_at_its_last_checkpoint(folder):
 def test_a_resumed_run_writes_its_model_anew(folder):
     """Catches a second sitting that fails where the first one left a model."""
     for content in (1, 2):
-        with Run(folder) as run:
+        with RunFolder(folder) as run:
             run.finish(result(content), {"content": content})
     assert runs.read_metadata(folder) == {"content": 2}
     assert json.loads((folder / "result.json").read_text())["num_steps"] == 2
@@ -135,7 +135,7 @@ def test_only_a_new_run_with_nothing_to_resume_is_discarded(folder):
     with pytest.raises(ZeroDivisionError), open_run(REQUEST, out=new, resume=None) as run:
         run.checkpoint(1, snapshot(1))
         raise ZeroDivisionError
-    with Run(new) as run:
+    with RunFolder(new) as run:
         assert run.last is not None
 
 
@@ -197,7 +197,7 @@ def test_what_is_no_run_is_named(folder, tmp_path):
 
 def test_a_damaged_model_is_refused(folder):
     """Catches predictions from damaged weights."""
-    with Run(folder) as run:
+    with RunFolder(folder) as run:
         run.finish(result(1), {})
     path = folder / "model" / "tensors.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -207,7 +207,7 @@ def test_a_damaged_model_is_refused(folder):
 
 def test_a_model_of_another_shape_is_refused(folder):
     """Catches weights that are broadcast into another model."""
-    with Run(folder) as run:
+    with RunFolder(folder) as run:
         run.finish(result(1), {})
     with pytest.raises(MismatchError, match=f"^{folder}: tensor 'w' is"):
         runs.load_model(folder, result().params | {"w": np.zeros(5, "f4")})
@@ -215,12 +215,12 @@ def test_a_model_of_another_shape_is_refused(folder):
 
 def test_a_run_with_damaged_checkpoints_leaves_no_file_open(folder):
     """Catches a journal that stays open when opening the run fails (a warning is an error here)."""
-    with Run(folder) as run:
+    with RunFolder(folder) as run:
         run.checkpoint(1, snapshot(1))
     for file in (folder / "checkpoints").rglob("*.safetensors"):
         file.write_bytes(b"")
     with pytest.raises(DataError, match="tensors"):
-        Run(folder)
+        RunFolder(folder)
 
 
 def test_an_edited_request_is_refused(tmp_path):

@@ -1,12 +1,16 @@
-"""Whether to clip gradients, and at which norm: only where their norms have a heavy tail."""
+"""Clipping of gradients, only where their norms have a heavy tail."""
 
 from __future__ import annotations
 
+import dataclasses
+
+from downslope.choose.controller import Context, Observation, Order, decision_on
 from downslope.choose.decision import Decision, policy
 
-FEWEST = 64  # norms behind a decision
-HEAVY = 2.0  # tail index of the norms below which their variance is infinite
-FAR = 10.0  # the largest norm over the threshold, below which clipping changes little
+MIN_NORMS = 64  # behind a decision
+HEAVY_TAIL = 2.0  # tail index of the norms below which their variance is infinite
+MIN_EXCESS = 10.0  # the largest norm over the threshold, below which clipping changes little
+CLIPPED_FROM = 0.9  # quantile of the norms at which clipping would begin
 
 
 @policy
@@ -44,9 +48,9 @@ def next_clip_norm(
         ...                tail_index_upper=1.5, clipped_share=0.1, length_lost=0.4).new
         2.0
     """
-    if clip_norm is not None or num_norms < FEWEST or tail_index_upper is None:
+    if clip_norm is not None or num_norms < MIN_NORMS or tail_index_upper is None:
         return None
-    if tail_index_upper >= HEAVY or largest < FAR * threshold:
+    if tail_index_upper >= HEAVY_TAIL or largest < MIN_EXCESS * threshold:
         return None
     because = (
         f"the norms of {num_norms} gradients have a heavy tail (index below {tail_index_upper:.2g} "
@@ -55,3 +59,22 @@ def next_clip_norm(
         f"{length_lost:.0%} of the mean gradient is lost"
     )
     return Decision(knob="clip_norm", old=clip_norm, new=threshold, because=because)
+
+
+class Clipping:
+    """Turns clipping on at the first evaluation that shows a heavy tail; it has no state."""
+
+    def init(self, context: Context) -> None:
+        """None."""
+
+    def update(
+        self, state: None, seen: Observation, decided: tuple[Order, ...]
+    ) -> tuple[None, tuple[Order, ...]]:
+        """A norm to clip at, where gradients' norms have a heavy tail."""
+        if seen.moment != "evaluated" or seen.loss is None or decision_on(decided, "stop"):
+            return None, ()
+        if "clip_norm" not in seen.context.free or seen.knobs.clip_norm is not None:
+            return None, ()
+        norms = seen.instruments.norms()
+        decision = norms and next_clip_norm(clip_norm=None, **dataclasses.asdict(norms))
+        return None, (decision,) if decision else ()

@@ -1,4 +1,4 @@
-"""What was decided and why, as a record from which the same decision can be made again."""
+"""Decisions with their reason, as records from which they can be made again."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Decision:
         policy: name of the function that decided; filled in by `policy`.
         inputs: what that function was called with, by name: numbers, words, None, and
             tuples or dictionaries of them; filled in by `policy`.
+        from_start: training goes on from the first parameters.
     """
 
     knob: str
@@ -44,6 +45,7 @@ class Decision:
     because: str
     policy: str = ""
     inputs: dict[str, Any] = field(default_factory=dict)
+    from_start: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The fields for a journal; numbers that are not finite are wrapped, and come back."""
@@ -56,7 +58,7 @@ class Decision:
         Raises:
             DataError: a field is missing.
         """
-        names = [f.name for f in dataclasses.fields(cls)]
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "from_start"]
         missing = [name for name in names if name not in record]
         if missing:
             raise DataError(
@@ -65,7 +67,7 @@ class Decision:
         values = {name: _from_json(record[name]) for name in names}
         if not isinstance(values["inputs"], dict):
             raise DataError(f"inputs of a decision are no dictionary: {values['inputs']!r}")
-        return cls(**values)
+        return cls(**values, from_start=record.get("from_start", False))
 
     def __str__(self) -> str:
         return f"{self.knob} {_shown(self.old)} -> {_shown(self.new)}: {self.because}"

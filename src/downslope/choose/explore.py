@@ -1,12 +1,28 @@
-"""Whether to look at another batch size: to learn what an update of it takes."""
+"""Batch size while training: other sizes are tried to learn what an update of them takes."""
 
 from __future__ import annotations
 
-from downslope.choose.decision import Decision, policy
-from downslope.choose.ranges import short, spoken
+import dataclasses
+from dataclasses import dataclass
 
-SHARE = 10.0  # compiling must have taken at most this part of the time so far
-GAIN = 0.1  # the part of the rest that a larger batch must be able to save at best
+from downslope.choose.controller import (
+    CompiledSizes,
+    Context,
+    NoiseReading,
+    Observation,
+    Order,
+    Prepare,
+    decision_on,
+)
+from downslope.choose.decision import Decision, policy
+from downslope.choose.next_batch import BATCH_STRIDE, next_batch_size
+from downslope.choose.ranges import short, spoken
+from downslope.choose.rescale import follow_batch
+
+MIN_RUN_OVER_COMPILING = 10.0  # a run must have lasted this many times as long as compiling takes
+MIN_SAVING_AT_BEST = 0.1  # the part of the rest that another size must be able to save at best
+ASK_AGAIN = 1.2  # the same question is asked again once the run is this many times as long
+MIN_BATCH_SIZE = 16
 
 
 def may_pay(
@@ -18,7 +34,7 @@ def may_pay(
     seconds: float,
     cost: float,
 ) -> bool:
-    """Whether a batch size is worth its compiling only to see how long an update takes.
+    """Whether a batch size may be worth compiling, to see how long an update takes.
 
     At the best a larger batch takes as long as the present one, and a smaller one its share of
     that time. Then the rest takes (1 + B_noise/b')/(1 + B_noise/b) of its time, for a smaller batch
@@ -37,7 +53,7 @@ def may_pay(
         >>> may_pay(candidate=32, noise_hi=1000, **known)
         True
     """
-    if seconds < SHARE * cost:
+    if seconds < MIN_RUN_OVER_COMPILING * cost:
         return False
     if noise_lo is None and noise_hi is None:
         return False  # nothing would tell whether to stay there
@@ -48,11 +64,11 @@ def may_pay(
     else:
         noise = noise_hi
     best = (1 + noise / candidate) / (1 + noise / batch_size) * min(1.0, candidate / batch_size)
-    return (1 - best) >= GAIN and (1 - best) * seconds > cost
+    return (1 - best) >= MIN_SAVING_AT_BEST and (1 - best) * seconds > cost
 
 
 @policy
-def look_at_batch(
+def try_batch(
     *,
     batch_size: int,
     candidate: int,
@@ -67,7 +83,7 @@ def look_at_batch(
         batch_size, candidate, noise_lo, noise_hi, seconds, cost: as for `may_pay`.
 
     Example:
-        >>> print(look_at_batch(batch_size=128, candidate=512, noise_lo=90, noise_hi=None,
+        >>> print(try_batch(batch_size=128, candidate=512, noise_lo=90, noise_hi=None,
         ...                     seconds=30, cost=1.2))
         batch_size 128 -> 512: it was compiled in the background in 1.2 s of 30 s so far; training
         goes on with it to see what an update takes
@@ -87,3 +103,122 @@ def look_at_batch(
         "training goes on with it to see what an update takes"
     )
     return Decision(knob="batch_size", old=batch_size, new=candidate, because=because)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSizeState:
+    """State of the search: the size being compiled, and the run's age at the next questions."""
+
+    preparing: int | None = None
+    decide_at: float = 0.0
+    prepare_at: float = 0.0
+    gave_up: bool = False
+
+
+class BatchSize:
+    """Trains at a neighbouring size once it may pay, and moves to the fastest size timed."""
+
+    def init(self, context: Context) -> BatchSizeState:
+        """Nothing is being compiled."""
+        return BatchSizeState()
+
+    def update(
+        self, state: BatchSizeState, seen: Observation, decided: tuple[Order, ...]
+    ) -> tuple[BatchSizeState, tuple[Order, ...]]:
+        """Another batch size and the rate that goes with it, or a size to compile."""
+        if seen.moment not in ("collected", "evaluated") or not seen.context.can_change_batch:
+            return state, ()
+        if decision_on(decided, "stop", "batch_size", "clip_norm"):
+            return state, ()
+        state, decision = self._decide(state, seen)
+        if decision is not None:
+            follow = _follow(seen, decision)
+            return state, (decision,) if follow is None else (decision, follow)
+        return self._prepare(state, seen)
+
+    def _decide(
+        self, state: BatchSizeState, seen: Observation
+    ) -> tuple[BatchSizeState, Decision | None]:
+        sizes, here = seen.sizes, seen.knobs.batch_size
+        candidate = state.preparing
+        if candidate is not None and candidate in sizes.usable:
+            noise = seen.instruments.noise()
+            return dataclasses.replace(state, preparing=None), try_batch(
+                batch_size=here,
+                candidate=candidate,
+                noise_lo=noise.lo,
+                noise_hi=noise.hi,
+                seconds=seen.seconds,
+                cost=sizes.compile_seconds.get(candidate, 0.0),
+            )
+        if candidate is not None and candidate in sizes.failed:
+            state = dataclasses.replace(state, preparing=None, gave_up=True)
+        elif candidate not in sizes.known:  # dropped, or asked for before an interruption
+            state = dataclasses.replace(state, preparing=None)
+        timed = sorted(s for s in sizes.step_seconds if sizes.seconds_per_example(s) is not None)
+        if len(timed) < 2 or here not in timed or seen.seconds < state.decide_at:
+            return state, None
+        state = dataclasses.replace(state, decide_at=seen.seconds * ASK_AGAIN)
+        return state, _fastest(timed, sizes, seen.instruments.noise(), seen)
+
+    def _prepare(
+        self, state: BatchSizeState, seen: Observation
+    ) -> tuple[BatchSizeState, tuple[Order, ...]]:
+        """A neighbour on the ladder to compile, if it was not tried yet and may pay."""
+        cost, here = seen.sizes.first_compile_seconds, seen.knobs.batch_size
+        if state.preparing is not None or state.gave_up or cost is None:
+            return state, ()
+        if seen.seconds < state.prepare_at or seen.seconds - cost < MIN_RUN_OVER_COMPILING * cost:
+            return state, ()
+        state = dataclasses.replace(state, prepare_at=seen.seconds * ASK_AGAIN)
+        noise = seen.instruments.noise()
+        for size in (here * BATCH_STRIDE, here // BATCH_STRIDE):
+            fits = MIN_BATCH_SIZE <= size <= seen.context.max_batch_size
+            if (
+                fits
+                and size not in seen.sizes.known
+                and may_pay(
+                    batch_size=here,
+                    candidate=size,
+                    noise_lo=noise.lo,
+                    noise_hi=noise.hi,
+                    seconds=seen.seconds,
+                    cost=cost,
+                )
+            ):
+                return dataclasses.replace(state, preparing=size), (Prepare(size),)
+        return state, ()
+
+
+def _fastest(
+    timed: list[int], sizes: CompiledSizes, noise: NoiseReading, seen: Observation
+) -> Decision | None:
+    if noise.lo is None and noise.hi is None:
+        return None
+    return next_batch_size(
+        batch_size=seen.knobs.batch_size,
+        noise_scale=noise.scale,
+        noise_lo=noise.lo,
+        noise_hi=noise.hi,
+        timed_sizes=timed,
+        timed_seconds=[tuple(sizes.step_seconds[size]) for size in timed],
+        ladder=[size for size in timed if size in sizes.usable],
+        most=seen.context.max_batch_size,
+        compiled=timed,
+        seconds_left=seen.seconds,  # as much as it has lasted, for want of better
+    )
+
+
+def _follow(seen: Observation, moved: Decision) -> Decision | None:
+    """The learning rate that keeps the temperature at the new batch size."""
+    rate, context = seen.knobs.learning_rate, seen.context
+    if rate is None or "learning_rate" not in context.free or context.finds_rate:
+        return None
+    scale = seen.instruments.noise().scale
+    return follow_batch(
+        learning_rate=rate,
+        batch_size=moved.old,
+        new_batch_size=moved.new,
+        noise_scale=scale if scale is not None and scale > 0 else None,
+        saturates=context.is_plain,
+    )

@@ -1,29 +1,32 @@
-"""The learning rate: where the search begins, and which rate a short race settles on."""
+"""Learning-rate search: short trials from one start, and the rate that they settle on."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from downslope.choose.controller import SURVIVES, Context, EndTrials, Observation, Order, Trial
 from downslope.choose.decision import Decision, policy
 from downslope.errors import UsageError
 
-STRIDE = math.sqrt(10)  # between rates that are tried: half a decade
-MOST_TRIALS = 7  # three decades; assumed: a scale further off is a fault of the data
-SHORTEST = 16  # updates of a trial in a short run; fewer say nothing
-FEWEST_STEPS, MOST_STEPS = 20, 64  # of one trial; 40 picked the same rate in 14 of 18 cases
-EPOCH_SHARE, RUN_SHARE = 16, 24  # a trial takes at most this part of an epoch, and of a run
+RATE_STRIDE = math.sqrt(10)  # between rates that are tried: half a decade
+MAX_TRIALS = 7  # three decades; assumed: a scale further off is a fault of the data
+MIN_SHORT_TRIAL = 16  # updates of a trial in a short run; fewer say nothing
+MIN_TRIAL, MAX_TRIAL = 20, 64  # updates; 20 picked the same rate as 40 in 14 of 18 cases
+TRIALS_PER_EPOCH, TRIALS_PER_RUN = 16, 24  # at least so many trials fit into an epoch, and a run
 EDGE_FACTOR = 2.0
 
 
 def first_rate(
     *, largest_eigenvalue: float, momentum: float, noise_scale: float, batch_size: float
 ) -> float:
-    """Where the search for the rate of plain or momentum descent begins.
+    """First trial's rate for plain or momentum descent.
 
     2 (1 - beta) / lambda_max, the stability edge, of the effective step rate/(1 - beta), divided by
     1 + B_noise/B for the noise. It is no choice yet: within a factor of 4 of the best rate
-    on three nets (measured), and the race goes on from there.
+    on three nets (measured), and the search goes on from there.
 
     Args:
         largest_eigenvalue: of the Hessian of the loss, in loss per square of a parameter.
@@ -51,7 +54,7 @@ def first_rate(
 
 
 def trial_steps(*, epoch_steps: float | None, run_steps: float | None) -> int:
-    """Updates of one trial of the race; 0 where the run is too short to afford any.
+    """Updates of one trial; 0 where the run is too short to afford any.
 
     A sixteenth of an epoch, 20 at least and 64 at most, and at most a 24th of the run.
 
@@ -65,19 +68,21 @@ def trial_steps(*, epoch_steps: float | None, run_steps: float | None) -> int:
         >>> trial_steps(epoch_steps=12, run_steps=1200), trial_steps(epoch_steps=12, run_steps=100)
         (20, 0)
     """
-    steps = MOST_STEPS if epoch_steps is None else min(MOST_STEPS, epoch_steps / EPOCH_SHARE)
-    steps = max(FEWEST_STEPS, steps)
-    if run_steps is not None and run_steps / RUN_SHARE < steps:
-        return 0 if run_steps / RUN_SHARE < SHORTEST else int(run_steps / RUN_SHARE)
+    steps = MAX_TRIAL if epoch_steps is None else min(MAX_TRIAL, epoch_steps / TRIALS_PER_EPOCH)
+    steps = max(MIN_TRIAL, steps)
+    if run_steps is not None and run_steps / TRIALS_PER_RUN < steps:
+        return (
+            0 if run_steps / TRIALS_PER_RUN < MIN_SHORT_TRIAL else int(run_steps / TRIALS_PER_RUN)
+        )
     return int(steps)
 
 
 def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
-    """The rate to try next, or None when the race is over.
+    """The rate to try next, or None when the search is over.
 
     One rate is tried, then the next higher one; from the better of the two the search goes on
     in that direction while the loss falls, half a decade at a time. It ends with a rate both
-    of whose neighbours did worse, after `MOST_TRIALS` at the latest.
+    of whose neighbours did worse, after `MAX_TRIALS` at the latest.
 
     Args:
         first: the rate that the search begins at.
@@ -93,14 +98,14 @@ def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
     """
     if not losses:
         return first
-    if len(losses) >= MOST_TRIALS:
+    if len(losses) >= MAX_TRIALS:
         return None
     rates = sorted(losses)
     best = min(rates, key=lambda rate: (losses[rate], rate))
     if best == rates[-1] and math.isfinite(losses[best]):
-        return best * STRIDE
+        return best * RATE_STRIDE
     if best == rates[0] or not math.isfinite(losses[best]):
-        return rates[0] / STRIDE
+        return rates[0] / RATE_STRIDE
     return None
 
 
@@ -138,4 +143,59 @@ def settle_rate(
 
 
 def _loss(loss: float) -> str:
-    return f"{loss:.4g}" if math.isfinite(loss) else "lost"
+    return f"{loss:.4g}" if math.isfinite(loss) else "infinite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchState:
+    """State of a search: `losses` holds (rate, loss) of the trials made."""
+
+    is_done: bool = field(default=False, metadata=SURVIVES)
+    first: float = 0.0
+    num_steps: int = 0
+    losses: tuple[tuple[float, float], ...] = ()
+
+
+class LearningRateSearch:
+    """Short trials before a run whose learning rate is left to choose."""
+
+    def init(self, context: Context) -> SearchState:
+        """Nothing tried yet."""
+        return SearchState()
+
+    def update(
+        self, state: SearchState, seen: Observation, decided: tuple[Order, ...]
+    ) -> tuple[SearchState, tuple[Order, ...]]:
+        """The next trial, or the rate to go on with."""
+        if seen.moment == "begun":
+            return self._begin(state, seen)
+        if seen.moment != "trial_ended":
+            return state, ()
+        losses = state.losses
+        if not (seen.is_cut_short and losses):  # cut short: nothing to compare
+            assert seen.trial_loss is not None
+            rate = next_trial(state.first, dict(losses))
+            assert rate is not None
+            losses = (*losses, (rate, seen.trial_loss))
+        if seen.is_interrupted:
+            return SearchState(), (EndTrials(keep_best=False),)
+        rate = next_trial(state.first, dict(losses))
+        if rate is not None and not seen.is_cut_short:
+            return dataclasses.replace(state, losses=losses), (Trial(rate, state.num_steps),)
+        rates, ends = zip(*losses, strict=True)
+        decision = settle_rate(first=state.first, rates=rates, losses=ends, steps=state.num_steps)
+        orders = (EndTrials(keep_best=False),) if decision is None else (EndTrials(True), decision)
+        return SearchState(is_done=True), orders
+
+    def _begin(
+        self, state: SearchState, seen: Observation
+    ) -> tuple[SearchState, tuple[Order, ...]]:
+        context = seen.context
+        # during a warm-up trials would run at a part of their rates
+        if state.is_done or "learning_rate" not in context.free or context.training.warmup_steps:
+            return state, ()
+        steps = trial_steps(epoch_steps=context.epoch_steps, run_steps=context.run_steps)
+        first = seen.instruments.start_rate() if steps else None
+        if first is None:
+            return SearchState(is_done=True), ()
+        return SearchState(is_done=True, first=first, num_steps=steps), (Trial(first, steps),)

@@ -1,4 +1,4 @@
-"""Whether to change the batch size of a run under way, and to which."""
+"""Next batch size of a run under way, from step times and the noise scale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from downslope.choose.ranges import short, spoken
 from downslope.choose.step_time import StepTimes, fit_step_times
 from downslope.errors import UsageError
 
-GAIN = 0.05  # share of the time left below which a move is not worth its stir; assumed
+BATCH_STRIDE = 4  # from one batch size to the next; a finer ladder would gain at most an eighth
+MIN_SAVING = 0.05  # share of the time left below which a move is not worth its stir; assumed
 
 
 @policy
@@ -27,17 +28,17 @@ def next_batch_size(
     compiled: Sequence[int] = (),
     compile_seconds: float = 0.0,
     seconds_left: float | None = None,
-    gain: float = GAIN,
+    gain: float = MIN_SAVING,
 ) -> Decision | None:
     """The batch size to go on with, where moving there is sure to pay; None to stay.
 
     At batch size b the rest of the way takes (1 + B_noise/b) t(b), up to a factor. A move must
     save the share `gain` of that, and its compiling, at both ends of the noise scale's interval:
-    so readings that scatter by their error do not drive it to and fro.
+    so that readings that scatter by their error do not drive it to and fro.
 
     Args:
         batch_size: examples of a step now.
-        noise_scale: B_noise in examples, or None; it is only told, the interval decides.
+        noise_scale: B_noise in examples, or None; shown only; the interval decides.
         noise_lo, noise_hi: ends of its 95 % interval. None for no lower end counts as 0, for no
             upper end as infinity; where both are missing, nothing is known and nothing moves.
         timed_sizes, timed_seconds: as for `fit_step_times`.

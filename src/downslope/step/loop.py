@@ -31,8 +31,8 @@ from downslope.step.update import Move
 Update = Callable[[State, Any, Knobs], tuple[State, Move]]
 
 
-class Seen(NamedTuple):
-    """What a call only looks at; it is never carried on.
+class CallMetrics(NamedTuple):
+    """Per-call metrics, separate from the carry.
 
     Attributes:
         loss_sums: sum of the losses of each window, float [M]; zero where none was run.
@@ -59,8 +59,8 @@ def compile_steps(
     accumulates: bool,
     measure_every: int | None = None,
     regularizer: Callable[[Any], Any] = lambda _: None,
-) -> Callable[..., tuple[State, Seen]]:
-    """`steps(state, rows, windows, knobs) -> (state, seen)`; `state` is donated.
+) -> Callable[..., tuple[State, CallMetrics]]:
+    """`steps(state, rows, windows, knobs) -> (state, metrics)`; `state` is donated.
 
     A window whose loss is not finite ends the call and leaves a state to be thrown away: the
     run goes back to its last good one. Undoing the window here, by choosing between the old
@@ -106,28 +106,28 @@ def compile_steps(
         return jax.eval_shape(lambda s: _watched(s, *finish(s, knobs), s.params, 1)[1], state)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def steps(state: State, rows: Any, windows: Any, knobs: Knobs) -> tuple[State, Seen]:
+    def steps(state: State, rows: Any, windows: Any, knobs: Knobs) -> tuple[State, CallMetrics]:
         stop = windows.first + windows.count
 
-        def goes_on(i: Array, seen: Seen) -> Array:
-            return (i < stop) & seen.healthy
+        def goes_on(i: Array, metrics: CallMetrics) -> Array:
+            return (i < stop) & metrics.healthy
 
         def plain(carry: Any) -> Any:
-            i, state, seen = carry
+            i, state, metrics = carry
             loss, grad = gradients.whole(state, rows, windows, i)
             state = advance(state, grad, windows.ends[i], knobs)
-            return i + 1, state, _note(seen, i, loss)
+            return i + 1, state, _note(metrics, i, loss)
 
         def measured(carry: Any) -> Any:
-            i, state, seen, before = carry
+            i, state, metrics, before = carry
             parts = gradients.parts(state, rows, windows, i)
             found = compare(*parts[2:], regularizer(state.params))
             step, params = state.step, state.params
             state, moved = advance_measured(state, parts.total, windows.ends[i], knobs, before)
             ended = windows.ends[i] if accumulates else True
             before = jax.tree.map(lambda b, p: jnp.where(ended, p, b), before, params)
-            seen = _note(seen, i, parts.loss)
-            return i + 1, state, _note_probe(seen, Probe(**found, **moved), step), before
+            metrics = _note(metrics, i, parts.loss)
+            return i + 1, state, _note_probe(metrics, Probe(**found, **moved), step), before
 
         every = measure_every or 1
 
@@ -150,16 +150,16 @@ def compile_steps(
         if not accumulates:
             num_probes = min(num_probes, most_measured(num_probes, measure_every))
         carry = windows.first, state, _nothing(windows, loss.dtype, num_probes)
-        _, state, seen = lax.while_loop(lambda c: goes_on(c[0], c[2]), body, carry)
-        return state, _checked(seen, state.params)
+        _, state, metrics = lax.while_loop(lambda c: goes_on(c[0], c[2]), body, carry)
+        return state, _checked(metrics, state.params)
 
     return steps
 
 
-def _nothing(windows: Any, dtype: Any, num_probes: int) -> Seen:
+def _nothing(windows: Any, dtype: Any, num_probes: int) -> CallMetrics:
     wide = jnp.promote_types(dtype, jnp.float32)
     zero = jnp.zeros((), jnp.int32)
-    return Seen(
+    return CallMetrics(
         loss_sums=jnp.zeros(windows.starts.shape, dtype),
         done=zero,
         healthy=jnp.array(True),
@@ -169,21 +169,21 @@ def _nothing(windows: Any, dtype: Any, num_probes: int) -> Seen:
     )
 
 
-def _note(seen: Seen, i: Array, loss: Array) -> Seen:
+def _note(metrics: CallMetrics, i: Array, loss: Array) -> CallMetrics:
     healthy = jnp.isfinite(loss)
-    return seen._replace(
-        loss_sums=seen.loss_sums.at[i].set(loss),
-        done=seen.done + healthy.astype(jnp.int32),
+    return metrics._replace(
+        loss_sums=metrics.loss_sums.at[i].set(loss),
+        done=metrics.done + healthy.astype(jnp.int32),
         healthy=healthy,
     )
 
 
-def _note_probe(seen: Seen, probe: Probe, step: Array) -> Seen:
-    row = jnp.stack([jnp.asarray(value, seen.probes.dtype) for value in probe])
-    return seen._replace(
-        probes=seen.probes.at[seen.num_probes].set(row),
-        probe_steps=seen.probe_steps.at[seen.num_probes].set(step),
-        num_probes=seen.num_probes + 1,
+def _note_probe(metrics: CallMetrics, probe: Probe, step: Array) -> CallMetrics:
+    row = jnp.stack([jnp.asarray(value, metrics.probes.dtype) for value in probe])
+    return metrics._replace(
+        probes=metrics.probes.at[metrics.num_probes].set(row),
+        probe_steps=metrics.probe_steps.at[metrics.num_probes].set(step),
+        num_probes=metrics.num_probes + 1,
     )
 
 
@@ -196,7 +196,7 @@ def _watched(
         state, after: before the update and after it.
         before: parameters one update earlier, or those of `state` where that was not seen.
     """
-    seen = {
+    found = {
         "square_gradient": move.square_gradient,
         "clipped": move.clipped.astype(jnp.float32),
         "learning_rate": move.learning_rate,
@@ -210,15 +210,17 @@ def _watched(
     }
     now = moves_anchor(state.step, every)
     anchor = jax.tree.map(lambda a, p: jnp.where(now, p, a), state.anchor, after.params)
-    return after._replace(anchor=anchor), seen
+    return after._replace(anchor=anchor), found
 
 
-def _checked(seen: Seen, params: Any) -> Seen:
+def _checked(metrics: CallMetrics, params: Any) -> CallMetrics:
     """Counts the last window as not done where it left parameters that are not finite.
 
     An update can break them after a finite loss: a gradient of NaN, a step too long. The
     next loss would show it, but a checkpoint or the run's end may come before.
     """
     finite = jnp.all(jnp.stack([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
-    broken = seen.healthy & ~finite
-    return seen._replace(done=seen.done - broken.astype(jnp.int32), healthy=seen.healthy & finite)
+    broken = metrics.healthy & ~finite
+    return metrics._replace(
+        done=metrics.done - broken.astype(jnp.int32), healthy=metrics.healthy & finite
+    )

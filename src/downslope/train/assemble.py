@@ -1,4 +1,4 @@
-"""Puts the parts of a run together, once, before the loop begins."""
+"""Assembly of a run from a loss, a model and data, before the training loop begins."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from downslope.data.generator import Generator
 from downslope.data.stream import Ring
 from downslope.errors import UsageError
 from downslope.noise.online.monitor import MonitorSettings
-from downslope.noise.temperature.dynamics import MomentumKind
 from downslope.objective import Loss, Model, Objective, Params, build
 from downslope.step.loop import compile_steps
 from downslope.step.optimizers import Optimizer, make_optimizer, rate_factor
 from downslope.step.state import initial_state
 from downslope.step.update import make_regularizer, make_update
 from downslope.train.checkpoint import named_leaves
+from downslope.train.compiled_step import MAX_WINDOW_ROWS, CompiledStep
 from downslope.train.defaults import begin_with, row_bytes
 from downslope.train.evaluate import LossScorer, Scorer, make_evaluator
-from downslope.train.gears import TOP, Gear
 from downslope.train.interaction import can_divide, interact
 from downslope.train.program_cache import as_they_are, kept, kind_of
-from downslope.train.setup import Engine
+from downslope.train.setup import TrainSetup
 from downslope.train.sources import (
     STEP_BYTES,
     check_alike,
@@ -39,8 +38,6 @@ from downslope.train.sources import (
     sizes,
     sources,
 )
-
-KINDS_OF_MOMENTUM: dict[str, MomentumKind] = {"momentum": "heavy_ball", "nesterov": "nesterov"}
 
 
 def assemble(
@@ -53,8 +50,8 @@ def assemble(
     penalty: Callable[[Model], Any] | None = None,
     penalize: Callable[[Model], Any] | None = None,
     scorer: Scorer | None = None,
-) -> Engine:
-    """The engine for a loss, a model and data; the arguments are those of `downslope.fit`."""
+) -> TrainSetup:
+    """The setup for a loss, a model and data; the arguments are those of `downslope.fit`."""
     source, held_out = sources(data, validation, training.seed)
     if held_out is not None:
         check_alike(source, held_out)
@@ -85,22 +82,24 @@ def assemble(
     regularizer = make_regularizer(objective, training.l2, mask)
     factor = rate_factor(training, num_steps)
     kind = kind_of(objective, training, mask, num_steps)
-    most_rows = min(TOP, max(1, STEP_BYTES // row_bytes(source)), num_rows or TOP)
-    most_rows = 1 << (most_rows.bit_length() - 1)  # a buffer then holds whole batches of any gear
+    most_rows = min(
+        MAX_WINDOW_ROWS, max(1, STEP_BYTES // row_bytes(source)), num_rows or MAX_WINDOW_ROWS
+    )
+    most_rows = 1 << (most_rows.bit_length() - 1)  # a buffer then holds whole batches of any size
 
     rings: dict[int, list[Ring]] = {}
 
-    def make_gear(batch_rows: int, clips: bool, step_rows: int | None = None) -> Gear:
+    def make_step(batch_rows: int, clips: bool, step_rows: int | None = None) -> CompiledStep:
         step_rows = step_rows or batch_rows
         plan_rows = most_rows if changes else step_rows
         open_stream, shuffling = open_streams(
             source, training, batch_rows, step_rows, plan_rows, rings.setdefault(plan_rows, [])
         )
-        return Gear(
+        return CompiledStep(
             batch_rows=batch_rows,
             step_rows=step_rows,
             clips=clips,
-            steps=kept(
+            run=kept(
                 kind and ("steps", kind, step_rows, accumulates, clips),
                 lambda: compile_steps(
                     objective,
@@ -119,12 +118,12 @@ def assemble(
     evaluate = None
     if held_out is not None:
         evaluate = make_evaluator(objective, scorer or LossScorer(), held_out, window)
-    return Engine(
+    return TrainSetup(
         objective=objective,
         optimizer=optimizer,
         training=training,
-        gear=make_gear(batch_rows, training.clip_norm is not None, step_rows),
-        make_gear=make_gear,
+        first_step=make_step(batch_rows, training.clip_norm is not None, step_rows),
+        make_step=make_step,
         can_change=changes,
         evaluate=evaluate,
         num_rows=num_rows,
@@ -191,8 +190,8 @@ def _setting(
 def rule_of(training: Training, optimizer: Optimizer) -> dict[str, Any]:
     """Name and momentum of the update rule, as the instruments take them."""
     # a function of the user's may be called "sgd" too
-    name = optimizer.name if isinstance(training.optimizer, str) else "optax"
-    kind: MomentumKind | None = KINDS_OF_MOMENTUM.get(name)
+    name = optimizer.name if optimizer.is_named else "optax"
+    kind = optimizer.traits.momentum_kind if optimizer.is_named else None
     momentum = training.momentum if kind else 0.0
     return {"optimizer": name, "momentum": momentum, "momentum_kind": kind}
 
@@ -249,17 +248,17 @@ def _match(mask: Any, params: Params) -> Any:
         raise UsageError(f"{rule}; {str(error).splitlines()[0]}") from error
 
 
-def request_of(engine: Engine, training: Training, metadata: dict[str, Any]) -> dict[str, Any]:
+def request_of(setup: TrainSetup, training: Training, metadata: dict[str, Any]) -> dict[str, Any]:
     """What a run was asked to do, for its folder."""
     asked = {f.name: getattr(training, f.name) for f in dataclasses.fields(training)}
     if not is_auto(training.optimizer):
-        asked["optimizer"] = engine.optimizer.name
-    leaves = named_leaves(jax.eval_shape(engine.initial_state, engine.params).params)
+        asked["optimizer"] = setup.optimizer.name
+    leaves = named_leaves(jax.eval_shape(setup.initial_state, setup.params).params)
     names = {name: [str(leaf.dtype), *leaf.shape] for name, leaf in sorted(leaves.items())}
     return {
         "format": "downslope run 1",
         "training": asked,
-        "data": engine.fingerprint,
+        "data": setup.fingerprint,
         "params": names,
         "metadata": metadata,
     }

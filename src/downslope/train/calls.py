@@ -1,4 +1,4 @@
-"""How much work one call to the device gets: efficient, and never long to wait for."""
+"""Division of blocks into calls to the device: efficient, and never long to wait for."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from downslope.data.stream import Block, Position
 from downslope.data.windows import Windows
 
-LEAST_SECONDS, MOST_SECONDS = 0.1, 0.4  # a Ctrl-C or a time budget is obeyed within this
-FIRST_WINDOWS = 64  # before any call was timed
+MIN_CALL_SECONDS, MAX_CALL_SECONDS = 0.1, 0.4  # a Ctrl-C or a time budget is obeyed within this
+FIRST_CALL_WINDOWS = 64  # before any call was timed
 
 
-class Pace:
+class CallLength:
     """Windows per call, doubled while calls are short and halved when one takes too long."""
 
     def __init__(self):
-        self.windows = FIRST_WINDOWS
+        self.windows = FIRST_CALL_WINDOWS
 
     def saw(self, windows: int, seconds: float) -> None:
-        """Takes note of a finished call."""
-        if seconds > MOST_SECONDS:
+        """Take note of a finished call."""
+        if seconds > MAX_CALL_SECONDS:
             self.windows = max(1, windows // 2)
-        elif windows >= self.windows and seconds < LEAST_SECONDS:
+        elif windows >= self.windows and seconds < MIN_CALL_SECONDS:
             self.windows *= 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call's work: some of a block's windows.
+    """One call to the device: some of a block's windows.
 
     Attributes:
         block: the block they belong to.
@@ -54,15 +54,15 @@ class Call:
         return self.position.epoch > self.block.epoch
 
 
-def calls(blocks: Iterable[Block], pace: Pace, num_steps: int | None) -> Iterator[Call]:
-    """Divides blocks into calls, and ends after exactly `num_steps` updates where given."""
+def calls(blocks: Iterable[Block], length: CallLength, num_steps: int | None) -> Iterator[Call]:
+    """Divide blocks into calls; end after exactly `num_steps` updates where given."""
     left = num_steps
     for block in blocks:
         at, stop = block.windows.first, block.windows.first + block.windows.count
         while at < stop:
             if left == 0:
                 return
-            end = min(stop, at + pace.windows)
+            end = min(stop, at + length.windows)
             ends = np.flatnonzero(block.windows.ends[at:end])
             if left is not None and len(ends) >= left:  # the last update: no part of the next one
                 end, ends = at + int(ends[left - 1]) + 1, ends[:left]

@@ -26,7 +26,7 @@ KEPT = 2  # checkpoints kept: the newest, and the one before in case the newest 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class Checkpoint:
     """A run at one moment, on the host: `tensors` by name and a JSON `document`."""
 
     tensors: dict[str, np.ndarray]
@@ -79,26 +79,26 @@ def restore_leaves(template: Any, tensors: dict[str, np.ndarray], where: str) ->
     return jax.tree.unflatten(structure, [tensors[name] for name in wanted])
 
 
-def save(path: Path, snapshot: Snapshot, *, replace: bool = False) -> None:
-    """Writes a snapshot as a folder that is either whole or absent.
+def save(path: Path, checkpoint: Checkpoint, *, replace: bool = False) -> None:
+    """Writes a checkpoint as a folder that is either whole or absent.
 
     Raises:
         DataError: `path` exists, unless it may be replaced.
         CapacityError: the disk is full; nothing is left behind.
     """
     with atomic_folder(path, replace=replace) as folder:
-        write_tensors(folder / TENSORS, snapshot.tensors)
-        write_json(folder / DOCUMENT, snapshot.document)
+        write_tensors(folder / TENSORS, checkpoint.tensors)
+        write_json(folder / DOCUMENT, checkpoint.document)
 
 
-def load(path: Path) -> Snapshot:
-    """Reads a snapshot and checks every file against its hash.
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint and checks every file against its hash.
 
     Raises:
         DataError: a file is missing or damaged.
     """
     verify(path)
-    return Snapshot(tensors=read_tensors(path / TENSORS), document=read_json(path / DOCUMENT))
+    return Checkpoint(tensors=read_tensors(path / TENSORS), document=read_json(path / DOCUMENT))
 
 
 class Checkpoints:
@@ -107,7 +107,7 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def save(self, step: int, snapshot: Snapshot) -> Path:
+    def save(self, step: int, checkpoint: Checkpoint) -> Path:
         """Writes the checkpoint of `step`, then removes all but it and the one before.
 
         Those of later steps are removed too: a run that goes on from an earlier one found
@@ -116,14 +116,14 @@ class Checkpoints:
         same = [p.name for p in self._paths() if p.name.startswith(f"{step:012d}-")]
         number = int(same[-1].partition("-")[2]) + 1 if same else 0
         path = self.folder / f"{step:012d}-{number:03d}"
-        save(path, snapshot)
+        save(path, checkpoint)
         kept = [p for p in self._paths() if p.name <= path.name][-KEPT:]
         for old in self._paths():
             if old not in kept:
                 shutil.rmtree(old, ignore_errors=True)
         return path
 
-    def newest(self) -> Snapshot | None:
+    def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None when the run has none yet.
 
         Raises:

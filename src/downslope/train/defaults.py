@@ -1,4 +1,4 @@
-"""What a run begins with wherever that was left to choose."""
+"""First values of the settings left to choose."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 from downslope.choose.start import first_batch_size
 from downslope.config import EPOCHS, FULL_BATCH, MOST_EPOCHS, STEPS, Training, is_auto
 from downslope.data.generator import Generator
+from downslope.step.optimizers import RULES
 from downslope.train.sources import STEP_BYTES
 
-PATIENCE = 5  # evaluations, where the pilot has nothing to say; assumed
+DEFAULT_OPTIMIZER = "adam"
+PATIENCE = 5  # evaluations, where no controller decides on the end; assumed
 
 
 def begin_with(training: Training, source: Any) -> Training:
@@ -20,8 +22,9 @@ def begin_with(training: Training, source: Any) -> Training:
     The temperature is one subject: parameters are averaged where the schedule is left to choose
     too, and the rule's own parameters are the ones to keep.
     """
-    optimizer = "adam" if is_auto(training.optimizer) else training.optimizer
-    holds_average = optimizer in ("schedule_free", "prodigy") or hasattr(optimizer, "update")
+    optimizer = DEFAULT_OPTIMIZER if is_auto(training.optimizer) else training.optimizer
+    rule = RULES.get(optimizer) if isinstance(optimizer, str) else None
+    holds_average = rule.traits.keeps_params if rule else hasattr(optimizer, "update")
     # an average of weights that were 0 at times is never exactly 0, which l1 promises
     averages = "schedule" in training.free and not holds_average and not training.l1
     num_rows = None if isinstance(source, Generator) else source.num_rows

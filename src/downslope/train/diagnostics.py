@@ -1,54 +1,54 @@
-"""Close looks at the noise while a run trains, within a stated share of its time."""
+"""Diagnostics of the noise while a run trains, within a stated share of its time."""
 
 from __future__ import annotations
 
 import itertools
 import time
+from typing import TYPE_CHECKING
 
-from downslope.config import Training
 from downslope.estimate import Estimate
 from downslope.noise.online.monitor import NoiseMonitor
-from downslope.noise.survey.anatomy import SECTIONS
-from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.record import Section
 from downslope.step.state import State
-from downslope.train.measure import look, of_state, rate_at
-from downslope.train.setup import Engine
+from downslope.train.collect import collect
+from downslope.train.loop import Loop
+from downslope.train.setup import TrainSetup
 
-EXAMPLES = 256  # rows looked at; a look while training is meant to be quick
-UNKNOWN_SECONDS = 2.0  # what a subject is taken to cost before it was looked at; assumed
+if TYPE_CHECKING:
+    from downslope.noise.survey.record import Section
+
+MAX_ROWS = 256  # of a sample: diagnostics while training are meant to be quick
+UNKNOWN_SECONDS = 2.0  # what a subject is taken to cost before it was tried; assumed
 LEFT_OUT = ("order",)  # the rows do not change their order while training
 
 
-class Looks:
-    """One subject after the other, as often as the share of the time allows.
+class Diagnostics:
+    """One subject of the noise after the other, as often as the share of the time allows.
 
-    A look that fails is told in the journal, and training goes on.
-
-    Args:
-        engine, training: of the run.
+    A subject that fails is recorded with its reason, and training goes on.
     """
 
-    def __init__(self, engine: Engine, training: Training):
-        self._engine, self._training = engine, training
+    def __init__(self, setup: TrainSetup):
+        from downslope.noise.survey.anatomy import SECTIONS  # the instruments, when asked for
+
+        self._setup = setup
         self._names = itertools.cycle(name for name in SECTIONS if name not in LEFT_OUT)
         self._next = next(self._names)
         self._costs: dict[str, float] = {}
         self._spent = 0.0
 
     def is_due(self, seconds: float) -> bool:
-        """Whether the next subject fits into the share of so many seconds of training."""
-        share = self._training.anatomy_share
+        """Whether the next subject fits into the share of this many seconds of training."""
+        share = self._setup.training.anatomy_share
         cost = self._costs.get(self._next, UNKNOWN_SECONDS)
         return share is not None and self._spent + cost <= share * seconds
 
-    def look(
-        self, state: State, watch: NoiseMonitor | None, steps_left: int | None
+    def measure(
+        self, state: State, monitor: NoiseMonitor | None, steps_left: int | None
     ) -> tuple[str, Section | str]:
-        """Looks at the next subject: its name, and what was found or why it was left out."""
+        """The next subject's name, and what was found or why it was left out."""
         begin, name = time.perf_counter(), self._next
         try:
-            found = self._look(name, state, watch, steps_left)
+            found = self._measure(name, state, monitor, steps_left)
         except Exception as error:
             found = f"{type(error).__name__}: {error}"
         self._costs[name] = time.perf_counter() - begin
@@ -56,20 +56,39 @@ class Looks:
         self._next = next(self._names)
         return name, found
 
-    def _look(
-        self, name: str, state: State, watch: NoiseMonitor | None, steps_left: int | None
+    def _measure(
+        self, name: str, state: State, monitor: NoiseMonitor | None, steps_left: int | None
     ) -> Section | str:
-        known = of_state(self._engine, self._training, state, Extras(), watch, steps_left)
+        from downslope.noise.survey.extras import Extras
+        from downslope.train.measure import look, of_state, rate_at
+
+        setup, training = self._setup, self._setup.training
+        known = of_state(setup, training, state, Extras(), monitor, steps_left)
         found = look(
-            self._engine,
-            self._training,
+            setup,
+            training,
             state.params,  # where the gradients are taken, also where an average is kept
             known,
-            learning_rate=rate_at(self._engine, self._training, state),
-            num_examples=EXAMPLES,
+            learning_rate=rate_at(setup, training, state),
+            num_examples=MAX_ROWS,
             sections=[name],
         )
         return found.sections.get(name) or found.skipped[name]
+
+
+def diagnose_if_due(loop: Loop) -> None:
+    """Measure one subject of the noise in depth, if the share of time for that allows."""
+    if loop.diagnostics is None or not loop.diagnostics.is_due(loop.seconds - loop.seconds_before):
+        return
+    collect(loop)
+    if loop.trouble is not None:
+        return
+    progress, left = loop.state.progress, loop.steps_left
+    name, found = loop.diagnostics.measure(loop.state.device, loop.state.monitor, left)
+    values = {"reason": found} if isinstance(found, str) else short_record(found)
+    loop.run.journal.write(
+        "anatomy", step=progress.num_steps, seconds=loop.seconds, subject=name, **values
+    )
 
 
 def short_record(section: Section) -> dict[str, object]:

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from downslope.config import Training
-from downslope.data.arrays import Arrays, drawn
-from downslope.data.generator import ENDLESS, Generator
+from downslope.data.generator import Generator
 from downslope.errors import DataError, UsageError
 from downslope.launch.memory import memory_errors
 from downslope.noise.online.monitor import NoiseMonitor
@@ -28,6 +27,7 @@ from downslope.step.optimizers import decays, preconditioner, rate_factor
 from downslope.step.state import State
 from downslope.train.assemble import assemble, rule_of
 from downslope.train.checkpoint import Checkpoints
+from downslope.train.progress import TrainingProgress
 from downslope.train.run_folder import (
     CHECKPOINTS,
     JOURNAL,
@@ -35,7 +35,9 @@ from downslope.train.run_folder import (
     training_of,
     training_reached,
 )
-from downslope.train.setup import Engine
+from downslope.train.setup import TrainSetup as Engine
+from downslope.train.sources import sample
+from downslope.train.state import check_format, restore_device, restore_monitor
 from downslope.tree import map_arrays, row_bytes
 
 EXAMPLES = 1024  # rows of a sample, where the memory for their gradients allows so many
@@ -176,25 +178,6 @@ def look(
     )
 
 
-def sample(source: Any, count: int, seed: int) -> tuple[Any, np.ndarray | None]:
-    """A random sample of rows without replacement, and their numbers where they have any."""
-    if isinstance(source, Generator):
-        # a batch of its own, that training does not come to
-        return source.batch(seed=seed, number=ENDLESS, num_rows=count), None
-    count = min(count, source.num_rows)
-    draw = drawn(seed, "sample")
-    if isinstance(source, Arrays):
-        places = np.sort(draw.choice(source.num_rows, count, replace=False))
-        names = places if source.row_numbers is None else source.row_numbers[places]
-        return map_arrays(lambda a: np.array(a[places]), source.tree), names
-    if source.shuffled:
-        start = int(draw.integers(source.num_rows - count + 1))
-        return map_arrays(np.array, source.read(start, start + count)), None
-    places = np.sort(draw.choice(source.num_rows, count, replace=False)).tolist()
-    parts = [map_arrays(np.array, source.read(place, place + 1)) for place in places]
-    return jax.tree.map(lambda *a: np.concatenate(a), *parts), np.asarray(places)
-
-
 def _inputs(batch: Any) -> np.ndarray | None:
     """The first numbers of a batch that have columns, [n, p]."""
     for leaf in jax.tree.leaves(batch):
@@ -210,14 +193,16 @@ def _from_run(
 ) -> tuple[State, Extras]:
     """Where a run stands, and what it has measured of itself."""
     read_request(run)
-    snapshot = Checkpoints(run / CHECKPOINTS).newest()
-    if snapshot is None:
+    checkpoint = Checkpoints(run / CHECKPOINTS).newest()
+    if checkpoint is None:
         if any(r["event"] == "solved" and r["is_solved"] for r in read_journal(run / JOURNAL)):
             remedy = "measure the table instead, or train with --optimizer adam"
             raise DataError("was solved without a step", path=run, remedy=remedy)
         raise DataError("has no checkpoint yet", path=run, remedy="let it run for a while")
-    state, tally, _ = engine.restore(snapshot, str(run))
-    watch = engine.watch(snapshot)
+    check_format(checkpoint.document, str(run))
+    state, _ = restore_device(checkpoint, engine, str(run))
+    progress = TrainingProgress.from_json(checkpoint.document["progress"])
+    watch = restore_monitor(checkpoint, engine)
     losses = [r["loss"] for r in read_journal(run / JOURNAL) if r["event"] == "progress"]
     losses = [loss for loss in losses if loss is not None]
     return state, of_state(
@@ -227,7 +212,7 @@ def _from_run(
         dataclasses.replace(extras, losses=losses if len(losses) > 1 else None),
         watch,
         # a finished run is asked about as many steps again
-        max((engine.num_steps or 0) - tally.num_steps, 0) or tally.num_steps,
+        max((engine.num_steps or 0) - progress.num_steps, 0) or progress.num_steps,
     )
 
 

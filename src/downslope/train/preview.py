@@ -1,4 +1,4 @@
-"""What a run would begin with, before anything is trained."""
+"""First choices of a run, before anything is trained."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from downslope.choose.learning_rate import trial_steps
 from downslope.config import Training
 from downslope.objective import Loss, Model
 from downslope.train.assemble import assemble
-from downslope.train.pilot import run_steps
-from downslope.train.rate_search import search_begins_at
+from downslope.train.begin import context_of
 from downslope.train.solve import can_solve
+from downslope.train.trials import start_rate
 
 
 def preview(
@@ -40,25 +40,22 @@ def preview(
         optimizer auto -> solve: the loss is an exact convex quadratic of 3 parameters over 5,000
         rows, so its least value is computed at once
     """
-    engine = assemble(loss, model, data, training, penalize=penalize)
-    solving = can_solve(engine, training)
+    setup = assemble(loss, model, data, training, penalize=penalize)
+    solving = can_solve(setup, training)
     if solving is not None:
         return (solving.decision,)
     found = []
-    rows = engine.gear.batch_rows
+    rows, context = setup.batch_rows, context_of(setup, training)
     if "optimizer" in training.free:
-        found.append(_first("optimizer", engine.optimizer.name, "the loss has to be searched"))
+        found.append(_first("optimizer", setup.optimizer.name, "the loss has to be searched"))
     if "batch_size" in training.free:
         because = "where the noise scale and the time of an update are not known yet"
-        if engine.can_change:
-            because += f"; up to {engine.most_rows:,} may follow"
+        if setup.can_change:
+            because += f"; up to {setup.most_rows:,} may follow"
         found.append(_first("batch_size", rows, because))
-    first = search_begins_at(engine) if "learning_rate" in training.free else None
+    first = start_rate(setup) if "learning_rate" in training.free else None
     if first is not None:
-        steps = trial_steps(
-            epoch_steps=None if engine.num_rows is None else engine.num_rows / rows,
-            run_steps=run_steps(engine),
-        )
+        steps = trial_steps(epoch_steps=context.epoch_steps, run_steps=context.run_steps)
         because = (
             f"where trials of {steps} updates begin" if steps else "too few updates for trials"
         )

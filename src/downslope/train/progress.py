@@ -1,91 +1,150 @@
-"""How far a run is, told to its journal now and then."""
+"""Position, counts and training losses of a run."""
 
 from __future__ import annotations
 
-import math
-import time
+import dataclasses
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
 
-from downslope.data.stream import Replay, Stream
-from downslope.report.journal import Journal
-from downslope.train.tally import Tally
+import numpy as np
 
-PROGRESS_SECONDS = 0.5  # between progress records
-MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
-READING_SHARE = 0.003  # of the time, at most, for making them: epochs may take less than that
+from downslope.choose.divergence import (
+    EXPLOSION_STEPS,
+    JUMP,
+    JUMP_ROWS,
+    has_exploded,
+    has_jumped,
+)
+from downslope.data.stream import Position
+
+LEAP = 50.0  # times as far as a jump: a thousand times the first loss
+CALMER = 10.0
+RISEN = 2.0  # times the first losses
+SMOOTHING = 100  # windows that the shown loss looks back on; assumed
 
 
-class Telling:
-    """Writes progress records, each about the span since the one before.
+@dataclasses.dataclass(kw_only=True)
+class TrainingProgress:
+    """Position, counts and training losses, kept on the host and saved in checkpoints.
 
-    Args:
-        journal: where they go.
-        num_examples: seen so far.
+    Attributes:
+        position: epoch, and rows used of it.
+        num_steps: updates made.
+        num_examples: rows used, over all epochs.
+        seconds: time spent training, with evaluations and checkpoints.
+        smoothed_loss: mean training loss of the latest windows, weights falling by age;
+            `smoothed_weight` is the sum of those weights.
+        epoch_loss, epoch_rows: sum of the losses, and rows, of the epoch under way.
+        last_epoch_loss: mean training loss of the last whole epoch, or None.
+        first_losses, last_losses: losses of the first and the latest windows.
+        jumped: two batches in a row had a loss far above that of the first.
+        leapt: so far that no tail of a loss explains it.
+        jump_scale: how much further above, since jumps were seen that harmed nothing.
     """
 
-    def __init__(self, journal: Journal, num_examples: int):
-        self._journal = journal
-        self._measured, self._reading_seconds = -math.inf, 0.0
-        self.opened()
-        self.begin(num_examples)
+    position: Position = Position()  # noqa: RUF009 - immutable
+    num_steps: int = 0
+    num_examples: int = 0
+    seconds: float = 0.0
+    smoothed_loss: float | None = None
+    smoothed_weight: float = 0.0
+    epoch_loss: float = 0.0
+    epoch_rows: int = 0
+    last_epoch_loss: float | None = None
+    first_losses: list[float] = dataclasses.field(default_factory=list)
+    last_losses: deque[float] = dataclasses.field(
+        default_factory=lambda: deque(maxlen=EXPLOSION_STEPS)
+    )
+    jumped: bool = False
+    leapt: bool = False
+    jump_scale: float = 1.0
 
-    def begin(self, num_examples: int) -> None:
-        """The next span begins now."""
-        self._since, self._examples = time.perf_counter(), num_examples
-
-    def pause(self) -> None:
-        """Nothing is due until the next `begin`."""
-        self._since = math.inf
-
-    def opened(self) -> None:
-        """The stream is a new one, whose clocks begin at 0."""
-        self._waited = self._read = 0.0
-
-    def is_due(self, now: float, *, ends_epoch: bool) -> bool:
-        """Whether to write a record."""
-        return now - self._since >= PROGRESS_SECONDS or (ends_epoch and self._since < math.inf)
-
-    def tell(
-        self,
-        now: float,
-        tally: Tally,
-        stream: Stream | Replay,
-        *,
-        fraction: float | None,
-        batch_size: int,
-        learning_rate: float | None,
+    def add(
+        self, loss_sums: np.ndarray, sizes: np.ndarray, num_steps: int, position: Position
     ) -> None:
-        """Writes a record; the next span begins.
+        """Add the windows of one call: their summed losses and their rows, both [n]."""
+        means = loss_sums / np.maximum(sizes, 1)
+        self._smooth(means)
+        self.epoch_loss += float(loss_sums.sum(dtype=np.float64))
+        self.epoch_rows += int(sizes.sum())
+        self.num_steps += num_steps
+        self.num_examples += int(sizes.sum())
+        missing = EXPLOSION_STEPS - len(self.first_losses)
+        if missing > 0:
+            self.first_losses += means[:missing].tolist()
+        if self.first_losses and int(sizes.max(initial=0)) >= JUMP_ROWS:
+            scale = self.jump_scale * self.first_losses[0]
+            before = list(self.last_losses)[-1:]
+            if (means > JUMP * scale).any():  # in most calls none is: no list is made
+                losses = before + means.tolist()
+                self.jumped |= has_jumped(scale, losses)
+                self.leapt |= has_jumped(LEAP * self.first_losses[0], losses)
+        self.last_losses.extend(means[-EXPLOSION_STEPS:].tolist())
+        if position.epoch > self.position.epoch:
+            self.last_epoch_loss = self.epoch_loss / max(1, self.epoch_rows)
+            self.epoch_loss, self.epoch_rows = 0.0, 0
+        self.position = position
 
-        Args:
-            fraction: how much of the run is done, 0 to 1.
-            learning_rate: as chosen, before the schedule's factor; None where the rule has its own.
-        """
-        seconds = max(now - self._since, 1e-9)
-        waited, read = stream.seconds_waited, stream.seconds_read
-        self._journal.write(
-            "progress",
-            step=tally.num_steps,
-            num_examples=tally.num_examples,
-            epoch=tally.position.epoch,
-            fraction=fraction,
-            loss=tally.smoothed_loss,
-            batch_losses=[float(f"{loss:.4g}") for loss in tally.last_losses],
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            examples_per_second=(tally.num_examples - self._examples) / seconds,
-            waiting_share=min(1.0, (waited - self._waited) / seconds),
-            reading_share=min(1.0, (read - self._read) / seconds),
-            span_seconds=seconds,
-            seconds=tally.seconds,
+    def _smooth(self, means: np.ndarray) -> None:
+        keep = 1 - 1 / SMOOTHING
+        recent = means[-40 * SMOOTHING :].astype(np.float64)  # what is older weighs under 1e-17
+        if not len(recent):
+            return
+        weights = keep ** np.arange(len(recent))[::-1]
+        # Sums, divided only when shown: the mean then does not depend on where calls begin.
+        before = keep ** len(recent) * self.smoothed_weight
+        total = before * (self.smoothed_loss or 0.0) + float(weights @ recent)
+        self.smoothed_weight = before + float(weights.sum())
+        self.smoothed_loss = total / self.smoothed_weight
+
+    @property
+    def train_loss(self) -> float | None:
+        """Mean training loss of the last whole epoch; before there is one, of the rows so far."""
+        if self.last_epoch_loss is not None:
+            return self.last_epoch_loss
+        return self.epoch_loss / self.epoch_rows if self.epoch_rows else None
+
+    @property
+    def exploded(self) -> bool:
+        """Whether the training loss has left for good."""
+        return self.jumped or has_exploded(self.first_losses, list(self.last_losses))
+
+    def calm(self) -> None:
+        """Take a jump for a tail of the loss: the parameters were not harmed."""
+        self.jumped, self.jump_scale = False, CALMER * self.jump_scale
+
+    @property
+    def first_loss(self) -> float | None:
+        """Mean loss of the run's first window, or None."""
+        return self.first_losses[0] if self.first_losses else None
+
+    @property
+    def rises(self) -> bool:
+        """Whether the latest losses lie well above the first: no state to go back to."""
+        if not self.first_losses or not self.last_losses:
+            return False
+        return bool(np.median(self.last_losses) > RISEN * np.median(np.abs(self.first_losses)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        lists = (
+            "position",
+            "first_losses",
+            "last_losses",
+        )  # copies: what was saved stays as it was
+        return values | {name: list(values[name]) for name in lists}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainingProgress:
+        """The inverse of `to_json`."""
+        last: Sequence[float] = values["last_losses"]
+        return cls(
+            **values
+            | {
+                "position": Position(*values["position"]),
+                "first_losses": list(values["first_losses"]),
+                "last_losses": deque(last, maxlen=EXPLOSION_STEPS),
+            }
         )
-        self._since, self._examples = now, tally.num_examples
-        self._waited, self._read = waited, read
-
-    def measures_now(self, now: float, seconds: float) -> bool:
-        """Whether a record of measurements is due too, after so many seconds of training."""
-        rest = max(MEASURED_SHARE * seconds, self._reading_seconds / READING_SHARE)
-        return now - self._measured >= rest
-
-    def measured(self, begun: float) -> None:
-        """Takes in that making a record, begun then, is done."""
-        self._measured, self._reading_seconds = begun, time.perf_counter() - begun

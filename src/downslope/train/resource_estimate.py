@@ -33,7 +33,7 @@ from downslope.errors import UsageError
 from downslope.objective import Loss, Model
 from downslope.train.assemble import assemble
 from downslope.train.defaults import begin_with
-from downslope.train.setup import Engine
+from downslope.train.setup import TrainSetup
 from downslope.train.sources import sizes, sources
 
 SNAPSHOTS = 2  # of the state, on the host: the last good one, and the next while it is made
@@ -97,22 +97,22 @@ def forecast(
     if unknown:
         raise UsageError(f"subjects must be memory or pace; got {', '.join(sorted(unknown))}")
     training = begin_with(training, sources(data, None, training.seed)[0])
-    engine = assemble(loss, model, data, training, penalize=penalize)
-    if isinstance(engine.source, Generator):
+    setup = assemble(loss, model, data, training, penalize=penalize)
+    if isinstance(setup.source, Generator):
         raise UsageError("data of a generator have no epoch and no file to look at")
     begin = time.perf_counter()
-    compiled = _compiled(engine, training)
+    compiled = _compiled(setup, training)
     seconds = time.perf_counter() - begin
     found = {}
     if "memory" in subjects:
-        found["memory"] = _memory(engine, training, compiled, holds_out, free or free_memory())
+        found["memory"] = _memory(setup, training, compiled, holds_out, free or free_memory())
     if "pace" in subjects:
-        found["pace"] = _pace(engine, training, compiled, seconds)
+        found["pace"] = _pace(setup, training, compiled, seconds)
     return tuple(found[name] for name in subjects)
 
 
-def _layout(engine: Engine, training: Training) -> _Layout:
-    source = engine.source
+def _layout(setup: TrainSetup, training: Training) -> _Layout:
+    source = setup.source
     batch_rows, step_rows = sizes(source, training)
     order = plan(
         source.num_rows, source.row_bytes, step_rows=step_rows, batch_size=batch_rows,
@@ -132,68 +132,68 @@ def _row_shapes(source: Any, count: int) -> Any:
     )
 
 
-def _compiled(engine: Engine, training: Training) -> Any:
+def _compiled(setup: TrainSetup, training: Training) -> Any:
     """The run's own program, compiled from shapes: nothing is allocated."""
-    layout = _layout(engine, training)
+    layout = _layout(setup, training)
     size = capacity(layout.buffer_rows, layout.batch_rows, layout.step_rows)
     place = jax.ShapeDtypeStruct((size,), np.int32)
     ends = jax.ShapeDtypeStruct((size,), np.bool_)
     windows: Any = Windows(place, place, place, place, ends, 0, 1)  # type: ignore[arg-type]
-    state = jax.eval_shape(engine.initial_state, _shapes(engine.params))
-    rows = _row_shapes(engine.source, layout.buffer_rows)
-    return engine.steps.lower(state, rows, windows, engine.knobs()).compile()  # type: ignore[attr-defined]
+    state = jax.eval_shape(setup.initial_state, _shapes(setup.params))
+    rows = _row_shapes(setup.source, layout.buffer_rows)
+    return setup.first_step.run.lower(state, rows, windows, setup.knobs()).compile()  # type: ignore[attr-defined]
 
 
 # --- memory ------------------------------------------------------------------------------
 
 
 def _memory(
-    engine: Engine, training: Training, compiled: Any, holds_out: bool, free: FreeMemory
+    setup: TrainSetup, training: Training, compiled: Any, holds_out: bool, free: FreeMemory
 ) -> Finding:
-    layout = _layout(engine, training)
-    state = jax.eval_shape(engine.initial_state, _shapes(engine.params))
+    layout = _layout(setup, training)
+    state = jax.eval_shape(setup.initial_state, _shapes(setup.params))
     whole, parameters = tree_bytes(state), tree_bytes(state.params)
     program = program_memory(compiled)
-    buffers = 0 if layout.is_view else _num_buffers(engine, layout)
+    buffers = 0 if layout.is_view else _num_buffers(setup, layout)
     parts = {
         "parameters": 2 * parameters,  # those given, and those that are trained
         "optimizer state": tree_bytes(state.opt_state),
         "averages, sums and anchor": whole - parameters - tree_bytes(state.opt_state),
         "copies to go back to": SNAPSHOTS * whole
         + (parameters if holds_out and training.patience else 0),
-        "rows read ahead": buffers * layout.buffer_rows * engine.source.row_bytes,
+        "rows read ahead": buffers * layout.buffer_rows * setup.source.row_bytes,
         "activations and gradients": program.temporary if program else 0,
         "the compiler": COMPILER_BYTES,
     }
     largest = None
     if free.bytes is not None and program is not None:
         rest = free.bytes - sum(parts.values()) + program.temporary
-        largest = _largest(engine, layout.step_rows, program.temporary, rest)
+        largest = _largest(setup, layout.step_rows, program.temporary, rest)
     return memory(parts, free, microbatch_size=layout.step_rows, largest=largest)
 
 
-def _num_buffers(engine: Engine, layout: _Layout) -> int:
+def _num_buffers(setup: TrainSetup, layout: _Layout) -> int:
     """Buffers that the ring will make, and the one that a file is read into before it is mixed."""
-    mixes = not isinstance(engine.source, Arrays)
-    return Ring.SIZE + (mixes and layout.buffer_rows >= engine.source.num_rows)
+    mixes = not isinstance(setup.source, Arrays)
+    return Ring.SIZE + (mixes and layout.buffer_rows >= setup.source.num_rows)
 
 
-def _largest(engine: Engine, step_rows: int, temporary: int, free: int) -> int | None:
+def _largest(setup: TrainSetup, step_rows: int, temporary: int, free: int) -> int | None:
     """Rows that the device can take at once."""
-    most = engine.source.num_rows
+    most = setup.source.num_rows
     if temporary * most <= free * step_rows:  # growing no faster than its rows, all would fit
         return most
     # the gradient alone: two small programs instead of two of whole runs
     tried = max(1, step_rows // 4)
-    return largest_microbatch(functools.partial(_temporary, engine), free, tried=tried, most=most)
+    return largest_microbatch(functools.partial(_temporary, setup), free, tried=tried, most=most)
 
 
-def _temporary(engine: Engine, num_rows: int) -> int:
+def _temporary(setup: TrainSetup, num_rows: int) -> int:
     """Temporary bytes of the gradient over so many rows at once."""
-    params = _shapes(engine.params)
-    rows = _row_shapes(engine.source, num_rows)
+    params = _shapes(setup.params)
+    rows = _row_shapes(setup.source, num_rows)
     counted = jax.ShapeDtypeStruct((num_rows,), np.bool_)
-    gradient = jax.jit(jax.grad(engine.objective.loss_sum))
+    gradient = jax.jit(jax.grad(setup.objective.loss_sum))
     compiled = gradient.lower(params, rows, counted, jax.random.key(0)).compile()
     program = program_memory(compiled)
     return program.temporary if program else 0
@@ -202,25 +202,25 @@ def _temporary(engine: Engine, num_rows: int) -> int:
 # --- time --------------------------------------------------------------------------------
 
 
-def _pace(engine: Engine, training: Training, compiled: Any, compiling: float) -> Finding:
-    layout = _layout(engine, training)
-    num_rows = engine.source.num_rows
+def _pace(setup: TrainSetup, training: Training, compiled: Any, compiling: float) -> Finding:
+    layout = _layout(setup, training)
+    num_rows = setup.source.num_rows
     num_steps = -(-num_rows // layout.batch_rows)
     a_batch = -(-layout.batch_rows // layout.step_rows)
     reading = None
-    if isinstance(engine.source, RowFile):
-        reading = _reading_seconds(engine.source)
+    if isinstance(setup.source, RowFile):
+        reading = _reading_seconds(setup.source)
     return epoch_time(
-        _window_seconds(engine, compiled), num_steps * a_batch, num_steps=num_steps,
+        _window_seconds(setup, compiled), num_steps * a_batch, num_steps=num_steps,
         reading_seconds=reading, compiling_seconds=compiling,
     )  # fmt: skip
 
 
-def _window_seconds(engine: Engine, compiled: Any) -> list[float]:
+def _window_seconds(setup: TrainSetup, compiled: Any) -> list[float]:
     """Seconds a window, of some calls on the first block."""
-    state = engine.start()._replace(step=jnp.int32(LATE_STEP))
-    knobs = engine.knobs()
-    with engine.open_stream(Position()) as stream:
+    state = setup.start()._replace(step=jnp.int32(LATE_STEP))
+    knobs = setup.knobs()
+    with setup.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
         rows, most = jax.device_put(block.rows), block.windows.count
         count, times = 1, []

@@ -26,8 +26,8 @@ from downslope.objective import Model, merge, split
 from downslope.report.journal import Journal, Reader
 from downslope.storage import atomic_folder, read_json, replace_json, write_json
 from downslope.train.checkpoint import (
+    Checkpoint,
     Checkpoints,
-    Snapshot,
     host_tensors,
     load,
     restore_leaves,
@@ -53,7 +53,7 @@ MODEL = "model"
 RESULT = "result.json"
 
 
-class Run:
+class RunFolder:
     """An open run, with a folder or, without one, in memory only.
 
     Args:
@@ -64,28 +64,28 @@ class Run:
     def __init__(self, folder: Path | None, readers: tuple[Reader, ...] = ()):
         self.folder = folder
         self._checkpoints = Checkpoints(folder / CHECKPOINTS) if folder else None
-        self.last: Snapshot | None = self._checkpoints.newest() if self._checkpoints else None
+        self.last: Checkpoint | None = self._checkpoints.newest() if self._checkpoints else None
         self.journal = Journal(folder / JOURNAL if folder else None, readers)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.journal.close()
 
-    def checkpoint(self, step: int, snapshot: Snapshot) -> None:
+    def checkpoint(self, step: int, checkpoint: Checkpoint) -> None:
         """Keeps a state to resume from and to roll back to."""
-        self.last = snapshot
+        self.last = checkpoint
         if self._checkpoints:
-            self._checkpoints.save(step, snapshot)
+            self._checkpoints.save(step, checkpoint)
 
     def finish(self, result: Result, document: dict[str, Any]) -> None:
         """Writes the model, with a document of plain values beside it, and the summary."""
         reason = result.stop_reason
         if self.folder:
             params, _ = split(result.params)
-            snapshot = Snapshot(tensors=host_tensors(params), document=document)
-            save(self.folder / MODEL, snapshot, replace=True)
+            checkpoint = Checkpoint(tensors=host_tensors(params), document=document)
+            save(self.folder / MODEL, checkpoint, replace=True)
             replace_json(self.folder / RESULT, result.summary())
         self.journal.write(
             "stopped", step=result.num_steps, reason=str(reason), advice=reason.advice
@@ -99,7 +99,7 @@ def open_run(
     out: str | os.PathLike[str] | None,
     resume: str | os.PathLike[str] | None,
     readers: tuple[Reader, ...] = (),
-) -> Iterator[Run]:
+) -> Iterator[RunFolder]:
     """A new run, one to go on with, or one in memory; a run that fails at once leaves no folder.
 
     Args:
@@ -122,7 +122,7 @@ def open_run(
         replace_json(Path(resume) / REQUEST, _signed(request))
     folder = out or resume
     try:
-        with Run(Path(folder) if folder else None, readers) as run:
+        with RunFolder(Path(folder) if folder else None, readers) as run:
             yield run
     except BaseException:
         if out is not None:
@@ -225,7 +225,7 @@ def training_of(run: str | os.PathLike[str]) -> Training:
 def training_reached(run: str | os.PathLike[str], training: Training) -> Training:
     """The configuration with what a run had chosen by its last checkpoint in place of "auto"."""
     last = Checkpoints(Path(run) / CHECKPOINTS).newest()
-    chosen = {} if last is None else last.document.get("pilot", {})
+    chosen = {} if last is None else last.document.get("knobs", {})
     if chosen.get("learning_rate") is not None:  # a given one may have been lowered too
         training = dataclasses.replace(training, learning_rate=chosen["learning_rate"])
     names = ("batch_size", "clip_norm")
@@ -266,7 +266,7 @@ def load_model(run: str | os.PathLike[str], model: Model) -> Model:
     return merge(restore_leaves(params, _model(Path(run)).tensors, str(run)), fixed)
 
 
-def _model(folder: Path) -> Snapshot:
+def _model(folder: Path) -> Checkpoint:
     read_request(folder)
     if not (folder / MODEL).is_dir():
         raise DataError("has no model yet", path=folder, remedy=f"go on with --resume {folder}")

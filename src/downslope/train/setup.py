@@ -1,4 +1,4 @@
-"""All that the loop needs: what `assemble` puts together."""
+"""Setup of a run: what `assemble` puts together before the training loop begins."""
 
 from __future__ import annotations
 
@@ -11,34 +11,32 @@ from typing import Any
 import jax
 import numpy as np
 
+from downslope.choose.controller import KnobSettings
 from downslope.config import Training
 from downslope.data.arrays import Arrays
 from downslope.metrics import Results
-from downslope.noise.online.monitor import MonitorSettings, NoiseMonitor
+from downslope.noise.online.monitor import MonitorSettings
 from downslope.objective import Model, Objective, Params, merge
 from downslope.step.optimizers import Optimizer
 from downslope.step.state import Knobs, State, to_device
 from downslope.step.update import evaluated_params
-from downslope.train.checkpoint import Snapshot, host_tensors, restore_leaves
-from downslope.train.gears import Gear
+from downslope.train.compiled_step import CompiledStep
 from downslope.train.interaction import interact
 from downslope.train.sources import PART_ROWS, example
-from downslope.train.tally import Tally
 
 SAMPLE_ROWS = 1024  # on which two states are compared
-WATCH, PILOT = "watch", "pilot"  # where a snapshot keeps measured steps, and losses of rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
-    """All that the loop needs, compiled or ready to be.
+class TrainSetup:
+    """What the training loop is given, compiled or ready to be.
 
     Attributes:
         objective: what is minimised.
         optimizer: the update rule.
         training: the configuration, with a first value where it was "auto".
-        gear: the compiled loop for the batch size that a run begins with.
-        make_gear: `make_gear(batch_rows, clips, step_rows=None)` gives another one.
+        first_step: the compiled step of the batch size that a run begins with.
+        make_step: `make_step(batch_rows, clips, step_rows=None)` gives that of another size.
         can_change: the batch size is left to choose and may change while training.
         evaluate: held-out evaluation, or None without held-out rows.
         num_rows: rows of an epoch; None for a generator.
@@ -48,7 +46,7 @@ class Engine:
         fingerprint: identifies the data.
         params: the trained leaves as given.
         initial_state: makes the state before the first step from them; traceable.
-        setting: what reads the measured steps, or None where none is measured.
+        setting: how the measured updates are read, or None where none is measured.
         regularizer: gradient of the smooth terms beside the mean loss, or None for none.
         source: where the training rows come from, in their own order.
         kind: key of the compiled programs that other runs may share, or None.
@@ -59,8 +57,8 @@ class Engine:
     objective: Objective
     optimizer: Optimizer
     training: Training
-    gear: Gear
-    make_gear: Callable[..., Gear]
+    first_step: CompiledStep
+    make_step: Callable[..., CompiledStep]
     can_change: bool
     evaluate: Callable[[Params], Results] | None
     num_rows: int | None
@@ -76,33 +74,13 @@ class Engine:
     row_losses: Callable[[Params, Any], Any]
     kind: Any = None
 
-    def knobs(self) -> Knobs:
-        """The knobs as the configuration sets them, or as a run begins."""
-        norm = self.training.clip_norm
-        return Knobs(
-            learning_rate=np.float32(self.optimizer.learning_rate or 0.0),
-            clip_norm=np.float32(math.inf if norm is None else norm),
-            batch_size=np.float32(self.gear.batch_rows),
-            average_from=np.int32(self.training.average_from_step),
-        )
-
-    @property
-    def steps(self) -> Callable[..., Any]:
-        """The compiled loop that a run begins with."""
-        return self.gear.steps
-
-    @property
-    def open_stream(self) -> Callable[..., Any]:
-        """Blocks from a position on, for the batch size that a run begins with."""
-        return self.gear.open_stream
-
     @property
     def batch_rows(self) -> int:
         """Examples per update that a run begins with."""
-        return self.gear.batch_rows
+        return self.first_step.batch_rows
 
     def sample_loss(self, params: Params) -> float:
-        """Mean loss of a fixed sample of rows."""
+        """Mean loss on a fixed sample of rows."""
         rows, mean = self._sample_loss
         return float(mean(params, rows))
 
@@ -136,13 +114,26 @@ class Engine:
             return self.objective.interacts
         return interact(self.objective, self.params, self.source, self.kind)
 
+    def knobs(self) -> Knobs:
+        """The knobs of the first step, as arguments of a compiled one."""
+        return device_knobs(self.first_settings(), self.training.average_from_step)
+
+    def first_settings(self) -> KnobSettings:
+        """The knobs as the configuration sets them, or as a run begins."""
+        norm = self.training.clip_norm
+        return KnobSettings(
+            learning_rate=self.optimizer.learning_rate,
+            batch_size=self.batch_rows,
+            clip_norm=norm if isinstance(norm, float | int) else None,
+        )
+
     @functools.cached_property
-    def _template(self) -> State:
+    def state_shapes(self) -> State:
         """Shapes and types of the state; tracing it anew takes milliseconds."""
         return jax.eval_shape(self.initial_state, self.params)
 
     def start(self) -> State:
-        """The state before the first step, on the device."""
+        """The state before the first update, on the device."""
         return to_device(self.initial_state(self.params))
 
     def kept_params(self, state: State) -> Params:
@@ -153,43 +144,13 @@ class Engine:
         """The whole model with these parameters."""
         return merge(params, self.objective.fixed)
 
-    def snapshot(
-        self, state: State, tally: Tally, best: Params | None, watch: NoiseMonitor | None
-    ) -> Snapshot:
-        """A copy of everything that a resumed run needs."""
-        trees = {"state": state._asdict()} | ({} if best is None else {"best": best})
-        trees |= {} if watch is None else {WATCH: watch.arrays()}
-        document = {"fingerprint": self.fingerprint, "tally": tally.to_json()}
-        return Snapshot(tensors=host_tensors(trees), document=document)
 
-    def restore(self, snapshot: Snapshot, where: str) -> tuple[State, Tally, Params | None]:
-        """The inverse of `snapshot`.
-
-        Raises:
-            MismatchError: the snapshot belongs to another model or optimizer.
-        """
-        template = self._template
-        parts: dict[str, Any] = {"state": template._asdict()}
-        if _under("best", snapshot.tensors):
-            parts["best"] = template.params
-        others = (f"{WATCH}/", f"{PILOT}/")
-        tensors = {k: v for k, v in snapshot.tensors.items() if not k.startswith(others)}
-        found = restore_leaves(parts, tensors, where)
-        state = to_device(State(**found["state"]))
-        return state, Tally.from_json(snapshot.document["tally"]), found.get("best")
-
-    def watch(self, snapshot: Snapshot | None = None) -> NoiseMonitor | None:
-        """What reads the measured steps, with those of a snapshot; None without measuring."""
-        if self.setting is None:
-            return None
-        watch = NoiseMonitor(self.setting)
-        before = {} if snapshot is None else _under(WATCH, snapshot.tensors)
-        if before:
-            watch.restore(before)
-        return watch
-
-
-def _under(folder: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The named tensors of one part of a snapshot, without its name."""
-    prefix = f"{folder}/"
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def device_knobs(settings: KnobSettings, average_from: int) -> Knobs:
+    """The knobs as arguments of a compiled step."""
+    norm = settings.clip_norm
+    return Knobs(
+        learning_rate=np.float32(settings.learning_rate or 0.0),
+        clip_norm=np.float32(math.inf if norm is None else norm),
+        batch_size=np.float32(settings.batch_size),
+        average_from=np.int32(average_from),
+    )

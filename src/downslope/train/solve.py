@@ -19,10 +19,10 @@ from downslope.choose.solving import solve_or_search
 from downslope.config import Training
 from downslope.data.generator import Generator
 from downslope.errors import StopReason
-from downslope.train.measure import sample
 from downslope.train.result import Result
-from downslope.train.run_folder import Run
-from downslope.train.setup import Engine
+from downslope.train.run_folder import RunFolder
+from downslope.train.setup import TrainSetup
+from downslope.train.sources import sample
 
 SOLVING_SHARE = 0.5  # of the time given, after which the rest is left for a search
 LEFT_TO_CHOOSE = frozenset({"optimizer", "learning_rate", "schedule", "average"})
@@ -35,7 +35,7 @@ class Solvable(NamedTuple):
     sums: RowSums
 
 
-def can_solve(engine: Engine, asked: Training) -> Solvable | None:
+def can_solve(setup: TrainSetup, asked: Training) -> Solvable | None:
     """The decision to solve, or None to search.
 
     Only where the way down was left to choose: an optimizer, a rate, a number of updates, L1
@@ -45,26 +45,26 @@ def can_solve(engine: Engine, asked: Training) -> Solvable | None:
     decays = bool(asked.l1 or asked.weight_decay)
     if not asked.free >= LEFT_TO_CHOOSE or limited or decays:
         return None
-    if isinstance(engine.source, Generator) or engine.interacts or not engine.objective.separable:
+    if isinstance(setup.source, Generator) or setup.interacts or not setup.objective.separable:
         return None
     problem = Problem(
-        objective=engine.objective,
-        params=engine.params,
-        source=engine.source,
-        regularizer=engine.regularizer,
+        objective=setup.objective,
+        params=setup.params,
+        source=setup.source,
+        regularizer=setup.regularizer,
     )
-    rows, _ = sample(engine.source, SAMPLE_ROWS, asked.seed)
+    rows, _ = sample(setup.source, SAMPLE_ROWS, asked.seed)
     try:
-        if not may_be_quadratic(engine.objective, engine.params, rows):
+        if not may_be_quadratic(setup.objective, setup.params, rows):
             return None
         with wide():
             sums = RowSums(problem)
             found = examine(sums, rows)
     except Exception:  # a loss may have a gradient and no second derivative: that is no fault
         return None
-    assert engine.num_rows is not None
+    assert setup.num_rows is not None
     decision = solve_or_search(
-        num_rows=engine.num_rows,
+        num_rows=setup.num_rows,
         dim=sums.start.size,
         most_dim=DENSE_DIM,
         is_convex=found.is_solvable,
@@ -72,14 +72,14 @@ def can_solve(engine: Engine, asked: Training) -> Solvable | None:
     return decision and Solvable(decision, sums)
 
 
-def solved(engine: Engine, solvable: Solvable, run: Run) -> Result | None:
+def solved(setup: TrainSetup, solvable: Solvable, run: RunFolder) -> Result | None:
     """The run's result, or None where the solution could not be proved: then it is searched for.
 
     What is written to the journal is the decision, the certificate and the held-out metrics.
     """
     run.journal.write("started", step=0, shuffling="the rows are read in stored order")
     run.journal.write("decided", step=0, seconds=0.0, **solvable.decision.to_json())
-    limit = engine.training.seconds
+    limit = setup.training.seconds
     seconds = math.inf if limit is None else SOLVING_SHARE * limit
     try:
         with wide():
@@ -94,7 +94,7 @@ def solved(engine: Engine, solvable: Solvable, run: Run) -> Result | None:
     if not found.is_solved:
         return None
     params = jax.device_put(found.params)
-    validation = None if engine.evaluate is None else engine.evaluate(params)
+    validation = None if setup.evaluate is None else setup.evaluate(params)
     if validation is not None:
         run.journal.write(
             "evaluated",
@@ -104,18 +104,18 @@ def solved(engine: Engine, solvable: Solvable, run: Run) -> Result | None:
             metrics={name: estimate.to_json() for name, estimate in validation.items()},
             missing=validation.reasons,
         )
-    assert engine.num_rows is not None
+    assert setup.num_rows is not None
     return Result(
-        params=engine.model(jax.device_get(params)),
+        params=setup.model(jax.device_get(params)),
         stop_reason=StopReason.SOLVED,
         history=[r for r in run.journal.records if r["event"] != "started"],
         measurements={},
         validation=validation,
         train_loss=found.loss,
         num_steps=0,
-        num_examples=found.num_passes * engine.num_rows,
+        num_examples=found.num_passes * setup.num_rows,
         num_epochs=float(found.num_passes),
-        batch_size=engine.num_rows,
+        batch_size=setup.num_rows,
         learning_rate=None,
         optimizer="solve",
         seconds=found.seconds,

@@ -12,7 +12,7 @@ import numpy as np
 from downslope.config import FULL_BATCH, Training
 from downslope.data.arrays import Arrays, drawn, shuffled_copy
 from downslope.data.blocks import table_stream
-from downslope.data.generator import Generator, generator_stream
+from downslope.data.generator import ENDLESS, Generator, generator_stream
 from downslope.data.order import MIXED_BYTES, plan
 from downslope.data.source import Source
 from downslope.data.stream import Position, Ring, Stream
@@ -104,6 +104,25 @@ def example(source: Any, count: int) -> Any:
         return source.batch(seed=0, number=0, num_rows=count)
     rows = source.read(0, min(count, source.num_rows))
     return map_arrays(lambda a: np.resize(a, (count, *a.shape[1:])), rows)
+
+
+def sample(source: Any, count: int, seed: int) -> tuple[Any, np.ndarray | None]:
+    """A random sample of rows without replacement, and their numbers where they have any."""
+    if isinstance(source, Generator):
+        # a batch of its own, that training does not come to
+        return source.batch(seed=seed, number=ENDLESS, num_rows=count), None
+    count = min(count, source.num_rows)
+    draw = drawn(seed, "sample")
+    if isinstance(source, Arrays):
+        places = np.sort(draw.choice(source.num_rows, count, replace=False))
+        names = places if source.row_numbers is None else source.row_numbers[places]
+        return map_arrays(lambda a: np.array(a[places]), source.tree), names
+    if source.shuffled:
+        start = int(draw.integers(source.num_rows - count + 1))
+        return map_arrays(np.array, source.read(start, start + count)), None
+    places = np.sort(draw.choice(source.num_rows, count, replace=False)).tolist()
+    parts = [map_arrays(np.array, source.read(place, place + 1)) for place in places]
+    return jax.tree.map(lambda *a: np.concatenate(a), *parts), np.asarray(places)
 
 
 def open_streams(

@@ -111,15 +111,15 @@ class Stepper:
         )
         knobs = self._knobs(batch_rows)
         before = COPY(self._state)  # the program takes the state's memory
-        self._state, seen = self._program(step_rows)(self._state, buffer, windows, knobs)
-        if not seen.healthy:  # host sync
+        self._state, metrics = self._program(step_rows)(self._state, buffer, windows, knobs)
+        if not metrics.healthy:  # host sync
             self._state = before
             raise DataError(
                 "the loss of these rows, or its gradient, is not finite",
                 remedy="leave them out, or take a lower learning_rate",
             )
         self.num_steps += int(windows.count)
-        return float(np.asarray(seen.loss_sums, np.float64).sum() / count)
+        return float(np.asarray(metrics.loss_sums, np.float64).sum() / count)
 
     def _begin(self, source: Arrays) -> None:
         """Builds what is minimised, from the shapes of the first rows."""

@@ -16,8 +16,8 @@ from downslope.data.stream import Position
 from downslope.errors import UsageError
 from downslope.objective import Loss, Model
 from downslope.train.assemble import assemble
-from downslope.train.gears import Gear
-from downslope.train.setup import Engine
+from downslope.train.compiled_step import CompiledStep
+from downslope.train.setup import TrainSetup
 
 LADDER = (16, 64, 256, 1024, 4096)
 REPEATS = 7  # of every size, taken in turns so that all see the same machine
@@ -62,34 +62,34 @@ def time_steps(
     free = dataclasses.replace(training, batch_size="auto", microbatch_size=None)
     if free.schedule == "cosine":
         free = dataclasses.replace(free, schedule="constant")
-    engine = assemble(loss, model, data, free, penalty=penalty)
-    if not engine.can_change:
+    setup = assemble(loss, model, data, free, penalty=penalty)
+    if not setup.can_change:
         raise UsageError("only rows of a table with a loss of their own are timed by batch size")
-    sizes = [size for size in sorted(set(batch_sizes)) if 1 <= size <= engine.most_rows]
+    sizes = [size for size in sorted(set(batch_sizes)) if 1 <= size <= setup.most_rows]
     if len(sizes) < 2:
         raise UsageError(
-            f"batch_sizes must hold two sizes of at most {engine.most_rows:,}; got {batch_sizes}"
+            f"batch_sizes must hold two sizes of at most {setup.most_rows:,}; got {batch_sizes}"
         )
-    clips = engine.training.clip_norm is not None
-    timers = [_Timer(engine, engine.make_gear(size, clips)) for size in sizes]
+    clips = setup.training.clip_norm is not None
+    timers = [_Timer(setup, setup.make_step(size, clips)) for size in sizes]
     seconds = [[timer.step_seconds() for timer in timers] for _ in range(repeats)]
     return fit_step_times(sizes, [list(column) for column in zip(*seconds, strict=True)])
 
 
 class _Timer:
-    """One gear with a block of rows, compiled, warm, and with enough windows for a call."""
+    """A compiled step with a block of rows, warm, and with enough windows for a call."""
 
-    def __init__(self, engine: Engine, gear: Gear):
-        self._gear = gear
+    def __init__(self, setup: TrainSetup, step: CompiledStep):
+        self._step = step
         # at a rate of 0 the parameters stay where they are, however often a block is run
-        self._knobs = engine.knobs()._replace(
-            batch_size=np.float32(gear.batch_rows), learning_rate=np.float32(0)
+        self._knobs = setup.knobs()._replace(
+            batch_size=np.float32(step.batch_rows), learning_rate=np.float32(0)
         )
-        with gear.open_stream(Position()) as stream:
+        with step.open_stream(Position()) as stream:
             block = next(iter(stream))
             self._rows = jax.tree.map(lambda a: jax.device_put(np.array(a)), block.rows)
             self._windows = block.windows
-        state = engine.start()
+        state = setup.start()
         self._state = state._replace(step=state.step + LATE_STEP)
         self._repeats = 1
         self._call()
@@ -99,10 +99,10 @@ class _Timer:
     def _call(self) -> float:
         begin = time.perf_counter()
         for _ in range(self._repeats):
-            self._state, seen = self._gear.steps(
+            self._state, metrics = self._step.run(
                 self._state, self._rows, self._windows, self._knobs
             )
-        if not seen.healthy:  # host sync
+        if not metrics.healthy:  # host sync
             raise UsageError("the loss is not finite at the first parameters: nothing can be timed")
         return time.perf_counter() - begin
 

@@ -1,4 +1,4 @@
-"""The way of a run's parameters, as its last checkpoint holds it."""
+"""Trajectory of a run's parameters, from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from downslope.train.checkpoint import Checkpoints
 from downslope.train.run_folder import CHECKPOINTS
-from downslope.train.setup import WATCH
+from downslope.train.state import MONITOR
 
 
 def path_of(run: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -34,8 +34,8 @@ def path_of(run: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray] | None
         >>> len(steps) == len(points), points.shape[1]
         (True, 64)
     """
-    snapshot = Checkpoints(Path(run) / CHECKPOINTS).newest()
-    if snapshot is None or f"{WATCH}/path_steps" not in snapshot.tensors:
+    checkpoint = Checkpoints(Path(run) / CHECKPOINTS).newest()
+    if checkpoint is None or f"{MONITOR}/path_steps" not in checkpoint.tensors:
         return None
-    tensors = snapshot.tensors
-    return tensors[f"{WATCH}/path_steps"], tensors[f"{WATCH}/path_points"].astype(np.float64)
+    tensors = checkpoint.tensors
+    return tensors[f"{MONITOR}/path_steps"], tensors[f"{MONITOR}/path_points"].astype(np.float64)

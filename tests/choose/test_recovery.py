@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from downslope.choose.trouble import MOST_REPEATS, NAMED, after_trouble
+from downslope.choose.recovery import MAX_CUTS, MAX_ROWS_NAMED, after_trouble
 
 WRONG = {
     "learning_rate": 1.0,
@@ -47,8 +47,8 @@ def test_what_happened_is_a_sentence(what):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"repeats": MOST_REPEATS},
-        {"repeats": MOST_REPEATS + 9},
+        {"repeats": MAX_CUTS},
+        {"repeats": MAX_CUTS + 9},
         {"learning_rate": None},
         {"rows": (5,)},
         {"rows": (0,), "given": True},
@@ -62,13 +62,13 @@ def test_where_no_rate_helps_it_ends(changed):
 
 def test_the_last_cut_is_made():
     """Catches one cut too few."""
-    assert ask(repeats=MOST_REPEATS - 1).knob == "learning_rate"
+    assert ask(repeats=MAX_CUTS - 1).knob == "learning_rate"
 
 
 def test_rows_are_named_and_the_rest_counted():
     """Catches a row left out, one counted twice, and a sentence as long as the table."""
     assert "the loss of row 1,007 is" in ask(rows=(1007,)).because
     assert "the loss of rows 3, 9 is" in ask(rows=(3, 9)).because
-    many = ask(rows=tuple(range(100, 100 + NAMED + 3))).because
-    assert f"{99 + NAMED} and 3 more" in many and f"{100 + NAMED}," not in many
-    assert "more" not in ask(rows=tuple(range(NAMED))).because
+    many = ask(rows=tuple(range(100, 100 + MAX_ROWS_NAMED + 3))).because
+    assert f"{99 + MAX_ROWS_NAMED} and 3 more" in many and f"{100 + MAX_ROWS_NAMED}," not in many
+    assert "more" not in ask(rows=tuple(range(MAX_ROWS_NAMED))).because

@@ -1,4 +1,4 @@
-"""Tests of `downslope.choose.stop`: when to stop, from losses seen so far."""
+"""Divergence and early stopping, from losses seen so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from downslope.choose.stop import EXPLOSION, EXPLOSION_STEPS, has_converged, has_exploded, is_better
+from downslope.choose.divergence import EXPLOSION, EXPLOSION_STEPS, has_exploded
+from downslope.choose.patience import is_better, out_of_patience
 
 N = EXPLOSION_STEPS
 
@@ -82,5 +83,6 @@ def test_better(loss, best, tolerance, better):
 
 def test_converged():
     """Catches patience one off, and a run without patience that stops."""
-    assert [has_converged(n, 2) for n in range(4)] == [False, False, True, True]
-    assert not has_converged(10**9, None)
+    stops = [out_of_patience(evaluations_without_gain=n, patience=2) is not None for n in range(4)]
+    assert stops == [False, False, True, True]
+    assert out_of_patience(evaluations_without_gain=10**9, patience=None) is None

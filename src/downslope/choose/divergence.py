@@ -1,4 +1,4 @@
-"""When to stop: pure functions of losses seen so far."""
+"""Divergence, told from the losses seen so far."""
 
 from __future__ import annotations
 
@@ -56,23 +56,3 @@ def has_jumped(first: float, losses: Sequence[float]) -> bool:
     if not first > 0:
         return False
     return any(min(pair) > JUMP * first for pair in itertools.pairwise(losses))
-
-
-def is_better(loss: float, best: float | None, tolerance: float) -> bool:
-    """Whether a held-out loss beats the best one by the relative `tolerance`.
-
-    Example:
-        >>> is_better(0.99, 1.0, 1e-3), is_better(0.9999, 1.0, 1e-3), is_better(5.0, None, 0.0)
-        (True, False, True)
-    """
-    return best is None or loss < best - tolerance * abs(best)
-
-
-def has_converged(evaluations_since_gain: int, patience: int | None) -> bool:
-    """Whether `patience` evaluations in a row brought no better held-out loss.
-
-    Example:
-        >>> has_converged(5, 5), has_converged(4, 5), has_converged(100, None)
-        (True, False, False)
-    """
-    return patience is not None and evaluations_since_gain >= patience

@@ -1,14 +1,17 @@
-"""What to do after a step that went wrong: a lower rate from the last good state, or give up."""
+"""Recovery from a diverged step: a lower rate from the last good state, or the end of the run."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from downslope.choose.controller import SURVIVES, Context, Observation, Order
 from downslope.choose.decision import Decision, policy
 
-CUT = 10.0  # a rate 100 times too high is mended in two cuts
-MOST_REPEATS = 5
-NAMED = 8  # rows named in a sentence
+RATE_CUT = 10.0  # a rate 100 times too high is mended in two cuts
+MAX_CUTS = 5
+MAX_ROWS_NAMED = 8  # in a sentence
 
 
 @policy
@@ -45,8 +48,8 @@ def after_trouble(
     """
     seen = f"the loss {_happened(what)} at update {step:,}"
     if rows:
-        numbers = ", ".join(f"{row:,}" for row in rows[:NAMED])
-        more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
+        numbers = ", ".join(f"{row:,}" for row in rows[:MAX_ROWS_NAMED])
+        more = f" and {len(rows) - MAX_ROWS_NAMED:,} more" if len(rows) > MAX_ROWS_NAMED else ""
         because = (
             f"{seen}: the loss of row{'s' * (len(rows) > 1)} {numbers}{more} is not finite at "
             "any learning rate; mend or drop what they hold"
@@ -55,15 +58,48 @@ def after_trouble(
     if learning_rate is None:
         because = f"{seen}, and the optimizer holds its own learning rate"
         return Decision(knob="stop", old=None, new="diverged", because=because)
-    if repeats >= MOST_REPEATS:
+    if repeats >= MAX_CUTS:
         because = f"{seen}, after {repeats} cuts of the learning rate"
         return Decision(knob="stop", old=None, new="diverged", because=because)
     fault = "the rate given is too high" if given else "the rate was too high"
     because = f"{seen}; it was undone, and {fault}: a tenth of it is used"
     return Decision(
-        knob="learning_rate", old=learning_rate, new=learning_rate / CUT, because=because
+        knob="learning_rate", old=learning_rate, new=learning_rate / RATE_CUT, because=because
     )
 
 
 def _happened(what: str) -> str:
     return {"exploded": "exploded", "not finite": "was not finite"}.get(what, f"was {what}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryState:
+    """State of the recovery: how often a step went wrong."""
+
+    repeats: int = field(default=0, metadata=SURVIVES)
+
+
+class Recovery:
+    """Cuts the learning rate after a step that diverged, and gives up after five cuts."""
+
+    def init(self, context: Context) -> RecoveryState:
+        """No step has gone wrong yet."""
+        return RecoveryState()
+
+    def update(
+        self, state: RecoveryState, seen: Observation, decided: tuple[Order, ...]
+    ) -> tuple[RecoveryState, tuple[Order, ...]]:
+        """A tenth of the rate, or a stop; the run is taken back to its last good state."""
+        if seen.moment != "diverged":
+            return state, ()
+        what = seen.trouble or "not finite"
+        decision = after_trouble(
+            learning_rate=seen.knobs.learning_rate,
+            repeats=state.repeats,
+            step=seen.trouble_step or 0,
+            what=what,
+            rows=seen.instruments.nonfinite_rows() if what == "not finite" else (),
+            given="learning_rate" not in seen.context.free,
+        )
+        assert decision is not None
+        return dataclasses.replace(state, repeats=state.repeats + 1), (decision,)

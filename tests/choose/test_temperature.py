@@ -6,14 +6,13 @@ import math
 
 import pytest
 
-from downslope.choose.anneal import (
-    ANNEALS,
+from downslope.choose.restart import MAX_STARTS, start_again
+from downslope.choose.temperature import (
     GIVE_UP,
-    MOST_STARTS,
-    WAIT_UPDATES,
+    MAX_ANNEALS,
+    MIN_UPDATES,
     next_temperature,
     stands_out,
-    start_again,
 )
 
 STUCK = {
@@ -76,7 +75,7 @@ def test_a_negative_loss_can_be_improved():
         {"evaluations_without_gain": 0, "share_without_gain": 0.0},
         {"evaluations_without_gain": 1, "share_without_gain": 0.9},
         {"evaluations_without_gain": 50, "share_without_gain": 0.14},
-        {"evaluations_without_gain": 50, "updates_without_gain": WAIT_UPDATES - 1},
+        {"evaluations_without_gain": 50, "updates_without_gain": MIN_UPDATES - 1},
         {"evaluations_without_gain": 0, "share_without_gain": 0.0, "recent_gain": 0.02},
         {"evaluations_without_gain": 0, "share_without_gain": 0.0, "recent_gain": 0.01},
     ],
@@ -84,7 +83,7 @@ def test_a_negative_loss_can_be_improved():
 def test_while_there_are_gains_the_temperature_is_held(going_well):
     """Catches a rate lowered by the clock, by one bad evaluation, or by many of a short time."""
     assert ask(**going_well) is None
-    assert ask(**going_well, anneals_without_gain=ANNEALS) is None
+    assert ask(**going_well, anneals_without_gain=MAX_ANNEALS) is None
 
 
 def test_at_the_floor_the_rate_is_quartered():
@@ -135,11 +134,11 @@ def test_fitted_rows_end_the_run(share, ends):
 
 def test_two_lower_temperatures_in_vain_end_the_run():
     """Catches a run that goes on for ever, or ends at the first floor."""
-    for anneals in range(ANNEALS):
+    for anneals in range(MAX_ANNEALS):
         assert ask(anneals_without_gain=anneals).knob == "learning_rate"
-    found = ask(anneals_without_gain=ANNEALS, **LARGER)
+    found = ask(anneals_without_gain=MAX_ANNEALS, **LARGER)
     assert (found.knob, found.new) == ("stop", "converged")
-    assert f"{ANNEALS} lower temperatures" in found.because
+    assert f"{MAX_ANNEALS} lower temperatures" in found.because
 
 
 def test_what_is_given_is_neither_lowered_nor_stopped():
@@ -170,7 +169,7 @@ def test_an_overfitted_run_starts_again_at_a_lower_rate():
 @pytest.mark.parametrize(
     "changed",
     [
-        {"starts": MOST_STARTS},
+        {"starts": MAX_STARTS},
         {"train_loss": None},
         {"held_out_loss": None},
         {"train_loss": 0.38},

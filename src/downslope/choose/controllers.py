@@ -1,0 +1,64 @@
+"""Every controller of a run, in the order in which they are asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.choose.clipping import Clipping
+from downslope.choose.controller import Context, Controller, Observation, Order, survivors
+from downslope.choose.explore import BatchSize
+from downslope.choose.learning_rate import LearningRateSearch
+from downslope.choose.patience import Patience
+from downslope.choose.recovery import Recovery
+from downslope.choose.temperature import Temperature
+
+CONTROLLERS: dict[str, Controller[Any]] = {
+    "learning_rate_search": LearningRateSearch(),
+    "patience": Patience(),
+    "clipping": Clipping(),
+    "temperature": Temperature(),
+    "batch_size": BatchSize(),
+    "recovery": Recovery(),
+}
+
+States = Mapping[str, Any]  # by controller
+
+
+def init(context: Context) -> States:
+    """The state of every controller before the first update."""
+    return {name: controller.init(context) for name, controller in CONTROLLERS.items()}
+
+
+def update(states: States, observation: Observation) -> tuple[States, tuple[Order, ...]]:
+    """The next states and every order; each controller sees the orders of those before it."""
+    after, orders = {}, ()
+    for name, controller in CONTROLLERS.items():
+        after[name], given = controller.update(states[name], observation, orders)
+        orders += given
+    return after, orders
+
+
+def returned(now: States, before: States) -> States:
+    """States after a return to an earlier one: what must not be forgotten is kept."""
+    return {name: None if now[name] is None else survivors(now[name], before[name]) for name in now}
+
+
+def to_json(states: States) -> dict[str, Any]:
+    """The states as plain values, for a checkpoint."""
+    return {name: state and dataclasses.asdict(state) for name, state in states.items()}
+
+
+def from_json(values: Mapping[str, Any], context: Context) -> States:
+    """The inverse of `to_json`; a controller that is new begins at its first state."""
+    states = dict(init(context))
+    for name, state in states.items():
+        if state is not None and values.get(name):
+            fields = {key: _tuples(value) for key, value in values[name].items()}
+            states[name] = dataclasses.replace(state, **fields)
+    return states
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value

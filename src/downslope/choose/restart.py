@@ -1,0 +1,58 @@
+"""A new start at a lower learning rate, for a run that has overfitted."""
+
+from __future__ import annotations
+
+import math
+
+from downslope.choose.decision import Decision, policy
+
+MAX_STARTS = 3  # a decade of rates; each takes about three times as long as the one before
+OVERFITTED = 0.75  # training loss over held-out loss, below which it counts; assumed
+LATEST_RESTART = 0.5  # of a run whose end is given: later no new start would come far; assumed
+
+
+@policy
+def start_again(
+    *,
+    learning_rate: float,
+    starts: int,
+    train_loss: float | None,
+    held_out_loss: float | None,
+    gain: float | None,
+    tolerance: float,
+) -> Decision | None:
+    """A new start from the first parameters at a lower rate, where a run has overfitted.
+
+    A high rate may fit the training rows fastest and generalise less well; only held-out rows
+    tell. Where the training loss has fallen well below the held-out one, the run is made again
+    at a rate half a decade lower, and again while that brings a gain.
+
+    Args:
+        learning_rate: that the start before began with.
+        starts: made so far, 1 after the first.
+        train_loss: of the last epoch.
+        held_out_loss: lowest of the start before.
+        gain: of that start over the lowest loss of those before, None after the first.
+        tolerance: relative gain that counts.
+
+    Example:
+        >>> print(start_again(learning_rate=0.01, starts=1, train_loss=0.05, held_out_loss=0.3,
+        ...                   gain=None, tolerance=1e-3))
+        learning_rate 0.01 -> 0.003162: the training loss of 0.05 lies far below the held-out one
+        of 0.3, so the rows are overfitted; a lower rate from the first parameters may do better
+    """
+    if starts >= MAX_STARTS or train_loss is None or held_out_loss is None:
+        return None
+    if not 0 <= train_loss < OVERFITTED * held_out_loss:
+        return None
+    if gain is not None and gain <= tolerance * held_out_loss:
+        return None
+    because = (
+        f"the training loss of {train_loss:.3g} lies far below the held-out one of "
+        f"{held_out_loss:.3g}, so the rows are overfitted; a lower rate from the first parameters "
+        "may do better"
+    )
+    new = learning_rate / math.sqrt(10)
+    return Decision(
+        knob="learning_rate", old=learning_rate, new=new, because=because, from_start=True
+    )

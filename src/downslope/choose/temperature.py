@@ -1,0 +1,312 @@
+"""Temperature control: hold it, lower it, start again or stop, at each held-out evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+from downslope.choose.controller import SURVIVES, Context, Observation, Order, decision_on
+from downslope.choose.cooling import COOLING, cool_down
+from downslope.choose.decision import Decision, policy
+from downslope.choose.next_batch import BATCH_STRIDE
+from downslope.choose.restart import LATEST_RESTART, start_again
+
+MIN_EVALUATIONS = 2  # without a gain before anything is done
+MIN_UPDATES = 128  # made in that time: on a small table two evaluations are soon over
+MIN_SHARE = 0.15  # of the updates so far: late in a run gains come slowly
+SLOW_GAIN = 0.01  # relative, over the latest fifth of the updates: below it a floor is near
+RECENT_SHARE = 0.2
+MAX_ANNEALS = 2  # in a row without any gain, after which nothing is left to be gained
+GIVE_UP = 5  # evaluations without a gain that end a run whose temperature is given
+FITTED = 1e-6  # of the first loss; assumed
+CHEAPER = 0.9  # a larger batch must cost at most this share of the time for an example
+NEGLIGIBLE = 0.01  # of the first batch's loss; assumed
+
+
+def stands_out(gain: float, error: float | None, *, loss: float, tolerance: float) -> bool:
+    """Whether a gain in loss is above its own noise, and above the tolerance.
+
+    Args:
+        gain: lowest loss so far less the new one, of the same held-out rows.
+        error: standard error of that difference, from the differences of single rows; None
+            where it is not known.
+        loss: the lowest loss so far.
+        tolerance: relative gain that counts.
+
+    Example:
+        >>> stands_out(0.01, 0.002, loss=1.0, tolerance=1e-3)
+        True
+        >>> stands_out(0.01, 0.02, loss=1.0, tolerance=1e-3)
+        False
+    """
+    return gain > max(tolerance * abs(loss), error or 0.0)
+
+
+@policy
+def next_temperature(
+    *,
+    learning_rate: float | None,
+    batch_size: int,
+    may_lower: bool,
+    may_stop: bool,
+    evaluations_without_gain: int,
+    updates_without_gain: int,
+    share_without_gain: float,
+    recent_gain: float | None,
+    anneals_without_gain: int,
+    fitted_share: float | None,
+    equilibrium_ratio: float | None,
+    seconds_per_example: float | None,
+    larger_batch_size: int | None,
+    larger_seconds_per_example: float | None,
+) -> Decision | None:
+    """What to do at the noise floor: nothing yet, a larger batch, a lower rate, or stop.
+
+    While evaluations bring gains that stand out of their noise the temperature is held. After
+    two that do not, or once a fifth of the updates brought less than 1 %, the loss sits at its
+    noise floor or near it, and the temperature is lowered by a factor of 4: by a batch 4 times
+    as large where an example of it is at least a tenth cheaper, else by a learning rate of a
+    quarter. When two such steps bring nothing, the run has converged.
+
+    Args:
+        learning_rate, batch_size: in use.
+        may_lower: the temperature was left to choose.
+        may_stop: the end of the run was left to choose.
+        evaluations_without_gain: since the last gain or the last change of temperature.
+        updates_without_gain: made since then.
+        share_without_gain: of the run's updates, those made since then.
+        recent_gain: relative gain in loss over the latest fifth of the updates; None
+            where the temperature was changed since.
+        anneals_without_gain: changes of temperature since the last gain.
+        fitted_share: training loss of the last epoch over that of the first batch; None where it
+            is not known. Below a millionth the rows are fitted, and nothing drives the descent.
+        equilibrium_ratio: R_eq, 1 once the run is stationary; it is told, not decided on.
+        seconds_per_example: measured, in use; None where it is not known.
+        larger_batch_size: a batch that could be used instead, or None.
+        larger_seconds_per_example: measured for it.
+
+    Example:
+        >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
+        ...     may_stop=True, evaluations_without_gain=2, updates_without_gain=700,
+        ...     share_without_gain=0.2, recent_gain=None,
+        ...     anneals_without_gain=0, fitted_share=0.2, equilibrium_ratio=1.2,
+        ...     seconds_per_example=1e-6,
+        ...     larger_batch_size=None, larger_seconds_per_example=None))
+        learning_rate 0.01 -> 0.0025: 2 evaluations brought no gain in loss above its own
+        noise (R_eq 1.2): the loss sits at its noise floor, and a quarter of the rate lowers that
+    """
+    if may_stop and fitted_share is not None and 0 <= fitted_share < FITTED:
+        because = f"the training loss is {fitted_share:.1g} of what it was: the rows are fitted"
+        return Decision(knob="stop", old=None, new="converged", because=because)
+    slow = recent_gain is not None and recent_gain < SLOW_GAIN
+    waited = (
+        evaluations_without_gain >= MIN_EVALUATIONS
+        and updates_without_gain >= MIN_UPDATES
+        and share_without_gain >= MIN_SHARE
+    )
+    if not waited and not slow:
+        return None
+    seen = f"{evaluations_without_gain} evaluations brought no gain in loss above its own"
+    if slow and not waited:
+        seen = f"the latest fifth of the updates gained {recent_gain:.1%}, little above the"
+    seen += " noise" if equilibrium_ratio is None else f" noise (R_eq {equilibrium_ratio:.2g})"
+    if anneals_without_gain >= MAX_ANNEALS or not may_lower or learning_rate is None:
+        if not may_stop or (not may_lower and evaluations_without_gain < GIVE_UP):
+            return None
+        tried = f", and neither did {anneals_without_gain} lower temperatures before"
+        because = seen + tried * (anneals_without_gain > 0)
+        return Decision(knob="stop", old=None, new="converged", because=because)
+    growth = _growth(seconds_per_example, larger_seconds_per_example)
+    if larger_batch_size is not None and growth is not None and growth <= CHEAPER:
+        because = (
+            f"{seen}: the loss sits at its noise floor, and a batch of {larger_batch_size:,} "
+            f"lowers that at {growth:.2g} of the time for an example"
+        )
+        return Decision(knob="batch_size", old=batch_size, new=larger_batch_size, because=because)
+    because = f"{seen}: the loss sits at its noise floor, and a quarter of the rate lowers that"
+    return Decision(
+        knob="learning_rate", old=learning_rate, new=learning_rate / COOLING, because=because
+    )
+
+
+def _growth(now: float | None, larger: float | None) -> float | None:
+    if now is None or larger is None or not (now > 0 and math.isfinite(larger)):
+        return None
+    return larger / now
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemperatureState:
+    """State of the temperature.
+
+    Attributes:
+        evaluations_without_gain: since the last gain or change of temperature.
+        changed_step: update of that gain or change.
+        anneals_without_gain: changes of temperature since the last gain.
+        path: (update, reference loss) at the evaluations since the last change of temperature.
+        average_from: update that the average of the parameters begins with.
+        coolings: lower rates since the end of the run drew near.
+        starts: from the first parameters, at falling rates.
+        started_step: update of the latest of them.
+        first_rate: that the latest start began with; None where no search settled one.
+        lowest_before: lowest held-out loss of the starts before, or None.
+    """
+
+    average_from: int
+    evaluations_without_gain: int = 0
+    changed_step: int = 0
+    anneals_without_gain: int = 0
+    path: tuple[tuple[int, float], ...] = ()
+    coolings: int = field(default=0, metadata=SURVIVES)
+    starts: int = field(default=1, metadata=SURVIVES)
+    started_step: int = field(default=0, metadata=SURVIVES)
+    first_rate: float | None = field(default=None, metadata=SURVIVES)
+    lowest_before: float | None = field(default=None, metadata=SURVIVES)
+
+
+class Temperature:
+    """Lowers the temperature near the end and at the noise floor; ends or restarts the run."""
+
+    def init(self, context: Context) -> TemperatureState:
+        """The first start, at its first update."""
+        return TemperatureState(average_from=context.training.average_from_step)
+
+    def update(
+        self, state: TemperatureState, seen: Observation, decided: tuple[Order, ...]
+    ) -> tuple[TemperatureState, tuple[Order, ...]]:
+        """A lower rate, a larger batch, a new start, or a stop."""
+        if seen.moment == "trial_ended" and (settled := decision_on(decided, "learning_rate")):
+            return dataclasses.replace(state, first_rate=settled.new), ()
+        if seen.moment != "evaluated" or seen.loss is None:
+            return state, ()
+        state, free = _with_evaluation(state, seen), seen.context.free
+        if decision_on(decided, "stop"):
+            return state, ()
+        is_cooled = False
+        decision = None
+        if "schedule" in free:
+            done = seen.done if seen.context.has_end else None
+            rate = seen.knobs.learning_rate
+            decision = cool_down(learning_rate=rate, done=done, coolings=state.coolings)
+            is_cooled = decision is not None
+        if decision is None and free & {"schedule", "patience"}:
+            decision = _decide(state, seen)
+        if decision is None:
+            return state, ()
+        if decision.knob == "stop":
+            decision = _start_again(state, seen) or decision
+        if decision.knob == "stop":
+            return state, (decision,)
+        state = (
+            _restarted(state, seen, decision)
+            if decision.from_start
+            else dataclasses.replace(
+                state,
+                coolings=state.coolings + is_cooled,
+                anneals_without_gain=state.anneals_without_gain + 1,
+                path=state.path[-1:],
+            )
+        )
+        return dataclasses.replace(
+            state,
+            evaluations_without_gain=0,
+            changed_step=seen.step,
+            average_from=seen.step if "average" in free else state.average_from,
+        ), (decision,)
+
+
+def _with_evaluation(state: TemperatureState, seen: Observation) -> TemperatureState:
+    """The state after an evaluation, before anything is decided on it."""
+    assert seen.reference_loss is not None
+    path = (*state.path, (seen.step, seen.reference_loss))
+    anneals = state.anneals_without_gain
+    if path[0][1] - seen.reference_loss > SLOW_GAIN * gain_scale(
+        seen.reference_loss, seen.first_loss
+    ):
+        anneals = 0
+    state = dataclasses.replace(state, path=path, anneals_without_gain=anneals)
+    if seen.gained:
+        return dataclasses.replace(state, evaluations_without_gain=0, changed_step=seen.step)
+    waited = state.evaluations_without_gain + 1
+    return dataclasses.replace(state, evaluations_without_gain=waited)
+
+
+def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
+    knobs, sizes, context = seen.knobs, seen.sizes, seen.context
+    larger: int | None = knobs.batch_size * BATCH_STRIDE
+    if larger not in sizes.usable:
+        larger = None
+    steps = seen.step - state.changed_step
+    ratio = seen.instruments.noise().equilibrium_ratio
+    is_fitted = seen.first_loss and seen.epoch_loss is not None and seen.first_loss > 0
+    return next_temperature(
+        learning_rate=knobs.learning_rate,
+        batch_size=knobs.batch_size,
+        may_lower="schedule" in context.free and knobs.learning_rate is not None,
+        may_stop="patience" in context.free and context.training.schedule != "cosine",
+        evaluations_without_gain=state.evaluations_without_gain,
+        updates_without_gain=steps,
+        share_without_gain=steps / max(1, seen.step - state.started_step),
+        recent_gain=_recent_gain(state, seen),
+        anneals_without_gain=state.anneals_without_gain,
+        fitted_share=seen.epoch_loss / seen.first_loss if is_fitted else None,  # type: ignore[operator]
+        # below 0 the run is far from stationary, which says nothing about a noise floor
+        equilibrium_ratio=ratio if ratio is not None and ratio > 0 else None,
+        seconds_per_example=sizes.seconds_per_example(knobs.batch_size),
+        larger_batch_size=larger,
+        larger_seconds_per_example=larger and sizes.seconds_per_example(larger),
+    )
+
+
+def _recent_gain(state: TemperatureState, seen: Observation) -> float | None:
+    """Relative gain over the latest fifth of this start's updates, None where that is mixed."""
+    assert seen.reference_loss is not None
+    since = seen.step - RECENT_SHARE * (seen.step - state.started_step)
+    before = [loss for step, loss in state.path if step <= since]
+    if not before or len(state.path) - len(before) < MIN_EVALUATIONS:
+        return None
+    scale = gain_scale(seen.reference_loss, seen.first_loss)
+    return (before[-1] - seen.reference_loss) / scale if scale else None
+
+
+def _start_again(state: TemperatureState, seen: Observation) -> Decision | None:
+    context, lowest = seen.context, None
+    if state.first_rate is None or not {"learning_rate", "schedule", "patience"} <= context.free:
+        return None
+    if context.has_end and (seen.done or 0.0) > LATEST_RESTART:
+        return None
+    if context.has_held_out:
+        lowest = seen.reference_loss
+    if lowest is not None and seen.first_loss and abs(lowest) < NEGLIGIBLE * abs(seen.first_loss):
+        return None
+    has_both = state.lowest_before is not None and lowest is not None
+    return start_again(
+        learning_rate=state.first_rate,
+        starts=state.starts,
+        train_loss=seen.epoch_loss,
+        held_out_loss=lowest,
+        gain=state.lowest_before - lowest if has_both else None,  # type: ignore[operator]
+        tolerance=context.training.tolerance,
+    )
+
+
+def _restarted(state: TemperatureState, seen: Observation, decision: Decision) -> TemperatureState:
+    losses = [loss for loss in (state.lowest_before, seen.reference_loss) if loss is not None]
+    return dataclasses.replace(
+        state,
+        lowest_before=min(losses),
+        starts=state.starts + 1,
+        started_step=seen.step,
+        first_rate=decision.new,
+        anneals_without_gain=0,
+        path=(),
+    )
+
+
+def gain_scale(loss: float, first_loss: float | None) -> float:
+    """Scale of a relative gain: the loss, or a hundredth of the first where it is below that.
+
+    Else a loss that falls to 0 would never cease to gain.
+    """
+    return max(abs(loss), NEGLIGIBLE * abs(first_loss or 0.0))

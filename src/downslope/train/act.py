@@ -1,0 +1,99 @@
+"""Orders of controllers, obeyed: knobs are turned here and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from downslope.choose import controllers
+from downslope.choose.controller import EndTrials, Observation, Order, Prepare, Trial
+from downslope.choose.decision import Decision
+from downslope.data.stream import Replay
+from downslope.errors import StopReason
+from downslope.train.collect import collect
+from downslope.train.loop import Loop, change_step
+from downslope.train.saving import mark_good, returned, undo
+from downslope.train.trials import Trials, kept_rows
+
+STOPS = {"converged": StopReason.CONVERGED, "diverged": StopReason.DIVERGED}
+
+
+def decide(loop: Loop, observation: Observation) -> tuple[Order, ...]:
+    """The orders of every controller on an observation."""
+    loop.state.controllers, orders = controllers.update(loop.state.controllers, observation)
+    return orders
+
+
+def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
+    """Obey the orders, one after the other."""
+    for order in orders:
+        if isinstance(order, Trial):
+            _begin_trial(loop, order)
+        elif isinstance(order, EndTrials):
+            _end_trials(loop, keep_best=order.keep_best)
+        elif isinstance(order, Prepare):
+            state = loop.state
+            loop.steps.prepare(
+                order.batch_size, state.device, state.progress.position, state.device_knobs()
+            )
+        else:
+            _turn(loop, order)
+
+
+def _turn(loop: Loop, decision: Decision) -> None:
+    """Write a decision down and turn its knob."""
+    state, step = loop.state, loop.state.progress.num_steps
+    if loop.trouble is not None and decision.knob != "stop":
+        what, loop.stop_reason = loop.trouble[0], None
+        undo(loop)
+        step = state.progress.num_steps
+        loop.run.journal.write("undone", step=step, what=what)
+    loop.run.journal.write("decided", step=step, seconds=loop.seconds, **decision.to_json())
+    if decision.knob == "stop":
+        loop.stop_reason = STOPS[decision.new]
+        return
+    state.knobs = dataclasses.replace(state.knobs, **{decision.knob: decision.new})
+    collect(loop)  # what was made with the knobs before
+    if decision.knob == "batch_size":
+        change_step(loop, loop.steps.change(decision.new))
+    elif decision.knob == "clip_norm" and not loop.steps.current.clips:
+        change_step(loop, loop.steps.clip())
+    elif decision.from_start:
+        _start_again(loop)
+
+
+def _start_again(loop: Loop) -> None:
+    """Go on from the first parameters and a fresh optimizer; all counts go on."""
+    state = loop.state
+    state.device = loop.setup.start()._replace(step=state.device.step)
+    state.held_out = state.held_out.restarted()
+    mark_good(loop)  # a step that goes wrong leads back here, not to the old start
+
+
+def _begin_trial(loop: Loop, trial: Trial) -> None:
+    if loop.trials is None:
+        size = loop.steps.current.batch_rows
+        rows = None
+        if kept_rows(loop.setup, size, trial.num_steps):
+            rows = Replay(loop.steps.current.open_stream(loop.state.progress.position))
+        loop.trials = Trials(trial, loop.state.copy_to_host(), rows)
+    else:
+        loop.trials.trial = trial
+        loop.state.return_to(loop.trials.start)
+        returned(loop)
+    loop.writer.pause()
+    rate = trial.learning_rate
+    loop.state.knobs = dataclasses.replace(loop.state.knobs, learning_rate=rate)
+
+
+def _end_trials(loop: Loop, *, keep_best: bool) -> None:
+    """Go on from the end of the best trial, or from where the search began."""
+    trials = loop.trials
+    assert trials is not None
+    loop.trials = None
+    trials.close()
+    best = trials.best if keep_best and trials.best is not None else trials.start
+    loop.state.return_to(best)
+    loop.state.knobs = trials.start.knobs
+    returned(loop)
+    if keep_best:
+        mark_good(loop)

@@ -1,0 +1,137 @@
+"""Compiled step of one batch size, and the ladder of sizes that a run moves on.
+
+Compiled steps share the state and the order of the rows, so a run goes on with another one from
+where it stands. The next one is compiled in a thread of its own while the present one trains.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from downslope.data.stream import Position, Stream
+from downslope.step.state import Knobs, State
+
+MAX_WINDOW_ROWS = 8192  # the largest batch that is one window
+
+
+@dataclass(kw_only=True)
+class CompiledStep:
+    """The compiled loop over windows of one batch size, and the blocks that it runs over.
+
+    Attributes:
+        batch_rows: examples per update.
+        step_rows: rows the device takes at once.
+        clips: gradients longer than the knob's norm are shortened.
+        run: `run(state, rows, windows, knobs)`, see `compile_steps`.
+        open_stream: blocks from a position on.
+        shuffling: one sentence on what the order does and leaves undone.
+        compile_seconds: time that `prepare` took, None before.
+        failure: why compiling in the background failed, or None.
+    """
+
+    batch_rows: int
+    step_rows: int
+    clips: bool
+    run: Callable[..., Any]
+    open_stream: Callable[[Position], Stream]
+    shuffling: str
+    compile_seconds: float | None = None
+    failure: BaseException | None = None
+    _thread: threading.Thread | None = field(default=None, repr=False)
+
+    def prepare(self, state: State, position: Position, knobs: Knobs) -> None:
+        """Begin to compile in the background, for a state of these shapes."""
+        if self._thread is not None:
+            return
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
+        wide = bool(jax.config.read("jax_enable_x64"))  # a thread has JAX's settings of its own
+        self._thread = threading.Thread(
+            target=self._compile, args=(shapes, position, knobs, wide), name="compile", daemon=True
+        )
+        self._thread.start()
+
+    def _compile(self, state: Any, position: Position, knobs: Knobs, wide: bool) -> None:
+        begin = time.perf_counter()
+        try:
+            with jax.enable_x64(wide), self.open_stream(position) as stream:
+                block = next(iter(stream))
+                rows, windows = block.rows, block.windows
+                shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), rows)
+                self.run = self.run.lower(state, shapes, windows, knobs).compile()  # type: ignore[attr-defined]
+        except BaseException as failure:
+            self.failure = failure
+        self.compile_seconds = time.perf_counter() - begin
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a step compiled in the background can be used at once."""
+        done = self._thread is not None and not self._thread.is_alive()
+        return done and self.failure is None
+
+    def join(self) -> None:
+        """Wait until a compilation under way has ended; a process must not exit before."""
+        if self._thread is not None:
+            self._thread.join()
+
+
+class CompiledSteps:
+    """The compiled steps of a run by batch size; `close` waits for one still being compiled.
+
+    Args:
+        make: `make(batch_rows, clips, step_rows=None)` gives the step of another batch size.
+        first: the step that the run begins with.
+    """
+
+    def __init__(self, make: Callable[..., CompiledStep], first: CompiledStep):
+        self._make, self.current = make, first
+        self._by_size = {first.batch_rows: first}
+        self._in_use = {first.batch_rows}  # compiled by having run, not in the background
+
+    def sizes(self) -> dict[str, Any]:
+        """Batch sizes known, usable at once, and failed, with the time that compiling took."""
+        steps = self._by_size
+        return {
+            "known": frozenset(steps),
+            "usable": frozenset(s for s in steps if s in self._in_use or steps[s].is_ready),
+            "failed": frozenset(s for s in steps if steps[s].failure is not None),
+            "compile_seconds": {s: step.compile_seconds or 0.0 for s, step in steps.items()},
+        }
+
+    def failures(self) -> dict[int, BaseException]:
+        """Why some sizes do not compile, by batch size."""
+        return {s: step.failure for s, step in self._by_size.items() if step.failure is not None}
+
+    def prepare(self, batch_size: int, state: State, position: Position, knobs: Knobs) -> None:
+        """Begin to compile the step of a batch size in the background."""
+        step = self._by_size[batch_size] = self._make(batch_size, self.current.clips)
+        step.prepare(state, position, knobs)
+
+    def change(self, batch_size: int) -> CompiledStep:
+        """Make the step of a batch size the current one."""
+        if batch_size not in self._by_size:
+            self._by_size[batch_size] = self._make(batch_size, self.current.clips)
+        self._in_use.add(batch_size)
+        self.current = self._by_size[batch_size]
+        return self.current
+
+    def clip(self) -> CompiledStep:
+        """Make a step of the same batch size that clips the current one; drop all others.
+
+        This compiles while the run waits: it happens once, if at all.
+        """
+        self.close()
+        size = self.current.batch_rows
+        self.current = self._make(size, True, self.current.step_rows)
+        self._by_size, self._in_use = {size: self.current}, {size}
+        return self.current
+
+    def close(self) -> None:
+        """Wait for a compilation under way: a process must not exit in the middle of one."""
+        for step in self._by_size.values():
+            step.join()

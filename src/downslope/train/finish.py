@@ -1,0 +1,80 @@
+"""End of a run: what is kept, its held-out metrics, and the result."""
+
+from __future__ import annotations
+
+import jax
+
+from downslope.errors import StopReason
+from downslope.metrics import Results
+from downslope.objective import Params
+from downslope.train.collect import write_measured, write_step_seconds
+from downslope.train.loop import Loop
+from downslope.train.observe import evaluate
+from downslope.train.result import Result
+from downslope.train.saving import save, undo
+
+HISTORY = ("progress", "evaluated", "measured", "anatomy", "decided")  # records a result keeps
+
+
+def finish(loop: Loop) -> Result:
+    """The result of a run that has ended, rolled back where it diverged."""
+    setup, reason = loop.setup, loop.stop_reason
+    assert reason is not None
+    diverged_at = _roll_back(loop) if reason is StopReason.DIVERGED else None
+    if reason is not StopReason.DIVERGED:
+        save(loop)  # without the evaluation below, which a longer run does not make here
+    params = _kept_params(loop)
+    validation = _validation(loop, params)
+    progress, readings = loop.state.progress, write_measured(loop)
+    write_step_seconds(loop)
+    epochs = None
+    if setup.num_rows is not None:
+        epochs = progress.position.epoch + progress.position.row / setup.num_rows
+    return Result(
+        params=setup.model(jax.device_get(params)),
+        stop_reason=reason,
+        history=[r for r in loop.run.journal.records if r["event"] in HISTORY],
+        measurements={} if readings is None else readings.measurements(),
+        validation=validation,
+        train_loss=progress.smoothed_loss if setup.num_rows is None else progress.train_loss,
+        num_steps=progress.num_steps,
+        num_examples=progress.num_examples,
+        num_epochs=epochs,
+        batch_size=loop.steps.current.batch_rows,
+        learning_rate=loop.state.knobs.learning_rate,
+        optimizer=setup.optimizer.name,
+        seconds=loop.seconds,
+        shuffling=loop.steps.current.shuffling,
+        diverged_at_step=diverged_at,
+        signal=loop.interrupts.received if reason is StopReason.INTERRUPTED else None,
+        run=loop.run.folder,
+    )
+
+
+def _roll_back(loop: Loop) -> int | None:
+    """Return to the last good state; gives the update that went wrong."""
+    bad_step = None if loop.trouble is None else loop.trouble[1]
+    undo(loop)
+    step = loop.state.progress.num_steps
+    loop.run.journal.write("diverged", step=step, bad_step=bad_step)
+    return bad_step
+
+
+def _kept_params(loop: Loop) -> Params:
+    """The parameters of the lowest held-out loss, or else those reached."""
+    step = loop.state.progress.num_steps
+    if loop.setup.training.patience and loop.state.held_out.evaluated_step != step:
+        evaluate(loop)
+    lowest = loop.state.held_out.params
+    return loop.setup.kept_params(loop.state.device) if lowest is None else lowest
+
+
+def _validation(loop: Loop, params: Params) -> Results | None:
+    """Held-out metrics of the parameters that are kept."""
+    if loop.setup.evaluate is None:
+        return None
+    held_out, step = loop.state.held_out, loop.state.progress.num_steps
+    kept = step if held_out.params is None else held_out.lowest_step
+    if loop.results is not None and loop.results[0] == kept:
+        return loop.results[1]
+    return loop.setup.evaluate(params)

@@ -1,0 +1,161 @@
+"""Parts of a run that the training loop holds, and where its blocks begin."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from downslope.choose.controller import Context
+from downslope.data.stream import Replay, Stream
+from downslope.errors import StopReason
+from downslope.launch.interrupts import Interrupts
+from downslope.metrics import Results
+from downslope.train.compiled_step import CompiledStep, CompiledSteps
+from downslope.train.dispatch import Dispatcher
+from downslope.train.progress_writer import ProgressWriter
+from downslope.train.run_folder import RunFolder
+from downslope.train.setup import TrainSetup
+from downslope.train.state import TrainState
+from downslope.train.trials import Trials, is_over_budget
+
+if TYPE_CHECKING:
+    from downslope.train.diagnostics import Diagnostics
+
+
+@dataclass(kw_only=True)
+class Loop:
+    """What the training loop holds while a run trains.
+
+    Attributes:
+        setup, context: what it was given, and what controllers know of that.
+        run: its folder and journal, and the last good state.
+        state: what it carries; all that a checkpoint holds.
+        interrupts: the signal that asks it to end, if any.
+        dispatcher: calls to the device.
+        steps: compiled steps by batch size.
+        writer, diagnostics: records of its progress, and of its noise in depth.
+        begun: when this sitting began, by `time.perf_counter`; `seconds_before` were earlier.
+        step_seconds: by batch size, the time of an update in each of the latest calls.
+        trials: the search for a learning rate under way, or None.
+        trouble: what went wrong, "not finite" or "exploded", and at which update.
+        reopens: the blocks must be cut anew, for another batch size or another state.
+        stop_reason: why the run ends, or None while it goes on.
+        results: metrics of the latest evaluation with its update, or None.
+        good_at, good_copy_seconds: when the last good state was copied, and the time it took.
+        saved_at, saved_moment: when a checkpoint was written, and at which update and evaluation.
+        failures_told: batch sizes whose failure to compile stands in the journal.
+    """
+
+    setup: TrainSetup
+    context: Context
+    run: RunFolder
+    state: TrainState
+    interrupts: Interrupts
+    dispatcher: Dispatcher
+    steps: CompiledSteps
+    writer: ProgressWriter
+    diagnostics: Diagnostics | None
+    begun: float
+    seconds_before: float
+    step_seconds: dict[int, deque[float]] = field(default_factory=dict)
+    trials: Trials | None = None
+    trouble: tuple[str, int] | None = None
+    reopens: bool = False
+    stop_reason: StopReason | None = None
+    results: tuple[int, Results] | None = None
+    good_at: float = float("-inf")
+    good_copy_seconds: float = 0.0
+    saved_at: float = field(default_factory=time.perf_counter)
+    saved_moment: tuple[int, int | None] | None = None
+    failures_told: set[int] = field(default_factory=set)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is no reason to stop; a signal between two stretches is one."""
+        if self.trials is None and self.interrupts.received is not None:
+            self.stop_reason = self.stop_reason or StopReason.INTERRUPTED
+        return self.stop_reason is None
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, over all sittings."""
+        return self.seconds_before + time.perf_counter() - self.begun
+
+    @property
+    def steps_left(self) -> int | None:
+        """Updates until the trial under way or the run is over; None where none is known."""
+        if self.trials is not None:
+            return self.trials.trial.num_steps
+        total = self.setup.num_steps
+        return None if total is None else max(0, total - self.state.progress.num_steps)
+
+    @property
+    def fraction(self) -> float | None:
+        """Share of the run that is over, by whichever limit comes first; None without an end."""
+        setup, progress, training = self.setup, self.state.progress, self.setup.training
+        if setup.open_ended:
+            return None
+        shares = []
+        if setup.num_steps:
+            shares.append(progress.num_steps / setup.num_steps)
+        elif training.epochs and setup.num_rows:
+            done = progress.position.epoch + progress.position.row / setup.num_rows
+            shares.append(done / training.epochs)
+        if training.seconds:
+            shares.append(progress.seconds / training.seconds)
+        return max(shares, default=None)
+
+    def open_blocks(self) -> contextlib.AbstractContextManager[Stream | Replay]:
+        """Blocks of rows from where the run stands, for the batch size in use."""
+        kept = None if self.trials is None else self.trials.rows
+        self.reopens = False
+        self.writer.opened()
+        return self.dispatcher.open(self.steps.current, self.state.progress.position, kept)
+
+    def close(self) -> None:
+        """Wait for whatever works in the background."""
+        if self.trials is not None:
+            self.trials.close()
+        self.steps.close()
+
+
+def change_step(loop: Loop, step: CompiledStep) -> None:
+    """Go on with another compiled step from the next blocks on."""
+    loop.reopens = True
+    monitor = loop.state.monitor
+    if monitor is not None:
+        monitor.settings = dataclasses.replace(
+            monitor.settings, batch_size=step.batch_rows, clips=step.clips
+        )
+
+
+def is_over(loop: Loop) -> bool:
+    """Whether the run, or the trial under way, ends here; says why in `stop_reason`."""
+    if loop.trials is not None:
+        return loop.trouble is not None or is_trial_over(loop)
+    if loop.trouble is not None:
+        return True
+    limit = loop.setup.training.seconds
+    if loop.interrupts.received is not None:
+        loop.stop_reason = StopReason.INTERRUPTED
+    elif limit is not None and loop.seconds >= limit:
+        loop.stop_reason = loop.stop_reason or StopReason.TIME_UP
+    return loop.stop_reason is not None
+
+
+def is_trial_over(loop: Loop) -> bool:
+    """Whether trials must end early: interrupted, or their share of the time is used up."""
+    budget = loop.setup.training.seconds
+    compiling = loop.dispatcher.compile_seconds
+    interrupted = loop.interrupts.received is not None
+    return interrupted or is_over_budget(loop.seconds, compiling, budget)
+
+
+def end_of_data(loop: Loop) -> None:
+    """Every update was made: the run is finished, unless they were those of a trial."""
+    if loop.trials is None:
+        loop.stop_reason = StopReason.FINISHED

@@ -1,0 +1,205 @@
+"""Observations: what controllers are asked on, in numbers."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from downslope.choose.clipping import CLIPPED_FROM, MIN_NORMS
+from downslope.choose.controller import (
+    CompiledSizes,
+    Moment,
+    NoiseReading,
+    NormReading,
+    Observation,
+)
+from downslope.metrics import Results
+from downslope.train.calls import Call
+from downslope.train.collect import collect
+from downslope.train.loop import Loop, is_trial_over
+from downslope.train.state import restore_device
+from downslope.train.trials import start_rate, trial_loss
+
+MIN_UPDATES_BETWEEN = 16  # evaluations that decide: an epoch of a small table may have fewer
+
+
+def observe(loop: Loop, call: Call) -> Observation:
+    """What is seen after a call was dispatched; held-out rows are evaluated when that is due."""
+    if loop.trials is not None:
+        return _observation(loop, "in_trial")
+    if loop.trouble is None and _evaluates(loop, call):
+        results = evaluate(loop)
+        if loop.trouble is None:
+            return _evaluated(loop, results)
+    return _observation(loop, "collected")
+
+
+def observe_end(loop: Loop) -> Observation | None:
+    """What is seen once blocks are closed: the end of a trial, a diverged step, or None."""
+    if loop.trials is not None:
+        loss = trial_loss(loop.state, diverged=loop.trouble is not None)
+        loop.trials.ended(loss, loop.state, is_cut_short=is_trial_over(loop))
+        return _observation(loop, "trial_ended", trial_loss=loss)
+    if loop.trouble is not None:
+        what, step = loop.trouble
+        return _observation(loop, "diverged", trouble=what, trouble_step=step)
+    return None
+
+
+def observe_begin(loop: Loop) -> Observation:
+    """What is known before the first call of a sitting."""
+    return _observation(loop, "begun")
+
+
+def evaluate(loop: Loop) -> Results | None:
+    """Metrics of held-out rows at the parameters to keep, None without such rows."""
+    collect(loop)
+    setup, state = loop.setup, loop.state
+    if loop.trouble is not None:
+        return None
+    step = state.progress.num_steps
+    if setup.evaluate is None:
+        state.held_out, _ = state.held_out.evaluated(step, None)
+        return None
+    params = setup.kept_params(state.device)
+    results = setup.evaluate(params)
+    loop.results = step, results
+    loss = float(results["loss"]) if "loss" in results else None
+    state.held_out, is_lowest = state.held_out.evaluated(step, loss)
+    if is_lowest and setup.training.patience:
+        state.held_out = state.held_out.with_params(jax.device_get(params))
+    loop.run.journal.write(
+        "evaluated",
+        step=step,
+        epoch=state.progress.position.epoch,
+        seconds=loop.seconds,
+        metrics={name: estimate.to_json() for name, estimate in results.items()},
+        missing=results.reasons,
+    )
+    return results
+
+
+def _evaluates(loop: Loop, call: Call) -> bool:
+    """Whether to evaluate after this call: at the end of an epoch, of some updates at least."""
+    if "patience" not in loop.context.free:
+        return call.ends_epoch
+    made = (
+        loop.state.progress.num_steps + call.num_steps - (loop.state.held_out.evaluated_step or 0)
+    )
+    return call.ends_epoch and made >= MIN_UPDATES_BETWEEN
+
+
+def _evaluated(loop: Loop, results: Results | None) -> Observation:
+    """The observation of an evaluation, its loss compared with the one to gain on."""
+    state, progress = loop.state, loop.state.progress
+    held_out = float(results["loss"]) if results is not None and "loss" in results else None
+    # not finite on some row, a scorer without it, or nothing held out: that of the last epoch
+    loss = progress.last_epoch_loss if held_out is None else held_out
+    gained = False
+    if loss is not None:
+        state.held_out, gained = state.held_out.compared(
+            loss,
+            results.losses if results is not None and held_out is not None else None,
+            first_loss=progress.first_loss,
+            tolerance=loop.setup.training.tolerance,
+        )
+    return _observation(
+        loop,
+        "evaluated",
+        loss=loss,
+        held_out_loss=held_out,
+        gained=gained,
+        reference_loss=state.held_out.reference_loss,
+    )
+
+
+def _observation(loop: Loop, moment: Moment, **seen: Any) -> Observation:
+    state, dispatcher = loop.state, loop.dispatcher
+    _tell_failures(loop)
+    sizes = CompiledSizes(
+        **loop.steps.sizes(),
+        first_compile_seconds=dispatcher.compile_seconds,
+        step_seconds=loop.step_seconds,
+    )
+    return Observation(
+        moment=moment,
+        context=loop.context,
+        step=state.progress.num_steps,
+        seconds=loop.seconds,
+        done=loop.fraction,
+        knobs=state.knobs,
+        sizes=sizes,
+        instruments=LoopInstruments(loop),
+        first_loss=state.progress.first_loss,
+        epoch_loss=state.progress.last_epoch_loss,
+        is_cut_short=loop.trials is not None and is_trial_over(loop),
+        is_interrupted=loop.interrupts.received is not None,
+        **seen,
+    )
+
+
+def _tell_failures(loop: Loop) -> None:
+    for size, failure in loop.steps.failures().items():
+        if size not in loop.failures_told:
+            loop.failures_told.add(size)
+            step, because = loop.state.progress.num_steps, str(failure)[:200]
+            loop.run.journal.write("not compiled", step=step, batch_size=size, because=because)
+
+
+class LoopInstruments:
+    """Readings of a run that take time, made when a controller asks for them."""
+
+    def __init__(self, loop: Loop):
+        self._loop = loop
+
+    def noise(self) -> NoiseReading:
+        """The noise scale and the equilibrium ratio from the measured updates."""
+        return self._noise
+
+    @functools.cached_property
+    def _noise(self) -> NoiseReading:
+        if self._loop.state.monitor is None:
+            return NoiseReading()
+        readings = self._loop.state.monitor.read()
+        scale = readings.noise.scale
+        return NoiseReading(
+            scale=scale.value,
+            lo=scale.lo,
+            hi=scale.hi,
+            equilibrium_ratio=readings.equilibrium.value,
+        )
+
+    def norms(self) -> NormReading | None:
+        """The tail of the measured gradients' norms."""
+        from downslope.noise.tails import hill
+
+        monitor = self._loop.state.monitor
+        norms = np.zeros(0) if monitor is None else monitor.norms()
+        if len(norms) < MIN_NORMS:
+            return None
+        threshold = float(np.quantile(norms, CLIPPED_FROM))
+        if not threshold > 0:
+            return None
+        return NormReading(
+            num_norms=len(norms),
+            threshold=threshold,
+            largest=float(np.max(norms)),
+            tail_index_upper=hill(norms, num_tail=max(8, len(norms) // 10)).hi,
+            clipped_share=float(np.mean(norms > threshold)),
+            length_lost=float(1 - np.minimum(norms, threshold).sum() / norms.sum()),
+        )
+
+    def start_rate(self) -> float | None:
+        """The rate that the search begins at."""
+        return start_rate(self._loop.setup)
+
+    def nonfinite_rows(self) -> tuple[int, ...]:
+        """Rows whose own loss is not finite at the last good state."""
+        loop = self._loop
+        if loop.run.last is None:
+            return ()
+        params = restore_device(loop.run.last, loop.setup, "checkpoint")[0].params
+        return loop.setup.bad_rows(params)

@@ -1,0 +1,66 @@
+"""Saving: checkpoints on disk, and the last good state to go back to."""
+
+from __future__ import annotations
+
+import time
+
+from downslope.choose.controller import Observation
+from downslope.train.collect import collect
+from downslope.train.loop import Loop, change_step
+
+MAX_COPY_SHARE = 0.01  # of the time, for copies of a good state
+
+
+def save_if_due(loop: Loop) -> None:
+    """Save a checkpoint when the last one is old enough."""
+    if time.perf_counter() - loop.saved_at >= loop.setup.training.checkpoint_seconds:
+        save(loop)
+
+
+def save(loop: Loop) -> None:
+    """Save where the run stands, unless it has gone wrong or nothing is new."""
+    collect(loop)
+    progress = loop.state.progress
+    moment = (progress.num_steps, loop.state.held_out.evaluated_step)
+    if loop.trouble is not None or moment == loop.saved_moment:
+        return
+    loop.saved_moment = moment
+    progress.seconds = loop.seconds
+    checkpoint = loop.state.to_checkpoint(loop.setup.fingerprint)
+    loop.run.checkpoint(progress.num_steps, checkpoint)
+    loop.saved_at = time.perf_counter()
+    if loop.run.folder:
+        loop.run.journal.write("saved", step=progress.num_steps, seconds=progress.seconds)
+
+
+def keep_good_state(loop: Loop, seen: Observation) -> None:
+    """Keep a copy at an evaluation to go back to, if making it takes little of the time."""
+    if seen.moment != "evaluated" or seen.loss is None:
+        return
+    begin = time.perf_counter()
+    wait = loop.good_copy_seconds / MAX_COPY_SHARE
+    if begin - loop.good_at < wait or loop.state.progress.rises:
+        return
+    mark_good(loop)
+    loop.good_at = time.perf_counter()
+    loop.good_copy_seconds = loop.good_at - begin
+
+
+def mark_good(loop: Loop) -> None:
+    """Make where the run stands the state that a step gone wrong leads back to."""
+    collect(loop)
+    loop.run.last = loop.state.to_checkpoint(loop.setup.fingerprint)
+
+
+def undo(loop: Loop) -> None:
+    """Go back to the last good state, healthy again."""
+    if loop.run.last is not None:
+        loop.state.undo(loop.run.last, loop.setup, loop.context)
+    returned(loop)
+
+
+def returned(loop: Loop) -> None:
+    """After a return to another state: nothing of the updates since is left."""
+    change_step(loop, loop.steps.current)
+    loop.trouble = None
+    loop.writer.begin(loop.state.progress.num_examples)

@@ -1,0 +1,118 @@
+"""Trials of a learning-rate search: where they begin, their rows, and the best of them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from downslope.choose.controller import Trial
+from downslope.choose.learning_rate import first_rate
+from downslope.data.stream import Replay
+from downslope.noise.curvature import extreme_eigenvalues, hessian_product
+from downslope.train.setup import TrainSetup
+from downslope.train.sources import sample
+from downslope.train.state import TrainState
+
+MAX_REPLAYED_BYTES = 32 << 20  # of rows kept for the next trial
+BUDGET_SHARE = 0.25  # of the time budget, after which no further trial begins
+CURVATURE_ROWS = 1024  # of a sample, for lambda_max
+CURVATURE_PRODUCTS = 12  # enough for a factor, which is all that the start of a search needs
+
+
+class Trials:
+    """A search under way: trials make the same updates from one start over the same rows.
+
+    Args:
+        start: a copy of the state that every trial begins with.
+        rows: the rows of a trial, kept for those after it where they are few, else None.
+
+    Attributes:
+        trial: the trial under way.
+        best: a copy of the state at the end of the best trial so far, or None.
+    """
+
+    def __init__(self, trial: Trial, start: TrainState, rows: Replay | None):
+        self.trial, self.start, self.rows = trial, start, rows
+        self.best: TrainState | None = None
+        self._lowest, self._count = math.inf, 0
+        self._open = contextlib.ExitStack()
+        if rows is not None:
+            self._open.enter_context(rows)
+
+    def ended(self, loss: float, state: TrainState, *, is_cut_short: bool) -> None:
+        """Keep the state of a trial that ended with the lowest loss so far."""
+        if is_cut_short and self._count:
+            return  # it is not compared
+        self._count += 1
+        if math.isfinite(loss) and loss <= self._lowest:
+            self._lowest, self.best = loss, state.copy_to_host()
+
+    def close(self) -> None:
+        """Give the rows back."""
+        self._open.close()
+
+
+def kept_rows(setup: TrainSetup, batch_rows: int, num_steps: int) -> bool:
+    """Whether the rows of a trial are few enough to be kept for the next one."""
+    if setup.num_rows is None:
+        return False
+    return num_steps * batch_rows * setup.source.row_bytes <= MAX_REPLAYED_BYTES
+
+
+def is_over_budget(seconds: float, compile_seconds: float | None, budget: float | None) -> bool:
+    """Whether the time for trials is used up; compiling is paid once, whatever is tried."""
+    if budget is None:
+        return False
+    compiling = compile_seconds or 0.0
+    return seconds - compiling > BUDGET_SHARE * max(0.0, budget - compiling)
+
+
+def trial_loss(state: TrainState, *, diverged: bool) -> float:
+    """Mean training loss of a trial's last updates, infinite where it diverged."""
+    losses = list(state.progress.last_losses)
+    mean = float(np.mean(losses)) if losses and not diverged else math.inf
+    return mean if math.isfinite(mean) else math.inf
+
+
+def start_rate(setup: TrainSetup) -> float | None:
+    """The rate to try first; None where the optimizer holds or finds its own.
+
+    For plain and momentum descent it comes from the curvature at the start, where that can be
+    measured: their rates have the loss's scale. A loss without curvature at its start, such as
+    the hinge, leaves the optimizer's usual rate.
+    """
+    optimizer = setup.optimizer
+    if optimizer.learning_rate is None or optimizer.traits.finds_rate:
+        return None
+    eigenvalue = _largest_eigenvalue(setup) if optimizer.traits.is_plain else None
+    if eigenvalue is None:
+        return optimizer.learning_rate
+    return first_rate(
+        largest_eigenvalue=eigenvalue,
+        momentum=setup.training.momentum if optimizer.traits.momentum_kind else 0.0,
+        noise_scale=0.0,  # at the start it is small, and no guide to what comes
+        batch_size=setup.batch_rows,
+    )
+
+
+def _largest_eigenvalue(setup: TrainSetup) -> float | None:
+    """lambda_max of the loss at the start on a sample of rows, or None where it has none."""
+    rows, _ = sample(setup.source, CURVATURE_ROWS, setup.training.seed)
+
+    def mean_loss(params: Any, rows: Any) -> Any:
+        return setup.row_losses(params, rows).mean()
+
+    product = hessian_product(mean_loss, setup.params, rows)
+    dim = sum(leaf.size for leaf in jax.tree.leaves(setup.params))
+    try:
+        spectrum = extreme_eigenvalues(
+            product, dim, num_products=min(dim, CURVATURE_PRODUCTS), key=setup.training.seed
+        )
+    except Exception:  # a loss may have a gradient and no second derivative: that is no fault
+        return None
+    value = spectrum.lambda_max.value
+    return value if value is not None and math.isfinite(value) and value > 0 else None

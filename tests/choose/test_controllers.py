@@ -1,0 +1,432 @@
+"""Controllers on planted observations: pure, replayable, and without a run around them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from downslope.choose import Decision, controllers, replay
+from downslope.choose.controller import (
+    CompiledSizes,
+    Context,
+    EndTrials,
+    KnobSettings,
+    NoiseReading,
+    NormReading,
+    Observation,
+    Prepare,
+    Trial,
+)
+from downslope.choose.rescale import rescale_sgd
+from downslope.choose.temperature import MAX_ANNEALS
+from downslope.config import Training
+
+FREE = frozenset({
+    "optimizer", "learning_rate", "batch_size", "schedule", "clip_norm", "average", "patience",
+})  # fmt: skip
+KNOBS = KnobSettings(learning_rate=0.01, batch_size=64, clip_norm=None)
+HEAVY = NormReading(
+    num_norms=200, threshold=2.0, largest=300.0, tail_index_upper=1.5, clipped_share=0.1,
+    length_lost=0.4,
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class Planted:
+    """Instruments that read what was planted."""
+
+    scale: NoiseReading = NoiseReading()  # noqa: RUF009 - immutable
+    tail: NormReading | None = None
+    first: float | None = 0.01
+    rows: tuple[int, ...] = ()
+
+    def noise(self):
+        return self.scale
+
+    def norms(self):
+        return self.tail
+
+    def start_rate(self):
+        return self.first
+
+    def nonfinite_rows(self):
+        return self.rows
+
+
+class Simulated:
+    """A run of numbers alone: keeps states and knobs, turns the knobs, and takes the orders."""
+
+    def __init__(self, free=FREE, instruments=None, knobs=KNOBS, training=None, **context):
+        training = training or Training()
+        self.context = Context(**{
+            "training": training.resolved(
+                optimizer="adam", batch_size=64, schedule="constant", clip_norm=None,
+                average="tail", patience=5,
+            ),
+            "free": free, "has_end": False, "has_held_out": True, "epoch_steps": 1600.0,
+            "run_steps": None, "is_plain": False, "finds_rate": False, "can_change_batch": True,
+            "max_batch_size": 4096,
+        } | context)  # fmt: skip
+        self.states = controllers.init(self.context)
+        self.instruments, self.knobs = instruments or Planted(), knobs
+        self.step, self.seconds, self.sizes = 0, 0.0, CompiledSizes()
+        self.reference = None
+        self.decisions = []
+
+    def see(self, moment, **seen):
+        observation = Observation(
+            moment=moment, context=self.context, step=self.step, seconds=self.seconds,
+            knobs=self.knobs, sizes=self.sizes, instruments=self.instruments,
+            **{"done": None, "first_loss": 10.0} | seen,
+        )  # fmt: skip
+        before = json.dumps(controllers.to_json(self.states))
+        self.states, orders = controllers.update(self.states, observation)
+        # pure: from the states of a checkpoint the same orders come again
+        again = controllers.from_json(json.loads(before), self.context)
+        assert controllers.update(again, observation) == (self.states, orders)
+        for order in orders:
+            if isinstance(order, Decision):
+                self.decisions.append(order)
+                if order.knob != "stop":
+                    self.knobs = dataclasses.replace(self.knobs, **{order.knob: order.new})
+                if order.from_start:
+                    self.reference = None
+        return orders
+
+    def evaluate(self, *losses, steps=200, **seen):
+        """Evaluations, each after more updates; ends at a stop."""
+        for loss in losses:
+            self.step += steps
+            self.seconds += 0.1
+            gained = self.reference is None or loss < self.reference - 1e-3 * abs(self.reference)
+            if gained:
+                self.reference = loss
+            values = {"loss": loss, "held_out_loss": loss, "epoch_loss": loss}
+            orders = self.see(
+                "evaluated", gained=gained, reference_loss=self.reference, **values | seen
+            )
+            if any(isinstance(o, Decision) and o.knob == "stop" for o in orders):
+                return True
+        return False
+
+    @property
+    def temperature(self):
+        return self.states["temperature"]
+
+
+def test_while_the_loss_falls_nothing_is_decided():
+    """Catches a controller that cools by the clock."""
+    run = Simulated()
+    assert not run.evaluate(*(5 / n for n in range(1, 30)))
+    assert run.decisions == []
+
+
+def test_at_a_floor_it_cools_twice_and_stops():
+    """Catches a counter that a change does not reset, an average that goes on over it, and an
+    end before the second change had its time.
+    """
+    run = Simulated()
+    at = []
+    for _ in range(60):
+        num = len(run.decisions)
+        ended = run.evaluate(1.0)
+        if len(run.decisions) > num:
+            at.append(run.step)
+        if ended:
+            break
+    assert [d.new for d in run.decisions] == pytest.approx([0.0025, 0.000625, "converged"])
+    assert run.temperature.average_from == at[1]
+    assert at[1] - at[0] >= 400 and at[2] - at[1] >= 400
+    assert replay([{"event": "decided", **d.to_json()} for d in run.decisions]) == run.decisions
+
+
+def test_gains_after_a_change_put_off_the_end():
+    """Catches changes that are counted over the whole run: gains in between end the count."""
+    run, value = Simulated(), 1.0
+    for _ in range(6):
+        assert not run.evaluate(*[value] * 5)
+        value *= 0.9
+    assert len(run.decisions) > MAX_ANNEALS + 1
+
+
+def test_a_loss_that_ends_near_zero_converges():
+    """Catches relative gains of a loss of next to nothing, which never cease."""
+    run = Simulated()
+    assert run.evaluate(*(1e-4 * 0.99**n for n in range(200)))
+
+
+def test_an_average_given_is_not_begun_anew():
+    """Catches an anneal that restarts a mean over the whole run."""
+    run = Simulated(free=FREE - {"average"})
+    run.evaluate(*[1.0] * 10)
+    assert run.decisions and run.temperature.average_from == 0
+
+
+def test_the_end_is_foreseen_twice_and_only_where_it_was_given():
+    """Catches cooling towards the bound of an open-ended run, and cooling at every evaluation."""
+    for has_end, num in ((True, 2), (False, 0)):
+        run = Simulated(has_end=has_end)
+        for n in range(1, 20):
+            run.evaluate(5 / n, done=n / 20)
+        assert [d.policy for d in run.decisions] == ["cool_down"] * num
+
+
+def test_what_is_given_is_not_decided():
+    """Catches a given knob that a controller turns."""
+    run = Simulated(free=frozenset(), instruments=Planted(tail=HEAVY))
+    assert run.see("begun") == ()
+    assert run.evaluate(*[1.0] * 20)  # its patience was given
+    assert [d.policy for d in run.decisions] == ["out_of_patience"]
+
+
+def test_patience_counts_evaluations_since_a_gain_above_the_tolerance():
+    """Catches small gains that reset a patience for ever, and one that counts the gain itself."""
+    free = FREE - {"patience", "schedule"}
+    run = Simulated(free=free)
+    assert not run.evaluate(1.0, 0.9995, 0.9991, 0.9992, 0.9993)
+    assert run.evaluate(0.9994) and run.decisions[-1].policy == "out_of_patience"
+    run = Simulated(free=free)
+    assert not run.evaluate(*(0.9**n for n in range(30)))
+    assert not run.evaluate(1.0, 1.0, 1.0, 1.0, held_out_loss=None)
+    assert run.evaluate(1.0, held_out_loss=None)
+    run = Simulated(free=free, has_held_out=False)
+    assert not run.evaluate(*[1.0] * 20, held_out_loss=None)
+
+
+def overfit(run):
+    """The run until it would stop, fitted far better than its held-out rows; its decisions."""
+    num = len(run.decisions)
+    for _ in range(60):
+        run.evaluate(1.0, epoch_loss=0.1)
+        if any(d.knob == "stop" or d.from_start for d in run.decisions[num:]):
+            break
+    return run.decisions[num:]
+
+
+def test_an_overfitted_run_starts_again_at_lower_rates_while_that_gains():
+    """Catches a start whose gain is compared with its own, and counts that go on over a start."""
+    run = Simulated()
+    run.see("begun")
+    for loss in (1.0, 2.0, 2.0):
+        orders = run.see("trial_ended", trial_loss=loss)
+    assert isinstance(orders[0], EndTrials) and orders[0].keep_best
+    rate = run.knobs.learning_rate
+    first = overfit(run)
+    assert first[-1].policy == "start_again"
+    assert first[-1].new == pytest.approx(rate / math.sqrt(10))
+    assert (run.temperature.starts, run.temperature.path) == (2, ())
+    assert run.temperature.started_step == run.temperature.changed_step == run.step
+    assert overfit(run)[-1].knob == "stop"  # the second start gained nothing
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"free": FREE - {"schedule"}},
+        {"free": FREE - {"learning_rate"}},
+        {"has_held_out": False},
+    ],
+)
+def test_nothing_starts_again_where_a_part_of_it_was_given(changed):
+    """Catches a start that overrules what the user gave, or that no held-out loss asked for."""
+    run = Simulated(**changed)
+    run.see("begun")
+    for loss in (1.0, 2.0, 2.0):
+        run.see("trial_ended", trial_loss=loss)
+    assert all(d.policy != "start_again" for d in overfit(run))
+
+
+class Search(Simulated):
+    """A run that begins by a search, in which a trial's loss is a function of its rate."""
+
+    def search(self, loss, **seen):
+        orders, trials = self.see("begun"), []
+        while orders and isinstance(orders[0], Trial):
+            trials.append(orders[0])
+            orders = self.see("trial_ended", trial_loss=loss(orders[0].learning_rate), **seen)
+        return trials, orders
+
+
+def test_a_search_settles_on_the_rate_between_two_worse_ones():
+    """Catches a search that never ends, tries a rate twice, or takes the last rate tried."""
+    run = Search()
+    trials, orders = run.search(lambda rate: abs(math.log10(rate / 0.1)))
+    rates = [trial.learning_rate for trial in trials]
+    assert len(set(rates)) == len(rates) and {t.num_steps for t in trials} == {64}
+    assert rates[0] == 0.01
+    assert orders == (EndTrials(keep_best=True), run.decisions[0])
+    assert run.knobs.learning_rate == pytest.approx(0.1, rel=1e-3)
+    assert run.temperature.first_rate == run.knobs.learning_rate
+    assert run.see("begun") == ()  # not once more after an interruption
+
+
+def test_where_every_rate_diverges_the_run_begins_where_the_search_did():
+    """Catches a decision without a finite loss."""
+    run = Search()
+    trials, orders = run.search(lambda rate: math.inf)
+    assert len(trials) == 7 and orders == (EndTrials(keep_best=False),)
+    assert run.decisions == [] and run.temperature.first_rate is None
+
+
+def test_an_interrupted_search_is_made_anew_and_one_out_of_time_decides():
+    """Catches a search that counts as done when interrupted, and trials beyond their time."""
+    run = Search()
+    _, orders = run.search(lambda rate: 1.0, is_cut_short=True, is_interrupted=True)
+    assert orders == (EndTrials(keep_best=False),)
+    assert isinstance(run.see("begun")[0], Trial)
+    run = Search()
+    trials, orders = run.search(lambda rate: 1.0, is_cut_short=True)
+    assert len(trials) == 1 and run.decisions[0].policy == "settle_rate"
+    run = Search()
+    run.see("begun")
+    run.see("trial_ended", trial_loss=1.0)
+    orders = run.see("trial_ended", trial_loss=0.5, is_cut_short=True)  # not to be compared
+    assert len(run.decisions[0].inputs["rates"]) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"free": FREE - {"learning_rate"}},
+        {"training": Training(warmup_steps=10)},
+        {"run_steps": 100.0},
+        {"instruments": Planted(first=None)},
+    ],
+)
+def test_no_search_where_none_can_be_made(changed):
+    """Catches trials in a warm-up, of a rate that is given, and in a run too short for them."""
+    assert Simulated(**changed).see("begun") == ()
+
+
+def test_clipping_begins_once_and_only_where_it_is_free():
+    """Catches a norm that follows the tail for ever, and clipping that was not asked for."""
+    run = Simulated(instruments=Planted(tail=HEAVY))
+    run.evaluate(5.0, 4.0, 3.0)
+    assert [(d.knob, d.new) for d in run.decisions] == [("clip_norm", 2.0)]
+    for changed in ({"free": FREE - {"clip_norm"}}, {"instruments": Planted()}):
+        run = Simulated(**{"instruments": Planted(tail=HEAVY)} | changed)
+        run.evaluate(5.0, 4.0, 3.0)
+        assert run.decisions == []
+
+
+def large_noise(**changed):
+    """A run of which larger batches may pay, aged thirty times what its first step compiled."""
+    run = Simulated(instruments=Planted(NoiseReading(scale=900.0, lo=700.0, hi=1200.0)), **changed)
+    run.seconds = 30.0
+    run.sizes = CompiledSizes(
+        known=frozenset({64}), usable=frozenset({64}), first_compile_seconds=1.0,
+        step_seconds={64: [1e-3] * 8},
+    )  # fmt: skip
+    return run
+
+
+def test_a_larger_batch_is_compiled_tried_and_kept_where_it_is_faster():
+    """Catches a size that is tried before it is there, a rate that does not follow, and a move
+    without times.
+    """
+    run = large_noise()
+    assert run.see("collected") == (Prepare(256),)
+    known = {"known": frozenset({64, 256}), "compile_seconds": {256: 1.5}}
+    run.sizes = dataclasses.replace(run.sizes, **known)
+    assert run.see("collected") == ()  # one at a time, and not ready yet
+    run.sizes = dataclasses.replace(run.sizes, usable=frozenset({64, 256}))
+    moved, follows = run.see("collected")
+    assert (moved.policy, moved.new, follows.policy) == ("try_batch", 256, "follow_batch")
+    assert follows.new == pytest.approx(0.02)  # by the square root, for adam
+    run.seconds = 60.0
+    run.sizes = dataclasses.replace(
+        run.sizes,
+        step_seconds={64: [1e-3] * 8, 256: [4.0e-3] * 8},  # no cheaper at all
+    )
+    back, follows = run.see("collected")
+    assert (back.policy, back.new) == ("next_batch_size", 64)
+    assert run.knobs == KNOBS
+    assert run.see("collected") == ()  # the same question is asked again only later
+
+
+def test_plain_descent_follows_in_proportion_and_prodigy_not_at_all():
+    """Catches one rule for all optimizers."""
+    for context, new in (({"is_plain": True}, "saturating"), ({"finds_rate": True}, None)):
+        run = large_noise(**context)
+        run.see("collected")
+        run.sizes = dataclasses.replace(
+            run.sizes, known=frozenset({64, 256}), usable=frozenset({64, 256})
+        )
+        orders = run.see("collected")
+        assert len(orders) == (1 if new is None else 2)
+        if new is not None:
+            expected = rescale_sgd(0.01, batch_size=64, new_batch_size=256, noise_scale=900.0)
+            assert orders[1].new == pytest.approx(expected)
+
+
+def test_a_size_that_does_not_compile_ends_the_search_for_others():
+    """Catches a run that tries to compile the same size for ever."""
+    run = large_noise()
+    assert run.see("collected") == (Prepare(256),)
+    sizes = frozenset({64, 256})
+    run.sizes = dataclasses.replace(run.sizes, known=sizes, failed=frozenset({256}))
+    for _ in range(5):
+        run.seconds *= 2
+        assert run.see("collected") == ()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"can_change_batch": False}, {"max_batch_size": 64}, {}],
+    ids=["given", "no room", "young"],
+)
+def test_no_other_batch_where_it_cannot_be_or_is_too_soon(changed):
+    """Catches a batch that was given and changed, one too large, and one compiled at once."""
+    run = large_noise(**changed)
+    if not changed:
+        run.seconds = 5.0
+    if "max_batch_size" in changed:
+        run.instruments = Planted(NoiseReading(scale=900.0, lo=700.0, hi=1200.0))
+        run.knobs = dataclasses.replace(KNOBS, batch_size=16)
+        run.context = dataclasses.replace(run.context, max_batch_size=32)
+    assert run.see("collected") == ()
+
+
+def test_at_the_floor_a_larger_batch_cools_where_an_example_of_it_is_cheaper():
+    """Catches a rate that follows the batch, which would leave the temperature as it was."""
+    run = Simulated()
+    run.sizes = CompiledSizes(
+        known=frozenset({64, 256}), usable=frozenset({64, 256}),
+        step_seconds={64: [1e-3] * 4, 256: [2e-3] * 4},
+    )  # fmt: skip
+    run.evaluate(*[1.0] * 3)
+    assert run.decisions[0].knob == "batch_size" and run.knobs.batch_size == 256
+    assert run.knobs.learning_rate == 0.01
+
+
+def test_recovery_cuts_counts_and_gives_up():
+    """Catches a count that a return to an earlier state takes back, and endless cuts."""
+    run = Simulated()
+    good = run.states
+    for number in range(1, 6):
+        (decision,) = run.see("diverged", trouble="exploded", trouble_step=7)
+        assert decision.new == pytest.approx(0.01 / 10**number)
+        run.states = controllers.returned(run.states, good)
+        assert run.states["recovery"].repeats == number
+    (decision,) = run.see("diverged", trouble="exploded", trouble_step=7)
+    assert (decision.knob, decision.new) == ("stop", "diverged")
+    run = Simulated(instruments=Planted(rows=(3,)))
+    assert run.see("diverged", trouble="not finite", trouble_step=1)[0].new == "diverged"
+    assert run.see("diverged", trouble="exploded", trouble_step=1)[0].new != "diverged"
+
+
+def test_a_return_keeps_what_must_not_be_forgotten():
+    """Catches evaluations that still count after they were undone, and starts that do not."""
+    run = Simulated()
+    run.evaluate(3.0)
+    good = run.states
+    run.evaluate(*[3.0] * 2)
+    run.states = run.states | {
+        "temperature": dataclasses.replace(run.temperature, starts=2, first_rate=0.003)
+    }
+    back = controllers.returned(run.states, good)["temperature"]
+    assert back.evaluations_without_gain == 0 and len(back.path) == 1
+    assert (back.starts, back.first_rate) == (2, 0.003)
