@@ -27,7 +27,7 @@ from downslope.table import fit as table
 from downslope.table.evidence import gather
 from downslope.table.evidence.origin import equal_command
 from downslope.table.evidence.predictions import confusion
-from downslope.train import flight
+from downslope.train import dispatch
 from downslope.train.run_folder import _signed
 from downslope.train.trajectory import path_of
 
@@ -64,7 +64,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("evidence")
         patch.setenv("DOWNSLOPE_CACHE", str(root / "cache"))
-        patch.setattr(flight, "POINT_SECONDS", 0.0)
+        patch.setattr(dispatch, "POINT_SECONDS", 0.0)
         yield root
 
 
