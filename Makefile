@@ -23,7 +23,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes clean
+.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes mutate clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -65,8 +65,11 @@ bench-recipes: $(READY)-bench ## Measure the recipes beside the packages that pe
 		$(PY) -m benchmarks.$$name || exit; \
 	done
 
+mutate: $(READY)-mutate ## Put small faults into the core and say which of them the tests miss
+	$(PY) -m benchmarks.mutate
+
 clean: ## Remove what these commands made, .venv too
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis .mutate
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp an extra, so that the demo need not wait for the tools that only developers use.

@@ -1,0 +1,1 @@
+"""Mutation check of the core: how many small faults, put into it at random, its tests find."""
