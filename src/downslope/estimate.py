@@ -187,6 +187,17 @@ def short(number: float) -> str:
     return f"{number:,.0f}" if 1000 <= abs(number) < 1e7 else f"{number:.3g}"
 
 
+def spoken(seconds: float) -> str:
+    """A time without an interval, in a readable unit.
+
+    Example:
+        >>> spoken(0), spoken(2.5e-5), spoken(0.0063), spoken(12.34), spoken(5400), spoken(2e5)
+        ('0 s', '25 us', '6.3 ms', '12.3 s', '90 min', '55.6 h')
+    """
+    size, unit = time_unit(seconds)
+    return f"{short(seconds / size)} {unit}"
+
+
 def in_digits(numbers: tuple[float, ...], half_width: float) -> tuple[str, ...]:
     """The numbers to two significant digits of a half-width.
 

@@ -5,7 +5,7 @@ Each test's comment names the wrong implementation that it catches.
 
 import pytest
 
-from downslope.choose import Scenario, Seen, what_if
+from downslope.choose import RunFacts, Scenario, what_if
 from downslope.errors import UsageError
 
 SIZES = tuple(float(2**i) for i in range(4, 12))
@@ -25,7 +25,7 @@ KNOWN = dict(
 
 
 def ask(changed=None, **scenario):
-    answers = what_if(Seen(**{**KNOWN, **(changed or {})}), Scenario(**scenario))
+    answers = what_if(RunFacts(**{**KNOWN, **(changed or {})}), Scenario(**scenario))
     return {answer.question: answer for answer in answers}
 
 

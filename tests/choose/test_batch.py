@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from downslope.choose import batch_size, fit_step_times, line_times, sweet_spot
+from downslope.choose import fit_step_times, line_times, sweet_spot
 from downslope.errors import UsageError
 
 POWERS = [2**i for i in range(13)]
@@ -25,21 +25,18 @@ def seen(b, steps=1000, examples=2e5, seconds=straight):
 
 
 # catches: tau_f and tau_d swapped, a missing root
-def test_sheet_case():
-    found = sweet_spot(min_steps=1000, min_examples=2e5, times=LINE)
+def test_the_closed_form():
+    found = sweet_spot(noise_scale=200, times=LINE)
     assert found.optimum.value == pytest.approx(223.60679775, rel=1e-9)
     assert found.closed_form == pytest.approx(223.60679775, rel=1e-9)
     assert found.batch_size == 220  # two digits
-    assert found.seconds == pytest.approx(seen(220), rel=1e-12)
     assert found.noise_scale == 200
-    simple = batch_size(noise_scale=200, fixed_seconds=5e-3, seconds_per_example=2e-5)
-    assert simple.batch_size == 220 and simple.seconds is None
 
 
 # catches: the nearest size of the grid in place of the least between
 def test_measured_line_gives_the_closed_form():
     times = fit_step_times(POWERS, [straight(b) for b in POWERS])
-    found = sweet_spot(min_steps=1000, min_examples=2e5, times=times)
+    found = sweet_spot(noise_scale=200, times=times)
     assert found.optimum.value == pytest.approx(223.60679775, rel=1e-3)
     assert found.closed_form == pytest.approx(223.60679775, rel=1e-6)
 
@@ -67,7 +64,7 @@ def cliff(b):
 def test_planted_cliff():
     sizes = sorted({*POWERS, 300, 360, 420})
     times = fit_step_times(sizes, [cliff(b) for b in sizes])
-    found = sweet_spot(min_steps=1000, min_examples=2e6, times=times)
+    found = sweet_spot(noise_scale=2000, times=times)
     truth = min(range(1, 4097), key=lambda b: seen(b, 1000, 2e6, cliff))
     assert truth == 300
     assert found.closed_form is None
@@ -80,7 +77,7 @@ def test_planted_cliff():
 # seen from powers of two, the cliff is somewhere between 256 and 512
 def test_cliff_between_sizes():
     times = fit_step_times(POWERS, [cliff(b) for b in POWERS])
-    found = sweet_spot(min_steps=1000, min_examples=2e6, times=times)
+    found = sweet_spot(noise_scale=2000, times=times)
     assert seen(found.batch_size, 1000, 2e6, cliff) <= 1.08 * seen(300, 1000, 2e6, cliff)
 
 
@@ -106,16 +103,6 @@ def test_memory():
         assert "capped" not in " ".join(sweet_spot(noise_scale=200, times=times, most=999).flags)
     small = fit_step_times([64, 128], [straight(64), straight(128)])
     assert sweet_spot(noise_scale=200, times=small, most=10).batch_size == 10
-
-
-def test_ladder():
-    rungs = [16, 32, 1024]
-    found = sweet_spot(noise_scale=200, times=LINE, ladder=rungs)
-    assert found.batch_size == min(rungs, key=lambda b: seen(b, 1, 200)) == 1024
-    assert found.relative_time == pytest.approx(seen(1024) / seen(223.607), rel=1e-6)
-    assert sweet_spot(noise_scale=200, times=LINE, ladder=rungs, most=500).batch_size == 32
-    with pytest.raises(UsageError, match="ladder"):
-        sweet_spot(noise_scale=200, times=LINE, ladder=[1024], most=500)
 
 
 # catches: an interval of the noise scale in place of that of its root
@@ -151,12 +138,8 @@ def test_no_fixed_cost_asks_for_single_examples():
 @pytest.mark.parametrize(
     ("named", "words"),
     [
-        ({}, "noise_scale"),
         ({"noise_scale": 0}, "noise_scale"),
         ({"noise_scale": math.inf}, "noise_scale"),
-        ({"noise_scale": 10, "min_steps": 1, "min_examples": 10}, "either"),
-        ({"min_steps": 1}, "together"),
-        ({"min_steps": 1, "min_examples": -1}, "min_examples"),
         ({"noise_scale": 10, "noise_lo": 11}, "noise_lo"),
         ({"noise_scale": 10, "noise_hi": 9}, "noise_hi"),
         ({"noise_scale": 10, "most": 0.5}, "most"),

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from downslope.choose.answers_workers import workers_if
 from downslope.choose.batch import SweetSpot, sweet_spot
 from downslope.choose.prediction import RunLaw, equivalent_steps, predict
-from downslope.choose.ranges import Range, short, spoken
-from downslope.choose.scenario import Answer, Scenario, Seen, unknown
+from downslope.choose.scenario import Answer, RunFacts, Scenario, unknown
 from downslope.choose.step_time import StepTimes, fit_step_times
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, short, spoken
 
 TUNED = "holds if the learning rate is tuned for each batch size"
 
 
-def what_if(seen: Seen, scenario: Scenario | None = None) -> tuple[Answer, ...]:
+def what_if(seen: RunFacts, scenario: Scenario | None = None) -> tuple[Answer, ...]:
     """What a run's own numbers say about having run it otherwise.
 
     What they cannot tell is said by an answer without a value, which has the reason.
@@ -36,14 +36,15 @@ def what_if(seen: Seen, scenario: Scenario | None = None) -> tuple[Answer, ...]:
 
     Example:
         >>> sizes = (64, 256, 1024)
-        >>> seen = Seen(num_steps=3000, batch_size=100, stretch_steps=(3000,), batch_sizes=(100,),
-        ...             noise_scales=(200,), noise_los=(150,), noise_his=(260,), timed_sizes=sizes,
+        >>> seen = RunFacts(num_steps=3000, batch_size=100, stretch_steps=(3000,),
+        ...             batch_sizes=(100,), noise_scales=(200,), noise_los=(150,),
+        ...             noise_his=(260,), timed_sizes=sizes,
         ...             timed_seconds=tuple((5e-3 + 2e-5 * b,) for b in sizes))
         >>> for answer in what_if(seen)[:3]:
         ...     print(answer.question, answer)
         same_batch_size 21 s
         batch_size 220 (197 to 256) examples
-        seconds 17.9 (17.1 to 19) s
+        seconds 17.95 (17.09 to 18.97) s
     """
     scenario = scenario or Scenario()
     law, no_law = _law(seen)
@@ -62,7 +63,7 @@ def what_if(seen: Seen, scenario: Scenario | None = None) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
-def _law(seen: Seen) -> tuple[RunLaw | None, str]:
+def _law(seen: RunFacts) -> tuple[RunLaw | None, str]:
     if not seen.stretch_steps:
         return None, "no noise scale was measured in this run"
     law = equivalent_steps(
@@ -75,7 +76,7 @@ def _law(seen: Seen) -> tuple[RunLaw | None, str]:
     return law, ""
 
 
-def _times(seen: Seen, scenario: Scenario) -> tuple[StepTimes | None, str]:
+def _times(seen: RunFacts, scenario: Scenario) -> tuple[StepTimes | None, str]:
     if not seen.timed_sizes:
         return None, "no step was timed in this run"
     if len(seen.timed_sizes) == 1:
@@ -88,7 +89,7 @@ def _times(seen: Seen, scenario: Scenario) -> tuple[StepTimes | None, str]:
     return times.with_overhead(scenario.step_overhead_seconds), ""
 
 
-def _same(seen: Seen, scenario: Scenario) -> Answer:
+def _same(seen: RunFacts, scenario: Scenario) -> Answer:
     """The run at the batch sizes it had, with the overhead asked for."""
     name, extra = "same_batch_size", scenario.step_overhead_seconds
     stretches = list(zip(seen.batch_sizes, seen.stretch_steps, strict=True))
@@ -111,10 +112,12 @@ def _same(seen: Seen, scenario: Scenario) -> Answer:
     ends = seen.timed_sizes[0], seen.timed_sizes[-1]
     if any(not ends[0] <= size <= ends[1] for size, _ in stretches):
         flags += ("some of its batch sizes lie outside those timed: their time is extrapolated",)
-    return Answer(question=name, value=Range(value=total, unit="s"), because=because, flags=flags)
+    return Answer(
+        question=name, value=Estimate(value=total, unit="s"), because=because, flags=flags
+    )
 
 
-def _step_seconds(seen: Seen) -> Callable[[float], float | None] | str:
+def _step_seconds(seen: RunFacts) -> Callable[[float], float | None] | str:
     """Seconds of a step by batch size, without overhead; or why nothing is known."""
     if not seen.timed_sizes:
         return "no step was timed in this run"
@@ -126,12 +129,12 @@ def _step_seconds(seen: Seen) -> Callable[[float], float | None] | str:
 
 
 def _best(
-    seen: Seen, scenario: Scenario, law: RunLaw, times: StepTimes
+    seen: RunFacts, scenario: Scenario, law: RunLaw, times: StepTimes
 ) -> tuple[SweetSpot, Answer]:
     most, memory_flags = _most(seen, scenario)
     lo, hi = law.noise_lo, law.noise_hi
     spot = sweet_spot(times=times, noise_scale=law.noise_scale, noise_lo=lo, noise_hi=hi, most=most)
-    value = Range(
+    value = Estimate(
         value=spot.batch_size,
         lo=None if spot.optimum.lo is None else min(spot.optimum.lo, spot.batch_size),
         hi=None if spot.optimum.hi is None else max(spot.optimum.hi, spot.batch_size),
@@ -141,7 +144,7 @@ def _best(
     return spot, Answer(question="batch_size", value=value, because=spot.because, flags=flags)
 
 
-def _most(seen: Seen, scenario: Scenario) -> tuple[float | None, tuple[str, ...]]:
+def _most(seen: RunFacts, scenario: Scenario) -> tuple[float | None, tuple[str, ...]]:
     """Largest batch size that fits in memory."""
     if scenario.memory_bytes is None:
         return None, ()
@@ -178,7 +181,7 @@ def _at(
     return [seconds, Answer(question="largest_cost", words=words, because=because)]
 
 
-def _noise_flags(seen: Seen) -> tuple[str, ...]:
+def _noise_flags(seen: RunFacts) -> tuple[str, ...]:
     bounded = sum(
         steps
         for steps, scale in zip(seen.stretch_steps, seen.noise_scales, strict=True)
@@ -196,7 +199,7 @@ def _noise_flags(seen: Seen) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def _time_flags(seen: Seen) -> tuple[str, ...]:
+def _time_flags(seen: RunFacts) -> tuple[str, ...]:
     if seen.was_timed or not seen.timed_sizes:
         return ()
     return ("step times are those of the run, with waiting for data and evaluating in them",)

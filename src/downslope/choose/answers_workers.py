@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from downslope.choose.exchange import Link, step_cost
 from downslope.choose.prediction import RunLaw
-from downslope.choose.ranges import Range, short, spoken
-from downslope.choose.scenario import Answer, Scenario, Seen, unknown
+from downslope.choose.scenario import Answer, RunFacts, Scenario, unknown
 from downslope.choose.search import grid
 from downslope.choose.step_time import StepTimes
-from downslope.choose.workers import best_workers
+from downslope.choose.workers import Link, best_workers, step_cost
+from downslope.estimate import Estimate, short, spoken
 
 LATE = "all workers are taken to be equally fast"
 
 
 def workers_if(
-    seen: Seen,
+    seen: RunFacts,
     scenario: Scenario,
     law: RunLaw | None,
     times: StepTimes | None,
@@ -49,8 +48,8 @@ def workers_if(
     extrapolated = () if times.is_measured_at(batch_size / p) else (
         f"no step as small as {short(batch_size / p)} examples a worker was timed",
     )  # fmt: skip
-    workers = Range(value=best.num_workers, unit=_workers(best.num_workers))
-    beyond = Range(value=best.slower_beyond, unit=_workers(best.slower_beyond))
+    workers = Estimate(value=best.num_workers, unit=_workers(best.num_workers))
+    beyond = Estimate(value=best.slower_beyond, unit=_workers(best.slower_beyond))
     return [
         Answer(question="num_workers", value=workers, because=best.because, flags=(LATE,)),
         Answer(
@@ -60,7 +59,7 @@ def workers_if(
         ),
         Answer(
             question="workers_step_seconds",
-            value=Range(value=cost.seconds, unit="s"),
+            value=Estimate(value=cost.seconds, unit="s"),
             because=parts,
             flags=extrapolated,
         ),
@@ -88,11 +87,11 @@ def _joint(p: int, law: RunLaw | None, times: StepTimes, link: Link) -> list[Ans
     )
     count, each = law.steps(best), steps[best]
     lo, hi = (None if end is None else end * each for end in (count.lo, count.hi))
-    seconds = Range(value=(count.value or 0.0) * each, lo=lo, hi=hi, unit="s")
+    seconds = Estimate(value=(count.value or 0.0) * each, lo=lo, hi=hi, unit="s")
     return [
         Answer(
             question="workers_batch_size",
-            value=Range(value=rounded, unit="examples"),
+            value=Estimate(value=rounded, unit="examples"),
             because=because,
             flags=flags,
         ),
@@ -105,7 +104,7 @@ def _joint(p: int, law: RunLaw | None, times: StepTimes, link: Link) -> list[Ans
     ]
 
 
-def _link(seen: Seen, scenario: Scenario) -> tuple[Link | None, str]:
+def _link(seen: RunFacts, scenario: Scenario) -> tuple[Link | None, str]:
     if scenario.bytes_per_second is None:
         return None, "the link between workers is not known; name it, such as 1Gbit/s"
     if seen.num_bytes is None:

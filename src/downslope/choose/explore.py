@@ -16,8 +16,8 @@ from downslope.choose.controller import (
 )
 from downslope.choose.decision import Decision, policy
 from downslope.choose.next_batch import BATCH_STRIDE, next_batch_size
-from downslope.choose.ranges import short, spoken
 from downslope.choose.rescale import follow_batch
+from downslope.estimate import short, spoken
 
 MIN_RUN_OVER_COMPILING = 10.0  # a run must have lasted this many times as long as compiling takes
 MIN_SAVING_AT_BEST = 0.1  # the part of the rest that another size must be able to save at best

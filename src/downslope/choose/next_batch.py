@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from downslope.choose.decision import Decision, policy
-from downslope.choose.ranges import short, spoken
 from downslope.choose.step_time import StepTimes, fit_step_times
 from downslope.errors import UsageError
+from downslope.estimate import short, spoken
 
 BATCH_STRIDE = 4  # from one batch size to the next; a finer ladder would gain at most an eighth
 MIN_SAVING = 0.05  # share of the time left below which a move is not worth its stir; assumed

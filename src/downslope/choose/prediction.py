@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from downslope.choose.ranges import Range
 from downslope.choose.step_time import StepTimes
 from downslope.errors import UsageError
+from downslope.estimate import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class RunLaw:
     def _end(law: tuple[float, float] | None) -> float | None:
         return law[1] / law[0] if law and law[0] > 0 else None
 
-    def steps(self, batch_size: float) -> Range:
+    def steps(self, batch_size: float) -> Estimate:
         """Steps at another batch size, if the learning rate was tuned for it.
 
         The ends are those of the noise scale's intervals, all on one side at once: wider than
@@ -56,9 +56,9 @@ class RunLaw:
             raise UsageError(f"batch_size must be finite and above 0; got {batch_size}")
         value = self.min_steps + self.min_examples / batch_size
         if self.smaller_noise is None or self.larger_noise is None:
-            return Range(value=value, unit="steps")
+            return Estimate(value=value, unit="steps")
         ends = [s + e / batch_size for s, e in (self.smaller_noise, self.larger_noise)]
-        return Range(value=value, lo=min(*ends, value), hi=max(*ends, value), unit="steps")
+        return Estimate(value=value, lo=min(*ends, value), hi=max(*ends, value), unit="steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,9 @@ class Prediction:
     """
 
     batch_size: float
-    num_steps: Range
-    num_examples: Range
-    seconds: Range
+    num_steps: Estimate
+    num_examples: Estimate
+    seconds: Estimate
     flags: tuple[str, ...] = ()
 
 
@@ -181,7 +181,7 @@ def _sums(
     return steps, examples
 
 
-def _times(steps: Range, factor: float, unit: str) -> Range:
+def _times(steps: Estimate, factor: float, unit: str) -> Estimate:
     assert steps.value is not None
     lo, hi = (None if end is None else end * factor for end in (steps.lo, steps.hi))
-    return Range(value=steps.value * factor, lo=lo, hi=hi, unit=unit)
+    return Estimate(value=steps.value * factor, lo=lo, hi=hi, unit=unit)

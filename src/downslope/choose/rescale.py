@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from downslope.arguments import number
 from downslope.choose.decision import Decision, policy
-from downslope.errors import UsageError
 
 
 def rescale_sgd(
@@ -33,11 +32,10 @@ def rescale_sgd(
 
     Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.6.
     """
-    for name, number in (
-        ("learning_rate", learning_rate), ("batch_size", batch_size),
-        ("new_batch_size", new_batch_size), ("noise_scale", noise_scale),
-    ):  # fmt: skip
-        _above_zero(name, number)
+    number("learning_rate", learning_rate, above=0)
+    number("batch_size", batch_size, above=0)
+    number("new_batch_size", new_batch_size, above=0)
+    number("noise_scale", noise_scale, above=0)
     return learning_rate * (1 + noise_scale / batch_size) / (1 + noise_scale / new_batch_size)
 
 
@@ -77,63 +75,3 @@ def follow_batch(
         new, rule = learning_rate * math.sqrt(new_batch_size / batch_size), "by the square root"
     because = f"it follows the batch size from {batch_size:,} to {new_batch_size:,} {rule}"
     return Decision(knob="learning_rate", old=learning_rate, new=new, because=because)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdamSettings:
-    """Adam's knobs, named as in optax."""
-
-    learning_rate: float
-    b1: float
-    b2: float
-    eps: float
-
-
-def rescale_adam(
-    *, learning_rate: float, b1: float, b2: float, eps: float, factor: float
-) -> AdamSettings:
-    """Adam's settings for a batch `factor` times as large, by the square-root rule.
-
-    With f the factor: rate sqrt(f), 1 - b becomes f (1 - b) for both, eps/sqrt(f); the number of
-    steps falls by f. It holds while noise dominates the gradient, so for batches below the
-    noise scale.
-
-    Args:
-        learning_rate, b1, b2, eps: best settings now; 0 <= b < 1.
-        factor: new batch size over the old one, above 0.
-
-    Raises:
-        UsageError: factor (1 - b1) or factor (1 - b2) at or above 1: the memory would be less
-            than a step; an argument outside its range.
-
-    Example:
-        >>> new = rescale_adam(learning_rate=0.002, b1=0.98, b2=0.998, eps=1e-8, factor=4)
-        >>> new.learning_rate, round(new.b1, 6), round(new.b2, 6), new.eps
-        (0.004, 0.92, 0.992, 5e-09)
-
-    Source: Malladi, Lyu, Panigrahi and Arora (2022), On the SDEs and scaling rules for adaptive
-    gradient algorithms, definition 5.2.
-    """
-    _above_zero("learning_rate", learning_rate)
-    _above_zero("factor", factor)
-    if not (math.isfinite(eps) and eps >= 0):
-        raise UsageError(f"eps must be finite and at least 0; got {eps}")
-    scaled = []
-    for name, b in (("b1", b1), ("b2", b2)):
-        if not 0 <= b < 1:
-            raise UsageError(f"{name} must be at least 0 and below 1; got {b}")
-        if b > 0 and factor * (1 - b) >= 1:
-            raise UsageError(
-                f"factor must be below 1/(1 - {name}) = {1 / (1 - b):.4g}, or no memory is left; "
-                f"got {factor:g}"
-            )
-        scaled.append(1 - factor * (1 - b) if b > 0 else 0.0)
-    root = math.sqrt(factor)
-    return AdamSettings(
-        learning_rate=learning_rate * root, b1=scaled[0], b2=scaled[1], eps=eps / root
-    )
-
-
-def _above_zero(name: str, number: float) -> None:
-    if not (math.isfinite(number) and number > 0):
-        raise UsageError(f"{name} must be finite and above 0; got {number}")

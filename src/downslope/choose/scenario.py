@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from downslope.choose.ranges import Range
-from downslope.errors import UsageError
+from downslope.arguments import number, whole
+from downslope.estimate import Estimate
 
 LATENCY = 50e-6  # seconds of a message on an ordinary network of a machine room; assumed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class RunFacts:
     """What is known of a run, in plain numbers; empty or None where nothing is.
 
     Attributes:
@@ -68,17 +67,11 @@ class Scenario:
 
     def __post_init__(self):
         for name in ("step_overhead_seconds", "latency_seconds"):
-            number = getattr(self, name)
-            if not (math.isfinite(number) and number >= 0):
-                raise UsageError(f"{name} must be finite and at least 0; got {number}")
+            number(name, getattr(self, name), least=0)
         for name in ("batch_size", "num_workers"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise UsageError(f"{name} must be 1 or more; got {number}")
+            whole(name, getattr(self, name), optional=True)
         for name in ("memory_bytes", "bytes_per_second"):
-            number = getattr(self, name)
-            if number is not None and not (math.isfinite(number) and number > 0):
-                raise UsageError(f"{name} must be finite and above 0; got {number}")
+            number(name, getattr(self, name), above=0, optional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +87,7 @@ class Answer:
     """
 
     question: str
-    value: Range | None = None
+    value: Estimate | None = None
     words: str | None = None
     because: str = ""
     flags: tuple[str, ...] = ()
@@ -121,4 +114,4 @@ def unknown(question: str, unit: str, reason: str) -> Answer:
         >>> print(unknown("seconds", "s", "no step was timed in this run"))
         not estimable: no step was timed in this run
     """
-    return Answer(question=question, value=Range(value=None, unit=unit, reason=reason))
+    return Answer(question=question, value=Estimate(value=None, unit=unit, reason=reason))

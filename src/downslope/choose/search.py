@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from downslope.choose.ranges import short
 from downslope.choose.step_time import StepTimes
 from downslope.errors import UsageError
 
@@ -62,19 +61,11 @@ def least(times: StepTimes, scale: float, lo: float, hi: float, refine: bool = T
     return math.exp(float(found.x))
 
 
-def rung(cost: Cost, best: float, lo: float, hi: float, ladder: Sequence[int] | None) -> int:
-    """The size to use: a rung, or the best one in two digits, never above hi."""
-    if ladder is None:
-        digits = 10 ** max(0, math.floor(math.log10(best)) - 1)
-        rounded = round(best / digits) * digits
-        return max(1, rounded if rounded <= hi else math.floor(hi / digits) * digits)
-    rungs = [each for each in ladder if lo <= each <= hi]
-    if not rungs:
-        raise UsageError(
-            f"ladder must have a size from {short(lo)} to {short(hi)}; got {list(ladder)}"
-        )
-    costs = cost(rungs)
-    return int(rungs[costs.index(min(costs))])
+def rounded(best: float, hi: float) -> int:
+    """The best size in two digits, never above hi."""
+    digits = 10 ** max(0, math.floor(math.log10(best)) - 1)
+    nearest = round(best / digits) * digits
+    return max(1, nearest if nearest <= hi else math.floor(hi / digits) * digits)
 
 
 def near(cost: Cost, best: float, lo: float, hi: float) -> tuple[float, float]:

@@ -8,17 +8,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-from downslope.choose.ranges import Range, percentiles, short
+from downslope.arguments import number
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, short
 
 NUM_RESAMPLES = 200  # 2.5 % of them are five: enough for ends that are read to one digit
 FEW_REPEATS = 3  # of fewer, the spread cannot be resampled
 SLOWDOWN = 0.15  # share of examples a second lost from one size to the next: beyond jitter, assumed
-
-Typical = Literal["median", "min"]
-_PICK = {"median": statistics.median, "min": min}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +28,18 @@ class StepTimes:
     Attributes:
         batch_sizes: sizes measured, in examples, ascending; empty for a line that was given.
         repeats: the times measured of each.
-        typical: what stands for the repeats of a size.
         fixed_seconds, seconds_per_example: tau_f and tau_d of the line tau_f + tau_d b.
     """
 
     batch_sizes: tuple[float, ...]
     repeats: tuple[tuple[float, ...], ...]
-    typical: Typical
     fixed_seconds: float
     seconds_per_example: float
 
     @cached_property
     def seconds(self) -> tuple[float, ...]:
         """A typical step of each size."""
-        return tuple(_PICK[self.typical](each) for each in self.repeats)
+        return tuple(statistics.median(each) for each in self.repeats)
 
     @property
     def line_residual(self) -> float:
@@ -52,7 +48,7 @@ class StepTimes:
         return max((abs(self.line(b) / t - 1) for b, t in points), default=0.0)
 
     @cached_property
-    def half_size(self) -> Range:
+    def half_size(self) -> Estimate:
         """n_half = tau_f/tau_d in examples, where fixed and per-example cost are equal.
 
         The interval by drawing the repeats anew. It leaves out how far the curve is from a
@@ -60,34 +56,16 @@ class StepTimes:
         """
         if self.seconds_per_example == 0:
             reason = "a step takes as long at every size timed"
-            return Range(value=None, unit="examples", reason=reason)
+            return Estimate(value=None, unit="examples", reason=reason)
         value = self.fixed_seconds / self.seconds_per_example
         if not self.can_be_resampled:
-            return Range(value=value, unit="examples")
+            return Estimate(value=value, unit="examples")
         draw = random.Random(0)  # the same times give the same interval
         drawn = [self.resampled(draw) for _ in range(NUM_RESAMPLES)]
         lo, hi = percentiles([_ratio(d.fixed_seconds, d.seconds_per_example) for d in drawn])
         upper = hi if math.isfinite(hi) else None
-        return Range(value=value, lo=min(lo, value), hi=upper and max(upper, value),
+        return Estimate(value=value, lo=min(lo, value), hi=upper and max(upper, value),
                      unit="examples")  # fmt: skip
-
-    @cached_property
-    def leave_one_out(self) -> tuple[float, ...]:
-        """By size, how far off it is predicted from the others, as a share of its time.
-
-        Without the smallest and the largest size, which the others do not enclose.
-        """
-        errors = []
-        for i in range(1, len(self.batch_sizes) - 1):
-            sizes = self.batch_sizes[:i] + self.batch_sizes[i + 1 :]
-            others = fit_step_times(sizes, self.seconds[:i] + self.seconds[i + 1 :])
-            errors.append(abs(others.predict(self.batch_sizes[i]) / self.seconds[i] - 1))
-        return tuple(errors)
-
-    @property
-    def typical_error(self) -> float | None:
-        """Median of `leave_one_out`; None with fewer than three sizes."""
-        return statistics.median(self.leave_one_out) if self.leave_one_out else None
 
     @property
     def slowdowns(self) -> tuple[tuple[float, float], ...]:
@@ -125,7 +103,7 @@ class StepTimes:
     def resampled(self, draw: random.Random) -> StepTimes:
         """The times of another measurement: each size's repeats drawn anew from themselves."""
         drawn = [draw.choices(one, k=len(one)) for one in self.repeats]
-        return fit_step_times(self.batch_sizes, drawn, typical=self.typical)
+        return fit_step_times(self.batch_sizes, drawn)
 
     def is_measured_at(self, batch_size: float) -> bool:
         """Whether a size lies within those measured; always, for a line that was given."""
@@ -142,7 +120,7 @@ class StepTimes:
     def predict_many(self, batch_sizes: Sequence[float]) -> list[float]:
         """Seconds of a step of each batch size."""
         for size in batch_sizes:
-            _check_above_zero("batch_size", size)
+            number("batch_size", size, above=0)
         lines = [self.line(size) for size in batch_sizes]
         if not self.batch_sizes:
             return lines
@@ -157,13 +135,12 @@ class StepTimes:
 
     def with_overhead(self, seconds: float) -> StepTimes:
         """The same where each step takes some more seconds, whatever its batch size."""
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise UsageError(f"seconds must be finite and at least 0; got {seconds}")
+        number("seconds", seconds, least=0)
         if not self.batch_sizes:
             fixed = self.fixed_seconds + seconds
             return line_times(fixed_seconds=fixed, seconds_per_example=self.seconds_per_example)
         longer = [[each + seconds for each in one] for one in self.repeats]
-        return fit_step_times(self.batch_sizes, longer, typical=self.typical)
+        return fit_step_times(self.batch_sizes, longer)
 
     @cached_property
     def _curve(self) -> Any:
@@ -182,8 +159,6 @@ class StepTimes:
 def fit_step_times(
     batch_sizes: Sequence[float],
     seconds: Sequence[float | Sequence[float]],
-    *,
-    typical: Typical = "median",
 ) -> StepTimes:
     """The cost of a step by batch size, from timed steps.
 
@@ -193,7 +168,6 @@ def fit_step_times(
         batch_sizes: sizes in examples, at least two different ones.
         seconds: for each size its time, or the times of all its repeats (15 are good); timed
             after a first step that compiled, and with the sizes interleaved.
-        typical: "median" or "min", for noise of timing only ever adds.
 
     Raises:
         UsageError: fewer than two sizes, numbers that are not finite and above 0, or lengths
@@ -206,16 +180,13 @@ def fit_step_times(
 
     Source: n_half is n_1/2 of Hockney and Jesshope (1981), Parallel Computers, chapter 1.
     """
-    if typical not in _PICK:
-        raise UsageError(f"typical must be median or min; got {typical!r}")
     repeats = _repeats(batch_sizes, seconds)
     sizes = tuple(sorted(repeats))
     every = tuple(tuple(repeats[size]) for size in sizes)
-    fixed, per_example = _line(sizes, [_PICK[typical](one) for one in every])
+    fixed, per_example = _line(sizes, [statistics.median(one) for one in every])
     return StepTimes(
         batch_sizes=sizes,
         repeats=every,
-        typical=typical,
         fixed_seconds=fixed,
         seconds_per_example=per_example,
     )
@@ -235,16 +206,31 @@ def line_times(*, fixed_seconds: float, seconds_per_example: float) -> StepTimes
         >>> line_times(fixed_seconds=0.005, seconds_per_example=2e-5).predict(250)
         0.01
     """
-    if not (math.isfinite(fixed_seconds) and fixed_seconds >= 0):
-        raise UsageError(f"fixed_seconds must be finite and at least 0; got {fixed_seconds}")
-    _check_above_zero("seconds_per_example", seconds_per_example)
+    number("fixed_seconds", fixed_seconds, least=0)
+    number("seconds_per_example", seconds_per_example, above=0)
     return StepTimes(
         batch_sizes=(),
         repeats=(),
-        typical="median",
         fixed_seconds=float(fixed_seconds),
         seconds_per_example=float(seconds_per_example),
     )
+
+
+def percentiles(drawn: Sequence[float]) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % points of resampled numbers, between neighbours in proportion.
+
+    Example:
+        >>> percentiles(range(201))
+        (5.0, 195.0)
+    """
+    ordered = sorted(drawn)
+    ends = []
+    for share in (0.025, 0.975):
+        place = share * (len(ordered) - 1)
+        below = math.floor(place)
+        above = min(below + 1, len(ordered) - 1)
+        ends.append(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
+    return ends[0], ends[1]
 
 
 def _line(sizes: Sequence[float], times: Sequence[float]) -> tuple[float, float]:
@@ -280,17 +266,12 @@ def _repeats(
         )
     found: dict[float, list[float]] = {}
     for size, times in zip(batch_sizes, seconds, strict=True):
-        _check_above_zero("batch_sizes", size)
+        number("batch_sizes", size, above=0)
         several = [float(t) for t in times] if isinstance(times, Sequence) else [float(times)]
         for each in several:
-            _check_above_zero("seconds", each)
+            number("seconds", each, above=0)
         found.setdefault(float(size), []).extend(several)
     found = {size: several for size, several in found.items() if several}
     if len(found) < 2:
         raise UsageError(f"batch_sizes must be two or more different sizes; got {len(found)}")
     return found
-
-
-def _check_above_zero(name: str, number: float) -> None:
-    if not (math.isfinite(number) and number > 0):
-        raise UsageError(f"{name} must be finite and above 0; got {number}")

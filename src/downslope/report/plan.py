@@ -14,7 +14,7 @@ from downslope.storage import read_json
 
 
 def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """The numbers that `downslope.choose.Seen` takes, read from a run's folder.
+    """The numbers that `downslope.choose.RunFacts` takes, read from a run's folder.
 
     Args:
         run: the run's folder: its `journal.jsonl`, and `run.json` for the parameters' shapes.

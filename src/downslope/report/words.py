@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from downslope.choose.ranges import spoken as spoken_in_ascii
 from downslope.estimate import short
+from downslope.estimate import spoken as spoken_in_ascii
 from downslope.report.progress import short as in_three_digits
 
 NAME_WIDTH = 60  # characters of a name in a table

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from downslope.choose import Answer, Range, Scenario, Seen, what_if
+from downslope.choose import Answer, RunFacts, Scenario, what_if
+from downslope.estimate import spoken
 from downslope.report.plan import read_run
 
 WIDTH = 88  # of the lines that say why
@@ -38,7 +39,7 @@ class Plan:
     """
 
     run: str
-    seen: Seen
+    seen: RunFacts
     scenario: Scenario
     answers: tuple[Answer, ...]
 
@@ -51,7 +52,7 @@ class Plan:
         return {**about, "answers": answers}
 
     def __str__(self) -> str:
-        took = Range(value=self.seen.seconds, unit="s")
+        took = spoken(self.seen.seconds)
         lines = [f"{self.run}: {self.seen.num_steps:,} steps, {took}"]
         told: set[str] = set()
         for answer in self.answers:
@@ -78,7 +79,7 @@ def plan(run: str | os.PathLike[str], scenario: Scenario | None = None) -> Plan:
         UsageError: a scenario that no batch size fits.
     """
     scenario = scenario or Scenario()
-    seen = Seen(**read_run(run))
+    seen = RunFacts(**read_run(run))
     return Plan(run=str(Path(run)), seen=seen, answers=what_if(seen, scenario), scenario=scenario)
 
 
