@@ -16,7 +16,8 @@ from downslope import DataError, MismatchError, Training, UsageError
 from downslope.noise import Extras
 from downslope.step.optimizers import decays, preconditioner
 from downslope.train.assemble import assemble
-from downslope.train.measure import measure, rate_at, sample
+from downslope.train.measure import measure, rate_at
+from downslope.train.sources import sample
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -189,7 +190,7 @@ def test_the_learning_rate_follows_its_schedule(tmp_path):
     assert found["curvature/stability_ratio"].value == pytest.approx(rate * sharpest / 2, rel=1e-3)
     training = plain.training(**OPTIONS)
     engine = assemble(loss, model(), (X, Y), training)
-    assert rate_at(engine, training, engine.start()) == pytest.approx(0.02)
+    assert rate_at(engine, engine.start()) == pytest.approx(0.02)
 
 
 def test_smooth_penalties_belong_to_the_loss():

@@ -60,16 +60,13 @@ class Diagnostics:
         self, name: str, state: State, monitor: NoiseMonitor | None, steps_left: int | None
     ) -> Section | str:
         from downslope.noise.survey.extras import Extras
-        from downslope.train.measure import look, of_state, rate_at
+        from downslope.train.measure import measure_point, rate_at, with_state
 
-        setup, training = self._setup, self._setup.training
-        known = of_state(setup, training, state, Extras(), monitor, steps_left)
-        found = look(
-            setup,
-            training,
+        found = measure_point(
+            self._setup,
             state.params,  # where the gradients are taken, also where an average is kept
-            known,
-            learning_rate=rate_at(setup, training, state),
+            with_state(Extras(), self._setup, state, monitor, steps_left),
+            learning_rate=rate_at(self._setup, state),
             num_examples=MAX_ROWS,
             sections=[name],
         )

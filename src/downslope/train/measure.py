@@ -1,4 +1,4 @@
-"""Anatomy of the noise for a loss of one's own: the parts put together, outside of training."""
+"""Survey of gradient noise at a point of training, outside of the training loop."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from downslope.config import Training
 from downslope.data.generator import Generator
@@ -35,15 +36,15 @@ from downslope.train.run_folder import (
     training_of,
     training_reached,
 )
-from downslope.train.setup import TrainSetup as Engine
+from downslope.train.setup import TrainSetup
 from downslope.train.sources import sample
 from downslope.train.state import check_format, restore_device, restore_monitor
 from downslope.tree import map_arrays, row_bytes
 
-EXAMPLES = 1024  # rows of a sample, where the memory for their gradients allows so many
+MAX_EXAMPLES = 1024  # rows of a sample, where memory allows their gradients
 INTERACTING_BATCHES = 64  # in a sample where the examples of a batch interact
 SAMPLE_BYTES = 256 << 20  # of those
-MOST_INPUTS = 4096  # columns up to which the inputs' condition number is looked at
+MAX_INPUTS = 4096  # columns up to which the inputs' condition number is computed
 
 
 def measure(
@@ -56,7 +57,7 @@ def measure(
     validation: Any = None,
     penalty: Callable[[Model], Any] | None = None,
     penalize: Callable[[Model], Any] | None = None,
-    num_examples: int = EXAMPLES,
+    num_examples: int = MAX_EXAMPLES,
     sections: Collection[str] | None = None,
     seconds: float | None = None,
     relative_error: float = 0.5,
@@ -64,22 +65,22 @@ def measure(
     extras: Extras | None = None,
     locate: Callable[[Any], Any] | None = None,
 ) -> Anatomy:
-    """What the gradient's noise is like at a point of training: a record for every subject.
+    """Measure the gradient noise at a point of training, by subject, without training.
 
-    The point is `model`, or where `run` stands. Nothing is trained. A random sample of rows is
-    taken; its gradients, one by one, and products with its Hessian tell the rest. Smooth
-    penalties (`penalty`, `l2`) belong to the loss, clipping and `l1` do not.
+    The point is `model`, or the newest checkpoint of `run`. The gradients of a random sample of
+    rows, one by one, and products with its Hessian give the rest. Smooth penalties (`penalty`,
+    `l2`) belong to the loss, clipping and `l1` do not.
 
     Args:
         loss, model, data, validation, penalty, penalize: as for `downslope.fit`.
         training: how the point is trained; by default as `run` was, or the defaults of `fit`.
-        run: folder of a run on this loss, model and data; its newest checkpoint is looked at.
+        run: folder of a run on this loss, model and data.
         num_examples: rows of the sample, at most.
-        sections: subjects to look at; see `downslope.noise.anatomy`.
-        seconds: begin no further subject after so long.
-        relative_error, miss_probability: the smallest batch is asked for whose gradient is at
-            most `relative_error * |G|` off, but for a chance of `miss_probability`.
-        extras: what else is known of the data, such as columns in stored order.
+        sections: subjects to measure; see `downslope.noise.anatomy`.
+        seconds: begin no further subject after this time.
+        relative_error, miss_probability: accuracy for the subject `required`: the error of a
+            batch's gradient is at most `relative_error * |G|`, except with `miss_probability`.
+        extras: further facts about the data, such as columns in stored order.
         locate: `locate(rows) -> row numbers` for some rows; by default the place in arrays.
 
     Raises:
@@ -100,26 +101,22 @@ def measure(
     if num_examples < 2:
         raise UsageError(f"num_examples must be 2 or more; got {num_examples}")
     check_sections(sections)
-    if training is None and run is not None:
-        training = training_of(Path(run))
-    if training is not None and run is not None:
-        training = training_reached(run, training)
-    if training is None:  # nothing is trained, so an endless source needs no end to be named
+    if run is not None:
+        training = training_reached(run, training or training_of(Path(run)))
+    elif training is None:  # nothing is trained, so an endless source needs no end to be named
         training = Training(steps=1) if isinstance(data, Generator) else Training()
     with memory_errors():
-        engine = assemble(
+        setup = assemble(
             loss, model, data, training, validation=validation, penalty=penalty, penalize=penalize
         )
-        training = engine.training
-        params, known, rate = engine.params, extras or Extras(), engine.optimizer.learning_rate
-        if run is not None:
-            state, known = _from_run(Path(run), engine, training, known)
-            params, rate = jax.device_get(state.params), rate_at(engine, training, state)
+        params, known, rate = setup.params, extras or Extras(), setup.optimizer.learning_rate
+        if run is None:
+            known = dataclasses.replace(known, decays=known.decays or decays(setup.training))
         else:
-            known = dataclasses.replace(known, decays=known.decays or decays(training))
-        return look(
-            engine,
-            training,
+            state, known = _from_run(Path(run), setup, known)
+            params, rate = jax.device_get(state.params), rate_at(setup, state)
+        return measure_point(
+            setup,
             params,
             known,
             learning_rate=rate,
@@ -132,66 +129,56 @@ def measure(
         )
 
 
-def look(
-    engine: Engine,
-    training: Training,
+def measure_point(
+    setup: TrainSetup,
     params: Any,
     extras: Extras,
     *,
     learning_rate: float | None,
-    num_examples: int = EXAMPLES,
+    num_examples: int = MAX_EXAMPLES,
     relative_error: float = 0.5,
     miss_probability: float = 0.1,
     locate: Callable[[Any], Any] | None = None,
     **options: Any,
 ) -> Anatomy:
-    """The anatomy at these parameters of an engine; see `measure`."""
-    if engine.interacts:  # then a batch is one unit
-        num_examples = max(num_examples, _rows_of_batches(engine))
-    rows, numbers = sample(engine.source, num_examples, training.seed)
+    """The survey at these parameters; see `measure`."""
+    if setup.interacts:  # then a batch is one unit
+        num_examples = max(num_examples, _rows_of_batches(setup))
+    seed = setup.training.seed
+    rows, numbers = sample(setup.source, num_examples, seed)
     if extras.inputs is None:
-        extras = dataclasses.replace(extras, inputs=_inputs(engine.objective.unpack(rows)))
+        extras = dataclasses.replace(extras, inputs=_inputs(setup.objective.unpack(rows)))
     if extras.row_numbers is None:
         names = numbers
         if locate is not None:
             names = lambda places: locate(map_arrays(lambda a: a[places], rows))  # noqa: E731
         extras = dataclasses.replace(extras, row_numbers=names)
-    rule = rule_of(training, engine.optimizer)
     settings = PointSettings(
-        batch_size=engine.batch_rows,
-        num_rows=engine.num_rows,
+        batch_size=setup.batch_rows,
+        num_rows=setup.num_rows,
         learning_rate=learning_rate,
-        **rule,
-        is_plain=rule["optimizer"] in ("sgd", "momentum", "nesterov"),
-        interacts=engine.interacts,
+        **rule_of(setup.training, setup.optimizer),
+        is_plain=setup.optimizer.is_named and setup.optimizer.traits.is_plain,
+        interacts=setup.interacts,
         relative_error=relative_error,
         miss_probability=miss_probability,
-        seed=training.seed,
+        seed=seed,
     )
-    return anatomy(
-        engine.row_losses,
-        params,
-        rows,
-        settings,
-        extras=extras,
-        **options,
-    )
+    return anatomy(setup.row_losses, params, rows, settings, extras=extras, **options)
 
 
 def _inputs(batch: Any) -> np.ndarray | None:
-    """The first numbers of a batch that have columns, [n, p]."""
+    """The first leaf of a batch that holds columns of numbers, [n, p]."""
     for leaf in jax.tree.leaves(batch):
         leaf = np.asarray(leaf)
         if leaf.ndim >= 2 and np.issubdtype(leaf.dtype, np.floating):
             flat = leaf.reshape(len(leaf), -1)
-            return flat if 0 < flat.shape[1] <= MOST_INPUTS else None
+            return flat if 0 < flat.shape[1] <= MAX_INPUTS else None
     return None
 
 
-def _from_run(
-    run: Path, engine: Engine, training: Training, extras: Extras
-) -> tuple[State, Extras]:
-    """Where a run stands, and what it has measured of itself."""
+def _from_run(run: Path, setup: TrainSetup, extras: Extras) -> tuple[State, Extras]:
+    """State at the newest checkpoint of a run, and the extras with what the run measured."""
     read_request(run)
     checkpoint = Checkpoints(run / CHECKPOINTS).newest()
     if checkpoint is None:
@@ -200,59 +187,55 @@ def _from_run(
             raise DataError("was solved without a step", path=run, remedy=remedy)
         raise DataError("has no checkpoint yet", path=run, remedy="let it run for a while")
     check_format(checkpoint.document, str(run))
-    state, _ = restore_device(checkpoint, engine, str(run))
+    state, _ = restore_device(checkpoint, setup, str(run))
     progress = TrainingProgress.from_json(checkpoint.document["progress"])
-    watch = restore_monitor(checkpoint, engine)
     losses = [r["loss"] for r in read_journal(run / JOURNAL) if r["event"] == "progress"]
     losses = [loss for loss in losses if loss is not None]
-    return state, of_state(
-        engine,
-        training,
-        state,
-        dataclasses.replace(extras, losses=losses if len(losses) > 1 else None),
-        watch,
-        # a finished run is asked about as many steps again
-        max((engine.num_steps or 0) - progress.num_steps, 0) or progress.num_steps,
-    )
+    extras = dataclasses.replace(extras, losses=losses if len(losses) > 1 else None)
+    # for a finished run, as many steps again
+    steps_left = max((setup.num_steps or 0) - progress.num_steps, 0) or progress.num_steps
+    return state, with_state(extras, setup, state, restore_monitor(checkpoint, setup), steps_left)
 
 
-def of_state(
-    engine: Engine,
-    training: Training,
-    state: State,
+def with_state(
     extras: Extras,
-    watch: NoiseMonitor | None,
+    setup: TrainSetup,
+    state: State,
+    monitor: NoiseMonitor | None,
     steps_left: int | None,
 ) -> Extras:
-    """What the optimizer's state and the measured steps add to the extras."""
-    squares = None
-    if rule_of(training, engine.optimizer)["optimizer"] == "adagrad" and steps_left:
-        import optax
-
-        leaves = jax.tree.leaves(optax.tree.get(state.opt_state, "sum_of_squares"))
-        total = sum(float(np.sum(leaf, dtype=np.float64)) for leaf in jax.device_get(leaves))
-        squares = total / sum(leaf.size for leaf in leaves), steps_left
+    """The extras with the optimizer's memory and the readings of the measured updates."""
     return dataclasses.replace(
         extras,
-        decays=extras.decays or decays(training),
-        preconditioner=preconditioner(engine.optimizer, state),
-        accumulator=squares,
-        readings={} if watch is None else watch.read().measurements(),
-        trajectory=None if watch is None else watch.trajectory,
+        decays=extras.decays or decays(setup.training),
+        preconditioner=preconditioner(setup.optimizer, state),
+        accumulator=_accumulator(state, steps_left),
+        readings={} if monitor is None else monitor.read().measurements(),
+        trajectory=None if monitor is None else monitor.trajectory,
     )
 
 
-def rate_at(engine: Engine, training: Training, state: State) -> float | None:
+def _accumulator(state: State, steps_left: int | None) -> tuple[float, int] | None:
+    """Mean of the squares that AdaGrad has summed, and the steps left; None for other rules."""
+    sums = optax.tree.get_all_with_path(state.opt_state, "sum_of_squares")
+    leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves([s for _, s in sums]))]
+    if not leaves or not steps_left:
+        return None
+    total = sum(float(leaf.sum(dtype=np.float64)) for leaf in leaves)
+    return total / sum(leaf.size for leaf in leaves), steps_left
+
+
+def rate_at(setup: TrainSetup, state: State) -> float | None:
     """The learning rate of the latest step, with its schedule."""
-    rate = engine.optimizer.learning_rate
+    rate = setup.optimizer.learning_rate
     if rate is None:
         return None
-    factor = rate_factor(training, engine.num_steps)
+    factor = rate_factor(setup.training, setup.num_steps)
     return rate * float(factor(jnp.maximum(state.step - 1, 0)))
 
 
-def _rows_of_batches(engine: Engine) -> int:
-    """Rows of so many batches that interact as memory allows, two at least."""
-    one = sample(engine.source, 1, 0)[0]
-    fit = SAMPLE_BYTES // max(1, engine.batch_rows * row_bytes(one))
-    return engine.batch_rows * min(INTERACTING_BATCHES, max(2, fit))
+def _rows_of_batches(setup: TrainSetup) -> int:
+    """Rows of as many batches that interact as memory allows, two at least."""
+    one = sample(setup.source, 1, 0)[0]
+    fit = SAMPLE_BYTES // max(1, setup.batch_rows * row_bytes(one))
+    return setup.batch_rows * min(INTERACTING_BATCHES, max(2, fit))
