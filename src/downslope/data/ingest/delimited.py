@@ -8,6 +8,7 @@ whose conversion fails can be widened (integers to floats) or searched for the c
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from downslope.errors import DataError
 
 _BLOCK_BYTES = 1 << 22
 _SEPARATORS = b",;\t|"
+_RAGGED = re.compile(r"Row #(\d+): (Expected \d+ columns, got \d+)")  # in Arrow's message
 # What stands for "no number here", as Arrow and pandas have it.
 _NULLS = pa.array(sorted(pc_csv.ConvertOptions().null_values), pa.string())
 _WIDER = {
@@ -38,7 +40,7 @@ def open_delimited(path: Path, strings: Sequence[str] = ()) -> Opened:
         strings: columns to keep as they are written ("007" stays "007").
     """
     separator = _separator(path)
-    with _ragged_rows_named(path) as ragged, _open(path, separator, None, ragged) as reader:
+    with _ragged_row_named(path), _open(path, separator) as reader:
         schema = pa.schema(
             [(f.name, pa.string() if f.name in strings else f.type) for f in reader.schema]
         )
@@ -50,10 +52,7 @@ def open_delimited(path: Path, strings: Sequence[str] = ()) -> Opened:
         del rows  # blocks of bytes set the size; the caller cuts them
         types = {name: schema.field(name).type for name in columns}
         first_row = 1
-        with (
-            _ragged_rows_named(path) as ragged,
-            _open(path, separator, columns, ragged) as reader,
-        ):
+        with _ragged_row_named(path), _open(path, separator, columns) as reader:
             for batch in reader:
                 yield _converted(batch, types, path, first_row)
                 first_row += batch.num_rows
@@ -71,13 +70,10 @@ def _separator(path: Path) -> str:
     return chr(_SEPARATORS[-counts[best]]) if best else ","
 
 
-def _open(path: Path, separator: str, columns: list[str] | None, ragged: list[int]):
-    """Arrow's CSV reader; the number of a row with too many or too few fields joins `ragged`."""
-
-    def remember(row: pc_csv.InvalidRow) -> str:
-        ragged.append(row.number - 1)  # the header is Arrow's row 1
-        return "error"
-
+def _open(
+    path: Path, separator: str, columns: list[str] | None = None
+) -> pc_csv.CSVStreamingReader:
+    """Open Arrow's CSV reader, for all columns with inferred types or for some as strings."""
     convert = pc_csv.ConvertOptions()
     if columns is not None:
         # In strings only an empty field is missing: "NA" may be Namibia.
@@ -87,30 +83,30 @@ def _open(path: Path, separator: str, columns: list[str] | None, ragged: list[in
             null_values=[""],
             strings_can_be_null=True,
         )
+    # No handler of invalid rows: one of Arrow's threads may be the last to release the reader, and
+    # if that frees a Python object while the interpreter ends, the process aborts.
     return pc_csv.open_csv(
         path,
         # One thread: only then does Arrow know the numbers of rows. No slower (measured).
         read_options=pc_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-        parse_options=pc_csv.ParseOptions(
-            delimiter=separator, newlines_in_values=True, invalid_row_handler=remember
-        ),
+        parse_options=pc_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         convert_options=convert,
     )
 
 
 @contextlib.contextmanager
-def _ragged_rows_named(path: Path) -> Iterator[list[int]]:
-    rows: list[int] = []
+def _ragged_row_named(path: Path) -> Iterator[None]:
+    """Name the row when Arrow finds one with too many or too few fields."""
     try:
-        yield rows
+        yield
     except pa.ArrowInvalid as error:
-        if not rows:
+        found = _RAGGED.search(str(error))
+        if found is None:
             raise
-        detail = str(error).split(": ", 2)[-1].split(":")[0]  # "Expected 2 columns, got 1"
         raise DataError(
-            f"a row of another length ({detail[:60].lower()})",
+            f"a row of another length ({found[2].lower()})",
             path=path,
-            row=rows[0],
+            row=int(found[1]) - 1,  # the header is Arrow's row 1
             remedy="mend the row; fields that hold the separator must be quoted",
         ) from error
 
