@@ -124,3 +124,25 @@ def test_exits_of_a_command(good, count, tmp_path):
         count, *words, "--out", tmp_path / "NUMBER", child=COMMAND, imports="import downslope.fit"
     )
     assert codes == {"0" if good else "3": count}
+
+
+IMPORTS = """
+import itertools
+import numpy as np
+from downslope.data.ahead import ReadAhead
+"""
+
+OPEN = """
+def pieces():
+    for number in itertools.count():
+        yield np.full(1 << 20, number)
+
+ahead = ReadAhead(pieces(), 2)
+next(iter(ahead.__enter__()))
+raise KeyError("never closed")
+"""
+
+
+def test_a_thread_that_was_never_joined_does_not_hold_up_the_end():
+    """Catches a thread that is waited for before it is told to end, and one that is cut off."""
+    assert exit_codes(5, child=OPEN, imports=IMPORTS) == {"1": 5}

@@ -6,21 +6,19 @@ ring and go back to it once nothing on the device reads them any more.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from downslope.data.ahead import ReadAhead
 from downslope.data.windows import Windows
 from downslope.tree import Rows, aligned_empty, map_arrays
 
-WAKE = -1  # no buffer: the stream is closed
 AHEAD = 2  # blocks read before they are asked for; two hide a block's reading and its jitter
 
 
@@ -75,9 +73,7 @@ class Ring:
     def __init__(self, empty: Callable[[], Rows]):
         self.empty = empty
         self.slots: list[Rows] = []
-        self._free: queue.Queue[int] = queue.Queue()
-        self.seconds_waited = 0.0
-        self.closed = threading.Event()
+        self.reopen()
 
     def take(self) -> int:
         """The number of a buffer that nothing reads; waits for one.
@@ -89,30 +85,25 @@ class Ring:
             self.slots.append(self.empty())
             return len(self.slots) - 1
         begin = time.perf_counter()
-        while not self.closed.is_set():
-            with contextlib.suppress(queue.Empty):
-                slot = self._free.get(timeout=0.1)
-                self.seconds_waited += time.perf_counter() - begin
-                if slot == WAKE:
-                    break
-                return slot
-        raise Closed
+        slot = self._free.get()
+        self.seconds_waited += time.perf_counter() - begin
+        if slot is None:
+            raise Closed
+        return slot
 
     def close(self) -> None:
-        """Ends the wait of whoever wants a buffer."""
-        self.closed.set()
-        self._free.put(WAKE)
+        """End the wait of whoever wants a buffer."""
+        self._free.put(None)
 
     def give(self, slot: int) -> None:
-        """Makes a buffer free again."""
+        """Make a buffer free again."""
         self._free.put(slot)
 
     def reopen(self) -> None:
-        """Makes all buffers free, for another stream; nothing may use them any more."""
-        self._free = queue.Queue()
+        """Make all buffers free, for another stream; nothing may use them any more."""
+        self._free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         for slot in range(len(self.slots)):
             self._free.put(slot)
-        self.closed.clear()
         self.seconds_waited = 0.0
 
 
@@ -131,63 +122,44 @@ class Stream:
     """
 
     def __init__(self, blocks: Iterator[Block], ring: Ring, spare: list[Ring] | None = None):
-        self._spare = spare
         self.seconds_waited = self.seconds_read = 0.0
-        self._blocks, self._ring = blocks, ring
-        self._ready: queue.Queue[Block | BaseException | None] = queue.Queue(maxsize=AHEAD)
-        self._thread = threading.Thread(target=self._read, name="downslope-reader", daemon=True)
+        self._ring, self._spare = ring, spare
+        # AHEAD blocks wait to be taken while one more is made
+        self._ahead = ReadAhead(self._timed(blocks), AHEAD + 1, wake=ring.close)
 
     def __enter__(self) -> Stream:
-        self._thread.start()
+        self._ahead.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ring.close()
-        with contextlib.suppress(queue.Empty):  # makes room for a block that waits to be taken
-            while True:
-                self._ready.get_nowait()
-        self._thread.join()
+    def __exit__(self, *fault: object) -> None:
+        self._ahead.__exit__(*fault)
         if self._spare is not None:
             self._ring.reopen()
             self._spare.append(self._ring)
 
     def __iter__(self) -> Iterator[Block]:
+        blocks = iter(self._ahead)
         while True:
             begin = time.perf_counter()
-            item = self._ready.get()
+            block = next(blocks, None)
             self.seconds_waited += time.perf_counter() - begin
-            if item is None:
+            if block is None:
                 return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+            yield block
 
     def release(self, block: Block) -> None:
-        """Lets the block's rows be overwritten; call it once nothing reads them any more."""
+        """Let the block's rows be overwritten; call it once nothing reads them any more."""
         if block.slot is not None:
             self._ring.give(block.slot)
 
-    def _read(self) -> None:
-        try:
+    def _timed(self, blocks: Iterator[Block]) -> Generator[Block, None, None]:
+        begin, idle = time.perf_counter(), self._ring.seconds_waited
+        for block in blocks:
+            # once a block, so that it never falls while a buffer is waited for
+            idle = self._ring.seconds_waited - idle
+            self.seconds_read += time.perf_counter() - begin - idle
+            yield block
             begin, idle = time.perf_counter(), self._ring.seconds_waited
-            for block in self._blocks:
-                # once a block, so that it never falls while a buffer is waited for
-                idle = self._ring.seconds_waited - idle
-                self.seconds_read += time.perf_counter() - begin - idle
-                self._put(block)
-                begin, idle = time.perf_counter(), self._ring.seconds_waited
-            self._put(None)
-        except Closed:
-            return
-        except BaseException as error:  # raised again in the thread that iterates
-            with contextlib.suppress(Closed):
-                self._put(error)
-
-    def _put(self, item: Block | BaseException | None) -> None:
-        while not self._ring.closed.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._ready.put(item, timeout=0.1)
-        raise Closed
 
 
 class Replay:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import jax
@@ -75,7 +76,7 @@ def make_evaluator(
     kept: list[tuple[Any, int]] = []  # few rows are held on the device for the next time
     small = source.num_rows * source.row_bytes <= KEPT_BYTES
 
-    def blocks() -> Iterator[tuple[Any, int]]:
+    def blocks() -> Generator[tuple[Any, int], None, None]:
         if kept:
             yield from kept
             return
@@ -95,11 +96,12 @@ def make_evaluator(
 
     def evaluate(params: Params) -> Results:
         accumulator, losses = scorer.accumulator(), []
-        for rows, length in blocks():
-            found = outputs(params, rows)
-            keep = functools.partial(_keep, length=length, objective=objective, step=step_rows)
-            losses.append(keep(found.pop(EACH)))  # host sync
-            accumulator.add(**{k: keep(v) for k, v in found.items()})
+        with contextlib.closing(blocks()) as parts:  # an error ends the reading thread too
+            for rows, length in parts:
+                found = outputs(params, rows)
+                keep = functools.partial(_keep, length=length, objective=objective, step=step_rows)
+                losses.append(keep(found.pop(EACH)))  # host sync
+                accumulator.add(**{k: keep(v) for k, v in found.items()})
         results = accumulator.result()
         results.losses = np.concatenate(losses)
         return results

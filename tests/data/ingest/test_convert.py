@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from downslope.config import TableOptions
 from downslope.data.ingest import buckets as buckets_module
-from downslope.data.ingest.ahead import read_ahead
 from downslope.data.ingest.buckets import Buckets
 from downslope.data.ingest.convert import convert, held_out_keys, transposed
 from downslope.data.ingest.tabular import open_table
@@ -171,26 +170,6 @@ def test_transposed():
     x = np.arange(3 * 2500, dtype=np.float32).reshape(3, 2500)
     np.testing.assert_array_equal(transposed(x), x.T)
     assert transposed(x).flags.c_contiguous and transposed(x[:, :0]).shape == (0, 3)
-
-
-def test_read_ahead_ends_with_its_consumer():
-    """Wrong: an error is lost in the thread, or the thread waits for ever on a full queue."""
-
-    def endless():
-        yield from iter(int, 1)
-
-    items = read_ahead(endless())
-    assert next(items) == 0
-    items.close()
-
-    def failing():
-        yield 1
-        raise KeyError("x")
-
-    items = read_ahead(failing())
-    assert next(items) == 1
-    with pytest.raises(KeyError):
-        next(items)
 
 
 # --- what the rows hold ---------------------------------------------------------------

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from downslope.config import TableOptions
-from downslope.data.ingest.ahead import read_ahead
+from downslope.data.ahead import ReadAhead
 from downslope.data.ingest.buckets import BUCKET_BYTES, MAX_BUCKETS, Buckets, write_all
 from downslope.data.ingest.encoding import Encoding, dense_finish
 from downslope.data.ingest.finish import Finish
@@ -123,7 +123,8 @@ class Conversion:
         taken = {self.options.target, self.options.weight, *self.options.ignore}
         features = [name for name in self.table.names if name not in taken]
         columns = [self.options.target, *([self.options.weight] if self.weight else []), *features]
-        with contextlib.closing(read_ahead(self.table.batches(columns))) as batches:
+        with ReadAhead(self.table.batches(columns), 2) as ahead:
+            batches = iter(ahead)
             first, second = next(batches, None), next(batches, None)
             if first is None:
                 raise DataError("the table has no rows", remedy="give a table with data")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from downslope.errors import DataError
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Generator[pa.RecordBatch, None, None]
 
 
 class Opened(NamedTuple):
