@@ -25,7 +25,6 @@ from downslope.noise.statistics.delete_one import (
     measured,
 )
 
-Z95 = 1.96
 NO_TRACE = "needs positive traces: a loss that curves down on average has no sharp directions"
 
 
@@ -86,7 +85,7 @@ def sharpness_ratio(
     if low <= 0:
         return _over_unknown_trace(top, error, n, low, high, fields)
     value = top / trace
-    trace_error = (math.log(high) - math.log(low)) / (2 * Z95)  # the interval is Gaussian enough
+    trace_error = (math.log(high) - math.log(low)) / (2 * t_quantile(math.inf))  # near Gaussian
     if (without > 0).all() and top > 0:
         error = math.hypot(jackknife_error(np.log(without)), trace_error)
         interval = log_interval(value, error, n - 1)
