@@ -1,15 +1,15 @@
-"""Models for tables: plain pytrees, and functions of them.
+"""Linear models and multi-layer perceptrons: plain pytrees, and functions of them.
 
-A row is numbers `x` [B, n] and codes [B, c]. A column of categories has one code, a
-column of text several; each looks up its table, so a category with many values costs a
-row of parameters, never a wider row of data. Code 0 (an unknown category, or padding
+The rows of a table are numbers `x` [B, n] and codes [B, c]: one code for a column of categories,
+several for a column of text. Each code looks up a row of parameters, so a category with many
+values costs parameters, never a wider row of data. Code 0 (an unknown category, or padding
 behind the last word) adds nothing.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from jax import Array
 
 
 class Lookup(NamedTuple):
-    """One table of parameters: `num_codes` entries, read by `num_slots` code columns."""
+    """A table of parameters with `num_codes` entries, read by `num_slots` columns of codes."""
 
     name: str
     num_codes: int
@@ -28,7 +28,7 @@ class Lookup(NamedTuple):
 
 
 def linear_init(num_numeric: int, lookups: Sequence[Lookup], num_outputs: int) -> dict[str, Any]:
-    """A linear model at zero: weights [n, K], bias [K] and a table [codes, K] a coded column."""
+    """A linear model at zero: weights [n, K], bias [K] and a table [codes, K] per coded column."""
     return {
         "weights": np.zeros((num_numeric, num_outputs), np.float32),
         "bias": np.zeros(num_outputs, np.float32),
@@ -44,6 +44,49 @@ def linear_apply(model: Any, lookups: Sequence[Lookup], batch: Any) -> Array:
     return out
 
 
+def dense_init(
+    widths: Sequence[int], draw: Callable[[tuple[int, int]], np.ndarray], *, last_gain: float = 0.0
+) -> list[dict[str, Any]]:
+    """Dense layers: normal weights of variance 2/fan-in (He et al. 2015), bias 0.
+
+    Args:
+        widths: of the inputs, the hidden layers and the outputs.
+        draw: standard normal numbers of a shape; called once a layer, in order.
+        last_gain: variance of the last layer's weights times its fan-in. At 0 it is not drawn,
+            and the first outputs are 0.
+
+    Example:
+        >>> layers = dense_init((3, 8, 1), np.random.default_rng(0).standard_normal)
+        >>> [layer["weights"].shape for layer in layers]
+        [(3, 8), (8, 1)]
+    """
+    layers = []
+    for number, shape in enumerate(itertools.pairwise(widths), start=2):
+        gain = last_gain if number == len(widths) else 2.0
+        weights = np.zeros(shape, np.float32)
+        if gain:
+            drawn = draw(shape)
+            weights = np.float32(drawn * drawn.dtype.type(np.sqrt(gain / max(1, shape[0]))))
+        layers.append({"weights": weights, "bias": np.zeros(shape[1], np.float32)})
+    return layers
+
+
+def dense_apply(layers: Sequence[Any], x: Any, module: Any = jnp) -> Any:
+    """Outputs [B, K] of dense layers with ReLU between them.
+
+    Args:
+        layers: each with `weights` and, in the last one if it has any, `bias`.
+        x: inputs [B, n].
+        module: `jax.numpy`, or `numpy` for predictions that compile nothing.
+    """
+    relu = jax.nn.relu if module is jnp else lambda h: np.maximum(h, 0)
+    *inner, last = layers
+    for layer in inner:
+        x = relu(x @ layer["weights"] + layer["bias"])
+    x = x @ last["weights"]
+    return x + last["bias"] if "bias" in last else x
+
+
 def mlp_init(
     num_numeric: int,
     lookups: Sequence[Lookup],
@@ -51,24 +94,19 @@ def mlp_init(
     num_outputs: int,
     seed: int,
 ) -> dict[str, Any]:
-    """A multi-layer perceptron: normal weights of variance 2/fan-in (He et al. 2015), bias 0."""
+    """A multi-layer perceptron: embeddings [codes, width] per coded column, then dense layers."""
     rng = np.random.Generator(np.random.Philox(seed))
-    embeddings = {
-        t.name: 0.1 * rng.standard_normal((t.num_codes, width(t.num_codes)), np.float32)
-        for t in lookups
-    }
-    widths = [num_numeric + sum(e.shape[1] for e in embeddings.values()), *hidden, num_outputs]
-    layers = []
-    for fan_in, fan_out in itertools.pairwise(widths):
-        # the last layer starts at zero: the first predictions are the neutral ones
-        gain = 0.0 if len(layers) == len(hidden) else np.sqrt(2.0 / max(1, fan_in))
-        weights = np.float32(gain) * rng.standard_normal((fan_in, fan_out), np.float32)
-        layers.append({"weights": weights, "bias": np.zeros(fan_out, np.float32)})
-    return {"embeddings": embeddings, "layers": layers}
+
+    def draw(shape: tuple[int, int]) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    tables = {t.name: 0.1 * draw((t.num_codes, width(t.num_codes))) for t in lookups}
+    num_inputs = num_numeric + sum(e.shape[1] for e in tables.values())
+    return {"embeddings": tables, "layers": dense_init((num_inputs, *hidden, num_outputs), draw)}
 
 
 def width(num_codes: int) -> int:
-    """Width of an embedding: 1.6 V^0.56, at most 32 (a rule of thumb of the fastai library).
+    """Width of an embedding: 1.6 V^0.56, at most 32 (the fastai library's rule of thumb).
 
     Example:
         >>> width(4), width(1000), width(65538)
@@ -84,15 +122,11 @@ def mlp_apply(model: Any, lookups: Sequence[Lookup], batch: Any) -> Array:
         entries = _entries(model["embeddings"][table.name], table, batch.codes)
         codes = _codes(table, batch.codes)
         parts.append(entries.sum(1) / jnp.maximum(1, (codes > 0).sum(1, keepdims=True)))
-    h = jnp.concatenate(parts, axis=-1)
-    *inner, last = model["layers"]
-    for layer in inner:
-        h = jax.nn.relu(h @ layer["weights"] + layer["bias"])
-    return h @ last["weights"] + last["bias"]
+    return dense_apply(model["layers"], jnp.concatenate(parts, axis=-1))
 
 
 def weights_only(model: Any) -> Any:
-    """True for everything but biases: what L1, L2 act on."""
+    """True for every leaf but biases: what L1 and L2 act on."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: getattr(path[-1], "key", None) != "bias", model
     )

@@ -106,7 +106,11 @@ def test_all_windows_as_parquet(folder, tmp_path, capsys):
         ("fit square.npy --out e", 2, "--column is needed"),
         ("fit normal.npy --out e --period 1", 2, "period must be a finite number of at least 2"),
         ("fit normal.npy --out e --period 9000", 3, "too few; give"),
-        ("fit normal.npy --out e --sampling-rate 0", 2, "sampling_rate must be a number above 0"),
+        (
+            "fit normal.npy --out e --sampling-rate 0",
+            2,
+            "sampling_rate must be a finite number above 0",
+        ),
         ("fit normal.npy --out e --max-iter 0", 2, "max_iter must be"),
         ("score d square.npy", 2, "--column is needed"),
         ("score d new.npy --out new.npy", 3, "new.npy: already exists"),

@@ -134,7 +134,7 @@ def summed(model, x, norm):
         ({"net": summed}, UsageError, "rows"),
         ({"block_rows": 0}, UsageError, "block_rows"),
         ({"block_rows": np.float32(0.1)}, UsageError, "got 0.1"),
-        ({"epsilon": "a"}, UsageError, "epsilon must be a number above 0"),
+        ({"epsilon": "a"}, UsageError, "epsilon must be a finite number above 0"),
         ({"lab": LAB[:5]}, UsageError, "one label"),
         ({"lab": np.r_[["x"], LAB[1:]]}, DataError, "'x' has 1 rows"),
         ({"lab": [None, *LAB[1:]]}, DataError, "missing"),

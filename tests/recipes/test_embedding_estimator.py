@@ -159,7 +159,7 @@ def test_collapse_is_told():
         ({"classes_per_batch": 7}, {"labels": "y"}, UsageError, "at most 6"),
         ({"temperature": 0}, {"labels": "y"}, UsageError, "temperature"),
         ({"margin": 3}, {"labels": "y"}, UsageError, "margin"),
-        ({"temperature": "a"}, {"labels": "y"}, UsageError, "temperature must be a number"),
+        ({"temperature": "a"}, {"labels": "y"}, UsageError, "temperature must be a finite number"),
         ({"dim": 0}, {"labels": "y"}, UsageError, "dim"),
         ({"validation_fraction": 1}, {"labels": "y"}, UsageError, "validation_fraction"),
     ],

@@ -17,17 +17,16 @@ import downslope
 from downslope import Result, Stepper, StopReason, Training
 from downslope.choose.start import first_batch_size
 from downslope.config import AUTO, Auto
+from downslope.models import dense_apply, weights_only
 from downslope.sklearn import files
 from downslope.sklearn.callbacks import CallbackSupportMixin, reader_of, told_fit, with_callbacks
 from downslope.sklearn.network import (
     RowLoss,
     initial,
-    outputs,
     pad_columns,
     padded_width,
     rescale_outputs,
     resize_inputs,
-    weights_only,
 )
 
 MEASURED_FROM = 2000  # rows from which measuring the noise may pay what compiling it costs
@@ -156,10 +155,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
             model = rescale_outputs(self._model, 1 / scale, -shift / scale)
             model = resize_inputs(model, width)
         else:
-            widths = (width, *self._hidden(), self._num_outputs(y))
-            model = initial(
-                widths, intercept=self._intercept(), seed=training.seed, real=x.shape[1]
-            )
+            model = resize_inputs(self._initial(x, y, training.seed), width)
         targets = y if y.dtype == np.int32 else np.float32((y - shift) / scale)
         result = downslope.fit(
             RowLoss(self._loss_name()),
@@ -173,6 +169,10 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         model = resize_inputs(result.params, x.shape[1])
         self._model = rescale_outputs(model, scale, shift)
         return result
+
+    def _initial(self, x: np.ndarray, y: np.ndarray, seed: int) -> Any:
+        shape = x.shape[1], self._hidden(), self._num_outputs(y)
+        return initial(*shape, intercept=self._intercept(), seed=seed)
 
     def _step(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Any:
         """One pass of updates on these rows; see `partial_fit` of the subclasses."""
@@ -207,13 +207,8 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         training = self._training(len(x), partial=True)
         self._padded = padded_width(0, x.shape[1])
         self._order = np.random.default_rng(training.seed)
-        if hasattr(self, "_model"):
-            model = resize_inputs(self._model, self._padded)
-        else:
-            widths = (self._padded, *self._hidden(), self._num_outputs(y))
-            model = initial(
-                widths, intercept=self._intercept(), seed=training.seed, real=x.shape[1]
-            )
+        model = self._model if hasattr(self, "_model") else self._initial(x, y, training.seed)
+        model = resize_inputs(model, self._padded)
         return Stepper(RowLoss(self._loss_name()), model, training, penalize=weights_only)
 
     def _take(
@@ -304,7 +299,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         if hasattr(self, "table_"):
             return files.table_outputs(self, X)
         x = validate_data(self, X, dtype=FLOATS, reset=False)
-        return outputs(self._model, x)
+        return dense_apply(self._model["layers"], x, np)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_model") or hasattr(self, "table_")

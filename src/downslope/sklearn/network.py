@@ -6,7 +6,6 @@ NumPy for predictions, which therefore compile nothing.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from downslope.losses import NAMED
+from downslope.models import dense_apply, dense_init
 
 SMALL = 1 << 16  # numbers in a table; padding such a one costs nothing that is felt
 NARROW = 64  # columns up to which one is padded
@@ -35,7 +35,7 @@ class RowLoss:
     def __call__(self, model: Any, batch: Any, key: Any) -> Any:
         """Losses [B] of a batch of rows, targets and weights."""
         x, y, weight = batch
-        out, loss = outputs(model, x, jnp), NAMED[self.name]
+        out, loss = dense_apply(model["layers"], x), NAMED[self.name]
         if self.name == "softmax":
             return weight * loss(out, y)
         if y.ndim == 1 and out.shape[-1] > 1:  # one class against the rest
@@ -43,51 +43,22 @@ class RowLoss:
         return weight * loss(out, y.reshape(out.shape).astype(out.dtype)).sum(-1)
 
 
-def outputs(model: Any, x: Any, module: Any = np) -> Any:
-    """Outputs [B, K] of a model, layer by layer with ReLU between them.
-
-    Args:
-        module: `numpy` or `jax.numpy`.
-    """
-    *inner, last = model["layers"]
-    for layer in inner:
-        x = x @ layer["weights"] + layer["bias"]
-        x = module.where(x > 0, x, 0)
-    x = x @ last["weights"]
-    return x + last["bias"] if "bias" in last else x
-
-
 def initial(
-    widths: Sequence[int], *, intercept: bool, seed: int, bias: Any = 0.0, real: int | None = None
+    num_columns: int, hidden: Sequence[int], num_outputs: int, *, intercept: bool, seed: int
 ) -> dict[str, Any]:
-    """A model before training: normal weights of variance 2/fan-in (He et al. 2015), biases 0.
-
-    The last layer begins at 0, so the first predictions are the neutral ones.
+    """A model before training, whose first outputs are 0.
 
     Args:
-        widths: of inputs, hidden layers, outputs.
-        intercept: the last layer has a bias.
-        bias: its first value.
-        real: inputs that are no padding.
+        num_columns: inputs.
+        hidden: widths of the hidden layers.
+        num_outputs: outputs.
+        intercept: give the last layer a bias.
     """
-    draw = np.random.default_rng(seed)
-    layers = []
-    real = real or widths[0]
-    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-        weights = np.zeros((fan_in, fan_out), np.float32)
-        rows = real if number == 0 else fan_in
-        if number < len(widths) - 2:
-            weights[:rows] = np.sqrt(2 / rows) * draw.standard_normal((rows, fan_out))
-        layers.append({"weights": weights, "bias": np.zeros(fan_out, np.float32)})
-    layers[-1]["bias"] = np.full(widths[-1], bias, np.float32)
+    draw = np.random.default_rng(seed).standard_normal
+    layers = dense_init((num_columns, *hidden, num_outputs), draw)
     if not intercept:
         del layers[-1]["bias"]
     return {"layers": layers}
-
-
-def weights_only(model: Any) -> Any:
-    """True for everything but biases: what `alpha` acts on."""
-    return {"layers": [{name: name == "weights" for name in each} for each in model["layers"]]}
 
 
 def padded_width(num_rows: int, num_columns: int) -> int:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import downslope
 from downslope import StopReason, UsageError
+from downslope.models import weights_only
 from downslope.recipes.embedding import metrics, network
 from downslope.recipes.embedding.arguments import batch_shape, check
 from downslope.recipes.embedding.collapse import health
@@ -193,7 +194,7 @@ class Embedder(TransformerMixin, BaseEstimator):
             validation=units(part.held_out, HELD_OUT_UNITS, seed + 1) if part.held_out else None,
             scorer=UnitScorer(loss) if part.held_out else None,
             optimizer="adam",  # what "auto" takes where a loss is no quadratic, as here
-            penalize=network.weights_only,
+            penalize=weights_only,
             l2=self.alpha,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from downslope.models import dense_apply, dense_init
 from downslope.recipes.embedding import losses
 
 LossName = Literal["supervised", "nt_xent", "pairs", "triplet", "triplet_soft"]
@@ -20,7 +20,7 @@ MARGINS = {"pairs": 1.0, "triplet": 0.2}  # for vectors of length 1; assumed
 
 
 def initial(widths: Sequence[int], seed: int) -> dict[str, Any]:
-    """A multi-layer perceptron: normal weights of variance 2/fan-in (He et al. 2015), biases 0.
+    """A multi-layer perceptron before training.
 
     The last layer is drawn too, with variance 1/fan-in: at zero every row would have the same
     embedding, from which no contrastive loss has a way out.
@@ -28,24 +28,13 @@ def initial(widths: Sequence[int], seed: int) -> dict[str, Any]:
     Args:
         widths: of inputs, hidden layers, embedding.
     """
-    draw, layers = np.random.default_rng(seed), []
-    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-        gain = 1 if number == len(widths) - 2 else 2
-        weights = np.sqrt(gain / fan_in) * draw.standard_normal((fan_in, fan_out))
-        layers.append({"weights": np.float32(weights), "bias": np.zeros(fan_out, np.float32)})
-    return {"layers": layers}
+    draw = np.random.default_rng(seed).standard_normal
+    return {"layers": dense_init(widths, draw, last_gain=1.0)}
 
 
 def outputs(model: Any, rows: Any, module: Any = jnp) -> Any:
-    """Embeddings [B, d] before they are brought to length 1; ReLU between layers.
-
-    Args:
-        module: `numpy` or `jax.numpy`.
-    """
-    *inner, last = model["layers"]
-    for layer in inner:
-        rows = module.maximum(rows @ layer["weights"] + layer["bias"], 0)
-    return rows @ last["weights"] + last["bias"]
+    """Embeddings [B, d] before they are brought to length 1."""
+    return dense_apply(model["layers"], rows, module)
 
 
 def embed_in_chunks(
@@ -147,11 +136,6 @@ class UnitLoss:
             return losses.pairs(z, labels, margin=self.margin, block_rows=block)
         margin = None if self.name == "triplet_soft" else self.margin
         return losses.triplet(z, labels, margin=margin, block_rows=block)
-
-
-def weights_only(model: Any) -> Any:
-    """True for everything but biases: what `alpha` acts on."""
-    return {"layers": [{name: name == "weights" for name in each} for each in model["layers"]]}
 
 
 def embed(model: Any, rows: np.ndarray) -> np.ndarray:
