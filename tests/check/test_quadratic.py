@@ -76,16 +76,6 @@ def test_quadratics(loss, model, data):
     assert found.kappa < (1e-8 if found.precision == "float64" else 1e-3)
 
 
-def test_ridge_has_its_penalty_as_least_curvature():
-    x = np.c_[X, X[:, 0]]  # a column twice: without a penalty the least curvature is 0
-    model = {"w": np.zeros(9, "float32")}
-    loss = lambda m, b, k: losses.squared(b[0] @ m["w"], b[1])  # noqa: E731
-    found = quadratic(loss, model, (x, Y), l2=0.25)
-    assert found.is_solvable
-    assert found.lambda_min.value == pytest.approx(0.25, rel=1e-6)
-    assert quadratic(loss, model, (x, Y)).lambda_min.value == pytest.approx(0, abs=1e-9)
-
-
 def output(m, batch):
     return batch[0] @ m["w"] + m["b"]
 
@@ -160,9 +150,9 @@ def test_quadratics_without_a_least_value():
         return losses.squared(batch[0] @ m["w"], batch[1]) - m["w"][0] ** 2
 
     found = quadratic(bent_down, MODEL, (X, Y))
-    assert found.is_quadratic and found.has_negative_curvature and not found.is_solvable
+    assert found.is_quadratic and not found.is_solvable and "curves downward" in str(found)
     found = quadratic(lambda m, b, k: b[0] @ m["w"] + b[1], MODEL, (X, Y))
-    assert found.is_flat and not found.is_solvable
+    assert not found.is_solvable and str(found).startswith("linear")
 
 
 def test_quadratics_of_a_batch_only():
@@ -176,9 +166,9 @@ def test_quadratics_of_a_batch_only():
     def scalar(m, batch, key):
         return losses.squared(batch[0] @ m["w"], batch[1]).mean()
 
-    for loss, name in ((dropout, "is_random"), (centred, "interacts"), (scalar, "interacts")):
+    for loss, word in ((dropout, "the key"), (centred, "interact"), (scalar, "interact")):
         found = quadratic(loss, MODEL, (X, Y))
-        assert found.is_quadratic and getattr(found, name) and not found.is_solvable
+        assert found.is_quadratic and word in str(found) and not found.is_solvable
 
 
 def test_a_loss_that_is_not_finite_or_not_for_64_bits():

@@ -17,7 +17,7 @@ from downslope.check import (
     leaking_columns,
     repeated_rows,
 )
-from downslope.check.leaks import average_ranks, rank_area
+from downslope.check.column_scores import average_ranks, rank_area
 
 N = 4000
 

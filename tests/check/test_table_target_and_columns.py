@@ -78,7 +78,9 @@ def test_one_in_a_thousand_is_a_warning_with_what_a_trivial_model_scores():
     assert found.values["trivial_accuracy"].value == 0.999
     entropy = -(0.999 * math.log(0.999) + 0.001 * math.log(0.001))
     assert found.values["trivial_log_loss"] == pytest.approx(entropy)
-    assert "99.90 %" in found.sentence and "'yes' with 1,000 rows (0.1 %)" in found.sentence
+    assert (
+        "is right in 99.9 %" in found.sentence and "'yes' with 1,000 rows (0.1 %)" in found.sentence
+    )
 
 
 def test_a_sample_has_an_interval_and_all_rows_have_none():

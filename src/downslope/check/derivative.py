@@ -25,9 +25,10 @@ MOVED = 0.1  # of every parameter, for the second point: zeros hide what lies be
 # Median error of a right gradient, over a leaf's typical slope: above what was seen on smooth
 # networks (3e-11 and 3e-5 in the median, 1.2e-10 and 1.1e-4 at most).
 TOLERANCE = {"float64": 1e-8, "float32": 3e-4}
-# A change of the loss, as a share of it, that the type resolves to 1 % and the next one not at all.
+# A change of the loss, as a share of it, that the type resolves to 1 % and the next one not at all,
+# and how many times as much it is compared with.
 RESOLVED_CHANGE = {"float64": 2.0**-33, "float32": 2.0**-17}
-MANY = 64  # times that change, which it is compared with
+MANY = 64
 CLEARLY = 10.0  # times the differences' own error: then it is not theirs; assumed
 # Halving the step halves the distance of both one-sided slopes where the loss is smooth, and
 # leaves it where there is a kink at the point itself.
@@ -37,21 +38,23 @@ ONE_FACTOR = 0.02  # of the slopes may be left over where one factor explains a 
 
 
 @dataclass(frozen=True, kw_only=True)
-class WrongLeaf:
-    """A leaf of the parameters whose gradient is wrong.
+class LeafGradient:
+    """Verdict on the gradient of one leaf of the parameters.
 
     Attributes:
-        path: where it is in the model: `['w']`.
-        factor: the gradient given is this times the true one; None where no factor explains it.
-        is_finite: whether the gradient is finite.
+        path: where the leaf is in the model: `['w']`.
+        verdict: right, wrong, at a kink, or unresolved.
+        error: median error over the typical slope; infinite where the gradient is not finite.
+        factor: of a wrong one, it is this times the true one; None where no factor explains it.
     """
 
     path: str
+    verdict: Verdict
+    error: float = 0.0
     factor: float | None = None
-    is_finite: bool = True
 
     def __str__(self) -> str:
-        if not self.is_finite:
+        if not np.isfinite(self.error):
             return f"{self.path} (it is not finite)"
         if self.factor is None:
             return f"{self.path} (in some of its numbers)"
@@ -73,34 +76,28 @@ class GradientCheck:
         verdict: right; wrong; kink: right near the model, and at the model one of the slopes of a
             kink; unresolved: differences cannot tell.
         precision: float64, or float32 where the loss insists on it.
-        tolerance: error up to which a gradient passes, over a leaf's typical slope.
-        error: the largest error of a leaf that passed, on that scale; None where none did.
-        wrong: the leaves that are wrong.
-        kinks: paths of leaves at kinks.
+        error: the largest error of a leaf that is right; None where none is.
+        leaves: those that are wrong or at a kink.
         statement: all this in one sentence.
     """
 
     verdict: Verdict
     precision: str
-    tolerance: float
     error: float | None
-    wrong: tuple[WrongLeaf, ...] = ()
-    kinks: tuple[str, ...] = ()
+    leaves: tuple[LeafGradient, ...] = ()
 
     @property
     def statement(self) -> str:
         if self.verdict == "wrong":
-            return "the gradient is wrong in " + ", ".join(map(str, self.wrong))
+            return "the gradient is wrong in " + ", ".join(map(str, self.leaves))
         if self.verdict == "kink":
-            return (
-                f"the loss has a kink at the model, in {', '.join(self.kinks)}; near it the "
-                "gradient is right"
-            )
+            paths = ", ".join(leaf.path for leaf in self.leaves)
+            return f"the loss has a kink at the model, in {paths}; near it the gradient is right"
         if self.verdict == "unresolved":
             return f"differences cannot tell whether the gradient is right, in {self.precision}"
         return (
             f"the gradient is right: differences agree to {self.error:.1g} of a typical slope "
-            f"in {self.precision}, {self.tolerance:.0e} is allowed"
+            f"in {self.precision}, {TOLERANCE[self.precision]:.0e} is allowed"
         )
 
     def __str__(self) -> str:
@@ -153,23 +150,29 @@ def gradient(
     """
     count("num_rows", num_rows)
     problem = prepare(loss, model, data, penalty=penalty)
-    rows = spread_sample(problem.source, num_rows)
-    draw = np.random.default_rng(seed)
+    rows, draw = spread_sample(problem.source, num_rows), np.random.default_rng(seed)
     with wide():
-        function = _traceable(problem, rows, seed)
+        function = _traced(problem, rows, seed)
         moved = function.start + MOVED * draw.standard_normal(function.start.size)
-        points = [x for x in (function.start, moved) if np.isfinite(function.value(x))]
-        if not points:
+        finite = [np.isfinite(function.value(x)) for x in (function.start, moved)]
+        if not any(finite):
             raise DataError(
                 "the loss is not finite, neither at the model nor near it",
                 remedy="check the model's first values, and the data for what is not a number",
             )
-        precision = _precision(function, points[-1], draw)
+        precision = _precision(function, moved if finite[1] else function.start, draw)
         here, near = (
-            _judge_leaves(function, x, precision, draw) if np.isfinite(function.value(x)) else []
-            for x in (function.start, moved)
+            _judge_leaves(function, x, precision, draw) if ok else []
+            for x, ok in zip((function.start, moved), finite, strict=True)
         )
-    return _conclude(here, near, precision)
+    wrong = [leaf for leaf in near or here if leaf.verdict == "wrong"]
+    wrong = wrong or [leaf for leaf in here if leaf.verdict == "wrong"]
+    kinks = [leaf for leaf in here if leaf.verdict == "kink"]
+    right = [leaf.error for leaf in (*here, *near) if leaf.verdict == "right"]
+    return GradientCheck(
+        verdict="wrong" if wrong else "kink" if kinks else "right" if right else "unresolved",
+        precision=precision, error=max(right, default=None), leaves=tuple(wrong or kinks),
+    )  # fmt: skip
 
 
 class _Function(NamedTuple):
@@ -178,16 +181,17 @@ class _Function(NamedTuple):
     start: Floats
     value: Callable[[Floats], float]
     gradient: Callable[[Floats], Floats]
-    leaves: list[tuple[str, slice]]
+    leaves: list[tuple[str, int]]  # path and size
 
 
-def _traceable(problem: Problem, rows: Any, seed: int) -> _Function:
+def _traced(problem: Problem, rows: Any, seed: int) -> _Function:
     """The function in float64, or in float32 where it cannot be traced otherwise."""
+    fault: Exception | None = None
     for dtype in (np.float64, np.float32):
-        found = _function(problem, rows, seed, dtype)
         try:
-            found.gradient(found.start)
-            return found
+            function = _function(problem, rows, seed, dtype)
+            function.gradient(function.start)
+            return function
         except (TypeError, ValueError) as error:
             fault = error
     first = str(fault).splitlines()[0]
@@ -206,23 +210,21 @@ def _function(problem: Problem, rows: Any, seed: int, dtype: Any) -> _Function:
         return found if penalty is None else found + penalty(model).astype(np.float64)
 
     values, gradients = jax.jit(value), jax.jit(jax.grad(value))
-    leaves, place = [], 0
-    for path, leaf in jax.tree_util.tree_flatten_with_path(problem.params)[0]:
-        name = jax.tree_util.keystr(path) or "the model"
-        leaves.append((name, slice(place, place + np.size(leaf))))
-        place += np.size(leaf)
     return _Function(
         start=np.asarray(flat, np.float64),
         value=lambda x: float(values(x, rows)),
         gradient=lambda x: np.asarray(gradients(x, rows), np.float64),
-        leaves=leaves,
+        leaves=[
+            (jax.tree_util.keystr(path) or "the model", np.size(leaf))
+            for path, leaf in jax.tree_util.tree_flatten_with_path(problem.params)[0]
+        ],
     )
 
 
 def _precision(function: _Function, x: Floats, draw: np.random.Generator) -> str:
     """The type whose rounding the loss shows: a tiny step must change it as much as it should."""
-    v = draw.standard_normal(x.size)
-    value, h = function.value(x), 1e-3 * max(1.0, float(np.linalg.norm(x)))
+    v, value = draw.standard_normal(x.size), function.value(x)
+    h = 1e-3 * max(1.0, float(np.linalg.norm(x)))
     slope = (function.value(x + h * v) - function.value(x - h * v)) / (2 * h)
     if slope == 0:
         return "float64"
@@ -237,64 +239,58 @@ def _precision(function: _Function, x: Floats, draw: np.random.Generator) -> str
     )
 
 
-class _Judged(NamedTuple):
-    """What was found in one leaf at one point."""
-
-    path: str
-    verdict: Verdict
-    error: float = 0.0
-    factor: float | None = None
-    is_finite: bool = True
-
-
 def _judge_leaves(
     function: _Function, x: Floats, precision: str, draw: np.random.Generator
-) -> list[_Judged]:
-    gradient, found = function.gradient(x), []
-    for path, span in function.leaves:
-        part = gradient[span]
-        if not np.isfinite(part).all():
-            found.append(_Judged(path, "wrong", is_finite=False))
-        elif part.size:
+) -> list[LeafGradient]:
+    gradient, found, start = function.gradient(x), [], 0
+    for path, size in function.leaves:
+        span = slice(start, start + size)
+        start += size
+        if not np.isfinite(gradient[span]).all():
+            found.append(LeafGradient(path=path, verdict="wrong", error=np.inf))
+        elif size:
             vectors = np.zeros((NUM_DIRECTIONS, x.size))
-            inside = draw.standard_normal((NUM_DIRECTIONS, part.size))
-            vectors[:, span] = inside / np.linalg.norm(inside, axis=1, keepdims=True)
-            found.append(_judge(function, x, path, span, vectors, part, precision))
+            vectors[:, span] = draw.standard_normal((NUM_DIRECTIONS, size))
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            given = vectors[:, span] @ gradient[span]
+            reach = max(1.0, float(np.linalg.norm(x[span])))
+            typical = float(np.linalg.norm(gradient[span])) / np.sqrt(size)
+            verdict, error, factor = _judge(function, x, vectors, given, precision, reach, typical)
+            leaf = LeafGradient(path=path, verdict=verdict, error=error, factor=factor)
+            found.append(leaf)
     return found
 
 
 def _judge(
-    function: _Function, x: Floats, path: str, span: slice, vectors: Floats, gradient: Floats,
-    precision: str,
-) -> _Judged:  # fmt: skip
-    """The verdict on one leaf, with the first step that gives one."""
-    epsilon, value = float(jnp.finfo(precision).eps), function.value(x)
-    given, tolerance = vectors[:, span] @ gradient, TOLERANCE[precision]
-    judged = _Judged(path, "unresolved")
+    function: _Function, x: Floats, vectors: Floats, given: Floats, precision: str, reach: float,
+    typical: float,
+) -> tuple[Verdict, float, float | None]:  # fmt: skip
+    """Verdict, error and factor of the slopes `given`, by the first step that gives a verdict."""
+    epsilon, tolerance = float(jnp.finfo(precision).eps), TOLERANCE[precision]
+    value = function.value(x)
     for shrink in SHRINKS:
-        step = shrink * epsilon ** (1 / 3) * max(1.0, float(np.linalg.norm(x[span])))
+        step = shrink * epsilon ** (1 / 3) * reach
         ahead, behind, ahead_half, behind_half = (
             np.array([function.value(x + t * v) for v in vectors]) - value
             for t in (step, -step, step / 2, -step / 2)
         )
         slopes, halves = (ahead - behind) / (2 * step), (ahead_half - behind_half) / step
-        size = float(np.linalg.norm(gradient)) / np.sqrt(gradient.size)
-        scale = max(size, float(np.sqrt(np.mean(slopes**2))))
+        scale = max(typical, float(np.sqrt(np.mean(slopes**2))))
         if scale == 0:
-            return _Judged(path, "right")
+            return "right", 0.0, None
         errors = np.abs(slopes - given)
         doubts = np.abs(slopes - halves) + epsilon * abs(value) / step
         error = float(np.median(errors)) / scale
         if error <= tolerance:
-            return _Judged(path, "right", error)
+            return "right", error, None
         gap, gap_half = (ahead + behind) / step, (ahead_half + behind_half) / (step / 2)
         kinked = np.abs(gap) > CLEARLY * (tolerance * scale + doubts)
         kinked &= np.abs(gap_half) > PERSISTS * np.abs(gap)
         if kinked[errors > tolerance * scale].mean() > 0.5:
-            return _Judged(path, "kink")
+            return "kink", error, None
         if error > CLEARLY * float(np.median(doubts)) / scale:
-            return _Judged(path, "wrong", factor=_factor(given, slopes))
-    return judged
+            return "wrong", error, _factor(given, slopes)
+    return "unresolved", 0.0, None
 
 
 def _factor(given: Floats, true: Floats) -> float | None:
@@ -305,17 +301,3 @@ def _factor(given: Floats, true: Floats) -> float | None:
     factor = float(given @ true) / squares
     left = float(np.linalg.norm(given - factor * true))
     return factor if left <= ONE_FACTOR * abs(1 - factor) * np.sqrt(squares) else None
-
-
-def _conclude(here: list[_Judged], near: list[_Judged], precision: str) -> GradientCheck:
-    wrong = [each for each in near or here if each.verdict == "wrong"]
-    wrong = wrong or [each for each in here if each.verdict == "wrong"]
-    kinks = tuple(each.path for each in here if each.verdict == "kink")
-    right = [each.error for each in (*here, *near) if each.verdict == "right"]
-    verdict: Verdict = "kink" if kinks else "right" if right else "unresolved"
-    return GradientCheck(
-        verdict="wrong" if wrong else verdict, precision=precision,
-        tolerance=TOLERANCE[precision], error=max(right, default=None),
-        wrong=tuple(WrongLeaf(path=e.path, factor=e.factor, is_finite=e.is_finite) for e in wrong),
-        kinks=kinks,
-    )  # fmt: skip

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from downslope.check.findings import Finding, shown
+from downslope.check.findings import NUM_NAMES, Finding, counted, shown
 from downslope.check.sample import Sample
 
 SAME = 1e-6  # 1 - |r| below which two columns are one; float32 leaves some 1e-14
-SCREEN = 1e-3  # the same, for the first look at fewer rows in float32
-SCREEN_WORK = 1e11  # multiplications that the first look may take
-LEAST_OFF = 10  # rows off the most common value below which equality is chance; assumed
-BLOCK = 512
+SCREENED = 1e-3  # the same in the first pass, over fewer rows in float32
+SCREENING_PRODUCTS = 1e11  # multiplications that the first pass may take
+SCREENING_ROWS = (256, 4096)
+MIN_ROWS_OFF = 10  # off the most common value, below which equality is chance; assumed
+BLOCK = 512  # columns compared with all others at once
+IN_WORDS = {
+    "equal": "equal",
+    "scaled": "equal up to scale and shift",
+    "renamed": "the same categories",
+}
 
 
 class Pair(NamedTuple):
-    """Two columns that say the same, and how: "equal", "scaled" or "renamed"."""
+    """Two columns that say the same, and in which way."""
 
     first: str
     second: str
-    how: str
+    how: Literal["equal", "scaled", "renamed"]
 
 
 def duplicate_columns(sample: Sample) -> Finding:
     """Pairs of columns of which one determines the other, exactly or by scale and shift.
 
-    Numbers: |r| > 1 - 1e-6. Categories: each value of one stands with one value of the other. Pairs
+    Numbers: |r| > 1 - 1e-6. Categories: each value of one goes with one value of the other. Pairs
     that differ from their most common value in fewer than 10 rows are not judged.
 
     Args:
-        sample: rows to look at.
+        sample: rows to examine.
 
     Returns:
         A `Finding` "duplicates": a warning for columns, a note where only those numbers agree that
@@ -47,52 +53,45 @@ def duplicate_columns(sample: Sample) -> Finding:
     """
     pairs, marks = [], []
     for i, j, sign in _number_pairs(sample.x, sample.off_common()):
-        both = Pair(sample.names[i], sample.names[j], _how(sample, i, j, sign))
-        (marks if i in sample.missing and j in sample.missing else pairs).append(both)
+        how = "equal" if _is_equal(sample, i, j, sign) else "scaled"
+        of_marks = i in sample.missing and j in sample.missing
+        (marks if of_marks else pairs).append(Pair(sample.names[i], sample.names[j], how))
     pairs += _category_pairs(sample)
-    words = {
-        "equal": "equal",
-        "scaled": "equal up to scale and shift",
-        "renamed": "the same categories",
-    }
     values = {
         "pairs": [pair._asdict() for pair in pairs],
         "missing_together": [pair._asdict() for pair in marks],
     }
+    remedy = None
     if pairs:
-        told = "; ".join(
-            f"{shown([p.first])} and {shown([p.second])} ({words[p.how]})" for p in pairs[:3]
+        listed = [
+            f"{shown(p.first)} and {shown(p.second)} ({IN_WORDS[p.how]})" for p in pairs[:NUM_NAMES]
+        ]
+        if len(pairs) > NUM_NAMES:
+            listed.append(f"and {len(pairs) - NUM_NAMES:,} more")
+        verb = "says" if len(pairs) == 1 else "say"
+        text = f"{counted(len(pairs), 'pair')} of columns {verb} the same: {'; '.join(listed)}"
+        remedy = (
+            "--ignore one of each: weights between them are arbitrary, and their step size is "
+            "twice what was asked for"
         )
-        more = f"; and {len(pairs) - 3:,} more" if len(pairs) > 3 else ""
-        one = len(pairs) == 1
-        return Finding(
-            name="duplicates", severity="warning", rows=sample.rows, values=values,
-            sentence=f"{len(pairs):,} pair{'s' * (not one)} of columns {'says' if one else 'say'} "
-            f"the same: {told}{more}",
-            remedy="--ignore one of each: weights between them are arbitrary, and their step "
-            "size is twice what was asked for",
-        )  # fmt: skip
-    if marks:
-        text = f"{shown([marks[0].first.removesuffix(' is missing')])} and "
-        text += f"{shown([marks[0].second.removesuffix(' is missing')])}"
-        return Finding(
-            name="duplicates", severity="note", rows=sample.rows, values=values,
-            sentence=f"columns lack values in the same rows, such as {text}",
-        )  # fmt: skip
-    count = len(sample.names) + len(sample.categories)
+    elif marks:
+        first, second = (shown(name.removesuffix(" is missing")) for name in marks[0][:2])
+        text = f"columns lack values in the same rows, such as {first} and {second}"
+    else:
+        text = f"no two of {len(sample.names) + len(sample.categories):,} columns say the same"
     return Finding(
-        name="duplicates", severity="fine", rows=sample.rows, values=values,
-        sentence=f"no two of {count:,} columns say the same",
+        name="duplicates", severity="warning" if pairs else "note" if marks else "fine",
+        sentence=text, remedy=remedy, rows=sample.rows, values=values,
     )  # fmt: skip
 
 
-def _how(sample: Sample, i: int, j: int, sign: float) -> str:
+def _is_equal(sample: Sample, i: int, j: int, sign: float) -> bool:
+    """Whether columns that are equal up to scale and shift are equal in their own units."""
     if sample.means is None or sample.scales is None:
-        return "equal" if np.array_equal(sample.x[:, i], sample.x[:, j]) else "scaled"
-    spread = max(sample.scales[i], sample.scales[j])
-    alike = abs(sample.means[i] - sample.means[j]) <= 1e-5 * spread
-    alike = alike and abs(sample.scales[i] - sample.scales[j]) <= 1e-5 * spread
-    return "equal" if sign > 0 and alike else "scaled"
+        return np.array_equal(sample.x[:, i], sample.x[:, j])
+    near = 1e-5 * max(sample.scales[i], sample.scales[j])
+    moved = abs(sample.means[i] - sample.means[j])
+    return sign > 0 and moved <= near and abs(sample.scales[i] - sample.scales[j]) <= near
 
 
 def _number_pairs(x: np.ndarray, off: np.ndarray) -> list[tuple[int, int, float]]:
@@ -100,24 +99,23 @@ def _number_pairs(x: np.ndarray, off: np.ndarray) -> list[tuple[int, int, float]
     n, p = x.shape
     if n < 2 or p < 2:
         return []
-    used = np.flatnonzero(off >= LEAST_OFF)
-    few = int(np.clip(SCREEN_WORK / p**2, 256, 4096))
-    part = x[:few, used].astype(np.float32)
+    used = np.flatnonzero(off >= MIN_ROWS_OFF)
+    part = x[: int(np.clip(SCREENING_PRODUCTS / p**2, *SCREENING_ROWS)), used].astype(np.float32)
     part = part - part.mean(axis=0)
     norm = np.sqrt(np.square(part).sum(axis=0))
-    flat = norm == 0  # vary in later rows only: let through the first look
+    flat = norm == 0  # vary in later rows only: they pass the screening
     part /= np.where(flat, 1, norm)
-    found, taken = [], set()
+    found, copies = [], set()
     for start in range(0, len(used), BLOCK):
         r = np.abs(part[:, start : start + BLOCK].T @ part)
         r[flat[start : start + BLOCK, None] & flat] = 1
-        for a, b in np.argwhere(r > 1 - SCREEN):
+        for a, b in np.argwhere(r > 1 - SCREENED):
             i, j = int(used[start + a]), int(used[b])
-            if i < j and j not in taken and i not in taken:
+            if i < j and not copies & {i, j}:
                 r_all = _correlation(x[:, i], x[:, j])
                 if abs(r_all) > 1 - SAME:
                     found.append((i, j, float(np.sign(r_all))))
-                    taken.add(j)  # a third copy is paired with the first alone
+                    copies.add(j)  # a third copy is paired with the first alone
     return found
 
 
@@ -129,20 +127,19 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _category_pairs(sample: Sample) -> list[Pair]:
-    if sample.codes is None or not len(sample.codes):
-        return []
-    columns = [np.unique(column, return_inverse=True)[1] for column in sample.codes.T]
-    sizes = [np.bincount(column) for column in columns]
-    keys = [(len(size), *np.sort(size)[::-1][:8].tolist()) for size in sizes]
-    found, taken = [], set()
+    n, columns = len(sample.y), sample.category_columns() if len(sample.y) else []
+    places = [np.unique(codes, return_inverse=True)[1] for _, codes in columns]
+    sizes = [np.bincount(column) for column in places]
+    found, copies = [], set()
     for i, j in itertools.combinations(range(len(columns)), 2):
-        off = len(sample.y) - int(sizes[i].max())
-        if keys[i] != keys[j] or j in taken or off < LEAST_OFF or len(sizes[i]) < 2:
+        off, count = n - int(sizes[i].max()), len(sizes[i])
+        # where each value stands once, any two columns would agree
+        if off < MIN_ROWS_OFF or count in (1, n) or count != len(sizes[j]) or copies & {i, j}:
             continue
-        if len(sizes[i]) == len(sample.y):  # each value stands once: any two would agree
+        if not np.array_equal(np.sort(sizes[i]), np.sort(sizes[j])):
             continue
-        joint = np.unique(columns[i].astype(np.int64) * len(sizes[j]) + columns[j])
-        if len(joint) == len(sizes[i]):
-            found.append(Pair(sample.categories[i].name, sample.categories[j].name, "renamed"))
-            taken.add(j)
+        joint = np.unique(places[i].astype(np.int64) * count + places[j])
+        if len(joint) == count:
+            found.append(Pair(columns[i][0].name, columns[j][0].name, "renamed"))
+            copies.add(j)
     return found

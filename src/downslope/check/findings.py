@@ -1,31 +1,33 @@
-"""What every check gives back: how bad it is, one sentence with the numbers, what to do."""
+"""Result of a check: severity, one sentence with numbers, remedy."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate
+from downslope.metrics.intervals import wilson_interval
 
 Severity = Literal["error", "warning", "note", "fine"]
 SEVERITIES: tuple[str, ...] = get_args(Severity)  # the worst first
 NAME_WIDTH = 40  # characters of a column's name that a sentence shows
+NUM_NAMES = 3  # columns that a sentence names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one check found before training began.
+    """Result of one check made before training.
 
     Attributes:
         name: the check.
         severity: "fine"; "note", worth knowing; "warning", likely to spoil the result;
             "error", training would be meaningless.
-        sentence: what was found, on one line, with numbers, units and intervals.
+        sentence: the result on one line, with numbers, units and intervals.
         remedy: what to do about it, or None.
-        rows: which rows were looked at, or None where that does not matter.
+        rows: which rows were examined, or None where that does not matter.
         values: the numbers behind the sentence, plain values for JSON.
 
     Raises:
@@ -53,7 +55,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
-        return {**dataclasses.asdict(self), "values": plain(self.values)}
+        return {**dataclasses.asdict(self), "values": _plain(self.values)}
 
     def __str__(self) -> str:
         rows = f" [{self.rows}]" if self.rows else ""
@@ -73,16 +75,22 @@ def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda found: SEVERITIES.index(found.severity)))
 
 
-def shown(names: Sequence[str], limit: int = 3) -> str:
-    r"""Names as a sentence shows them: quoted, on one line, cut where long or many.
+def shown(*names: str) -> str:
+    r"""Names as a sentence shows them: quoted, on one line, shortened where long or many.
 
     Example:
-        >>> print(shown(["a", "two\nlines", "c", "d"]))
+        >>> print(shown("a", "two\nlines", "c", "d"))
         'a', 'two\nlines', 'c' and 1 more
     """
-    quoted = [_cut(repr(str(name))) for name in names[:limit]]
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(quoted) + more
+    quoted = [repr(str(name)) for name in names[:NUM_NAMES]]
+    short = [q if len(q) <= NAME_WIDTH else f"{q[: NAME_WIDTH - 4]}...{q[-1]}" for q in quoted]
+    more = f" and {len(names) - NUM_NAMES:,} more" if len(names) > NUM_NAMES else ""
+    return ", ".join(short) + more
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun: "1 column", "2,000 columns"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def share(part: float, whole: float = 1.0) -> str:
@@ -98,18 +106,33 @@ def share(part: float, whole: float = 1.0) -> str:
     return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
 
 
-def plain(value: Any) -> Any:
-    """The value as what JSON holds: measurements become dictionaries, arrays become lists."""
+def share_of_rows(part: int, whole: int) -> Estimate:
+    """A share of rows with its Wilson score interval."""
+    lo, hi = wilson_interval(part / whole, whole)
+    return Estimate(
+        value=part / whole, lo=lo, hi=hi, unit="share of rows", num_examples=whole,
+        method="Wilson score interval",
+    )  # fmt: skip
+
+
+def percent(of: Estimate) -> str:
+    """An estimate of a share in per cent, with its interval where it has one."""
+    return share(float(of)) if of.lo == of.hi else str(of.scaled(100.0, unit="%"))
+
+
+def bare(of: Estimate) -> str:
+    """An estimate with its interval and without its unit."""
+    return str(dataclasses.replace(of, unit=""))
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON holds it: estimates become dictionaries, arrays become lists."""
     if isinstance(value, Estimate):
         return value.to_json()
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+        return [_plain(v) for v in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return _plain(value.tolist())
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= NAME_WIDTH else f"{text[: NAME_WIDTH - 4]}...{text[-1]}"

@@ -1,28 +1,28 @@
-"""What a run will hold in memory, from shapes and from the compiled program's own account."""
+"""Memory of a run, from shapes and from the compiled program's own account."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from downslope.check.findings import Finding, Severity
-from downslope.errors import UsageError
+from downslope.noise.statistics.ranges import count
 
-ROOM = 0.8  # share of the free memory that a run may fill; the rest is for what is not counted
-GIB = 1 << 30
+USABLE_SHARE = 0.8  # of the free memory that a run may fill; the rest is for what is not counted
+UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 
 
 class ProgramMemory(NamedTuple):
     """Bytes of a compiled program, by its own account.
 
     Attributes:
-        arguments: what it is given.
-        outputs: what it gives back, beside arguments used again in place.
-        temporary: what it needs meanwhile: activations, gradients.
+        arguments: of its inputs.
+        outputs: of its results, beside arguments used again in place.
+        temporary: needed meanwhile: activations, gradients.
         code: the program itself.
     """
 
@@ -33,10 +33,10 @@ class ProgramMemory(NamedTuple):
 
 
 class FreeMemory(NamedTuple):
-    """Bytes that are free, None where that cannot be asked, and of what: "host", "device"."""
+    """Free bytes, None where that cannot be asked, and of which memory."""
 
     bytes: int | None
-    of: str
+    of: Literal["host", "device"]
 
 
 def tree_bytes(shapes: Any) -> int:
@@ -52,7 +52,7 @@ def tree_bytes(shapes: Any) -> int:
 
 
 def program_memory(compiled: Any) -> ProgramMemory | None:
-    """What a compiled program (`jax.jit(f).lower(shapes).compile()`) says that it needs.
+    """Memory of a compiled program (`jax.jit(f).lower(shapes).compile()`).
 
     Returns:
         None where the device does not say.
@@ -65,21 +65,21 @@ def program_memory(compiled: Any) -> ProgramMemory | None:
         (4194304, True)
     """
     try:
-        told = compiled.memory_analysis()
+        analysis = compiled.memory_analysis()
     except (NotImplementedError, jax.errors.JaxRuntimeError):
         return None
-    if told is None:
+    if analysis is None:
         return None
     return ProgramMemory(
-        arguments=told.argument_size_in_bytes,
-        outputs=max(0, told.output_size_in_bytes - told.alias_size_in_bytes),
-        temporary=told.temp_size_in_bytes,
-        code=told.generated_code_size_in_bytes,
+        arguments=analysis.argument_size_in_bytes,
+        outputs=max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes),
+        temporary=analysis.temp_size_in_bytes,
+        code=analysis.generated_code_size_in_bytes,
     )
 
 
 def free_memory(device: Any = None) -> FreeMemory:
-    """Memory that is free for a run: of the device where it tells, else MemAvailable of Linux.
+    """Memory that is free for a run: of the device where it says, else MemAvailable of Linux.
 
     Args:
         device: a device of JAX; by default the first.
@@ -89,9 +89,9 @@ def free_memory(device: Any = None) -> FreeMemory:
         'host'
     """
     device = jax.devices()[0] if device is None else device
-    told = device.memory_stats() if device.platform != "cpu" else None
-    if told and "bytes_limit" in told:
-        return FreeMemory(told["bytes_limit"] - told.get("bytes_in_use", 0), "device")
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return FreeMemory(stats["bytes_limit"] - stats.get("bytes_in_use", 0), "device")
     try:
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":", 1) for line in file)
@@ -103,7 +103,7 @@ def free_memory(device: Any = None) -> FreeMemory:
 def largest_microbatch(
     temporary: Callable[[int], int], free: int, *, tried: int, most: int
 ) -> int | None:
-    """Rows that the device can take at once: the largest whose temporary memory is free.
+    """Largest number of rows that the device can take at once.
 
     temporary(m) = a + c m, from two sizes; the answer is a power of two, or `most`.
 
@@ -123,14 +123,13 @@ def largest_microbatch(
         >>> largest_microbatch(lambda m: 1000 + 40 * m, 45_000, tried=32, most=10**6)
         1024
     """
-    if tried < 1 or most < 1:
-        raise UsageError(f"tried, most must be 1 or more; got {tried}, {most}")
+    tried, most = count("tried", tried), count("most", most)
     low, high = temporary(tried), temporary(4 * tried)
-    a_row = max((high - low) / (3 * tried), 0.0)
-    fixed = max(low - a_row * tried, 0.0)
-    if fixed + a_row > free:
+    per_row = max((high - low) / (3 * tried), 0.0)
+    fixed = max(low - per_row * tried, 0.0)
+    if fixed + per_row > free:
         return None
-    rows = most if a_row == 0 else int(min(most, (free - fixed) / a_row))
+    rows = most if per_row == 0 else int(min(most, (free - fixed) / per_row))
     return rows if rows == most else 1 << (rows.bit_length() - 1)
 
 
@@ -144,7 +143,7 @@ def memory(
     """Whether a run fits into memory, part by part.
 
     Args:
-        parts: bytes by what they are for.
+        parts: bytes by purpose.
         free: memory that is free.
         microbatch_size: rows that the device takes at once.
         largest: rows that would fit, or None where not known.
@@ -160,28 +159,27 @@ def memory(
         128
     """
     total = sum(parts.values())
-    order = sorted((p for p in parts.items() if p[1]), key=lambda part: -part[1])
-    told = ", ".join(f"{in_words(size)} {name}" for name, size in order)
+    listed = ", ".join(
+        f"{in_words(size)} {name}"
+        for name, size in sorted(parts.items(), key=lambda part: -part[1])
+        if size
+    )
     severity: Severity = "fine"
     remedy = None
     if free.bytes is None:
-        text = f"a run needs about {in_words(total)}; how much is free is not known: {told}"
+        text = f"a run needs about {in_words(total)}; how much is free is not known: {listed}"
     else:
         text = (
             f"a run needs about {in_words(total)} of the {in_words(free.bytes)} of {free.of} "
-            f"memory that are free: {told}"
+            f"memory that are free: {listed}"
         )
-        if total > free.bytes:
-            severity = "error"
-        elif total > ROOM * free.bytes:
-            severity = "warning"
-    if severity != "fine":
-        remedy = "use a smaller model, batch or --microbatch-size"
-    if largest is not None:
-        if largest < microbatch_size:
-            remedy = f"--microbatch-size {largest} would fit"
-        elif largest > microbatch_size:
-            text += f"; a micro-batch may have {largest:,} rows instead of {microbatch_size:,}"
+        if total > USABLE_SHARE * free.bytes:
+            severity = "error" if total > free.bytes else "warning"
+            remedy = "use a smaller model, batch or --microbatch-size"
+    if largest is not None and largest < microbatch_size:
+        remedy = f"--microbatch-size {largest} would fit"
+    elif largest is not None and largest > microbatch_size:
+        text += f"; a micro-batch may have {largest:,} rows instead of {microbatch_size:,}"
     return Finding(
         name="memory", severity=severity, sentence=text, remedy=remedy,
         values={
@@ -199,9 +197,8 @@ def in_words(size: int) -> str:
         >>> in_words(1536), in_words(3 << 30), in_words(12)
         ('1.5 KiB', '3 GiB', '12 B')
     """
-    for unit, step in (("GiB", GIB), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+    for unit, step in UNITS:
         if size >= step:
-            return (
-                f"{size / step:,.3g} {unit}" if size < 1000 * step else f"{size / step:,.0f} {unit}"
-            )
+            number = size / step
+            return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"
     return f"{size} B"

@@ -1,4 +1,4 @@
-"""How long an epoch will take, from a few timed calls."""
+"""Time of an epoch, estimated from a few timed calls."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 
 COVERAGE = 0.95
-LEAST_TIMES = 6  # below, no two of the times hold the median with 95 %
+MIN_TIMES = 6  # below, no two of the times hold the median with 95 %
 
 
 def median_seconds(seconds: Sequence[float]) -> Estimate:
-    """The median of some times, with the interval between two of them that holds it with 95 %.
+    """Median of some times, with the interval between two of them that holds it with 95 %.
 
     The k-th smallest and the k-th largest of n times hold the median with probability
     1 - 2 P(Binomial(n, 1/2) < k), whatever the law of the times.
@@ -26,27 +26,27 @@ def median_seconds(seconds: Sequence[float]) -> Estimate:
 
     Example:
         >>> print(median_seconds([1.0, 1.1, 0.9, 1.0, 1.2, 5.0, 1.0, 1.05, 0.95]))
-        1.00 (0.95 to 1.20) seconds
+        1.00 (0.95 to 1.20) s
         >>> print(median_seconds([]))
         not estimable: nothing was timed
 
     Source: David and Nagaraja 2003, Order statistics, section 7.1.
     """
     times = np.sort(np.asarray(seconds, dtype=np.float64))
-    if not len(times):
-        return not_estimable("nothing was timed", unit="seconds")
-    fields = {"unit": "seconds", "num_steps": len(times)}
+    n = len(times)
+    if not n:
+        return not_estimable("nothing was timed", unit="s")
     value = float(np.median(times))
-    if len(times) < LEAST_TIMES:
-        flag = f"no interval from fewer than {LEAST_TIMES} times"
-        return Estimate(value=value, method="median", flags=(flag,), **fields)
-    n, k, below = len(times), 0, 0.5 ** len(times)
+    if n < MIN_TIMES:
+        flag = f"no interval from fewer than {MIN_TIMES} times"
+        return Estimate(value=value, unit="s", num_steps=n, method="median", flags=(flag,))
+    k, below = 0, 0.5**n
     while 1 - 2 * below >= COVERAGE:
         k += 1
         below += math.comb(n, k) * 0.5**n
     return Estimate(
-        value=value, lo=float(times[k - 1]), hi=float(times[n - k]),
-        method="median; interval from order statistics", **fields,
+        value=value, lo=float(times[k - 1]), hi=float(times[n - k]), unit="s", num_steps=n,
+        method="median; interval from order statistics",
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def epoch_time(
     reading_seconds: float | None = None,
     compiling_seconds: float | None = None,
 ) -> Finding:
-    """The time of one epoch: windows times the median of one; reading, where that takes longer.
+    """Time of one epoch: the median time of a window times their number, or reading if longer.
 
     Reading goes on beside computing, so the longer of the two decides. Held-out evaluation is not
     in it, nor is what other programs will take.
@@ -68,7 +68,7 @@ def epoch_time(
         num_windows: windows in an epoch.
         num_steps: updates in an epoch.
         reading_seconds: time to read the rows of an epoch, or None where they are in memory.
-        compiling_seconds: what compiling took, once a run.
+        compiling_seconds: time of compiling, once a run.
 
     Returns:
         A `Finding` "pace", always fine.
@@ -78,38 +78,32 @@ def epoch_time(
 
     Example:
         >>> print(epoch_time([1e-4] * 9, 20_000, num_steps=20_000, reading_seconds=0.5).sentence)
-        an epoch of 20,000 updates takes about 2 (2 to 2) s, 100 us each; reading its rows
-        0.5 s, beside that
+        an epoch of 20,000 updates takes about 2 s, 100 us each; reading its rows 0.5 s,
+        beside that
     """
     if num_windows < 1 or num_steps < 1:
         raise UsageError(
             f"num_windows, num_steps must be 1 or more; got {num_windows}, {num_steps}"
         )
-    one = median_seconds(window_seconds)
-    if one.value is None:
-        return Finding(name="pace", severity="fine", sentence=str(one))
-    computing = Estimate(
-        value=one.value * num_windows, lo=one.lo and one.lo * num_windows,
-        hi=one.hi and one.hi * num_windows, unit="seconds", num_steps=one.num_steps,
-        method=one.method, flags=one.flags,
-    )  # fmt: skip
-    waits = reading_seconds is not None and reading_seconds > (computing.value or 0)
-    span = "" if computing.lo is None else f" ({computing.lo:.3g} to {computing.hi:.3g})"
-    each = 1e6 * (computing.value or 0) / num_steps
-    text = f"an epoch of {num_steps:,} updates takes about {computing.value:.3g}{span} s, "
-    text += f"{each:.3g} us each" if each < 1e3 else f"{each / 1e3:.3g} ms each"
+    window = median_seconds(window_seconds)
+    if window.value is None:
+        return Finding(name="pace", severity="fine", sentence=str(window))
+    computing = window.scaled(float(num_windows), unit="s")
+    seconds = window.value * num_windows
+    update = Estimate(value=seconds / num_steps, unit="s")
+    waits = reading_seconds is not None and reading_seconds > seconds
+    text = f"an epoch of {num_steps:,} updates takes about {computing}, {update} each"
     if reading_seconds is not None:
         text += f"; reading its rows {reading_seconds:.2g} s, "
         text += "which sets the pace" if waits else "beside that"
     if compiling_seconds is not None:
         text += f"; compiling took {compiling_seconds:.2g} s, once"
-    longest = max(computing.value or 0, reading_seconds or 0)
     return Finding(
         name="pace", severity="fine", sentence=text,
         remedy="a narrower table or a faster disk would speed it up" if waits else None,
         values={
-            "epoch_seconds": longest, "computing": computing, "reading_seconds": reading_seconds,
-            "window": one, "num_windows": num_windows, "num_steps": num_steps,
-            "compiling_seconds": compiling_seconds,
+            "epoch_seconds": max(seconds, reading_seconds or 0), "computing": computing,
+            "reading_seconds": reading_seconds, "window": window, "num_windows": num_windows,
+            "num_steps": num_steps, "compiling_seconds": compiling_seconds,
         },
     )  # fmt: skip

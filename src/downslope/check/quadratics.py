@@ -13,10 +13,8 @@ import numpy as np
 
 from downslope.check.precision import wide
 from downslope.check.problem import prepare, spread_sample
-from downslope.check.row_sums import SAMPLE_ROWS, RowSums, typical
+from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.arrays import Arrays
-from downslope.estimate import Estimate
-from downslope.noise.curvature.spectrum import extreme_eigenvalues
 from downslope.noise.statistics.ranges import Floats
 from downslope.objective import Loss, Model
 from downslope.tree import map_arrays
@@ -25,71 +23,36 @@ from downslope.tree import map_arrays
 # last ones find pieces that begin far out.
 SCALES = (1.0, 1e2, 1e-2, 1e4, 1e6)
 LINES_PER_SCALE = 3
+FAR = 100.0  # times the typical size of a parameter: where a solution is checked over all rows
 BEND_TOLERANCE = {"float64": 1e-8, "float32": 1e-3}  # of a gradient's change along a line
 ROUNDINGS = 32.0  # units in the last place that a sum of gradients may be off by; assumed
-FAR = 100.0  # times the typical size of a parameter: where a solution is checked over all rows
-EXACT_DIM = 64  # parameters up to which the spectrum of the sample's Hessian is found exactly
+# A gradient of float64 resolves a change of this share of it with four digits; one of float32
+# does not see the change at all.
+FINE_STEP = 2.0**-33
+EXACT_DIM = 2000  # parameters up to which all curvatures of the sample are computed
+CURVES_DOWNWARD = "a quadratic that curves downward along some direction: it has no least value"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quadratic:
-    """Whether a loss is an exact quadratic.
+    """Whether a loss is an exact quadratic, and can be solved.
 
     Attributes:
         is_quadratic: its gradient is linear in the parameters, at every scale.
+        is_solvable: nothing in a sample speaks against solving it over all rows.
         kappa: |g(x+v) + g(x-v) - 2 g(x)| over |g(x+v) - g(x)| + |g(x-v) - g(x)|, the largest
             seen, without what rounding explains; None where a gradient was not finite.
         scale: the scale at which that was, times the typical size of a parameter.
-        is_random: the gradient depends on the key.
-        interacts: the loss of a row depends on the other rows of its batch.
-        is_flat: no curvature was seen: a linear loss, without a least value.
-        has_negative_curvature: along some direction, so that there is no least value.
         precision: float64, or float32 where the loss insists on it.
-        lambda_min, lambda_max: least and largest curvature of the sample's mean loss; None where
-            they were not asked for.
-        statement: all this in one sentence.
+        statement: all this in one sentence, with the reason why it cannot be solved.
     """
 
     is_quadratic: bool
+    is_solvable: bool
     kappa: float | None
     scale: float
     precision: str
-    is_random: bool = False
-    interacts: bool = False
-    is_flat: bool = False
-    has_negative_curvature: bool = False
-    lambda_min: Estimate | None = None
-    lambda_max: Estimate | None = None
-
-    @property
-    def is_solvable(self) -> bool:
-        """Whether nothing seen speaks against solving it over all rows."""
-        fault = self.is_random or self.interacts or self.is_flat or self.has_negative_curvature
-        return self.is_quadratic and not fault
-
-    @property
-    def statement(self) -> str:
-        if self.kappa is None:
-            return f"not a quadratic: at {self.scale:g} times the parameters it is not finite"
-        if not self.is_quadratic:
-            return (
-                f"not a quadratic: at {self.scale:g} times the parameters its gradient bends by "
-                f"{self.kappa:.2g} of its change"
-            )
-        if self.is_random:
-            return "a quadratic for each key, but it depends on the key: it can only be searched"
-        if self.interacts:
-            return "a quadratic of each batch whose examples interact: there is none of all rows"
-        if self.is_flat:
-            return "linear: it has no curvature, and no least value"
-        if self.has_negative_curvature:
-            return "a quadratic that curves downward along some direction: it has no least value"
-        if self.lambda_min is None or self.lambda_max is None:
-            return "an exact quadratic, nothing seen against convexity: it can be solved"
-        return (
-            "an exact convex quadratic: it can be solved; curvature of the sample "
-            f"{self.lambda_min.value or 0:.3g} to {self.lambda_max.value:.3g}"
-        )
+    statement: str
 
     def __str__(self) -> str:
         return self.statement
@@ -125,56 +88,56 @@ def quadratic(
         >>> x = np.random.default_rng(0).normal(size=(500, 3)).astype("float32")
         >>> def loss(model, batch, key):
         ...     return 0.5 * (batch @ model["w"] - 1) ** 2
-        >>> found = quadratic(loss, {"w": np.zeros(3, "float32")}, x)
-        >>> found.is_quadratic, found.is_solvable
-        (True, True)
+        >>> print(quadratic(loss, {"w": np.zeros(3, "float32")}, x))
+        an exact quadratic, nothing seen against convexity: it can be solved
     """
     problem = prepare(loss, model, data, penalty=penalty, l2=l2, penalize=penalize)
     rows = spread_sample(problem.source, SAMPLE_ROWS)
     with wide():
         sums = RowSums(dataclasses.replace(problem, source=Arrays(rows, wide=True)))
         found = examine(sums, rows)
-        if not found.is_quadratic:
+        if not found.is_solvable or sums.start.size > EXACT_DIM:
             return found
-        least, most = _ends(sums, rows)
-    bent = found.has_negative_curvature
-    if least.value is not None and most.value is not None:
-        bent |= least.value < -BEND_TOLERANCE[found.precision] * max(most.value, 0.0)
-    return dataclasses.replace(
-        found, lambda_min=least, lambda_max=most, has_negative_curvature=bent
-    )
+        hessian = sums.products(sums.start, np.eye(sums.start.size), sums.dtype)[2]
+    curvatures = np.linalg.eigvalsh(hessian)
+    if curvatures[0] >= -BEND_TOLERANCE[found.precision] * curvatures[-1]:
+        return found
+    return dataclasses.replace(found, is_solvable=False, statement=CURVES_DOWNWARD)
 
 
 def examine(sums: RowSums, rows: Any, seed: int = 0) -> Quadratic:
-    """The same from a sample of stored rows, without the ends of the spectrum; inside `wide`.
+    """The same from a sample of stored rows; inside `wide`.
 
     Args:
         sums: of the loss.
         rows: a few rows of the source, before unpacking; 256 are enough.
         seed: of the random points.
     """
-    draw, size, start = np.random.default_rng(seed), sums.typical, sums.start
-    precision = sums.precision(rows)
-    tolerance, bends = BEND_TOLERANCE[precision], []
+    draw, start, size = np.random.default_rng(seed), sums.start, typical(sums.start)
+    precision = precision_of(sums, rows)
+    tolerance, seen = BEND_TOLERANCE[precision], []
     for scale in SCALES:
         for _ in range(LINES_PER_SCALE):
-            x = start + scale * size * draw.standard_normal(start.size)
-            v = scale * size * draw.standard_normal(start.size)
-            points = line(x, v)
+            x, v = (scale * size * draw.standard_normal(start.size) for _ in range(2))
+            points = line(start + x, v)
             bend = bend_of(points, sums.sample_gradients(rows, points)[1], precision)
-            bends.append((scale, bend))
-            kappa = None if bend is None else bend.kappa
             if bend is None or bend.kappa > tolerance:
-                return Quadratic(is_quadratic=False, kappa=kappa, scale=scale, precision=precision)
-    worst_scale, worst = max(bends, key=lambda each: each[1].kappa)
-    curved = [bend for _, bend in bends if bend.is_curved]
-    by_key, by_rows = _depends(sums, rows, start + size * draw.standard_normal(start.size))
+                how = "it is not finite"
+                if bend is not None:
+                    how = f"its gradient bends by {bend.kappa:.2g} of its change"
+                return Quadratic(
+                    is_quadratic=False, is_solvable=False, kappa=bend and bend.kappa, scale=scale,
+                    precision=precision,
+                    statement=f"not a quadratic: at {scale:g} times the parameters {how}",
+                )  # fmt: skip
+            seen.append((scale, bend))
+    scale, worst = max(seen, key=lambda each: each[1].kappa)
+    x = start + size * draw.standard_normal(start.size)
+    fault = _fault(sums, rows, x, [bend for _, bend in seen], tolerance)
     return Quadratic(
-        is_quadratic=True, kappa=worst.kappa, scale=worst_scale, precision=precision,
-        is_random=by_key > 10 * tolerance,
-        interacts=not sums.problem.objective.separable or by_rows > 10 * tolerance,
-        is_flat=not curved,
-        has_negative_curvature=any(bend.cosine < -tolerance for bend in curved),
+        is_quadratic=True, is_solvable=fault is None, kappa=worst.kappa, scale=scale,
+        precision=precision, statement=fault or "an exact quadratic, nothing seen against "
+        "convexity: it can be solved",
     )  # fmt: skip
 
 
@@ -201,10 +164,9 @@ def line(x: Floats, v: Floats) -> Floats:
 def bend_of(points: Floats, gradients: Floats, precision: str) -> Bend | None:
     """How the gradient bends along a `line`, or None where it is not finite."""
     here, above, below = gradients
-    size = float(np.linalg.norm(np.abs(gradients).sum(axis=0)))
+    size, norm = float(np.linalg.norm(np.abs(gradients).sum(axis=0))), np.linalg.norm
     if not np.isfinite(size):
         return None
-    norm = np.linalg.norm
     rounding = ROUNDINGS * float(jnp.finfo(precision).eps) * size
     turn = float(norm(above - here) + norm(below - here))
     bend = float(norm(above + below - 2 * here))
@@ -232,33 +194,51 @@ def bend_far_out(points: Floats, gradients: Floats, precision: str) -> str | Non
     return None
 
 
-def _depends(sums: RowSums, rows: Any, x: Floats) -> tuple[float, float]:
-    """How much the gradient changes with the key, and with the rest of the batch."""
+def typical(x: Floats) -> float:
+    """Root mean square of the parameters; 1 where all are 0."""
+    return float(np.sqrt(np.square(x).mean())) or 1.0
+
+
+def precision_of(sums: RowSums, rows: Any) -> str:
+    """The type that gradients are precise to: float64, or float32.
+
+    A loss may compute in float32 whatever it is given. Then a gradient does not change by 2^-33 of
+    itself where a step along a line says that it must.
+    """
+    draw, size = np.random.default_rng(0), typical(sums.start)
+    x = sums.start + size * draw.standard_normal(sums.start.size)
+    v = size * draw.standard_normal(sums.start.size)
+    _, (here, far, _) = sums.sample_gradients(rows, line(x, v))
+    turn = float(np.linalg.norm(far - here))
+    step = FINE_STEP * float(np.linalg.norm(here)) / turn if turn > 0 else 0.0
+    _, (_, near, _) = sums.sample_gradients(rows, line(x, step * v))
+    missed = float(np.linalg.norm(near - here - step * (far - here)))
+    return "float64" if sums.dtype == np.float64 and missed <= step * turn / 8 else "float32"
+
+
+def _fault(sums: RowSums, rows: Any, x: Floats, bends: list[Bend], tolerance: float) -> str | None:
+    """Why a quadratic of a sample cannot be solved over all rows."""
     points = np.stack([x, x, x])
 
     def gradient(rows: Any, **options: Any) -> Floats:
         return sums.sample_gradients(rows, points, **options)[1][0]
 
     count = jax.tree.leaves(rows)[0].shape[0]
-    half = (count + 1) // 2
-    order = np.arange(count)
+    half, order = (count + 1) // 2, np.arange(count)
     mixed = map_arrays(lambda a: a[np.where(order < half, order, count - 1 - order)], rows)
-    by_key = _difference(gradient(rows), gradient(rows, key=1))
-    return by_key, _difference(gradient(rows, length=half), gradient(mixed, length=half))
+    if _difference(gradient(rows), gradient(rows, key=1)) > 10 * tolerance:
+        return "a quadratic for each key, but it depends on the key: it can only be searched"
+    alone, beside_others = gradient(rows, length=half), gradient(mixed, length=half)
+    interacts = _difference(alone, beside_others) > 10 * tolerance
+    if interacts or not sums.problem.objective.separable:
+        return "a quadratic of each batch whose examples interact: there is none of all rows"
+    if not any(bend.is_curved for bend in bends):
+        return "linear: it has no curvature, and no least value"
+    if any(bend.is_curved and bend.cosine < -tolerance for bend in bends):
+        return CURVES_DOWNWARD
+    return None
 
 
 def _difference(one: Floats, other: Floats) -> float:
     size = float(np.linalg.norm(one) + np.linalg.norm(other))
     return float(np.linalg.norm(one - other)) / size if size > 0 else 0.0
-
-
-def _ends(sums: RowSums, rows: Any) -> tuple[Estimate, Estimate]:
-    """Least and largest curvature of the sample's mean loss."""
-    dim = sums.start.size
-    found = extreme_eigenvalues(
-        lambda v: sums.products(sums.start, v[None], sums.dtype, rows)[2][0],
-        dim,
-        num_products=dim if dim <= EXACT_DIM else None,
-        key=0,
-    )
-    return found.lambda_min, found.lambda_max

@@ -31,9 +31,6 @@ QUICK_COMPILATION = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
 }
-# A gradient of float64 resolves a change of this share of it with four digits; one of float32
-# does not see the change at all.
-FINE_STEP = 2.0**-33
 
 
 class OutOfTimeError(Exception):
@@ -80,7 +77,6 @@ class RowSums:
         self._penalty_gradients = jax.jit(jax.vmap(self._penalty))
         self._penalty_products = jax.jit(self._make_penalty_products)
         self._is_penalized = _is_penalized(problem)
-        self._precision: str | None = None
         self.dtype = self._traceable()
 
     def _traceable(self) -> Any:
@@ -125,58 +121,23 @@ class RowSums:
         return self._means([sums], points, length)
 
     def products(
-        self, x: Floats, vectors: Floats, dtype: Any = np.float64, rows: Rows | None = None
+        self, x: Floats, vectors: Floats, dtype: Any = np.float64
     ) -> tuple[float, Floats, Floats]:
         """Loss, gradient, and the Hessian times each of the vectors [k, dim], in one pass.
 
         Args:
             dtype: to compute in.
-            rows: instead of all rows, these.
         """
+        point, num_rows = x.astype(dtype), self.problem.source.num_rows
         directions = jax.device_put(_chunks(vectors.astype(dtype)))
-        point = x.astype(dtype)
-        if rows is None:
-            self.num_passes += 1
-            count = self.problem.source.num_rows
-            sums = self._over(self._product_sums, point, directions)
-        else:
-            count = int(jax.tree.leaves(rows)[0].shape[0])
-            buffer = map_arrays(self._padded, rows)
-            sums = [self._product_sums(point, buffer, np.int32(count), directions)]
-        loss, gradient, images = _added(sums)
-        images = images.reshape(-1, self.start.size)[: len(vectors)] / count
+        self.num_passes += 1
+        loss, gradient, images = _added(self._over(self._product_sums, point, directions))
+        loss, gradient = float(loss) / num_rows, gradient / num_rows
+        images = images.reshape(-1, self.start.size)[: len(vectors)] / num_rows
         if self._is_penalized:
-            extra, more = map(np.asarray, self._penalty_products(point, vectors.astype(dtype)))
-            return float(loss) / count, gradient / count + extra, images + more
-        return float(loss) / count, gradient / count, images
-
-    def precision(self, rows: Rows) -> str:
-        """The type that gradients are precise to: float64, or float32.
-
-        A loss may compute in float32 whatever it is given. Then a gradient does not change by a
-        2^-33 of itself where a step along a line says that it must.
-
-        Args:
-            rows: a few, for the first call; later calls return the same.
-        """
-        if self._precision is None:
-            self._precision = "float32"
-            draw = np.random.default_rng(0)
-            x = self.start + self.typical * draw.standard_normal(self.start.size)
-            v = self.typical * draw.standard_normal(self.start.size)
-            _, (here, far, _) = self.sample_gradients(rows, np.stack([x, x + v, x]))
-            turn = float(np.linalg.norm(far - here))
-            step = FINE_STEP * float(np.linalg.norm(here)) / turn if turn > 0 else 0.0
-            _, (_, near, _) = self.sample_gradients(rows, np.stack([x, x + step * v, x]))
-            missed = float(np.linalg.norm(near - here - step * (far - here)))
-            if self.dtype == np.float64 and missed <= step * turn / 8:
-                self._precision = "float64"
-        return self._precision
-
-    @property
-    def typical(self) -> float:
-        """Typical size of a parameter."""
-        return typical(self.start)
+            extra = self._penalty_products(point, vectors.astype(dtype))
+            gradient, images = gradient + np.asarray(extra[0]), images + np.asarray(extra[1])
+        return loss, gradient, images
 
     def rounded(self, x: Floats) -> tuple[Floats, Any]:
         """The point as the parameters' own types can hold it, flat and as their tree."""
@@ -286,11 +247,6 @@ def default_part_rows(dim: int, row_bytes: int) -> int:
     width = max(min(dim, DIRECTIONS), row_bytes // 4, 1)
     low, high = PART_ROWS
     return max(low, min(high, PART_NUMBERS // width))
-
-
-def typical(x: Floats) -> float:
-    """Root mean square of the parameters; 1 where all are 0."""
-    return float(np.sqrt(np.square(x).mean())) or 1.0
 
 
 def _flat(leaves: list[Any]) -> Floats:

@@ -1,7 +1,8 @@
-"""Rows of a table in memory, as the checks look at them."""
+"""Training rows of a table in memory, as the checks examine them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,12 +11,13 @@ import numpy as np
 
 from downslope.errors import UsageError
 
-HEAD, RARE = 1000, 0.05  # rows that tell columns that vary from those that hardly do
+HEAD_ROWS = 1000  # rows that tell columns that vary from those that hardly do
+RARE = 0.05  # share of those rows off the median below which all rows are counted
 MISSING_CODE = 1  # the code of a missing category; 0 is one not seen in training
 
 
 class Category(NamedTuple):
-    """A column of categories: how many values training has seen, and whether more share codes."""
+    """A column of categories: its name, number of values in training, whether codes are shared."""
 
     name: str
     num_values: int
@@ -28,11 +30,11 @@ class Sample:
 
     Attributes:
         x: float32 [n, p], standardised numbers.
-        names: what each of the p numbers is called.
-        missing: for the numbers that say whether a column has a value (1 where not), by their
-            place in x, the name of that column.
-        means, scales: [p], what standardising took out, in each column's own unit; 0 and 1 where
-            it took out nothing.
+        names: of the p numbers.
+        missing: for the numbers that are 1 where a column has no value, by their place in x, the
+            name of that column.
+        means, scales: [p], taken out by standardising, in each column's own unit; 0 and 1 where
+            nothing was.
         codes: int32 [n, c], one column of codes a category.
         categories: the c of them.
         y: [n], index of the class, or a number.
@@ -72,18 +74,20 @@ class Sample:
     @property
     def rows(self) -> str:
         """Which rows these are, in words."""
-        count = len(self.y)
-        if count >= self.num_rows:
-            return f"all {count:,} training rows"
-        return f"{count:,} random training rows of {self.num_rows:,}"
+        return rows_in_words(len(self.y), self.num_rows)
+
+    def category_columns(self) -> list[tuple[Category, np.ndarray]]:
+        """Each category with its codes [n]."""
+        if self.codes is None:
+            return []
+        return list(zip(self.categories, self.codes.T, strict=True))
 
     def off_common(self) -> np.ndarray:
-        """Rows of each number that differ from its most common value, [p]; none for one value.
+        """Rows of each number that differ from its most common value, [p].
 
-        Where the median of the first 1,000 rows is not nearly all of them, their share stands for
-        that of all rows.
+        Extrapolated from the first 1,000 rows, and counted where these are nearly all the same.
         """
-        head = self.x[:HEAD]
+        head = self.x[:HEAD_ROWS]
         if not len(head):
             return np.zeros(self.x.shape[1], np.int64)
         common = np.median(head, axis=0).astype(self.x.dtype)
@@ -97,6 +101,12 @@ class Sample:
         """The first `count` rows: a smaller random sample."""
         if count >= len(self.y):
             return self
-        fields = {f: getattr(self, f) for f in self.__dataclass_fields__}
         codes = None if self.codes is None else self.codes[:count]
-        return Sample(**{**fields, "x": self.x[:count], "y": self.y[:count], "codes": codes})
+        return dataclasses.replace(self, x=self.x[:count], y=self.y[:count], codes=codes)
+
+
+def rows_in_words(count: int, num_rows: int) -> str:
+    """Which `count` of `num_rows` training rows were examined."""
+    if count >= num_rows:
+        return f"all {count:,} training rows"
+    return f"{count:,} random training rows of {num_rows:,}"

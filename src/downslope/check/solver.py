@@ -13,6 +13,7 @@ from downslope.check.conjugate_gradients import solve_conjugate_gradients
 from downslope.check.normal_equations import solve_normal_equations
 from downslope.check.precision import wide
 from downslope.check.problem import prepare
+from downslope.check.quadratics import precision_of
 from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.generator import Generator
 from downslope.errors import UsageError
@@ -149,7 +150,7 @@ def solve(
     begin = time.perf_counter()
     sums.deadline = begin + seconds
     source = sums.problem.source
-    exact = sums.precision(source.read(0, min(SAMPLE_ROWS, source.num_rows)))
+    exact = precision_of(sums, source.read(0, min(SAMPLE_ROWS, source.num_rows)))
     if sums.start.size <= dense_dim:
         outcome = solve_normal_equations(sums, exact)
     else:
