@@ -24,7 +24,7 @@ from downslope.train.collect import collect, dispatch
 from downslope.train.diagnostics import diagnose_if_due
 from downslope.train.evaluate import Scorer
 from downslope.train.finish import finish
-from downslope.train.loop import Loop, end_of_data, is_over
+from downslope.train.loop import Loop, end_of_data, goes_on, is_over
 from downslope.train.observe import observe, observe_begin, observe_end
 from downslope.train.result import Result
 from downslope.train.run_folder import RunFolder, open_run
@@ -149,7 +149,7 @@ def _train(setup: TrainSetup, asked: Training, run: RunFolder, begun: float) -> 
     """The trials of a rate, if it is left to choose, then the run itself, in one loop."""
     with Interrupts() as interrupts, closing(begin(setup, asked, run, interrupts, begun)) as loop:
         turn_knobs(loop, decide(loop, observe_begin(loop)))
-        while loop.goes_on:
+        while goes_on(loop):
             _train_on_blocks(loop)
         return finish(loop)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +52,9 @@ class Knobs(NamedTuple):
     clip_norm: Any
     batch_size: Any
     average_from: Any
+
+
+OFF = {"learning_rate": 0.0, "clip_norm": math.inf}  # values of knobs that are None
 
 
 def initial_state(

@@ -74,13 +74,6 @@ class Loop:
     failures_told: set[int] = field(default_factory=set)
 
     @property
-    def goes_on(self) -> bool:
-        """Whether there is no reason to stop; a signal between two stretches is one."""
-        if self.trials is None and self.interrupts.received is not None:
-            self.stop_reason = self.stop_reason or StopReason.INTERRUPTED
-        return self.stop_reason is None
-
-    @property
     def seconds(self) -> float:
         """Time spent training, over all sittings."""
         return self.seconds_before + time.perf_counter() - self.begun
@@ -131,6 +124,13 @@ def change_step(loop: Loop, step: CompiledStep) -> None:
         monitor.settings = dataclasses.replace(
             monitor.settings, batch_size=step.batch_rows, clips=step.clips
         )
+
+
+def goes_on(loop: Loop) -> bool:
+    """Whether there is no reason to stop; a signal between two openings of blocks is one."""
+    if loop.trials is None and loop.interrupts.received is not None:
+        loop.stop_reason = loop.stop_reason or StopReason.INTERRUPTED
+    return loop.stop_reason is None
 
 
 def is_over(loop: Loop) -> bool:

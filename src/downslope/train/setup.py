@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from downslope.metrics import Results
 from downslope.noise.online.monitor import MonitorSettings
 from downslope.objective import Model, Objective, Params, merge
 from downslope.step.optimizers import Optimizer
-from downslope.step.state import Knobs, State, to_device
+from downslope.step.state import OFF, Knobs, State, to_device
 from downslope.step.update import evaluated_params
 from downslope.train.compiled_step import CompiledStep
 from downslope.train.interaction import interact
@@ -120,12 +120,10 @@ class TrainSetup:
 
     def first_settings(self) -> KnobSettings:
         """The knobs as the configuration sets them, or as a run begins."""
-        norm = self.training.clip_norm
-        return KnobSettings(
-            learning_rate=self.optimizer.learning_rate,
-            batch_size=self.batch_rows,
-            clip_norm=norm if isinstance(norm, float | int) else None,
-        )
+        names = [f.name for f in dataclasses.fields(KnobSettings)]
+        values = {name: getattr(self.training, name) for name in names}
+        known = {"learning_rate": self.optimizer.learning_rate, "batch_size": self.batch_rows}
+        return KnobSettings(**values | known)
 
     @functools.cached_property
     def state_shapes(self) -> State:
@@ -147,10 +145,6 @@ class TrainSetup:
 
 def device_knobs(settings: KnobSettings, average_from: int) -> Knobs:
     """The knobs as arguments of a compiled step."""
-    norm = settings.clip_norm
-    return Knobs(
-        learning_rate=np.float32(settings.learning_rate or 0.0),
-        clip_norm=np.float32(math.inf if norm is None else norm),
-        batch_size=np.float32(settings.batch_size),
-        average_from=np.int32(average_from),
-    )
+    values = dataclasses.asdict(settings)
+    floats = {k: np.float32(OFF[k] if v is None else v) for k, v in values.items()}
+    return Knobs(**floats, average_from=np.int32(average_from))
