@@ -305,6 +305,21 @@ class Training:
         return dataclasses.replace(self, **{k: v for k, v in chosen.items() if k in self.free})
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnobSettings:
+    """Settings that decisions change while a run trains, as they stand.
+
+    Attributes:
+        learning_rate: before the schedule's factor; None where the optimizer holds its own.
+        batch_size: examples per update.
+        clip_norm: largest global norm of a gradient, or None.
+    """
+
+    learning_rate: float | None
+    batch_size: int
+    clip_norm: float | None
+
+
 def is_auto(value: Any) -> bool:
     """Whether a setting is left to choose; an array or an object never is."""
     return isinstance(value, str) and value == AUTO

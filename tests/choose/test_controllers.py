@@ -13,7 +13,6 @@ from downslope.choose.controller import (
     CompiledSizes,
     Context,
     EndTrials,
-    KnobSettings,
     NoiseReading,
     NormReading,
     Observation,
@@ -22,7 +21,7 @@ from downslope.choose.controller import (
 )
 from downslope.choose.rescale import rescale_sgd
 from downslope.choose.temperature import MAX_ANNEALS
-from downslope.config import Training
+from downslope.config import KnobSettings, Training
 
 FREE = frozenset({
     "optimizer", "learning_rate", "batch_size", "schedule", "clip_norm", "average", "patience",

@@ -4,7 +4,6 @@ from .batch import sweet_spot as sweet_spot
 from .clipping import next_clip_norm as next_clip_norm
 from .controller import Context as Context
 from .controller import Controller as Controller
-from .controller import KnobSettings as KnobSettings
 from .controller import Observation as Observation
 from .cooling import cool_down as cool_down
 from .decision import Decision as Decision

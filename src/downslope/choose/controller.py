@@ -13,26 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from downslope.choose.decision import Decision
-from downslope.config import Training
+from downslope.config import KnobSettings, Training
 
 Moment = Literal["begun", "in_trial", "collected", "evaluated", "trial_ended", "diverged"]
 MIN_CALLS_TIMED = 3  # calls behind the time of an update; assumed
 SURVIVES = {"survives": True}  # metadata of a state's field that a return to an earlier state keeps
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnobSettings:
-    """The knobs as they stand.
-
-    Attributes:
-        learning_rate: before the schedule's factor; None where the optimizer holds its own.
-        batch_size: examples per update.
-        clip_norm: largest global norm of a gradient, or None.
-    """
-
-    learning_rate: float | None
-    batch_size: int
-    clip_norm: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

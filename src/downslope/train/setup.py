@@ -11,8 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from downslope.choose.controller import KnobSettings
-from downslope.config import Training
+from downslope.config import KnobSettings, Training
 from downslope.data.arrays import Arrays
 from downslope.metrics import Results
 from downslope.noise.online.monitor import MonitorSettings

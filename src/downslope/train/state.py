@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from downslope.choose import controllers
-from downslope.choose.controller import Context, KnobSettings
+from downslope.choose.controller import Context
+from downslope.config import KnobSettings
 from downslope.errors import MismatchError
 from downslope.noise.online.monitor import NoiseMonitor
 from downslope.step.state import Knobs, State, own, to_device
