@@ -3,6 +3,7 @@
 Each test's comment names the wrong implementation that it catches.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from downslope.cli import main
 from downslope.report.plan import read_run
+from downslope.report.run_data import FORMAT
 from downslope.units import parse_bytes, parse_duration, parse_rate
 
 SIZES = [16 * 2**i for i in range(8)]
@@ -47,8 +49,9 @@ def run(tmp_path):
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
         params = {"w": ["float32", 1000, 100], "b": ["bfloat16", 10], "step": ["int8"]}
-        request = {"format": "x", "training": {"batch_size": batch_size}, "params": params}
-        (folder / "run.json").write_text(json.dumps(request))
+        request = {"format": FORMAT, "training": {"batch_size": batch_size}, "params": params}
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        (folder / "run.json").write_text(json.dumps({**request, "sha256": digest}))
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (folder / "journal.jsonl").write_text(lines)
         return folder

@@ -12,7 +12,7 @@ SMALLEST = 5e-324  # of the doubles above 0
 # Seconds are shown in the largest of these units that they reach, as (least seconds, size, name).
 _TIMES = (
     (7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"),
-    (1e-7, 1e-6, "us"),
+    (1e-7, 1e-6, "µs"),
 )  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def spoken(seconds: float) -> str:
 
     Example:
         >>> spoken(0), spoken(2.5e-5), spoken(0.0063), spoken(12.34), spoken(5400), spoken(2e5)
-        ('0 s', '25 us', '6.3 ms', '12.3 s', '90 min', '55.6 h')
+        ('0 s', '25 µs', '6.3 ms', '12.3 s', '90 min', '55.6 h')
     """
     size, unit = time_unit(seconds)
     return f"{short(seconds / size)} {unit}"

@@ -20,7 +20,6 @@ def chart(name="one", words=NAME):
         ax.fill_between([0, 1, 2], [1, 1, 1], [2, 3, 4], color=drawing.RED, alpha=0.2)
         ax.set_yscale("log")
         ax.set_xlabel(words)
-        drawing.legend(ax)
 
     return Chart(name=name, title="<b> & more", reading="", table=Table(head=(), rows=()),
                  draw=draw)  # fmt: skip

@@ -129,7 +129,7 @@ def test_a_run_cut_short_by_a_crash(told, tmp_path) -> None:
     shown = write_report([run]).read_text(encoding="utf-8")
     assert "This run has not ended" in shown and "cannot be read" not in shown
     (run / "journal.jsonl").unlink()
-    assert "last heard of at step 0" in write_report([run]).read_text(encoding="utf-8")
+    assert "its latest record is of step 0" in write_report([run]).read_text(encoding="utf-8")
 
 
 ODD = (None, "text", -1, 0, 1e308, -1e308, 10**30, [], {}, [None], {"value": None}, True, "<b>")

@@ -16,8 +16,8 @@ from downslope.report.progress import (
     held_out_text,
     noise_text,
     progress_text,
-    short,
 )
+from downslope.report.words import brief
 
 
 def record(step, **more):
@@ -196,6 +196,6 @@ def test_the_noise_scale_stays_on_the_line(scale, words, clock):
 def test_numbers_in_few_digits():
     """Catches units a thousandfold off, at the borders."""
     numbers = {0: "0", 999: "999", 1000: "1k", 999_000: "999k", 2e6: "2M", 1.5e9: "1.5G"}
-    assert {n: short(n) for n in numbers} == numbers
+    assert {n: brief(n) for n in numbers} == numbers
     times = {0.2: "0 s", 59.6: "1 min 0 s", 3599: "59 min 59 s", 3600: "1 h 0 min"}
     assert {t: duration(t) for t in times} == times

@@ -1,25 +1,26 @@
-"""What is most worth doing next, each piece of advice from a number that was measured."""
+"""What is most worth doing next: advice, each piece from a number that was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from downslope.estimate import Estimate
+from downslope.estimate import Estimate, short, spoken
 from downslope.report.reading import estimate, of_event, text
 from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine
-from downslope.report.words import counted, cut, percent, sentence, short, spoken
+from downslope.report.words import counted, cut, percent, sentence
 
-# What comes first: a result that means nothing, then a better one, then a sooner one, then
-# what is good to know. Within a rank the larger share goes first.
+# What comes first: a result without meaning, then a better one, then a sooner one, then what is
+# good to know. Within a rank the larger share goes first.
 MEANINGLESS, BETTER, SOONER, WORTH_KNOWING = range(4)
-WAITING = 0.1  # share of the time from which waiting is worth a word; assumed
-SLOWER = 1.15  # times as long as at the sweet spot; below, timing jitter decides
-START_SHARE = 0.5  # of a run's time that went by before its first steps
-HEAVY = 0.2  # share of the noise in one row of a hundred; of equal rows it is 0.01
-OFF = 0.1  # between predicted and observed shares
-MOST = 3
+MIN_WAITING_SHARE = 0.1  # of the time; assumed
+MIN_SLOWDOWN = 1.15  # of the time at the sweet spot; below, timing jitter decides
+MIN_NOISY_SHARE = 0.2  # of the noise in one row of a hundred; of equal rows it is 0.01
+MIN_MISCALIBRATION = 0.1  # between predicted and observed shares
+MIN_GAIN = 0.05  # of the held-out loss's half-width, in the last evaluation
+MAX_ADVICE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Advice:
     """One thing to do.
 
     Attributes:
-        rank: which kind it is; lower ones come first.
+        rank: its kind; lower ones come first.
         size: how much is at stake, 0 to 1, to order advice of one rank.
         do: what to do, in a few words.
         why: one sentence, with the number.
@@ -42,50 +43,48 @@ class Advice:
 def next_steps(run: RunData) -> list[Advice]:
     """The three things most worth doing next; fewer where fewer stand out."""
     found = [advice for rule in RULES if (advice := rule(run)) is not None]
-    return sorted(found, key=lambda advice: (advice.rank, -advice.size))[:MOST]
+    return sorted(found, key=lambda advice: (advice.rank, -advice.size))[:MAX_ADVICE]
+
+
+def _advice(rank: int, size: float, do: str, why: str) -> Advice:
+    return Advice(rank=rank, size=size, do=do[0].upper() + do[1:], why=sentence(why))
+
+
+def _stop(run: RunData) -> Any:
+    """The newest decision to stop; empty where there is none."""
+    stops = [r for r in of_event(run.records, "decided") if r.get("knob") == "stop"]
+    return stops[-1] if stops else {}
 
 
 def diverged(run: RunData) -> Advice | None:
-    """After a run that ended by divergence."""
+    """Advice after a run that ended by divergence."""
     if run.result.get("stop_reason") != "diverged":
         return None
+    because = text(_stop(run).get("because"))
+    if "drop" in because:  # rows whose loss is not finite at any rate
+        return _advice(MEANINGLESS, 1.0, "Mend or drop rows", because)
     at = run.result.get("diverged_at_step")
     where = f" at step {at:,}" if isinstance(at, int) else ""
-    why = f"the loss left for good{where}; the parameters kept are those before it"
-    stops = [r for r in of_event(run.records, "decided") if r.get("knob") == "stop"]
-    because = text(stops[-1].get("because")) if stops else ""
-    if "drop" in because:  # rows whose loss is not finite at any rate
-        return Advice(rank=MEANINGLESS, size=1.0, do="Mend or drop rows", why=sentence(because))
+    why = f"the loss diverged{where}; the parameters kept are those before it"
     do = "Take a learning rate ten times smaller, or clip gradients"
-    return Advice(rank=MEANINGLESS, size=1.0, do=do, why=sentence(why))
+    return _advice(MEANINGLESS, 1.0, do, why)
 
 
 def no_better_than(run: RunData) -> Advice | None:
-    """Where the model is no better than knowing nothing, or than a straight line."""
-    found = baselines(run)
-    if found is None:
+    """Advice where the model is no better than a constant, or than a straight line."""
+    record = run.find("baselines") or {}
+    model, trivial, linear = (estimate(record.get(n)) for n in ("model", "trivial", "linear"))
+    lower = record.get("lower_is_better") is not False
+    if not (model.is_measured and trivial.is_measured):
         return None
-    model, trivial, linear, lower = found
     if not _beats(model, trivial, lower):
-        why = f"the held-out score is {model}, and knowing nothing but the target gives {trivial}"
+        why = f"the held-out score is {model}, and predicting a constant gives {trivial}"
         do = "Check the target and its columns: nothing was learned that shows"
-        return Advice(rank=MEANINGLESS, size=0.9, do=do, why=sentence(why))
-    if linear is not None and linear.is_bounded and _beats(linear, model, lower):
+        return _advice(MEANINGLESS, 0.9, do, why)
+    if _beats(linear, model, lower):
         why = f"a linear model has {linear}, this one {model}"
-        return Advice(rank=BETTER, size=0.9, do="Try the linear model", why=sentence(why))
+        return _advice(BETTER, 0.9, "Try the linear model", why)
     return None
-
-
-def baselines(run: RunData) -> tuple[Estimate, Estimate, Estimate | None, bool] | None:
-    """Scores of the model, of the trivial and of the linear baseline; whether lower is better."""
-    record = run.find("baselines")
-    if record is None:
-        return None
-    model, trivial = estimate(record.get("model")), estimate(record.get("trivial"))
-    if model.value is None or trivial.value is None:
-        return None
-    linear = estimate(record.get("linear")) if record.get("linear") else None
-    return model, trivial, linear, record.get("lower_is_better") is not False
 
 
 def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
@@ -97,47 +96,39 @@ def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
     return end < other.value if lower else end > other.value
 
 
-def check_worries(run: RunData) -> Advice | None:
-    """The worst finding of the checks before training."""
-    worst = next((f for f in data.findings(run) if f.get("severity") in ("error", "warning")), None)
-    if worst is None:
+def check_findings(run: RunData) -> Advice | None:
+    """Advice on the worst finding of the checks before training."""
+    worst = next(iter(data.findings(run)), {})
+    if worst.get("severity") not in ("error", "warning"):
         return None
-    is_error = worst.get("severity") == "error"
-    remedy = worst.get("remedy")
-    do = cut(remedy if isinstance(remedy, str) and remedy else "See the checks below", 160)
-    return Advice(
-        rank=MEANINGLESS if is_error else BETTER,
-        size=0.8,
-        do=do[0].upper() + do[1:],
-        why=sentence(data.said(worst)),
-    )
+    rank = MEANINGLESS if worst.get("severity") == "error" else BETTER
+    do = cut(text(worst.get("remedy")) or "See the checks below", 160)
+    return _advice(rank, 0.8, do, data.statement(worst))
 
 
 def still_falling(run: RunData) -> Advice | None:
-    """Where a limit ended the run while the held-out loss still fell."""
-    if run.result.get("stop_reason") not in ("finished", "time up", "interrupted"):
-        return None
-    stops = [r for r in of_event(run.records, "decided") if r.get("knob") == "stop"]
-    if stops and stops[-1].get("new") == "converged":
-        return None  # and was gone on with
+    """Advice where a limit ended the run while the held-out loss still fell."""
     held = descent.held_out(run, "time")
-    if len(held) < 3:
+    ends = ("finished", "time up", "interrupted")
+    if run.result.get("stop_reason") not in ends or len(held) < 3:
         return None
-    late = held[-1].at - held[-2].at
-    fell = held[-2].value - held[-1].value
-    half = (held[-1].hi or held[-1].value) - held[-1].value
-    if held[-1].value > min(h.value for h in held) or fell <= 0.05 * half or fell <= 0:
+    before, last = held[-2:]
+    fell = before.value - last.value
+    is_lowest = last.value <= min(h.value for h in held)
+    if not is_lowest or fell <= max(0.0, MIN_GAIN * (last.ends[1] - last.value)):
         return None
+    if _stop(run).get("new") == "converged":
+        return None  # and training was continued
     why = (
-        f"the last {spoken(late)} lowered the held-out loss by {short(fell)}, to "
-        f"{short(held[-1].value)}: the limit ended the run, not the data"
+        f"the last {spoken(last.at - before.at)} lowered the held-out loss by {short(fell)}, to "
+        f"{short(last.value)}: the limit ended the run, not the data"
     )
-    size = min(1.0, fell / max(abs(held[-1].value), 1e-12))
-    return Advice(rank=BETTER, size=size, do="Go on: resume with more time", why=sentence(why))
+    size = min(1.0, fell / max(abs(last.value), 1e-12))
+    return _advice(BETTER, size, "Continue: resume with more time", why)
 
 
 def overfits(run: RunData) -> Advice | None:
-    """Where the held-out loss has risen well above its lowest."""
+    """Advice where the held-out loss has risen well above its lowest."""
     held = descent.held_out(run, "examples")
     if len(held) < 3:
         return None
@@ -146,38 +137,34 @@ def overfits(run: RunData) -> Advice | None:
         return None
     why = (
         f"the held-out loss rose from {short(best.value)} at step {best.step:,.0f} to "
-        f"{short(end.value)}: the model began to learn its rows by heart"
+        f"{short(end.value)}: the model began to overfit its rows"
     )
     size = min(1.0, (end.value - best.value) / max(abs(best.value), 1e-12))
-    return Advice(rank=BETTER, size=size, do="Stop earlier, or add l2", why=sentence(why))
+    return _advice(BETTER, size, "Stop earlier, or add l2", why)
 
 
 def near_limit(run: RunData) -> Advice | None:
-    """Where neighbouring updates undo each other."""
+    """Advice where neighbouring updates undo each other."""
     value = landscape.is_near_limit(run)
     if value is None:
         return None
     why = f"the correlation of neighbouring updates is {short(value)}: they undo each other"
-    return Advice(rank=BETTER, size=0.5, do="Take a smaller learning rate", why=sentence(why))
+    return _advice(BETTER, 0.5, "Take a smaller learning rate", why)
 
 
 def miscalibrated(run: RunData) -> Advice | None:
-    """Where predicted probabilities are far from observed shares."""
-    far = data.worst_bin(run)
-    if far is None or abs(far[1] - far[0]) < OFF:
+    """Advice where predicted probabilities are far from observed shares."""
+    worst = data.worst_bin(run)
+    if worst is None or abs(worst.observed - worst.predicted) < MIN_MISCALIBRATION:
         return None
-    why = (
-        f"where {percent(far[0])} were predicted, {percent(far[1])} ({percent(far[2])} to "
-        f"{percent(far[3])}) were observed"
-    )
-    do = "Do not take the probabilities at their word"
-    return Advice(rank=BETTER, size=abs(far[1] - far[0]), do=do, why=sentence(why))
+    size = abs(worst.observed - worst.predicted)
+    return _advice(BETTER, size, "Do not rely on the probabilities", worst.sentence)
 
 
 def other_batch(run: RunData) -> Advice | None:
-    """Where another batch size reaches the same loss sooner."""
+    """Advice where another batch size reaches the same loss sooner."""
     found = machine.sweet(run)
-    if isinstance(found, str) or found.spot is None or (found.ratio or 0) < SLOWER:
+    if isinstance(found, str) or found.spot is None or (found.ratio or 0) < MIN_SLOWDOWN:
         return None
     ratio = found.ratio or 1.0
     why = (
@@ -185,74 +172,51 @@ def other_batch(run: RunData) -> Advice | None:
         f"as long to the same loss, if the learning rate is tuned anew"
     )
     do = f"Set the batch size to about {found.spot.batch_size:,}"
-    return Advice(rank=SOONER, size=1 - 1 / ratio, do=do, why=sentence(why))
+    return _advice(SOONER, 1 - 1 / ratio, do, why)
 
 
 def waits(run: RunData) -> Advice | None:
-    """Where the device waits for rows."""
+    """Advice where the device waits for rows."""
     share = machine.waiting_share(run)
-    if share is None or share < WAITING:
+    if share is None or share < MIN_WAITING_SHARE:
         return None
-    why = f"{percent(share)} of the time went into waiting for rows"
-    do = "Give the data a faster disk, or keep it in memory"
-    return Advice(rank=SOONER, size=share, do=do, why=sentence(why))
+    why = f"{percent(share)} of the time was spent waiting for rows"
+    return _advice(SOONER, share, "Keep the data on a faster disk, or in memory", why)
 
 
-def slow_start(run: RunData) -> Advice | None:
-    """Where a short run is mostly start-up."""
-    rates, last = machine.rates(run), run.result.get("seconds")
-    if not rates or not isinstance(last, (int, float)) or last <= 0:
-        return None
-    share = rates[0][0] / last
-    if not START_SHARE < share <= 1 or rates[0][4] > 0.1 * rates[-1][4]:
-        return None
-    why = (
-        f"{spoken(rates[0][0])} of {spoken(last)} went by before step {rates[0][4]:,.0f}: reading, "
-        "compiling, choosing the first settings"
-    )
-    do = "Expect longer runs to be cheap: most of this one was its start"
-    return Advice(rank=WORTH_KNOWING, size=share, do=do, why=sentence(why))
-
-
-def heavy_rows(run: RunData) -> Advice | None:
-    """Where a few rows carry the noise."""
+def noisy_rows(run: RunData) -> Advice | None:
+    """Advice where a few rows carry the noise."""
     share = data.top_share(run)
-    if share is None or share < HEAVY:
+    if share is None or share < MIN_NOISY_SHARE:
         return None
     why = f"one row in a hundred carries {percent(share)} of the gradient's noise"
-    return Advice(
-        rank=WORTH_KNOWING,
-        size=share,
-        do="Look at the rows listed under the data: mislabelled, or of another kind",
-        why=sentence(why),
-    )
+    do = "Look at the rows listed under the data: mislabelled, or of another kind"
+    return _advice(WORTH_KNOWING, share, do, why)
 
 
 def idle_columns(run: RunData) -> Advice | None:
-    """Where columns make no difference."""
+    """Advice where columns make no difference."""
     found = data.columns(run)
     idle = data.without_effect(found)
     if not idle or len(found) < 2:
         return None
     why = (
-        f"permuting {counted(len(idle), 'column')} of {len(found)} made no difference that can be "
-        "told to the held-out loss"
+        f"permuting {counted(len(idle), 'column')} of {len(found)} made no measurable difference "
+        "to the held-out loss"
     )
     do = f"Try without the columns of no effect, such as {cut(idle[-1], 30)}"
-    return Advice(rank=WORTH_KNOWING, size=len(idle) / len(found), do=do, why=sentence(why))
+    return _advice(WORTH_KNOWING, len(idle) / len(found), do, why)
 
 
 def unmeasured(run: RunData) -> Advice | None:
-    """Where the noise was not measured."""
+    """Advice where the noise was not measured."""
     if of_event(run.records, "measured") or run.find("solved"):
         return None
-    why = "0 readings of the noise are in the journal, so nothing is said about the batch size"
-    return Advice(
-        rank=WORTH_KNOWING, size=0.1, do="Measure the noise in the next run", why=sentence(why)
-    )
+    why = "the journal holds no measurement of the noise, so the batch size cannot be judged"
+    return _advice(WORTH_KNOWING, 0.1, "Measure the noise in the next run", why)
 
 
 RULES: tuple[Callable[[RunData], Advice | None], ...] = (
-    diverged, no_better_than, check_worries, still_falling, overfits, near_limit, miscalibrated,
-    other_batch, waits, slow_start, heavy_rows, idle_columns, unmeasured,
+    diverged, no_better_than, check_findings, still_falling, overfits, near_limit, miscalibrated,
+    other_batch, waits, noisy_rows, idle_columns, unmeasured,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a section of the report is made of: charts, tables, figures in words, gaps."""
+"""Parts of the report: sections, and the charts, tables, facts, notes and gaps they consist of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-MOST_ROWS = 60  # of a folded table
+from downslope.report.reading import Record, text
+from downslope.report.run_data import RunData
+
+MAX_ROWS = 60  # of a folded table
+NOT_RECORDED = "not examined: the journal holds no such record"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +33,14 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A picture with its title, what it says in one sentence, and its numbers.
+    """A picture with its title, its message in one sentence, and its numbers.
 
     Attributes:
         name: unique on the page, lower case and hyphens.
         title: what is shown.
         reading: one sentence in plain words.
-        table: its numbers.
-        draw: puts it on matplotlib's axes.
+        table: the numbers shown.
+        draw: draws it on matplotlib's axes.
         height: of the picture, as a share of its width.
     """
 
@@ -51,12 +55,7 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """What there is nothing to show of.
-
-    Attributes:
-        title: what it would be.
-        reason: why it is not there, one line.
-    """
+    """A block that has nothing to show, with the reason in one line."""
 
     kind: ClassVar[str] = "gap"
     title: str
@@ -65,11 +64,10 @@ class Gap:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Figures by their names.
+    """Figures by name.
 
     Attributes:
         rows: (name, value in words, what else to know about it) each.
-        title: over them, or empty.
         is_large: shown as the page's chief figures.
     """
 
@@ -81,11 +79,11 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Notes:
-    """Sentences under a heading, numbered or not.
+    """Sentences under a heading.
 
     Attributes:
-        title: over them.
-        items: (mark, first words, the sentence) each; the mark is a number, a severity or empty.
+        items: (mark, first words, the sentence) each; the mark is a number, a severity, "code"
+            or empty.
         note: what else a reader must know.
         is_folded: only shown when opened.
         is_broad: over the whole width of the page.
@@ -101,10 +99,9 @@ class Notes:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table whose cells are shaded by their share of the row: a confusion table.
+    """A confusion table: cells shaded by their share of the row.
 
     Attributes:
-        title: what it shows.
         reading: one sentence in plain words.
         names: of rows and columns.
         counts: rows of numbers.
@@ -120,7 +117,7 @@ class Grid:
 
     @property
     def shades(self) -> tuple[tuple[int, ...], ...]:
-        """Per cent of its row that each cell has, in tens."""
+        """Per cent of its row in each cell, in tens."""
         return tuple(
             tuple(round(10 * n / max(sum(row), 1)) * 10 for n in row) for row in self.counts
         )
@@ -131,14 +128,7 @@ Block = Table | Chart | Gap | Facts | Notes | Grid
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page.
-
-    Attributes:
-        name: unique on the page.
-        title: its heading.
-        lead: one or two sentences on what the part is about.
-        blocks: what it holds, in order.
-    """
+    """A part of the page: its name in links, heading, introduction and blocks in order."""
 
     name: str
     title: str
@@ -146,17 +136,49 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def thinned(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> Table:
-    """A table of at most 60 rows, evenly taken, first and last among them; it says so.
+@dataclass(frozen=True, kw_only=True)
+class SectionPlan:
+    """How a section is made of a run.
+
+    Attributes:
+        title: its heading, such as "The noise"; in links, its last word.
+        lead: one or two sentences of introduction, or what makes them of the run.
+        blocks: what makes its blocks, in order; None stands for no block.
+    """
+
+    title: str
+    lead: str | Callable[[RunData], str]
+    blocks: tuple[Callable[[RunData], Block | None], ...]
+
+    @property
+    def name(self) -> str:
+        """The name in links."""
+        return self.title.split()[-1].lower()
+
+    def section(self, run: RunData) -> Section:
+        """The section on this run."""
+        lead = self.lead if isinstance(self.lead, str) else self.lead(run)
+        blocks = [block for make in self.blocks if (block := make(run)) is not None]
+        return Section(name=self.name, title=self.title, lead=lead, blocks=tuple(blocks))
+
+
+def missing(title: str, record: Record | None, reason: str = NOT_RECORDED) -> Gap:
+    """The gap left by a record that is absent, or holds only the reason for its absence."""
+    return Gap(title=title, reason=text((record or {}).get("reason")) or reason)
+
+
+def thinned(
+    head: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str = "", note: str = ""
+) -> Table:
+    """A table of at most 60 evenly spaced rows, first and last included; its note says so.
 
     Example:
         >>> table = thinned(["step"], [[i] for i in range(600)])
         >>> len(table.rows), table.rows[-1], table.note
-        (60, (599,), '60 of 600 rows are shown, evenly taken.')
+        (60, (599,), '60 of 600 rows are shown, evenly spaced.')
     """
-    count, note = len(rows), ""
-    if count > MOST_ROWS:
-        places = [round(i * (count - 1) / (MOST_ROWS - 1)) for i in range(MOST_ROWS)]
-        rows = [rows[place] for place in places]
-        note = f"{MOST_ROWS} of {count:,} rows are shown, evenly taken."
+    count = len(rows)
+    if count > MAX_ROWS:
+        rows = [rows[round(i * (count - 1) / (MAX_ROWS - 1))] for i in range(MAX_ROWS)]
+        note = f"{MAX_ROWS} of {count:,} rows are shown, evenly spaced. {note}".strip()
     return Table(head=tuple(head), rows=tuple(map(tuple, rows)), note=note, caption=caption)

@@ -1,4 +1,4 @@
-"""Every chart of the report by its name."""
+"""The report's charts by name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The journal: what was measured, decided and saved, one JSON object a line.
+"""The journal: measurements, decisions and checkpoints of a run, one JSON object a line.
 
-Lines are only ever appended. Progress, reports and loggers are readers of it: a reader
-is a function of one record, called as the record is written.
+Lines are only ever appended. Progress, reports and loggers are readers of it: a reader is a
+function of one record, called when the record is written.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from downslope.storage import capacity_errors
 Record = dict[str, Any]
 Reader = Callable[[Record], None]
 
-GOES_BACK = ("resumed", "undone")  # to the step they name: what came after it does not count
+GOES_BACK = ("resumed", "undone")  # to the step they name: later records do not count
 
 
 class Journal:
-    """Appends records to a file, where there is one, and hands them to readers.
+    """A writer of records to a file, where there is one, and to readers.
 
     Args:
         path: the file, or None to keep records in memory only.
@@ -36,7 +36,7 @@ class Journal:
         self._file = _open_to_append(path) if path else None
 
     def write(self, event: str, **values: Any) -> None:
-        """Appends one record; numbers that are not finite are written as null."""
+        """Append one record; numbers that are not finite are written as null."""
         record = {"event": event, **{k: _plain(v) for k, v in values.items()}}
         self.records.append(record)
         if event in GOES_BACK:
@@ -49,24 +49,24 @@ class Journal:
             self._hand(reader, record)
 
     def _hand(self, reader: Reader, record: Record) -> None:
-        """A reader that fails costs its own output, never the run."""
+        """Hand a record to a reader; one that fails is removed, and the run goes on."""
         try:
             reader(record)
         except Exception as error:
             self._readers = tuple(each for each in self._readers if each is not reader)
-            what = f"{type(reader).__name__} failed and reads no further: "
+            what = f"{type(reader).__name__} failed and was removed: "
             what += f"{type(error).__name__}: {error}"
             self.write("reader lost", because=what, step=record.get("step") or 0)
             warnings.warn(f"the reader {what}", RuntimeWarning, stacklevel=3)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         if self._file:
             self._file.close()
 
 
 def _open_to_append(path: Path) -> TextIO:
-    """The file, open at the beginning of a line: a crash may have cut the last one short."""
+    """Open the file at the beginning of a line: a crash may have cut the last one short."""
     whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     file = open(path, "a", encoding="utf-8")  # noqa: SIM115
     file.write("" if whole else "\n")
@@ -74,9 +74,9 @@ def _open_to_append(path: Path) -> TextIO:
 
 
 def read_journal(path: str | Path) -> list[Record]:
-    """The records of a journal that count: what a run repeated or took back is left out.
+    """The records of a journal, without those that the run later repeated or took back.
 
-    Lines that were cut off by a crash are passed over.
+    Lines that were cut off by a crash are skipped.
     """
     if not Path(path).exists():
         return []
@@ -95,7 +95,7 @@ def read_journal(path: str | Path) -> list[Record]:
 
 
 def _is_record(value: Any) -> bool:
-    """Whether a line holds what was written: a damaged file may hold other JSON."""
+    """Whether a line holds a record: a damaged file may hold other JSON."""
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
         return False
     step = value.get("step", 0)

@@ -1,11 +1,11 @@
-"""The report: one HTML file that holds all it shows and asks for nothing else."""
+"""The report: one self-contained HTML file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -14,23 +14,18 @@ from typing import Any
 
 from downslope.errors import DataError, UsageError
 from downslope.report import words
-from downslope.report.blocks import Chart, Gap, Section
+from downslope.report.blocks import Chart, Gap, Section, SectionPlan
 from downslope.report.compare import comparison
 from downslope.report.drawing import LEFT, picture
 from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, record, verdict
 from downslope.storage import capacity_errors, write_bytes
 
-SECTIONS: dict[str, Callable[[RunData], Section]] = {
-    "verdict": verdict.section,
-    "descent": descent.section,
-    "noise": noise.section,
-    "machine": machine.section,
-    "landscape": landscape.section,
-    "data": data.section,
-    "record": record.section,
+SECTIONS = {
+    part.PLAN.name: part.PLAN
+    for part in (verdict, descent, noise, machine, landscape, data, record)
 }
-MOST_RUNS = 8  # side by side: more have no style of line of their own, and no room
+MAX_RUNS = 8  # side by side: there are styles of line and room for no more
 NAME = "report.html"
 WIDE_LABELS = 0.32  # share of a chart's width for the names of columns
 
@@ -39,14 +34,15 @@ def write_report(
     runs: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """The path of a report on one run, or on several side by side: one HTML file.
+    """Write a report on one run, or on several side by side, and return its path.
 
-    The file is whole or absent, also where writing is cut short. A run under way can be
-    reported on.
+    It is one HTML file, complete or absent even if writing is interrupted. A run under way can
+    be reported on.
 
     Args:
         runs: folders of one to eight runs.
-        out: the file; None for `report.html` in the run's folder, or here for several.
+        out: the file; None for `report.html` in the run's folder, or in the working directory
+            for several runs.
 
     Raises:
         UsageError: no run, or more than eight.
@@ -67,8 +63,8 @@ def write_report(
         ('report.html', True)
     """
     folders = [runs] if isinstance(runs, (str, os.PathLike)) else list(runs)
-    if not 1 <= len(folders) <= MOST_RUNS:
-        raise UsageError(f"runs must be 1 to {MOST_RUNS} folders; got {len(folders)}")
+    if not 1 <= len(folders) <= MAX_RUNS:
+        raise UsageError(f"runs must be 1 to {MAX_RUNS} folders; got {len(folders)}")
     read = [RunData(folder) for folder in folders]
     page = one_run(read[0]) if len(read) == 1 else several_runs(read)
     path = Path(out) if out is not None else (read[0].folder if len(read) == 1 else Path()) / NAME
@@ -78,38 +74,37 @@ def write_report(
 
 def one_run(run: RunData) -> str:
     """The page on one run."""
-    found = [_guarded(name, make, run) for name, make in SECTIONS.items()]
-    return _render("page.html.j2", title=run.name, sections=found, run=run, names=[])
+    found = [_guarded(plan, run) for plan in SECTIONS.values()]
+    return _render("page.html.j2", title=run.name, sections=found)
 
 
 def several_runs(runs: Sequence[RunData]) -> str:
     """The page that compares runs."""
-    found = comparison(runs)
     title = ", ".join(words.cut(run.name, 30) for run in runs)
-    return _render("page.html.j2", title=title, sections=found, run=None, names=[])
+    return _render("page.html.j2", title=title, sections=comparison(runs))
 
 
 def short_form(run: RunData) -> str:
-    """The verdict and one chart, to stand inside a notebook."""
-    section = _guarded("verdict", SECTIONS["verdict"], run)
+    """The verdict and one chart, for notebooks."""
+    section = _guarded(verdict.PLAN, run)
     chart = descent.loss_chart(run, "examples")
     # a notebook may show several runs: ids of one page must differ
     return _render("short.html.j2", section=section, chart=chart, title=run.name,
                    prefix=secrets.token_hex(4))  # fmt: skip
 
 
-def _guarded(name: str, make: Callable[[RunData], Section], run: RunData) -> Section:
-    """The section; where its records do not read as any, a line that says so in its place.
+def _guarded(plan: SectionPlan, run: RunData) -> Section:
+    """The section, or in its place a line saying why its records cannot be read.
 
     A journal may have been edited, or written by another version: one odd record must not
     cost the reader the rest of the page.
     """
     try:
-        return make(run)
+        return plan.section(run)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = f"its records cannot be read ({type(error).__name__}: {words.cut(error, 100)})"
         gap = Gap(title="Left out", reason=reason)
-        return Section(name=name, title=f"The {name}", lead="", blocks=(gap,))
+        return Section(name=plan.name, title=plan.title, lead="", blocks=(gap,))
 
 
 def _render(template: str, **values: Any) -> str:
@@ -132,14 +127,16 @@ def _templates() -> Any:
 
 
 def _picture(chart: Chart, prefix: str = "") -> Any:
-    """The chart as markup; its texts were escaped where it was made."""
+    """The chart as markup; its texts are escaped by matplotlib."""
     from markupsafe import Markup, escape
 
     left = WIDE_LABELS if chart.name == "importance" else LEFT
     try:
         return Markup(picture(chart, left, prefix))
     except (ArithmeticError, ValueError) as error:  # the rest of the page is worth having
-        return escape(f"It cannot be drawn ({type(error).__name__}); its numbers are below.")
+        return escape(
+            f"This chart cannot be drawn ({type(error).__name__}); its numbers are below."
+        )
 
 
 def _file(name: str) -> str:
@@ -148,7 +145,7 @@ def _file(name: str) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Writes a file in one step: a reader sees the old one or the new one."""
+    """Write a file in one step: readers see the old one or the new one."""
     if path.is_dir():
         raise DataError("is a folder", path=path, remedy="name a file with --out")
     scratch = path.with_name(f".{path.name[:100]}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""One line that says how a run is doing: live on a terminal, now and then elsewhere."""
+"""Progress in one line: live on a terminal, every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from downslope.report.reading import estimate
+from downslope.report.words import brief
+
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal
 
 
 class Progress:
-    """A reader of the journal that shows the latest numbers. Use as a context manager.
+    """A reader of the journal that shows the latest numbers; a context manager.
 
     Args:
-        stream: where to write; standard error, so that results can be piped.
-        explain: say every decision and why it was made.
+        stream: to write to; the commands use standard error, so that results can be piped.
+        explain: print every decision and its reason.
     """
 
     def __init__(self, stream: TextIO, *, explain: bool = False):
@@ -29,7 +32,7 @@ class Progress:
             else None
         )
         self._held_out = self._noise = ""
-        self._told = time.monotonic()
+        self._shown_at = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -41,11 +44,11 @@ class Progress:
             self._live.stop()
 
     def say(self, sentence: str) -> None:
-        """Prints one sentence above the line."""
+        """Print one sentence above the line."""
         self._console.print(Text(sentence), soft_wrap=True)
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Takes in a journal record."""
+        """Show a journal record."""
         event = record["event"]
         if event in ("started", "resumed"):
             if event == "resumed":
@@ -67,8 +70,8 @@ class Progress:
     def _show(self, line: str) -> None:
         if self._live:
             self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
-        elif time.monotonic() - self._told >= PLAIN_SECONDS:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._shown_at >= PLAIN_SECONDS:
+            self._shown_at = time.monotonic()
             self.say(line)
 
 
@@ -85,7 +88,7 @@ def progress_text(record: dict[str, Any]) -> str:
         f"epoch {record['epoch']}",
         f"step {record['step']:,}",
         f"loss {loss}",
-        f"{short(record['examples_per_second'])} examples/s",
+        f"{brief(record['examples_per_second'])} examples/s",
         f"{record['waiting_share']:.0%} waiting for data".replace("%", " %"),
     ]
     fraction = record["fraction"]
@@ -111,7 +114,7 @@ def decision_text(record: dict[str, Any]) -> str:
 
 
 def held_out_text(metrics: dict[str, Any]) -> str:
-    """The end of the line: one held-out metric, the one a reader looks for first."""
+    """The end of the line: one held-out metric, the most telling one."""
     for name in ("accuracy", "rmse", "loss"):
         if name in metrics:
             return f"; held out: {name} {metrics[name]['value']:.4g}"
@@ -119,7 +122,7 @@ def held_out_text(metrics: dict[str, Any]) -> str:
 
 
 def noise_text(record: dict[str, Any]) -> str:
-    """The part of the line about a measured record: the noise scale, where there is one.
+    """The part of the line on a record of measurements: the noise scale or its lower bound.
 
     Example:
         >>> noise_text({"noise_scale": {"value": 44.9, "lo": 38.2, "hi": 52.9}})
@@ -127,29 +130,14 @@ def noise_text(record: dict[str, Any]) -> str:
         >>> noise_text({"noise_scale": {"lo": 310.0, "reason": "signal lost in noise"}})
         '; noise scale at least 310'
     """
-    found = record["noise_scale"]
-    value, lo, hi = (found.get(key) for key in ("value", "lo", "hi"))
-    if value is not None:
-        interval = f" ({short(lo)} to {short(hi)})" if lo and hi else ""
-        return f"; noise scale {short(value)}{interval}"
-    return f"; noise scale at least {short(lo)}" if lo else ""
-
-
-def short(number: float) -> str:
-    """A count in three digits.
-
-    Example:
-        >>> short(1234), short(56.7), short(2.5e9)
-        ('1.23k', '56.7', '2.5G')
-    """
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
+    found = estimate(record["noise_scale"], unit="")
+    if found.is_measured:
+        return f"; noise scale {found}"
+    return f"; noise scale at least {brief(found.lo)}" if found.lo else ""
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """A time in hours, minutes and seconds.
 
     Example:
         >>> duration(4.2), duration(200), duration(8000)

@@ -1,6 +1,6 @@
-"""Plain numbers out of journal records, whatever stands there.
+"""Plain numbers out of journal records, damaged ones included.
 
-A journal may have been cut short, edited, or written by another version: what is not a
+A journal may have been cut short, edited, or written by another version: anything other than a
 finite number reads as missing, never as an error and never as NaN.
 """
 
@@ -14,7 +14,7 @@ from downslope.estimate import Estimate
 
 Record = Mapping[str, Any]
 
-LARGEST = 1e100  # nothing measured comes near; charts of what does overflow
+LARGEST = 1e100  # beyond any measurement; charts of larger numbers overflow
 
 
 def number(value: Any) -> float | None:
@@ -34,7 +34,7 @@ def number(value: Any) -> float | None:
 
 
 def numbers(values: Any) -> list[float | None]:
-    """The values of a list as `number` reads them; empty for what is no list."""
+    """The values of a list as `number` reads them; empty if it is no list."""
     return [number(each) for each in values] if isinstance(values, (list, tuple)) else []
 
 
@@ -54,10 +54,10 @@ def text(value: Any) -> str:
 
 
 def estimate(value: Any, unit: str | None = None) -> Estimate:
-    """An estimate as the journal holds it; a damaged one has a reason and no value.
+    """An estimate from a record; a damaged one has a reason and no value.
 
     Args:
-        unit: in place of the one that it names.
+        unit: replaces the one in the record.
 
     Example:
         >>> print(estimate({"value": 0.5, "lo": None, "unit": "nats"}))
@@ -75,14 +75,9 @@ def with_ends(value: float, ends: Any) -> Estimate:
     return Estimate(value=value, lo=lo, hi=hi, unit="")
 
 
-def of_event(records: Sequence[Record], event: str) -> list[Record]:
-    """The records of one event, in order."""
-    return [record for record in records if record.get("event") == event]
-
-
-def last(records: Sequence[Record], event: str) -> Record | None:
-    """The newest record of an event, or None."""
-    return next((r for r in reversed(records) if r.get("event") == event), None)
+def of_event(records: Sequence[Record], *events: str) -> list[Record]:
+    """The records of an event in order; further names are those of older versions."""
+    return [record for record in records if record.get("event") in events]
 
 
 def step_of(record: Record) -> float:
@@ -91,10 +86,7 @@ def step_of(record: Record) -> float:
 
 
 def without_undone(records: Sequence[Record]) -> list[Record]:
-    """Without what was measured after the state that a divergence went back to.
-
-    The decisions stay, and so do records without a step, which tell of no moment.
-    """
+    """The records without those of updates that a divergence took back; decisions stay."""
     kept: list[Record] = []
     for record in records:
         if record.get("event") == "diverged":
@@ -105,7 +97,7 @@ def without_undone(records: Sequence[Record]) -> list[Record]:
 
 
 class Course:
-    """Where a run stood at each step: examples used and batch size, from its records.
+    """Examples used and batch size at each step, from a run's records.
 
     Args:
         records: the journal's, in order.
@@ -121,35 +113,32 @@ class Course:
 
     def __init__(self, records: Sequence[Record], asked: float | None = None):
         known = [
-            (step_of(r), number(r.get("batch_size")))
-            for r in records
-            if r.get("event") in ("progress", "measured")
+            (step_of(r), size)
+            for r in of_event(records, "progress", "measured")
+            if (size := number(r.get("batch_size"))) and size > 0
         ]
-        sizes = sorted((step, size) for step, size in known if size and size > 0)
-        self._until = [step for step, _ in sizes]
-        self._sizes = [size for _, size in sizes]
-        self._first = asked if asked and asked > 0 else (self._sizes[0] if self._sizes else None)
-        told = {step_of(r): number(r.get("num_examples")) for r in records}
+        self._until = [step for step, _ in sorted(known)]
+        self._sizes = [size for _, size in sorted(known)]
+        self._asked = asked if asked and asked > 0 else None
+        counts = {step_of(r): number(r.get("num_examples")) for r in records}
         self._total, before, done = [], 0.0, 0.0
-        for step, size in sizes:  # a short last batch makes fewer than updates times batch size
-            counted = told.get(step)
-            done = done + (step - before) * size if counted is None else counted
+        for step, size in sorted(known):
+            count = counts.get(step)  # a short last batch makes it less than steps times size
+            done = done + (step - before) * size if count is None else count
             before = step
             self._total.append(done)
 
     def batch_size(self, step: float) -> float | None:
-        """Examples of the update, or None where nothing tells."""
+        """Examples of the update, or None where no record says."""
         if not self._sizes:
-            return self._first
+            return self._asked
         return self._sizes[min(bisect_left(self._until, step), len(self._sizes) - 1)]
 
     def examples(self, step: float) -> float | None:
-        """Examples used by the step, in proportion between the records that tell."""
+        """Examples used up to the step, interpolated between the records."""
         size = self.batch_size(step)
         if size is None:
             return None
-        if not self._sizes:
-            return step * size
         at = bisect_left(self._until, step)
         before, done = (self._until[at - 1], self._total[at - 1]) if at else (0.0, 0.0)
         if at < len(self._until) and self._until[at] > before:
@@ -158,11 +147,7 @@ class Course:
 
 
 class Clock:
-    """Seconds since the run began, at each step, between the records that tell.
-
-    Args:
-        records: the journal's, in order.
-    """
+    """Seconds since the run began at each step, interpolated between a run's records."""
 
     def __init__(self, records: Sequence[Record]):
         known: dict[float, float] = {}
@@ -174,12 +159,12 @@ class Clock:
         self._seconds = [known[step] for step in self._steps]
 
     def seconds(self, step: float) -> float | None:
-        """Seconds at the step, in proportion between two records; None beyond the last."""
+        """Seconds at the step; None beyond the last record."""
         if not self._steps or step > self._steps[-1]:
             return None
         at = bisect_left(self._steps, step)
         if self._steps[at] == step:
             return self._seconds[at]
-        before = (self._steps[at - 1], self._seconds[at - 1]) if at else (0.0, 0.0)
-        share = (step - before[0]) / (self._steps[at] - before[0])
-        return before[1] + share * (self._seconds[at] - before[1])
+        before, begun = (self._steps[at - 1], self._seconds[at - 1]) if at else (0.0, 0.0)
+        share = (step - before) / (self._steps[at] - before)
+        return begun + share * (self._seconds[at] - begun)

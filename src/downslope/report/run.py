@@ -41,7 +41,7 @@ class RunReader(RunData):
     """
 
     def report(self, out: str | os.PathLike[str] | None = None) -> Path:
-        """Writes the report, one HTML file, and gives its path.
+        """Write the report, one HTML file, and return its path.
 
         Args:
             out: the file; None for `report.html` in the run's folder.
@@ -63,11 +63,11 @@ class RunReader(RunData):
         """A chart of the report on matplotlib's axes.
 
         Args:
-            name: of the chart, such as "noise-scale"; the report's page has them as ids.
+            name: of the chart, such as "noise-scale", as in the links of the report.
             ax: axes to draw on; None for new ones.
 
         Returns:
-            The axes; `.figure.savefig(...)` keeps them.
+            The axes; `.figure.savefig(...)` saves them.
 
         Raises:
             UsageError: there is no chart of this name.
@@ -99,21 +99,21 @@ class RunReader(RunData):
         return self.plot("stability", ax)
 
     def plot_slice(self, ax: Any = None) -> Any:
-        """The loss along two directions through the end point."""
+        """The loss along lines through the end point."""
         return self.plot("slice", ax)
 
     def plot_path(self, ax: Any = None) -> Any:
-        """The way of the parameters on its two main directions."""
+        """The trajectory of the parameters on its two main directions."""
         return self.plot("path", ax)
 
     def plot_importance(self, ax: Any = None) -> Any:
-        """How much each column's values matter to the held-out loss."""
+        """Rise of the held-out loss when a column's values are permuted."""
         return self.plot("importance", ax)
 
     def plot_calibration(self, ax: Any = None) -> Any:
-        """Predicted against observed shares, of a run on classes."""
+        """Predicted against observed shares, of a classification."""
         return self.plot("calibration", ax)
 
     def plot_residuals(self, ax: Any = None) -> Any:
-        """What is left of the target over the prediction, of a run on numbers."""
+        """Target less prediction over the prediction, of a regression."""
         return self.plot("residuals", ax)

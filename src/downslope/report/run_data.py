@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from downslope.errors import DataError
+from downslope.estimate import Estimate, not_estimable
 from downslope.report.journal import read_journal
-from downslope.report.reading import Clock, Course, last, mapping, number, without_undone
+from downslope.report.reading import (
+    Clock,
+    Course,
+    Record,
+    estimate,
+    listing,
+    mapping,
+    number,
+    of_event,
+    step_of,
+    text,
+    with_ends,
+    without_undone,
+)
 from downslope.storage import read_json
 
 FORMAT = "downslope run 1"
 RESTORE = "restore it from a copy"
+NOT_HELD_OUT = not_estimable("no rows were held out", unit="")
 
 
 class RunData:
@@ -42,19 +58,18 @@ class RunData:
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """Name of the folder."""
         return self.folder.resolve().name
 
     @cached_property
     def kept(self) -> list[dict[str, Any]]:
-        """The records without what a divergence took back."""
+        """The records without those of updates that a divergence took back."""
         return without_undone(self.records)  # type: ignore[return-value]
 
     @cached_property
     def course(self) -> Course:
         """Examples used and batch size at each step."""
-        training = mapping(self.asked.get("training"))
-        return Course(self.kept, number(training.get("batch_size")))
+        return Course(self.kept, number(self.training.get("batch_size")))
 
     @cached_property
     def clock(self) -> Clock:
@@ -64,21 +79,77 @@ class RunData:
     @property
     def is_over(self) -> bool:
         """Whether it has ended: a summary was written, and no resumption came after it."""
-        events = [record.get("event") for record in self.records]
-        ends = [i for i, event in enumerate(events) if event == "stopped"]
-        resumed = [i for i, event in enumerate(events) if event == "resumed"]
-        if ends and resumed:
-            return resumed[-1] < ends[-1]
-        return self.summary is not None and not resumed
+        events = [record["event"] for record in of_event(self.records, "stopped", "resumed")]
+        return events[-1] == "stopped" if "resumed" in events else self.summary is not None
 
     @property
     def result(self) -> dict[str, Any]:
-        """The summary of a run that has ended, else empty: that of a sitting before is old."""
+        """The summary of a run that has ended; empty for one under way, resumed ones included."""
         return (self.summary or {}) if self.is_over else {}
 
-    def find(self, event: str) -> dict[str, Any] | None:
-        """The newest record of an event, or None."""
-        return last(self.records, event)  # type: ignore[return-value]
+    @property
+    def training(self) -> Record:
+        """Training settings, as asked."""
+        return mapping(self.asked.get("training"))
+
+    @property
+    def metadata(self) -> Record:
+        """Settings of the recipe, as asked."""
+        return mapping(self.asked.get("metadata"))
+
+    def find(self, *events: str) -> dict[str, Any] | None:
+        """The newest record of an event, or None; further names are those of older versions."""
+        found = of_event(self.records, *events)
+        return found[-1] if found else None  # type: ignore[return-value]
+
+    def of(self, *events: str) -> list[Record]:
+        """The records of an event in order, without those that a divergence took back."""
+        return of_event(self.kept, *events)
+
+    @cached_property
+    def num_steps(self) -> float:
+        """Updates made, so far where the run is under way."""
+        found = number(self.result.get("num_steps"))
+        return max((step_of(r) for r in self.kept), default=0.0) if found is None else found
+
+    @cached_property
+    def seconds(self) -> float | None:
+        """Time spent training, so far where the run is under way."""
+        found = number(self.result.get("seconds"))
+        known = [s for r in self.records if (s := number(r.get("seconds"))) is not None]
+        return max(known, default=None) if found is None else found
+
+    @cached_property
+    def size(self) -> tuple[int, float] | None:
+        """Number of parameters and their bytes, or None where `run.json` does not say."""
+        count, size = 0, 0.0
+        shapes = mapping(self.asked.get("params"))
+        for shape in shapes.values():
+            kind, *sides = listing(shape) or [""]
+            lengths = [number(side) for side in sides]
+            if not text(kind) or None in lengths:
+                return None
+            here = math.prod(int(length or 0) for length in lengths)
+            bits = text(kind)[len(text(kind).rstrip("0123456789")) :]  # of float32, bool
+            count, size = count + here, size + here * int(bits or 8) / 8
+        return (count, size) if shapes else None
+
+    def score(self, *names: str) -> tuple[str, Estimate]:
+        """The first of these held-out metrics that has a value: of the model that was kept, or the
+        latest of a run under way.
+        """
+        values = mapping(self.result.get("validation"))
+        ends = mapping(self.result.get("validation_intervals"))
+        found = {
+            name: with_ends(value, ends.get(name))
+            for name in names
+            if (value := number(values.get(name))) is not None
+        }
+        if not found:
+            metrics = mapping([{}, *self.of("evaluated")][-1].get("metrics"))
+            every = {name: estimate(metrics.get(name)) for name in names}
+            found = {name: each for name, each in every.items() if each.is_measured}
+        return next(iter(found.items()), (names[-1], NOT_HELD_OUT))
 
 
 def _asked(folder: Path) -> dict[str, Any]:
@@ -97,14 +168,11 @@ def _asked(folder: Path) -> dict[str, Any]:
 
 def _records(path: Path) -> list[dict[str, Any]]:
     try:
-        records = read_journal(path)
-    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        return read_journal(path)
+    except RecursionError as error:
         raise DataError("a line is no record of a run", path=path, remedy=RESTORE) from error
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", path=path, remedy=RESTORE) from error
-    if not all(isinstance(record, dict) for record in records):
-        raise DataError("a line is no record of a run", path=path, remedy=RESTORE)
-    return records
 
 
 def _summary(path: Path) -> dict[str, Any] | None:

@@ -1,24 +1,20 @@
-"""Numbers and names as the report shows them."""
+"""Numbers, names and sentences as the report shows them."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
 
-from downslope.estimate import short
-from downslope.estimate import spoken as spoken_in_ascii
-from downslope.report.progress import short as in_three_digits
-
 NAME_WIDTH = 60  # characters of a name in a table
 LABEL_WIDTH = 18  # and on a chart, where a tenth of the width is one word
+SENTENCE_WIDTH = 1200
 NO_VALUE, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
-TEXT_WIDTH = 1200  # of a sentence
 # Marks that turn the direction of what follows them; isolation undoes all but their look.
 _TURNS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
 
 
 def cut(text: object, width: int = NAME_WIDTH) -> str:
-    r"""A name on one line, its invisible characters spelled out; a long one cut, its length told.
+    r"""A name on one line, invisible characters spelled out; a long one is cut, with its length.
 
     Example:
         >>> cut("two\nlines"), cut("x" * 1_000_000, 12)
@@ -32,7 +28,7 @@ def cut(text: object, width: int = NAME_WIDTH) -> str:
 
 
 def label(text: object) -> str:
-    """A name as it fits beside a chart; the table under it has more of it.
+    """A name short enough to fit beside a chart.
 
     Example:
         >>> label("mean radius of the largest nucleus")
@@ -43,7 +39,7 @@ def label(text: object) -> str:
 
 
 def _visible(character: str) -> str:
-    """The character, or its escape where it would not show, or not stay where it stands."""
+    """The character, or its escape where it would not show, or would turn the text around."""
     hidden = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
     if hidden or ord(character) in _TURNS:
         return character.encode("unicode_escape", "surrogatepass").decode()
@@ -57,14 +53,14 @@ def sentence(text: object) -> str:
         >>> sentence("the loss fell most")
         'The loss fell most.'
     """
-    shown = cut(text, TEXT_WIDTH).strip()
+    shown = cut(text, SENTENCE_WIDTH).strip()
     if not shown:
         return ""
     return shown[0].upper() + shown[1:] + ("" if shown[-1] in ".!?" else ".")
 
 
 def percent(share: float) -> str:
-    """A share in per cent, in as many digits as tell something.
+    """A share in per cent, to at least two digits.
 
     Example:
         >>> percent(0.4337), percent(0.0021), percent(0.0)
@@ -74,34 +70,27 @@ def percent(share: float) -> str:
     return f"{found:.0f} %" if found == 0 or abs(found) >= 10 else f"{found:.2g} %"
 
 
-def spoken(seconds: float) -> str:
-    """Seconds in the unit that a person would take.
+def brief(number: float, digits: int = 3) -> str:
+    """A number to three digits, with a letter for thousands, millions and so on.
 
     Example:
-        >>> spoken(6.3e-5), spoken(5400)
-        ('63 µs', '90 min')
+        >>> brief(1_246_411), brief(56.7), brief(2.5e9), brief(-0.001)
+        ('1.25M', '56.7', '2.5G', '-0.001')
     """
-    return spoken_in_ascii(seconds).replace(" us", " µs")
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{number / size:.{digits}g}{unit}"
+    return f"{number:.{digits}g}"
 
 
-def brief(count: float) -> str:
-    """A large count in three digits.
-
-    Example:
-        >>> brief(1_246_411), brief(56)
-        ('1.25M', '56')
-    """
-    return in_three_digits(count)
-
-
-def counted(count: float, noun: str) -> str:
+def counted(count: float, noun: str, plural: str = "") -> str:
     """A count with its noun.
 
     Example:
-        >>> counted(1, "step"), counted(2538, "step")
-        ('1 step', '2,538 steps')
+        >>> counted(1, "step"), counted(2538, "step"), counted(3, "class", "classes")
+        ('1 step', '2,538 steps', '3 classes')
     """
-    return f"{count:,.0f} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,.0f} {noun if count == 1 else plural or noun + 's'}"
 
 
 def bytes_in_words(count: float) -> str:
@@ -118,7 +107,7 @@ def bytes_in_words(count: float) -> str:
 
 
 def cell(value: object) -> str:
-    """What stands in a cell of a table.
+    """A value as a cell of a table shows it.
 
     Example:
         >>> cell(0.123456), cell(20000), cell([256, 0.5])
@@ -135,9 +124,3 @@ def cell(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return cut(", ".join(cell(each) for each in value[:12]) or NO_VALUE)
     return cut(value)
-
-
-__all__ = [
-    "MINUS", "NO_VALUE", "TIMES", "brief", "bytes_in_words", "cell", "counted", "cut", "label",
-    "percent", "sentence", "short", "spoken",
-]  # fmt: skip

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from downslope.choose import StepTimes, SweetSpot, equivalent_steps, fit_step_times, sweet_spot
 from downslope.errors import UsageError
+from downslope.estimate import short, spoken
 from downslope.report import drawing
-from downslope.report.blocks import Block, Chart, Facts, Gap, Section, thinned
-from downslope.report.noise_readings import readings
-from downslope.report.reading import listing, mapping, number, numbers, of_event, step_of, text
+from downslope.report.blocks import Chart, Facts, Gap, SectionPlan, thinned
+from downslope.report.measurements import readings, stretches, timed
+from downslope.report.reading import number, step_of
 from downslope.report.run_data import RunData
-from downslope.report.words import brief, bytes_in_words, counted, percent, short, spoken
+from downslope.report.words import brief, bytes_in_words, counted, percent
+
+NO_PROGRESS = "the journal holds no progress"
+IN_TIME = 0.05  # share of the time spent waiting up to which the data kept up
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweet:
-    """The fitted step times, the batch size in use, and the sweet spot where it can be told."""
+    """The fitted step times, the batch size in use, and the sweet spot or why there is none."""
 
     times: StepTimes
     in_use: float | None
@@ -38,41 +41,9 @@ class Sweet:
         return (1 + scale / self.in_use) * now / ((1 + scale / best) * then)
 
 
-def section(run: RunData) -> Section:
-    """The part of the page."""
-    blocks: list[Block] = [step_chart(run), rate_chart(run), waiting_chart(run)]
-    return Section(
-        name="machine",
-        title="The machine",
-        lead="A step has a fixed cost and one that grows with its batch. The sweet spot is the "
-        "batch size that reaches a given loss soonest: fewer steps against dearer ones.",
-        blocks=(*blocks, costs(run), Gap(title="Several workers", reason=_workers(run))),
-    )
-
-
-def _workers(run: RunData) -> str:
-    asked = number(mapping(run.asked.get("training")).get("workers"))
-    if asked and asked > 1:
-        return "the journal holds no times of single workers"
-    return "this run had one worker: nothing was exchanged and nobody waited for a straggler"
-
-
-def timed(run: RunData) -> dict[float, list[float]]:
-    """Seconds of steps by batch size, from the records that timed them."""
-    found: dict[float, list[float]] = {}
-    for record in of_event(run.kept, "timed"):
-        sizes, seconds = numbers(record.get("batch_sizes")), listing(record.get("step_seconds"))
-        for size, each in zip(sizes, seconds, strict=False):
-            several = numbers(each) if isinstance(each, (list, tuple)) else [number(each)]
-            good = [t for t in several if t is not None and t > 0]
-            if size and size > 0 and good:
-                found.setdefault(size, []).extend(good)
-    return dict(sorted(found.items()))
-
-
 @lru_cache(maxsize=1)  # the advice and the chart ask for it; its interval takes a quarter second
 def sweet(run: RunData) -> Sweet | str:
-    """Step times and the sweet spot; or why there are none."""
+    """Step times and the sweet spot, or the reason why there are none."""
     found = timed(run)
     if not found:
         return "no step was timed in this run"
@@ -80,37 +51,26 @@ def sweet(run: RunData) -> Sweet | str:
         ((size, seconds),) = found.items()
         return (
             f"only steps of {short(size)} examples were timed ({spoken(statistics.median(seconds))}"
-            " each): what other sizes cost is not known"
+            " each): the cost of other sizes is not known"
         )
     times = fit_step_times(list(found), list(found.values()))
     spot, why_not = _spot(run, times)
-    last = max((step_of(r) for r in run.kept), default=0.0)
-    return Sweet(times=times, in_use=run.course.batch_size(last), spot=spot, why_not=why_not)
+    in_use = run.course.batch_size(max((step_of(r) for r in run.kept), default=0.0))
+    return Sweet(times=times, in_use=in_use, spot=spot, why_not=why_not)
 
 
 def _spot(run: RunData, times: StepTimes) -> tuple[SweetSpot | None, str]:
-    known = [r for r in readings(run) if (r.scale.value or r.scale.lo or 0) > 0]
-    if not known:
+    parts = stretches(readings(run), run.num_steps)
+    if not parts:
         return None, "no noise scale was measured"
-    steps = [b - a for a, b in zip([0.0, *(r.step for r in known[:-1])],
-                                   [r.step for r in known], strict=True)]  # fmt: skip
-    rows = [(r, n) for r, n in zip(known, steps, strict=True) if n > 0]
+    scales, los, his = zip(*(reading.bounds for reading, _ in parts), strict=True)
+    sizes, steps = [r.batch_size for r, _ in parts], [steps for _, steps in parts]
     try:
-        law = equivalent_steps(
-            [r.scale.value for r, _ in rows],
-            [r.batch_size for r, _ in rows],
-            [n for _, n in rows],
-            noise_los=[_positive(r.scale.lo) for r, _ in rows],
-            noise_his=[_positive(r.scale.hi) for r, _ in rows],
-        )
+        law = equivalent_steps(scales, sizes, steps, noise_los=los, noise_his=his)
         lo, hi = law.noise_lo, law.noise_hi
         return sweet_spot(times=times, noise_scale=law.noise_scale, noise_lo=lo, noise_hi=hi), ""
     except UsageError as error:
         return None, str(error)
-
-
-def _positive(value: float | None) -> float | None:
-    return value if value and value > 0 else None
 
 
 def step_chart(run: RunData) -> Chart | Gap:
@@ -124,79 +84,83 @@ def step_chart(run: RunData) -> Chart | Gap:
     grid = [lo * (hi / lo) ** (i / 60) for i in range(61)]
 
     def draw(ax: Any) -> None:
-        spread = [_quartiles(each) for each in times.repeats]
-        spans = list(zip(times.seconds, spread, strict=True))
-        reach = [[max(0.0, 1e3 * (t - a)) for t, (a, _) in spans],
-                 [max(0.0, 1e3 * (b - t)) for t, (_, b) in spans]]  # fmt: skip
         ax.plot(grid, [1e3 * t for t in times.predict_many(grid)], color=drawing.BLUE,
                 label="curve")  # fmt: skip
         ax.plot(grid, [1e3 * times.line(b) for b in grid], color=drawing.MUTED, linewidth=1.2,
                 linestyle=":", label="straight line")  # fmt: skip
-        ax.errorbar(times.batch_sizes, [1e3 * t for t in times.seconds], yerr=reach, fmt="o",
+        middle = list(zip(times.seconds, map(_quartiles, times.repeats), strict=True))
+        bars = [[max(0.0, 1e3 * (t - low)) for t, (low, _) in middle],
+                [max(0.0, 1e3 * (high - t)) for t, (_, high) in middle]]  # fmt: skip
+        ax.errorbar(times.batch_sizes, [1e3 * t for t in times.seconds], yerr=bars, fmt="o",
                     color=drawing.BLUE, elinewidth=1, label="timed")  # fmt: skip
         ax.set_xscale("log", base=2)
-        ax.set_yscale("log")
         if spot is not None:
             ax.axvspan(*spot.near, color=drawing.GREEN, alpha=0.14, linewidth=0)
-            at = 1e3 * times.predict(spot.batch_size)
-            ax.plot([spot.batch_size], [at], "*", color=drawing.GREEN, markersize=13,
-                    label="sweet spot")  # fmt: skip
+            ax.plot([spot.batch_size], [1e3 * times.predict(spot.batch_size)], "*",
+                    color=drawing.GREEN, markersize=13, label="sweet spot")  # fmt: skip
         if found.in_use and times.is_measured_at(found.in_use):
             ax.plot([found.in_use], [1e3 * times.predict(found.in_use)], "s", color=drawing.RED,
                     markersize=7, markerfacecolor="none", label="in use")  # fmt: skip
-        ticks = [b for b in times.batch_sizes if math.log2(b).is_integer()] or list((lo, hi))
-        ticks = ticks[:: max(1, math.ceil(len(ticks) / 6))]
+        ticks = [b for b in times.batch_sizes if math.log2(b).is_integer()] or [lo, hi]
+        ticks = ticks[:: math.ceil(len(ticks) / 6)]
         ax.set_xticks(ticks, [short(b) for b in ticks])
-        ax.set_xlabel("examples a batch")
-        ax.set_ylabel("ms a step")
-        drawing.legend(ax, columns=3)
+        ax.set(yscale="log", xlabel="examples a batch", ylabel="ms a step")
 
-    rows = [
-        (b, 1e3 * t, 1e3 * times.line(b), len(each), b / t)
-        for b, t, each in zip(times.batch_sizes, times.seconds, times.repeats, strict=True)
-    ]
+    rows = [(b, 1e3 * t, 1e3 * times.line(b), len(each), b / t)
+            for b, t, each in zip(times.batch_sizes, times.seconds, times.repeats,
+                                  strict=True)]  # fmt: skip
     head = ("batch size", "ms (median)", "ms by the line", "times", "examples/s")
     return Chart(
-        name="step-time",
-        title=title,
-        reading=_step_reading(found),
-        table=thinned(head, rows),
-        draw=draw,
-        height=0.74,
-    )
+        name="step-time", title=title, reading=_step_reading(found), table=thinned(head, rows),
+        draw=draw, height=0.74,
+    )  # fmt: skip
 
 
-def _quartiles(times: Sequence[float]) -> tuple[float, float]:
-    ordered = sorted(times)
-    return ordered[len(ordered) // 4], ordered[(3 * (len(ordered) - 1) + 3) // 4]
+def _quartiles(times: tuple[float, ...]) -> tuple[float, float]:
+    if len(times) == 1:
+        return times[0], times[0]
+    low, _, high = statistics.quantiles(times, n=4, method="inclusive")
+    return low, high
 
 
 def _step_reading(found: Sweet) -> str:
-    times, spot = found.times, found.spot
-    cost = f"Of a step {spoken(times.fixed_seconds)} are spent whatever its size"
+    spot, ratio = found.spot, found.ratio
+    cost = f"{spoken(found.times.fixed_seconds)} of a step are spent whatever its size"
     if spot is None:
         return f"{cost}; the sweet spot is not known: {found.why_not}."
-    lo, hi = spot.near
     words = (
         f"{cost}; a batch of {short(spot.batch_size)} reaches a given loss soonest, and anything "
-        f"from {short(lo)} to {short(hi)} within 10 % of that"
+        f"from {short(spot.near[0])} to {short(spot.near[1])} takes at most 10 % longer"
     )
-    ratio = found.ratio
     if ratio is None:
         return f"{words}."
+    in_use = f"the {short(found.in_use or 0)} in use"
     if ratio <= 1.1:
-        return f"{words}: the {short(found.in_use or 0)} in use is as good."
-    return f"{words}; the {short(found.in_use or 0)} in use takes {short(ratio)} times as long."
+        return f"{words}: {in_use} is as good."
+    return f"{words}; {in_use} takes {short(ratio)} times as long."
 
 
-def rates(run: RunData) -> list[tuple[float, float, float, float, float]]:
-    """(seconds, examples/s, waiting share, reading share, step) of the progress records."""
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """The speed at a progress record."""
+
+    step: float
+    seconds: float
+    examples_per_second: float
+    waiting_share: float
+    reading_share: float
+
+
+def rates(run: RunData) -> list[Rate]:
+    """The speed at each progress record."""
     found = []
-    for record in of_event(run.kept, "progress"):
-        values = [number(record.get(name)) for name in ("seconds", "examples_per_second")]
-        waits = [number(record.get(name)) or 0.0 for name in ("waiting_share", "reading_share")]
-        if values[0] is not None and values[1] is not None:
-            found.append((values[0], values[1], *waits, step_of(record)))
+    for record in run.of("progress"):
+        seconds, speed = number(record.get("seconds")), number(record.get("examples_per_second"))
+        if seconds is not None and speed is not None:
+            waiting, reading = (number(record.get(f"{name}_share")) or 0.0
+                                for name in ("waiting", "reading"))  # fmt: skip
+            found.append(Rate(step=step_of(record), seconds=seconds, examples_per_second=speed,
+                              waiting_share=waiting, reading_share=reading))  # fmt: skip
     return found
 
 
@@ -205,104 +169,81 @@ def rate_chart(run: RunData) -> Chart | Gap:
     title = "Examples a second"
     found = rates(run)
     if not found:
-        return Gap(title=title, reason="the journal holds no progress")
+        return Gap(title=title, reason=NO_PROGRESS)
+    speeds = [rate.examples_per_second for rate in found]
 
     def draw(ax: Any) -> None:
-        dot = "o" if len(found) < 60 else ""
-        ax.plot([r[0] for r in found], [r[1] for r in found], color=drawing.BLUE, marker=dot,
-                markersize=3.5)  # fmt: skip
-        values = [r[1] for r in found if r[1] > 0]
-        if values and max(values) > 30 * min(values):
+        ax.plot([rate.seconds for rate in found], speeds, color=drawing.BLUE,
+                marker=drawing.markers(found), markersize=3.5)  # fmt: skip
+        positive = [speed for speed in speeds if speed > 0]
+        if positive and max(positive) > 30 * min(positive):
             ax.set_yscale("log")
         else:
             ax.set_ylim(bottom=0)
-        ax.set_xlabel("seconds")
-        ax.set_ylabel("examples a second")
+        ax.set(xlabel="seconds", ylabel="examples a second")
 
-    middle = statistics.median(r[1] for r in found)
-    rows = [(int(r[4]), r[0], r[1]) for r in found]
+    rows = [(int(rate.step), rate.seconds, rate.examples_per_second) for rate in found]
+    middle = brief(statistics.median(speeds))
     return Chart(
-        name="rate",
-        title=title,
-        reading=f"Half the time more than {brief(middle)} examples a second were trained on.",
-        table=thinned(("step", "seconds", "examples/s"), rows),
-        draw=draw,
-    )
+        name="rate", title=title, draw=draw, table=thinned(("step", "seconds", "examples/s"), rows),
+        reading=f"The median speed was {middle} examples a second.",
+    )  # fmt: skip
 
 
 def waiting_share(run: RunData) -> float | None:
     """Share of the time spent waiting for data, over the whole run."""
-    spans = [number(r.get("span_seconds")) or 0.0 for r in of_event(run.kept, "progress")]
-    shares = [number(r.get("waiting_share")) or 0.0 for r in of_event(run.kept, "progress")]
-    total = sum(spans)
-    return sum(s * w for s, w in zip(spans, shares, strict=True)) / total if total else None
+    spans = [(number(r.get("span_seconds")) or 0.0, number(r.get("waiting_share")) or 0.0)
+             for r in run.of("progress")]  # fmt: skip
+    total = sum(seconds for seconds, _ in spans)
+    return sum(seconds * share for seconds, share in spans) / total if total else None
 
 
 def waiting_chart(run: RunData) -> Chart | Gap:
-    """The share of time that training waited for its rows."""
+    """The share of the time that training waited for its rows."""
     title = "Waiting for data"
     found, whole = rates(run), waiting_share(run)
     if whole is None:
-        return Gap(title=title, reason="the journal holds no progress")
+        return Gap(title=title, reason=NO_PROGRESS)
 
     def draw(ax: Any) -> None:
-        xs = [r[0] for r in found]
-        ax.plot(xs, [100 * r[3] for r in found], color=drawing.MUTED, linestyle="--",
-                linewidth=1.3, label="reading")  # fmt: skip
-        ax.plot(xs, [100 * r[2] for r in found], color=drawing.RED, marker="o" if len(xs) < 60
-                else "", markersize=3.5, label="waiting")  # fmt: skip
-        highest = max(max(r[2], r[3]) for r in found)
-        ax.set_ylim(0, max(5.0, min(100.0, 115 * highest)))
-        ax.set_xlabel("seconds")
-        ax.set_ylabel("% of the time")
-        drawing.legend(ax)
+        xs = [rate.seconds for rate in found]
+        ax.plot(xs, [100 * rate.reading_share for rate in found], color=drawing.MUTED,
+                linestyle="--", linewidth=1.3, label="reading")  # fmt: skip
+        ax.plot(xs, [100 * rate.waiting_share for rate in found], color=drawing.RED,
+                marker=drawing.markers(found), markersize=3.5, label="waiting")  # fmt: skip
+        highest = max((max(rate.waiting_share, rate.reading_share) for rate in found), default=0.0)
+        ax.set(ylim=(0, max(5.0, min(100.0, 115 * highest))), xlabel="seconds",
+               ylabel="% of the time")  # fmt: skip
 
-    rows = [(int(r[4]), r[0], r[2], r[3]) for r in found]
-    tail = "data was there in time" if whole < 0.05 else "the device stood idle meanwhile"
+    rows = [(int(r.step), r.seconds, r.waiting_share, r.reading_share) for r in found]
+    tail = "the data kept up" if whole < IN_TIME else "the device was idle meanwhile"
+    head = ("step", "seconds", "waiting (share)", "reading (share)")
     return Chart(
-        name="waiting",
-        title=title,
-        reading=f"{percent(whole)} of the time went into waiting for rows: {tail}.",
-        table=thinned(("step", "seconds", "waiting (share)", "reading (share)"), rows),
-        draw=draw,
-    )
+        name="waiting", title=title, draw=draw, table=thinned(head, rows),
+        reading=f"{percent(whole)} of the time was spent waiting for rows: {tail}.",
+    )  # fmt: skip
 
 
 def costs(run: RunData) -> Facts:
     """Start-up, memory and the size of the model, in words."""
-    record = run.find("record") or {}
-    peak = number(record.get("peak_memory_bytes"))
-    first = next(iter(rates(run)), None)
-    rows = [
-        ("Most memory used", bytes_in_words(peak) if peak else "not known",
-         "of the whole process" if peak else "the journal holds no measurement of it"),
-        ("Model", parameters(run), ""),
-    ]  # fmt: skip
-    if first:
-        note = "with reading the first rows, compiling and choosing the first settings"
-        rows.insert(0, (f"Until step {first[4]:,.0f}", spoken(first[0]), note))
+    peak = number((run.find("record") or {}).get("peak_memory_bytes"))
+    shown = ("not known", "the journal holds no measurement of it") if not peak else (
+        bytes_in_words(peak), "of the whole process"
+    )  # fmt: skip
+    model = "not known"
+    if run.size is not None:
+        model = f"{counted(run.size[0], 'parameter')}, {bytes_in_words(run.size[1])}"
+    rows = [("Peak memory", *shown), ("Model", model, "")]
+    if first := next(iter(rates(run)), None):
+        note = "including reading the first rows, compiling and choosing the first settings"
+        rows.insert(0, (f"Until step {first.step:,.0f}", spoken(first.seconds), note))
     return Facts(title="Start and memory", rows=tuple(rows))
 
 
-def num_parameters(run: RunData) -> tuple[int, float] | None:
-    """How many numbers are trained, and their bytes."""
-    shapes = mapping(run.asked.get("params"))
-    count, size = 0, 0.0
-    for shape in shapes.values():
-        kind, *sides = listing(shape) or [""]
-        whole = [number(side) for side in sides]
-        if not text(kind) or None in whole:
-            return None
-        numbers_in = math.prod(int(side or 0) for side in whole)
-        digits = text(kind)[len(text(kind).rstrip("0123456789")) :]
-        count += numbers_in
-        size += numbers_in * (int(digits) if digits else 8) / 8
-    return (count, size) if shapes else None
-
-
-def parameters(run: RunData) -> str:
-    """The size of the model in words."""
-    found = num_parameters(run)
-    if found is None:
-        return "not known"
-    return f"{counted(found[0], 'parameter')}, {bytes_in_words(found[1])}"
+PLAN = SectionPlan(
+    title="The machine",
+    lead="A step has a fixed cost and one that grows with its batch. The sweet spot is the batch "
+    "size that reaches a given loss soonest: with larger batches there are fewer steps, but each "
+    "costs more.",
+    blocks=(step_chart, rate_chart, waiting_chart, costs),
+)
