@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from downslope.config import OptimizerName
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "downslope"
@@ -203,3 +207,17 @@ def test_no_more_files_than_the_page_says(kind):
         own = f"{Path(file).parent}/" if CHANGES[kind][file][0] == NEW else file
         assert own in named, f"{file} is not in {named}"
     assert len(CHANGES[kind]) <= MOST_FILES[kind]
+
+
+def test_only_the_table_of_optimizers_knows_their_names():
+    """Catches a rule that depends on an optimizer's name: traits say what must be known of one."""
+    names = set(get_args(OptimizerName))
+    found = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Compare) or ast.unparse(node.left).endswith("kind"):
+                continue
+            words = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+            if words & names:
+                found.append(f"{file.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []

@@ -19,7 +19,7 @@ from downslope.errors import UsageError
 from downslope.noise.online.monitor import MonitorSettings
 from downslope.objective import Loss, Model, Objective, Params, build
 from downslope.step.loop import compile_steps
-from downslope.step.optimizers import Optimizer, make_optimizer, rate_factor
+from downslope.step.optimizers import Optimizer, Traits, make_optimizer, rate_factor
 from downslope.step.state import initial_state
 from downslope.step.update import make_regularizer, make_update
 from downslope.train.checkpoint import named_leaves
@@ -188,12 +188,12 @@ def _setting(
 
 
 def rule_of(training: Training, optimizer: Optimizer) -> dict[str, Any]:
-    """Name and momentum of the update rule, as the instruments take them."""
-    # a function of the user's may be called "sgd" too
-    name = optimizer.name if optimizer.is_named else "optax"
-    kind = optimizer.traits.momentum_kind if optimizer.is_named else None
-    momentum = training.momentum if kind else 0.0
-    return {"optimizer": name, "momentum": momentum, "momentum_kind": kind}
+    """Kind and momentum of the update rule, as the instruments take them."""
+    # what a function of the caller's does is not known, whatever its name
+    traits = optimizer.traits if optimizer.is_named else Traits()
+    momentum = training.momentum if traits.momentum_kind else 0.0
+    kind = traits.momentum_kind
+    return {"is_plain": traits.is_plain, "momentum": momentum, "momentum_kind": kind}
 
 
 def _row_losses(objective: Objective, l2: float, mask: Any) -> Callable[[Params, Any], Any]:

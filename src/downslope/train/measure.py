@@ -158,7 +158,7 @@ def measure_point(
         num_rows=setup.num_rows,
         learning_rate=learning_rate,
         **rule_of(setup.training, setup.optimizer),
-        is_plain=setup.optimizer.is_named and setup.optimizer.traits.is_plain,
+        optimizer=setup.optimizer.name if setup.optimizer.is_named else "optax",
         interacts=setup.interacts,
         relative_error=relative_error,
         miss_probability=miss_probability,

@@ -34,7 +34,8 @@ class MonitorSettings:
     """Settings of a run that the estimates from its measured updates depend on.
 
     Attributes:
-        optimizer: its name; temperatures are defined for "sgd" and "momentum" only.
+        is_plain: a step is the gradient or its momentum times the rate; temperatures are defined
+            for such rules only.
         momentum: beta, 0 without.
         momentum_kind: None without momentum.
         dim: number of trained parameters.
@@ -46,7 +47,7 @@ class MonitorSettings:
         plain: whether updates follow from gradients alone (no weight decay, no proximal step).
     """
 
-    optimizer: str
+    is_plain: bool
     momentum: float
     momentum_kind: MomentumKind | None
     dim: int
@@ -105,7 +106,7 @@ class NoiseMonitor:
     Example:
         >>> import numpy as np
         >>> settings = MonitorSettings(
-        ...     optimizer="sgd", momentum=0.0, momentum_kind=None, dim=100, batch_size=24,
+        ...     is_plain=True, momentum=0.0, momentum_kind=None, dim=100, batch_size=24,
         ...     num_rows=None, sampling="streaming", interacts=False, clips=False, plain=True)
         >>> monitor, rng = NoiseMonitor(settings), np.random.default_rng(0)
         >>> g = 0.2 + rng.normal(size=(50, 2, 100)) / 12**0.5  # |G|^2 = 4, tr Sigma = 100
@@ -231,10 +232,10 @@ class NoiseMonitor:
     def _undefined(self) -> str | None:
         """Reason why the formulas of the temperature do not hold, or None."""
         s = self.settings
-        if s.optimizer == "nesterov":
-            return "the parameters kept are those ahead, not those that the velocity moves"
-        if s.optimizer not in ("sgd", "momentum"):
+        if not s.is_plain:
             return PRECONDITIONED
+        if s.momentum_kind == "nesterov":
+            return "the parameters kept are those ahead, not those that the velocity moves"
         return None if s.plain else "weight decay or a proximal step moves the parameters too"
 
     def _measured_temperature(self) -> Estimate:
@@ -281,7 +282,9 @@ class NoiseMonitor:
         dots = self._column("update_dot_before", rows)
         squares = self._column("square_before", rows)
         m = ratio_of_series(dots, squares, what="correlation of neighbouring updates")
-        is_plain = self.settings.optimizer == "sgd" and isinstance(self._rate(rows), float)
+        settings = self.settings
+        is_plain = settings.is_plain and settings.momentum_kind is None
+        is_plain = is_plain and isinstance(self._rate(rows), float)
         return m, (_words_of_plain if is_plain else _words)(m)
 
 
