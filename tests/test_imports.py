@@ -455,6 +455,28 @@ def test_instruments_load_when_asked_for() -> None:
     assert len(names) < 22
 
 
+A_RUN = """
+import sys, numpy, downslope
+x = numpy.ones((64, 2), "f4")
+def loss(model, batch, key):
+    return (batch @ model - 1) ** 2
+downslope.fit(loss, numpy.zeros(2, "f4"), x, learning_rate=0.01, epochs=1)
+ours = {name for name in sys.modules if name.startswith("downslope.")}
+unused = ("check", "noise.survey", "noise.curvature", "noise.covariance", "noise.required",
+          "report.", "table", "recipes", "loggers", "sklearn")
+found = {name for name in ours if name.startswith(tuple("downslope." + each for each in unused))}
+print(len(ours), sorted(found - {"downslope.report.journal"}),
+      sorted({"matplotlib", "pyarrow", "sklearn", "rich"} & set(sys.modules)))
+"""
+
+
+def test_a_run_imports_what_it_uses():
+    """Catches an instrument, a check or a page that every run waits for."""
+    count, rest = run(A_RUN).split(maxsplit=1)
+    assert int(count) < 105
+    assert rest.strip() == "[] []"
+
+
 HELP = """
 import sys
 from downslope.cli import main

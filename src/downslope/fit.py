@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
+from downslope.choose.solving import asks_for_search
 from downslope.config import Auto, AverageName, ScheduleName, Training
 from downslope.launch.interrupts import Interrupts
 from downslope.launch.memory import memory_errors
@@ -30,7 +31,6 @@ from downslope.train.result import Result
 from downslope.train.run_folder import RunFolder, open_run
 from downslope.train.saving import keep_good_state, save_if_due
 from downslope.train.setup import TrainSetup
-from downslope.train.solve import can_solve, solved
 
 
 def fit(
@@ -137,12 +137,20 @@ def fit(
         request = request_of(setup, training, metadata or {})
         with open_run(request, out=out, resume=resume, readers=readers) as run:
             begun = time.perf_counter()
-            quick = None if run.last is not None else can_solve(setup, training)
-            result = quick and solved(setup, quick, run)
-            result = result or _train(setup, training, run, begun)
+            result = _solve(setup, training, run) or _train(setup, training, run, begun)
             more = describe(result.params) if describe else {}
             run.finish(result, {**request["metadata"], **more})
             return result
+
+
+def _solve(setup: TrainSetup, asked: Training, run: RunFolder) -> Result | None:
+    """The result of an exact convex quadratic, or None where the least value must be searched."""
+    if run.last is not None or asks_for_search(asked):
+        return None
+    from downslope.train.solve import can_solve, solved  # what only such losses need
+
+    solvable = can_solve(setup, asked)
+    return solvable and solved(setup, solvable, run)
 
 
 def _train(setup: TrainSetup, asked: Training, run: RunFolder, begun: float) -> Result:

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from downslope.choose.decision import Decision, policy
+from downslope.config import Training
 
+LEFT_TO_CHOOSE = frozenset({"optimizer", "learning_rate", "schedule", "average"})
 ROWS_PER_PARAMETER = 2  # below it the least training loss is no aim: the rows would be overfitted
+
+
+def asks_for_search(training: Training) -> bool:
+    """Whether a configuration leaves no choice but to search.
+
+    An optimizer, a rate, a number of updates, L1 or decoupled weight decay asks for it.
+
+    Example:
+        >>> asks_for_search(Training()), asks_for_search(Training(learning_rate=0.1))
+        (False, True)
+    """
+    limited = training.steps is not None or training.epochs is not None
+    decays = bool(training.l1 or training.weight_decay)
+    return not training.free >= LEFT_TO_CHOOSE or limited or decays
 
 
 @policy

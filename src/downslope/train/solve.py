@@ -15,7 +15,7 @@ from downslope.check.row_sums import SAMPLE_ROWS, OutOfTimeError, RowSums
 from downslope.check.solver import DENSE_DIM, Solution, solve
 from downslope.check.structure import may_be_quadratic
 from downslope.choose.decision import Decision
-from downslope.choose.solving import solve_or_search
+from downslope.choose.solving import asks_for_search, solve_or_search
 from downslope.config import Training
 from downslope.data.generator import Generator
 from downslope.errors import StopReason
@@ -25,7 +25,6 @@ from downslope.train.setup import TrainSetup
 from downslope.train.sources import sample
 
 SOLVING_SHARE = 0.5  # of the time given, after which the rest is left for a search
-LEFT_TO_CHOOSE = frozenset({"optimizer", "learning_rate", "schedule", "average"})
 
 
 class Solvable(NamedTuple):
@@ -36,16 +35,10 @@ class Solvable(NamedTuple):
 
 
 def can_solve(setup: TrainSetup, asked: Training) -> Solvable | None:
-    """The decision to solve, or None to search.
-
-    Only where the way down was left to choose: an optimizer, a rate, a number of updates, L1
-    or decoupled weight decay asks for a search.
-    """
-    limited = asked.steps is not None or asked.epochs is not None
-    decays = bool(asked.l1 or asked.weight_decay)
-    if not asked.free >= LEFT_TO_CHOOSE or limited or decays:
+    """The decision to solve, or None to search."""
+    if asks_for_search(asked) or isinstance(setup.source, Generator):
         return None
-    if isinstance(setup.source, Generator) or setup.interacts or not setup.objective.separable:
+    if setup.interacts or not setup.objective.separable:
         return None
     problem = Problem(
         objective=setup.objective,

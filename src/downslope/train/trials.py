@@ -12,7 +12,6 @@ import numpy as np
 from downslope.choose.controller import Trial
 from downslope.choose.learning_rate import first_rate
 from downslope.data.stream import Replay
-from downslope.noise.curvature import extreme_eigenvalues, hessian_product
 from downslope.train.setup import TrainSetup
 from downslope.train.sources import sample
 from downslope.train.state import TrainState
@@ -101,6 +100,8 @@ def start_rate(setup: TrainSetup) -> float | None:
 
 def _largest_eigenvalue(setup: TrainSetup) -> float | None:
     """lambda_max of the loss at the start on a sample of rows, or None where it has none."""
+    from downslope.noise.curvature import extreme_eigenvalues, hessian_product
+
     rows, _ = sample(setup.source, CURVATURE_ROWS, setup.training.seed)
 
     def mean_loss(params: Any, rows: Any) -> Any:
