@@ -54,10 +54,11 @@ def only(names: str = "") -> frozenset[str]:
     return frozenset(names.split())
 
 
-BASE = "arguments errors estimate"  # what every part may use
+BASE = "_moved arguments errors estimate"  # what every part may use
 
 RULES = {
     "errors": Rule(ours=only(), others=only()),
+    "_moved": Rule(ours=only(), others=only("lazy_loader")),
     "arguments": Rule(ours=only("errors"), others=only()),
     "estimate": Rule(ours=only(), others=only("scipy")),
     "config": Rule(ours=only("arguments errors"), others=only()),

@@ -3,6 +3,6 @@
 Policies decide, controllers ask them while a run trains; names are imported at first use.
 """
 
-import lazy_loader as _lazy
+from downslope import _moved
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _moved.attach_stub(__name__, __file__)

@@ -4,6 +4,6 @@ Each folder is one subject, every result an `Estimate`; `anatomy` applies all in
 JAX loss. Subjects are imported at first use.
 """
 
-import lazy_loader as _lazy
+from downslope import _moved
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _moved.attach_stub(__name__, __file__)

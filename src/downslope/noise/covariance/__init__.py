@@ -1,5 +1,5 @@
 """Noise covariance and its alignment with the Hessian."""
 
-import lazy_loader as _lazy
+from downslope import _moved
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _moved.attach_stub(__name__, __file__)
