@@ -388,7 +388,7 @@ def test_interrupted_while_converting(number, run, folder, monkeypatch):
     """Catches temporary files of a conversion that was ended, and a handler left behind."""
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(
-        "downslope.data.ingest.convert.Conversion._finish", lambda _: signal.raise_signal(number)
+        "downslope.data.ingest.convert.Conversion._write", lambda _: signal.raise_signal(number)
     )
     out, err = run("fit", write_table(), "--target", "y", "--out", "run", code=CODES[number])
     assert (out, err) == ("", "downslope: interrupted; nothing was kept\n")

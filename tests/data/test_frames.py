@@ -14,7 +14,7 @@ import pytest
 
 import downslope
 from downslope import DataError, TableOptions, UsageError
-from downslope.data.frames import arrow_table, is_frame, numbers
+from downslope.data.frames import arrow_table, is_frame, numeric_columns
 from downslope.data.ingest.memory import open_memory
 from downslope.data.ingest.tabular import open_table
 
@@ -64,7 +64,7 @@ def test_numbers_by_name(make):
     """Catches a library that is not recognised, and columns in another order."""
     frame = make({name: COLUMNS[name] for name in ("x", "n", "y")})
     assert is_frame(frame)
-    found = numbers(frame)
+    found = numeric_columns(frame)
     assert list(found) == ["x", "n", "y"]
     assert found["x"].tolist() == COLUMNS["x"] and found["n"].tolist() == COLUMNS["n"]
 
@@ -110,7 +110,7 @@ def test_kinds_of_numbers():
             "small": pl.Series([1, 2, 3], dtype=pl.UInt8),
         }
     )
-    found = numbers(frame[1:])  # a slice: its buffers begin elsewhere
+    found = numeric_columns(frame[1:])  # a slice: its buffers begin elsewhere
     assert found["vector"].tolist() == [[3.0, 4.0], [5.0, 6.0]]
     assert found["price"].tolist() == [1.5, 1.5]
     assert found["on"].tolist() == [False, True]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from downslope.data.frames import is_frame, numbers
+from downslope.data.frames import is_frame, numeric_columns
 from downslope.errors import DataError, UsageError
 from downslope.tree import Rows, aligned_empty, arrays, map_arrays, row_bytes
 
@@ -36,7 +36,7 @@ class Arrays:
     """
 
     def __init__(self, tree: Rows, *, shuffled: bool = False, wide: bool = False):
-        tree = numbers(tree) if is_frame(tree) else tree
+        tree = numeric_columns(tree) if is_frame(tree) else tree
         self.tree = map_arrays(lambda a: _as_array(a, wide), tree)
         lengths = {a.shape[0] for a in arrays(self.tree)}
         if len(lengths) != 1:

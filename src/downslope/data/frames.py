@@ -1,8 +1,7 @@
-"""Data frames in memory, of any library that speaks Arrow: pandas, polars, Arrow itself.
+"""Data frames in memory, of any library that supports Arrow: pandas, polars, Arrow itself.
 
 A frame is read through the Arrow PyCapsule interface (`__arrow_c_stream__`), pandas through
-Arrow's own converter, and what offers only `__dataframe__` through that. None of these
-libraries but Arrow is imported.
+Arrow's own converter, and others through `__dataframe__`. No library but Arrow is imported.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from downslope.errors import DataError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-IN_MEMORY = Path("data frame")  # stands for the path of a table that has none
+IN_MEMORY = Path("data frame")  # in place of the path of a table that has none
 _INTERFACES = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
 
 
 def is_frame(data: Any) -> bool:
-    """Whether this is a table of columns in memory; a single column is none.
+    """Whether the object is a table of columns in memory; a single column is not.
 
     Example:
         >>> import pyarrow as pa
@@ -43,9 +42,9 @@ def _is_pandas(data: Any) -> bool:
 
 
 def arrow_table(frame: Any) -> pa.Table:
-    """The frame as an Arrow table, its columns shared with the frame where that is possible.
+    """The frame as an Arrow table that shares the frame's memory where possible.
 
-    The index of a pandas frame is no column. A stream of batches is read to its end, once.
+    The index of a pandas frame is not a column. A stream of batches is read to its end, once.
 
     Raises:
         DataError: a column that Arrow cannot hold (objects of several types, complex
@@ -57,15 +56,14 @@ def arrow_table(frame: Any) -> pa.Table:
     try:
         table = _converted(frame)
     except failures as error:
-        names = [str(name) for name in getattr(frame, "columns", [])]
-        _refuse_double(names)
+        refuse_duplicates([str(name) for name in getattr(frame, "columns", [])])
         raise DataError(
             f"cannot be read as an Arrow table ({_reason(error)})",
             path=IN_MEMORY,
             column=_culprit(frame, failures),
             remedy="give each column one type that Arrow knows, or leave the column out",
         ) from error
-    _refuse_double(table.column_names)
+    refuse_duplicates(table.column_names)
     if not table.num_columns or not table.num_rows:
         what = "rows" if table.num_columns else "columns"
         raise DataError(f"the table has no {what}", path=IN_MEMORY, remedy="give one with data")
@@ -96,33 +94,30 @@ def _culprit(frame: Any, failures: tuple[type[Exception], ...]) -> str | None:
     return None
 
 
-def _refuse_double(names: list[str]) -> None:
-    double = [name for name, count in Counter(names).items() if count > 1]
-    if double:
-        raise DataError(
-            f"{Counter(names)[double[0]]} columns have this name",
-            path=IN_MEMORY,
-            column=double[0],
-            remedy="rename them",
-        )
+def refuse_duplicates(names: list[str], path: Path = IN_MEMORY) -> None:
+    """Raise DataError if two columns have the same name."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            rule = f"{count} columns have this name"
+            raise DataError(rule, path=path, column=name, remedy="rename them")
 
 
 def _reason(error: BaseException) -> str:
     return " ".join(", ".join(str(part) for part in error.args).split())[:160]
 
 
-def numbers(frame: Any) -> dict[str, np.ndarray]:
+def numeric_columns(frame: Any) -> dict[str, np.ndarray]:
     """The columns as arrays by name: [rows], or [rows, k] where a value is a list of k numbers.
 
     Args:
         frame: integers, floats, booleans and decimals, without missing values.
 
     Raises:
-        DataError: a column that holds no numbers, or a value that is missing.
+        DataError: a column without numbers, or a missing value.
 
     Example:
         >>> import pyarrow as pa
-        >>> numbers(pa.table({"x": [0.5, 1.5], "n": [3, 4]}))
+        >>> numeric_columns(pa.table({"x": [0.5, 1.5], "n": [3, 4]}))
         {'x': array([0.5, 1.5]), 'n': array([3, 4])}
     """
     table = arrow_table(frame)
@@ -167,10 +162,10 @@ def _refuse_missing(name: str, values: Any, size: int = 1) -> None:
 
 
 def path_of(table: Any) -> Path:
-    """The path that names a table.
+    """The path of a table.
 
     Raises:
-        UsageError: it is no path.
+        UsageError: neither a path nor a data frame.
     """
     try:
         return Path(table)

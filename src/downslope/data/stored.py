@@ -12,12 +12,12 @@ import numpy as np
 from downslope.data.ingest.buckets import read_all
 from downslope.data.ingest.encoding import Encoding
 from downslope.errors import DataError
-from downslope.storage import read_json, sync, write_json
+from downslope.storage import UNHASHED, read_json, verify
 from downslope.tree import aligned_empty
 
 FORMAT = "downslope table 1"
-TRAIN, HELD_OUT = "train.rows", "held_out.rows"
-ENCODING, TABLE, MANIFEST = "encoding.json", "table.json", "manifest.json"
+TRAIN, HELD_OUT = f"train{UNHASHED}", f"held_out{UNHASHED}"
+ENCODING, TABLE = "encoding.json", "table.json"
 
 
 class TableBatch(NamedTuple):
@@ -59,7 +59,7 @@ class RowFile:
         Args:
             start: first row, from 0.
             stop: one past the last row, at most `num_rows`.
-            out: filled and returned, if given: C-contiguous float32 of that shape.
+            out: C-contiguous float32 of that shape, to be filled and returned.
 
         Raises:
             ValueError: the range lies outside the file, or the file is closed.
@@ -84,7 +84,7 @@ class RowFile:
         return out
 
     def expect(self, start: int, stop: int) -> None:
-        """Asks the kernel to read these rows ahead, where it can be asked."""
+        """Ask the kernel, where it can be asked, to read these rows ahead."""
         if hasattr(os, "posix_fadvise"):
             size = (stop - start) * self.row_bytes
             os.posix_fadvise(self._fd, start * self.row_bytes, size, os.POSIX_FADV_WILLNEED)
@@ -100,7 +100,7 @@ class RowFile:
         )
 
     def close(self) -> None:
-        """Closes the file; reading afterwards raises ValueError."""
+        """Close the file; reading afterwards raises ValueError."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -110,11 +110,11 @@ class StoredTable:
     """A converted table, open for reading.
 
     Attributes:
-        folder: where it lies.
+        folder: its files.
         encoding: how columns became numbers.
         train: rows for training, in random order.
         held_out: rows for validation in the order of the table, or None.
-        notes: what could be lived with, one sentence each.
+        notes: what was left out or changed while converting, one sentence each.
         fingerprint: sha256 over the table, the options and the format.
     """
 
@@ -131,13 +131,13 @@ class StoredTable:
 
     @staticmethod
     def open(folder: str | os.PathLike[str]) -> StoredTable:
-        """The converted table in `folder`, after its files were compared with its manifest.
+        """The converted table in `folder`, after comparing its files with its manifest.
 
         Raises:
             DataError: a file is missing, of another size or changed.
         """
         folder = Path(folder)
-        _check(folder)
+        verify(folder)
         encoding = Encoding.from_json(read_json(folder / ENCODING))
         record = read_json(folder / TABLE)
         try:
@@ -146,37 +146,7 @@ class StoredTable:
             raise DataError(f"lacks {error}", path=folder / TABLE) from error
 
     def close(self) -> None:
-        """Closes its files."""
+        """Close its files."""
         self.train.close()
         if self.held_out is not None:
             self.held_out.close()
-
-
-def write_manifest(folder: Path) -> None:
-    """Writes sizes of all files, and SHA-256 of those that are small, and syncs the folder.
-
-    Rows are not hashed: that would cost more than writing them (1.4 GB/s a core,
-    measured), and a table can be converted again at any time.
-    """
-    files = {path.name: _describe(path) for path in sorted(folder.iterdir())}
-    write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
-    sync(folder)
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {"bytes": path.stat().st_size}
-    if path.suffix != ".rows":
-        entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return entry
-
-
-def _check(folder: Path) -> None:
-    manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"not in the format {FORMAT!r}", path=folder / MANIFEST)
-    for name in (TRAIN, ENCODING, TABLE, *manifest.get("files", {})):
-        path = folder / name
-        if not path.is_file() or _describe(path) != manifest["files"].get(name):
-            raise DataError(
-                "missing, or not as its manifest says", path=path, remedy="convert the table again"
-            )

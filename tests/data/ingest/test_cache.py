@@ -28,9 +28,9 @@ def conversions(monkeypatch):
     """How many conversions were run."""
     made, convert = [], cache_module.convert
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         made.append(arguments)
-        return convert(*arguments)
+        return convert(*arguments, **options)
 
     monkeypatch.setattr(cache_module, "convert", counted)
     return made
@@ -59,18 +59,18 @@ def test_damaged_cache_is_made_again(table_path, conversions):
     with open(folder / "train.rows", "r+b") as file:
         file.truncate(8)
     stored = cached(open_table(table_path), options)
-    assert len(conversions) == 2 and "made again" in stored.notes[-1]
+    assert len(conversions) == 2 and "converted again" in stored.notes[-1]
     assert os.listdir(folder.parent) == [folder.name]
-    assert "made again" not in " ".join(cached(open_table(table_path), options).notes)
+    assert "converted again" not in " ".join(cached(open_table(table_path), options).notes)
 
 
 def test_another_process_was_first(table_path, monkeypatch):
     """Wrong: the loser of the race fails, though the table it wants is there."""
     convert = cache_module.convert
 
-    def overtaken(table, options, folder):
-        convert(table, options, folder)
-        return convert(table, options, folder)  # the second finds the folder there
+    def overtaken(*arguments, **options):
+        convert(*arguments, **options)
+        return convert(*arguments, **options)  # the second finds the folder there
 
     monkeypatch.setattr(cache_module, "convert", overtaken)
     assert cached(open_table(table_path), TableOptions(target="y")).num_train > 0

@@ -262,7 +262,7 @@ def test_values_seen_in_held_out_rows_only(tmp_path):
     assert category.values in (("a", "b"), ("b", "a"))
     rows = stored.held_out.read(0, stored.num_held_out)
     assert (rows[:, 1] == 0).all() and (rows[:, 0] == 0).all()
-    assert any("missing only in" in note for note in stored.notes)
+    assert any("held-out rows only" in note for note in stored.notes)
     _, unseen = stored.encoding.encode(pa.record_batch({k: pa.array(v) for k, v in table.items()}))
     assert unseen.categories["c"] == unseen.missing["x"] == held_out.sum()
 

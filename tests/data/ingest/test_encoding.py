@@ -19,9 +19,8 @@ from downslope.data.ingest.columns import Center, center_of, centered, phases
 from downslope.data.ingest.encoding import Encoding, Lookup
 from downslope.data.ingest.learn import (
     CategoryLearner,
-    NumberLearner,
+    NumericLearner,
     Placement,
-    TimeLearner,
     Vocabulary,
     looks_like_text,
 )
@@ -49,7 +48,7 @@ def learned(learner, *arrays):
         learner.read(array, in_order(len(array)), out)
         raw.append(out)
     notes: list[str] = []
-    return np.concatenate(raw, axis=1), learner.finished(0, notes), notes
+    return np.concatenate(raw, axis=1), learner.result(0, notes), notes
 
 
 # --- numbers --------------------------------------------------------------------------
@@ -147,7 +146,7 @@ def test_moments_in_float32_are_exact_enough():
 def test_number_column_whose_first_batch_is_null():
     """Wrong: a center is taken from a batch without values."""
     values = [5.0, None, 7.0, 9.0]
-    raw, found, _ = learned(NumberLearner("x", pa.float64()), pa.nulls(2), pa.array(values))
+    raw, found, _ = learned(NumericLearner("x", pa.float64(), "number"), pa.nulls(2), pa.array(values))
     column = found.column
     assert column.indicator and np.isnan(raw[0, [0, 1, 3]]).all()
     assert column.center + column.mean == pytest.approx(7) and column.scale == pytest.approx(
@@ -158,7 +157,7 @@ def test_number_column_whose_first_batch_is_null():
 @pytest.mark.parametrize("values", [[3.0, 3.0], [None, None], [0.1, 0.1, 0.1], [3.0, None]])
 def test_number_columns_without_information(values):
     """Wrong: rounding gives a constant a spread of 1e-17, and 1e17 as its inverse."""
-    _, found, notes = learned(NumberLearner("x", pa.float64()), pa.array(values, pa.float64()))
+    _, found, notes = learned(NumericLearner("x", pa.float64(), "number"), pa.array(values, pa.float64()))
     assert found is None and "'x'" in notes[0] and "left out" in notes[0]
 
 
@@ -197,7 +196,7 @@ def test_time_columns(dtype):
         array = array.cast(dtype)
     else:
         array = days.cast(dtype)
-    learner = TimeLearner("t", dtype, _kind(dtype))
+    learner = NumericLearner("t", dtype, _kind(dtype))
     raw, found, _ = learned(learner, array)
     assert found.column.indicator and found.kept[0] == 0
     known = raw[0, [0, 1, 3]].astype(np.float64)
@@ -277,7 +276,7 @@ def test_held_out_values_of_a_hashed_column(monkeypatch):
     learner = CategoryLearner("c", pa.string())
     out = np.empty((1, 5), np.float32)
     learner.read(words, Placement(np.array([1, 2, 3, 4, 0]), 4, 1), out)
-    found = learner.finished(0, [])
+    found = learner.result(0, [])
     assert found.column.values == ("a",) and found.column.hashed
     codes = found.codes.renumber[out[0].astype(int)]
     np.testing.assert_array_equal(codes, Lookup(found.column)(words)[[1, 2, 3, 4, 0]])
@@ -347,7 +346,7 @@ def finished_target(array, task=None):
     raw = learner.values(array, 1)
     known = np.flatnonzero(~np.isnan(raw))
     learner.learn(raw, Placement(known, len(known), 1))
-    found, target, finish = learner.finished([])
+    found, target, finish = learner.result([])
     return found, target, finish(raw[known])
 
 
@@ -390,7 +389,7 @@ def test_integers_that_become_floats_are_regressed_on():
     for array in (pa.array([1, 2, 3]), pa.array([1.5])):
         raw = learner.values(array, 1)
         learner.learn(raw, in_order(len(raw)))
-    assert learner.finished([])[0] == "regress"
+    assert learner.result([])[0] == "regress"
 
 
 @pytest.mark.parametrize(

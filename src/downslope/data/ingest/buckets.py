@@ -1,10 +1,9 @@
-"""An exact shuffle of more rows than memory holds, in two passes.
+"""An exact shuffle, in two passes, of more rows than memory holds.
 
-Each row goes to a random bucket; then each bucket, small enough for memory, is permuted and
-they are read one after the other. That gives every permutation the same probability
-(buckets' sizes are multinomial, as in a uniform permutation cut at random). Rows wait in
-memory up to a budget, so that a small table never touches the disk twice; beyond it all
-buckets are appended to one file.
+Each row goes to a random bucket; then the buckets, each small enough for memory, are permuted and
+read one after the other. That gives every permutation the same probability (the sizes of the
+buckets are multinomial, as in a uniform permutation cut at random). Rows stay in memory up to a
+budget, so that a small table is written only once; beyond it all buckets are appended to one file.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import numpy as np
 
 from downslope.tree import aligned_empty
 
-BUDGET_BYTES = 1 << 28  # rows held in memory before they go to disk
-BUCKET_BYTES = 1 << 25  # aim for a bucket's size
+BUDGET_BYTES = 1 << 28  # rows in memory before they are written to the file
+BUCKET_BYTES = 1 << 25  # intended size of a bucket
 MAX_BUCKETS = 1 << 13
 _PIECE_BYTES = 1 << 21  # read from the file at once
 
@@ -30,12 +29,12 @@ class Buckets:
         self._path, self._width = path, width
         self._fd: int | None = None
         self._memory: list[list[np.ndarray]] = [[] for _ in range(num_buckets)]
-        self._spills: list[np.ndarray] = []  # of each, where every bucket begins in the file
+        self._spills: list[np.ndarray] = []  # for each, where every bucket begins in the file
         self._held_bytes = self._file_bytes = 0
         self.counts = [0] * num_buckets
 
     def add(self, rows: np.ndarray, counts: np.ndarray) -> None:
-        """Adds `rows` [n, width]: the first counts[0] to bucket 0, the next to 1, and so on.
+        """Add `rows` [n, width]: the first counts[0] to bucket 0, the next to 1, and so on.
 
         The array is kept, not copied.
         """
@@ -63,7 +62,7 @@ class Buckets:
         self._held_bytes = 0
 
     def take(self, bucket: int, places: np.ndarray) -> np.ndarray:
-        """All rows of a bucket, [count, width]: the i-th that came stands at places[i]."""
+        """All rows of a bucket, [count, width], the i-th that was added at places[i]."""
         rows = aligned_empty((self.counts[bucket], self._width), np.float32)
         at = 0
         for piece in self.pieces(bucket):
@@ -72,7 +71,7 @@ class Buckets:
         return rows
 
     def pieces(self, bucket: int) -> Iterator[np.ndarray]:
-        """The rows of a bucket in the order in which they came, some [n, width] at a time."""
+        """The rows of a bucket in the order in which they were added, some [n, width] at a time."""
         row_bytes = 4 * self._width
         rows_at_once = max(1, _PIECE_BYTES // row_bytes)
         for edges in self._spills:
@@ -87,7 +86,7 @@ class Buckets:
         self._memory[bucket].clear()
 
     def close(self) -> None:
-        """Removes the file."""
+        """Remove the file."""
         if self._fd is not None:
             os.close(self._fd)
             os.unlink(self._path)
@@ -95,7 +94,7 @@ class Buckets:
 
 
 def write_all(fd: int, array: np.ndarray, offset: int) -> None:
-    """Writes the whole array at `offset`, however many calls the system makes of it."""
+    """Write the whole array at `offset`, in as many calls as the system needs."""
     view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     while view:
         count = os.pwrite(fd, view, offset)
@@ -103,7 +102,7 @@ def write_all(fd: int, array: np.ndarray, offset: int) -> None:
 
 
 def read_all(fd: int, view: memoryview, offset: int) -> None:
-    """Fills `view` from `offset` on; raises EOFError if the file is shorter."""
+    """Fill `view` from `offset` on; raises EOFError if the file is shorter."""
     while view:
         count = os.preadv(fd, [view], offset)
         if not count:

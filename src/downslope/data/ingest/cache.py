@@ -1,11 +1,9 @@
-"""Converted tables kept between runs, by a hash of what decides their rows."""
+"""A cache of converted tables, keyed by a hash of everything that decides their rows."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from downslope.config import TableOptions
@@ -13,11 +11,10 @@ from downslope.data.ingest.convert import convert, fingerprint
 from downslope.data.ingest.tabular import Table
 from downslope.data.stored import StoredTable
 from downslope.errors import CapacityError, DataError
-from downslope.storage import remove_stale
 
 
 def cache_folder() -> Path:
-    """Where converted tables are kept: $DOWNSLOPE_CACHE, or the platform's cache folder."""
+    """The folder of converted tables: $DOWNSLOPE_CACHE, or the platform's cache folder."""
     chosen = os.environ.get("DOWNSLOPE_CACHE")
     if chosen:
         return Path(chosen)
@@ -29,10 +26,10 @@ def cache_folder() -> Path:
 
 
 def cached(table: Table, options: TableOptions) -> StoredTable:
-    """The table as converted before with the same options, or converted now.
+    """The converted table from the cache, converting it first where it is not there.
 
-    A conversion is found again by the path, size and time of change of the table's files.
-    One that does not agree with its manifest is made again, and a note says so.
+    A conversion is found again by the options and by the path, size and modification time of
+    the table's files. A damaged one is converted again, and a note says so.
 
     Raises:
         DataError: the table cannot be used.
@@ -44,10 +41,9 @@ def cached(table: Table, options: TableOptions) -> StoredTable:
         try:
             return StoredTable.open(folder)
         except DataError as error:
-            note = f"the converted table in the cache was damaged and made again ({error})"
-            _discard(folder)
+            note = f"the table in the cache was damaged and has been converted again ({error})"
     try:
-        stored = convert(table, options, folder)
+        stored = convert(table, options, folder, replace=note is not None)
     except CapacityError as error:
         if not isinstance(error.__cause__, OSError):  # memory, not the disk
             raise
@@ -60,11 +56,3 @@ def cached(table: Table, options: TableOptions) -> StoredTable:
     if note:
         stored.notes = (*stored.notes, note)
     return stored
-
-
-def _discard(folder: Path) -> None:
-    """Takes the folder out of sight in one step, then removes it."""
-    remove_stale(folder.parent)
-    aside = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=folder.parent))
-    os.rename(folder, aside / folder.name)
-    shutil.rmtree(aside, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""One Arrow column as float32 vectors, the same way when learning and when predicting.
+"""One Arrow column as float32 vectors, computed alike when learning and when predicting.
 
-These are the first of two stages. A number x becomes v = (x - center) / 2**exponent, with a
-center near the column's values, taken before rounding to float32: a time stamp in
+This is the first of two stages. A number x becomes v = (x - center) / 2**exponent, with a
+center near the column's values that is subtracted before rounding to float32: a time stamp in
 nanoseconds or a large identifier keeps its low digits. A missing value becomes NaN. The
-second stage (`finish.py`) scales v and replaces NaN.
+second stage (`transform.py`) scales v and replaces NaN.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _YEAR_DAYS = 365.2425  # mean Gregorian year: the phase is right to two days, in any century
 
 PARTS = {
+    "number": ("",),
     "timestamp": ("elapsed", "year sin", "year cos", "week sin", "week cos", "day sin", "day cos"),
     "time": ("elapsed", "day sin", "day cos"),
     "duration": ("elapsed",),
@@ -52,7 +53,7 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def natural_kind(kind: pa.DataType) -> Kind | None:
-    """How a column of this Arrow type is read by default; None if it cannot be."""
+    """The kind as which a column of this Arrow type is read by default; None if there is none."""
     if is_number(kind) or pt.is_null(kind):
         return "number"
     if pt.is_timestamp(kind) or pt.is_date(kind):
@@ -85,7 +86,7 @@ def _has_text_form(kind: pa.DataType) -> bool:
 
 
 def _plain(array: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
-    """Values as a NumPy array of numbers (anything at nulls), and a mask of the nulls."""
+    """Values as a NumPy array of numbers, arbitrary at nulls, and a mask of the nulls."""
     kind = array.type
     if pt.is_null(kind):
         return np.zeros(len(array)), np.ones(len(array), bool)
@@ -94,7 +95,7 @@ def _plain(array: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
     elif pt.is_decimal(kind):
         array = array.cast(pa.float64())
     missing = np.asarray(array.is_null()) if array.null_count else None
-    # The buffer itself: whatever lies at nulls is overwritten by NaN later.
+    # The buffer itself: what is at nulls is overwritten by NaN later.
     width = array.type.bit_width // 8
     dtype = np.dtype(array.type.to_pandas_dtype())
     data = array.buffers()[1]
@@ -104,7 +105,7 @@ def _plain(array: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def center_of(array: pa.Array) -> Center | None:
-    """A center and a power of two that suit the values; None if all are missing."""
+    """A center and a power of two that suit the values; None if no value is finite."""
     x, missing = _plain(array)
     x = x if missing is None else x[~missing]
     if x.dtype.kind == "f":
@@ -157,7 +158,7 @@ def centered(array: pa.Array, center: Center, column: str, first_row: int = 1) -
             v = _scaled(x.astype(np.float64) - float(center.value), center.exponent)
         if missing is not None:
             v[missing] = np.nan
-        if not math.isfinite(np.dot(v, _ones(len(v)))):  # the quickest pass; then look closer
+        if not math.isfinite(np.dot(v, _ones(len(v)))):  # the quickest pass over all values
             _check_finite(v, x, missing, column, first_row)
     return v
 
@@ -204,7 +205,7 @@ def _check_finite(
 
 
 def canonical_time(kind: pa.DataType) -> tuple[str, str | None]:
-    """The unit (s, ms, us, ns) and time zone in which a temporal column is counted."""
+    """The unit (s, ms, us, ns) and time zone of a temporal column."""
     if pt.is_date32(kind):
         return "s", None
     if pt.is_date64(kind):
@@ -231,10 +232,10 @@ def ticks(array: pa.Array, kind: Kind, unit: str) -> pa.Array:
 
 
 def phases(array: pa.Array, kind: Kind, unit: str, zone: str | None) -> list[np.ndarray]:
-    """Sines and cosines of the position in the year, week and day, in the order of PARTS.
+    """Sines and cosines of the time of year, week and day, in the order of PARTS.
 
     Local time where the column has a zone: opening hours follow the clock on the wall.
-    Each float32 [n], NaN where missing.
+    Each is float32 [n], NaN where missing.
     """
     if kind == "duration":
         return []
@@ -258,14 +259,20 @@ def phases(array: pa.Array, kind: Kind, unit: str, zone: str | None) -> list[np.
     return found
 
 
+def raw_vectors(column: Any, array: pa.Array, center: Center, first_row: int) -> list[np.ndarray]:
+    """The vectors of all PARTS of a column with `name`, `kind`, `unit` and `zone`."""
+    if column.kind == "number":
+        return [centered(array, center, column.name, first_row)]
+    elapsed = centered(ticks(array, column.kind, column.unit), center, column.name, first_row)
+    return [elapsed, *phases(array, column.kind, column.unit, column.zone)]
+
+
 # --- strings -------------------------------------------------------------------------
 
 
 def strings(array: pa.Array) -> pa.Array:
-    """The values written as large_string, nulls and NaN null; dictionaries are kept.
-
-    A dictionary's values are made distinct from null only by the caller's look-up.
-    """
+    """The values as large_string, without a dictionary; nulls and NaN become null."""
+    array = array.dictionary_decode() if pt.is_dictionary(array.type) else array
     kind = array.type
     if pt.is_large_string(kind):
         return array
@@ -279,8 +286,8 @@ def strings(array: pa.Array) -> pa.Array:
 def encoded_strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """Distinct strings and, for each row, the index of its string; -1 where missing.
 
-    The strings are large_string without nulls, each used at least once where the column
-    was not a dictionary already; indices are int64 [n].
+    The strings are large_string without nulls, each used by some row unless the column was a
+    dictionary already; indices are int64 [n].
     """
     if not pt.is_dictionary(array.type):
         array = strings(array).dictionary_encode()

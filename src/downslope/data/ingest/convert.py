@@ -1,8 +1,8 @@
-"""Converts a table, once, into shuffled rows of float32 and the encoding that made them.
+"""Conversion of a table, once, into shuffled rows of float32 and their encoding.
 
-One pass over the table learns the encoding and writes raw rows into random buckets
-(decoding is the costly part, so it happens once); a second pass over the buckets finishes
-the rows and appends them, each bucket permuted.
+One pass over the table learns the encoding and writes raw rows into random buckets: decoding is
+costly and happens once. A second pass transforms the rows of each bucket, permutes them and
+appends them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,77 +23,59 @@ import pyarrow as pa
 from downslope.config import TableOptions
 from downslope.data.ahead import ReadAhead
 from downslope.data.ingest.buckets import BUCKET_BYTES, MAX_BUCKETS, Buckets, write_all
-from downslope.data.ingest.encoding import Encoding, dense_finish
-from downslope.data.ingest.finish import Finish
-from downslope.data.ingest.learn import Finished, Learner, Placement, learner_for
+from downslope.data.ingest.encoding import Encoding, row_transform
+from downslope.data.ingest.learn import Learner, Placement, learner_for
 from downslope.data.ingest.roles import check_names, column_kind
 from downslope.data.ingest.tabular import Table, named
-from downslope.data.ingest.target import RAW_SLOTS, TargetFinish, TargetLearner, WeightLearner
+from downslope.data.ingest.target import RAW_SLOTS, TargetLearner, TargetTransform, WeightLearner
+from downslope.data.ingest.transform import RowTransform
 from downslope.data.ingest.words import mixed
-from downslope.data.stored import (
-    ENCODING,
-    FORMAT,
-    HELD_OUT,
-    TABLE,
-    TRAIN,
-    StoredTable,
-    write_manifest,
-)
+from downslope.data.stored import ENCODING, FORMAT, HELD_OUT, TABLE, TRAIN, StoredTable
 from downslope.errors import DataError, UsageError
-from downslope.storage import capacity_errors, remove_stale, sync, write_json
+from downslope.storage import atomic_folder, write_json
 
 _THREADS = 2  # the second pass is bound by memory, not by cores
-_CHUNK_ROWS = 1 << 13  # rows finished at once: 2 MiB of 64 columns, which a cache holds
+_CHUNK_ROWS = 1 << 13  # rows transformed at once: 2 MiB of 64 columns fit into a cache
 _TILE_ROWS = 1 << 10  # rows transposed at once
-# Columns a power of two apart fall on the same lines of a cache: transposing took 2.4 times
-# as long without these 64 bytes between them (measured).
+# Columns a power of two apart share the lines of a cache: transposing took 2.4 times as long
+# without these 64 bytes between them (measured).
 _PAD = 16
 
 
 def fingerprint(table: Table, options: TableOptions) -> str:
-    """sha256 over everything that decides the converted rows."""
+    """A sha256 of everything that decides the converted rows."""
     record = [FORMAT, table.fingerprint, dataclasses.asdict(options)]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def convert(table: Table, options: TableOptions, folder: str | os.PathLike[str]) -> StoredTable:
-    """The table as rows on disk in a new folder, which appears whole or not at all.
+def convert(
+    table: Table, options: TableOptions, folder: str | os.PathLike[str], *, replace: bool = False
+) -> StoredTable:
+    """Convert a table into a new folder of rows, which appears whole or not at all.
 
     Memory stays below about 600 MiB, whatever the number of rows.
 
+    Args:
+        table: the table to read.
+        options: target column and how to read the others.
+        folder: where to write.
+        replace: replace the folder if it exists.
+
     Raises:
-        DataError: what the table holds cannot be used; the message names the column and,
-            where one is at fault, the row.
+        DataError: unusable content; the message names the column and, where one is at fault,
+            the row.
         CapacityError: the disk is full.
         UsageError: options that contradict each other.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise DataError("already exists", path=folder, remedy="choose another name or remove it")
-    with capacity_errors(folder), _new_folder(folder) as scratch, named(table.path):
+    with atomic_folder(folder, replace=replace) as scratch, named(table.path):
         Conversion(table, options, scratch).run()
     return StoredTable.open(folder)
 
 
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale(folder.parent)
-    scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=folder.parent))
-    try:
-        yield scratch
-        write_manifest(scratch)
-        os.rename(scratch, folder)
-        sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-
-
 def held_out_keys(start: int, count: int, seed: int) -> np.ndarray:
-    """A number in [0, 1) for each row, a pure function of the seed and the row's place.
+    """A number in [0, 1) for each row, a pure function of the seed and the row's number.
 
-    A row is held out when its number is below the share asked for.
+    A row is held out when its number is below the share to hold out.
     """
     salt = int(np.random.SeedSequence([seed, 0x5E1D]).generate_state(1, np.uint64)[0])
     rows = np.arange(start, start + count, dtype=np.uint64)
@@ -103,7 +83,7 @@ def held_out_keys(start: int, count: int, seed: int) -> np.ndarray:
 
 
 class Conversion:
-    """The state of one conversion into the folder `scratch`."""
+    """One conversion into the folder `scratch`."""
 
     def __init__(self, table: Table, options: TableOptions, scratch: Path):
         self.table, self.options, self.scratch = table, options, scratch
@@ -119,7 +99,7 @@ class Conversion:
         self._columns = np.empty((0, 0), np.float32)
 
     def run(self) -> None:
-        """Writes all files."""
+        """Write all files."""
         taken = {self.options.target, self.options.weight, *self.options.ignore}
         features = [name for name in self.table.names if name not in taken]
         columns = [self.options.target, *([self.options.weight] if self.weight else []), *features]
@@ -136,12 +116,12 @@ class Conversion:
                 del first, second
                 for batch in batches:
                     self._add(batch)
-                self._finish()
+                self._write()
             finally:
                 self.buckets.close()
 
     def _begin(self, first: pa.RecordBatch, features: list[str]) -> None:
-        """Chooses each column's kind, and the buckets, once the first rows are known."""
+        """Choose each column's kind, and the buckets, from the first rows."""
         for name in features:
             kind = column_kind(name, self.table.types[name], first.column(name), self.options)
             if kind == "text" and name not in self.options.text:
@@ -154,14 +134,14 @@ class Conversion:
         self.width = self.num_raw + RAW_SLOTS + 1
         num_buckets = -(-self._estimated_rows(first) * self.width * 4 // BUCKET_BYTES)
         self.num_buckets = min(max(num_buckets, 1), MAX_BUCKETS)
-        # The last bucket takes the rows that are held out.
+        # The last bucket is for held-out rows.
         self.buckets = Buckets(self.scratch / "buckets", self.width, self.num_buckets + 1)
         self.rng = np.random.Generator(np.random.Philox(key=[self.options.seed, 0xB0C]))
 
     def _estimated_rows(self, first: pa.RecordBatch) -> int:
         if self.table.num_rows is not None:
             return self.table.num_rows
-        # Gzip makes tables up to some ten times smaller than the memory of a batch.
+        # With gzip, tables are up to about ten times smaller than in memory.
         return 10 * self.table.size_bytes * first.num_rows // max(first.nbytes, 1) + first.num_rows
 
     # --- the first pass ---------------------------------------------------------------
@@ -190,7 +170,7 @@ class Conversion:
         self.buckets.add(transposed(raw), counts)
 
     def _scratch_columns(self, num_rows: int) -> np.ndarray:
-        """Uninitialised float32 [width, num_rows], the same memory for each batch."""
+        """Uninitialised float32 [width, num_rows], in the same memory for each batch."""
         if self._columns.shape[1] < num_rows + _PAD:
             self._columns = np.empty((self.width, num_rows + _PAD), np.float32)
         return self._columns[:, :num_rows]
@@ -198,11 +178,11 @@ class Conversion:
     def _place(
         self, usable: np.ndarray, first_row: int, alone: bool
     ) -> tuple[Placement, np.ndarray]:
-        """The order in which to write the usable rows, and how many go to each bucket."""
+        """The order in which to write the usable rows, and the number for each bucket."""
         keys = held_out_keys(first_row - 1, len(usable), self.options.seed)
         held_out = usable & (keys < self.options.validation)
         if alone and self.options.validation > 0 and np.count_nonzero(usable) > 1:
-            keys = np.where(usable, keys, np.nan)  # at least one row on each side
+            keys = np.where(usable, keys, np.nan)  # at least one row in each part
             held_out[np.nanargmin(keys)], held_out[np.nanargmax(keys)] = True, False
         bucket = np.full(len(usable), self.num_buckets, np.uint16)
         if self.num_buckets > 1:
@@ -221,29 +201,33 @@ class Conversion:
 
     # --- the second pass --------------------------------------------------------------
 
-    def _finish(self) -> None:
+    def _write(self) -> None:
+        """Write the transformed rows, the encoding and the record of the conversion."""
         self._check_counts()
-        task, target, finish_target = self.target.finished(self.notes)
-        scale = self.weight.scale() if self.weight else 1.0
-        finished, at = [], 0
+        task, target, target_transform = self.target.result(self.notes)
+        weight_scale = self.weight.scale() if self.weight else 1.0
+        learned, at = [], 0
         for learner in self.learners:
-            found = learner.finished(at, self.notes)
-            finished += [found] if found is not None else []
+            found = learner.result(at, self.notes)
+            learned += [found] if found is not None else []
             at += learner.num_raw
-        if not finished:
+        if not learned:
             raise DataError(
                 "no column is left to learn from",
                 path=self.table.path,
                 remedy="give columns beside the target that vary",
             )
-        used = {found.column.name for found in finished}
+        used = {found.column.name for found in learned}
         encoding = Encoding(
-            columns=tuple(found.column for found in finished),
+            columns=tuple(found.column for found in learned),
             target=target,
             task=task,
             ignored=tuple(name for name in self.table.names if name not in used | {target.name}),
         )
-        self._write_rows(Finisher(_finish_of(finished), finish_target, scale, self.num_raw))
+        numeric = np.array([raw for found in learned for raw in found.kept], np.intp)
+        codes = tuple(found.codes for found in learned if found.codes is not None)
+        features = row_transform(encoding.dense, numeric, codes)
+        self._write_rows(RowWriter(features, target_transform, weight_scale, self.num_raw))
         write_json(self.scratch / ENCODING, encoding.to_json())
         write_json(self.scratch / TABLE, self._record(encoding))
 
@@ -266,15 +250,15 @@ class Conversion:
                 )
             self.notes.append("one row only: none was held out for validation")
 
-    def _write_rows(self, finisher: Finisher) -> None:
+    def _write_rows(self, writer: RowWriter) -> None:
         with _synced_file(self.scratch / TRAIN) as fd:
             starts = np.cumsum([0, *self.buckets.counts[: self.num_buckets]]).tolist()
 
             def write(bucket: int) -> None:
-                # A generator for each bucket: the order does not depend on threads.
+                # One generator a bucket, so that the order does not depend on threads.
                 seeds = np.random.Philox(key=[self.options.seed, 0x5F1E], counter=[0, 0, 0, bucket])
                 places = np.random.Generator(seeds).permutation(self.buckets.counts[bucket])
-                finisher.write(fd, starts[bucket], self.buckets.take(bucket, places))
+                writer.write(fd, starts[bucket], self.buckets.take(bucket, places))
 
             with ThreadPoolExecutor(_THREADS) as pool:
                 for _ in pool.map(write, range(self.num_buckets)):
@@ -283,7 +267,7 @@ class Conversion:
             with _synced_file(self.scratch / HELD_OUT) as fd:
                 at = 0
                 for raw in self.buckets.pieces(self.num_buckets):
-                    finisher.write(fd, at, raw)
+                    writer.write(fd, at, raw)
                     at += len(raw)
         self.buckets.close()
 
@@ -307,33 +291,26 @@ class Conversion:
         }
 
 
-class Finisher(NamedTuple):
-    """The second stage for whole rows: features, target, weight."""
+class RowWriter(NamedTuple):
+    """The second stage for whole rows: features, target and weight."""
 
-    features: Finish
-    target: TargetFinish
+    features: RowTransform
+    target: TargetTransform
     weight_scale: float
-    target_at: int  # raw column of the target; the weight's follows
+    target_at: int  # raw column of the target, which that of the weight follows
 
     def write(self, fd: int, first: int, raw: np.ndarray) -> None:
-        """Writes these rows, finished, so that they begin at row `first` of the file."""
+        """Write these rows, transformed, from row `first` of the file on."""
         at, weight_at = self.target_at, self.target_at + RAW_SLOTS
         out = np.empty((min(_CHUNK_ROWS, len(raw)), self.features.width + 2), np.float32)
         for start in range(0, len(raw), _CHUNK_ROWS):
             part = raw[start : start + _CHUNK_ROWS]
-            done = out[: len(part)]
-            self.features(part, done)
+            rows = out[: len(part)]
+            self.features(part, rows)
             target = np.ascontiguousarray(part[:, at:weight_at]).view(np.float64)[:, 0]
-            done[:, -2] = self.target(target)
-            np.multiply(part[:, weight_at], np.float32(self.weight_scale), out=done[:, -1])
-            write_all(fd, done, (first + start) * done.shape[1] * 4)
-
-
-def _finish_of(finished: list[Finished]) -> Finish:
-    numeric = [raw for found in finished for raw in found.kept]
-    columns: Any = tuple(found.column for found in finished if found.codes is None)
-    codes = tuple(found.codes for found in finished if found.codes is not None)
-    return dense_finish(columns, np.array(numeric, np.intp), codes)
+            rows[:, -2] = self.target(target)
+            np.multiply(part[:, weight_at], np.float32(self.weight_scale), out=rows[:, -1])
+            write_all(fd, rows, (first + start) * rows.shape[1] * 4)
 
 
 @contextlib.contextmanager
@@ -347,7 +324,7 @@ def _synced_file(path: Path) -> Iterator[int]:
 
 
 def transposed(columns: np.ndarray) -> np.ndarray:
-    """The same float32 numbers with rows contiguous: [width, n] to [n, width]."""
+    """The float32 array [width, n] as [n, width] with contiguous rows."""
     rows = np.empty(columns.shape[::-1], np.float32)
     for start in range(0, len(rows), _TILE_ROWS):  # tiles that a cache holds
         rows[start : start + _TILE_ROWS] = columns[:, start : start + _TILE_ROWS].T

@@ -1,12 +1,13 @@
 """CSV files: read as strings and converted here, so that an error can name column and row.
 
-Arrow's own reader fixes each column's type from its first block and fails beyond repair when
-a later value differs, without saying where. Strings cost it little more, and a batch
-whose conversion fails can be widened (integers to floats) or searched for the culprit.
+Arrow's own reader fixes each column's type from its first block, and fails without saying where
+when a later value differs. Strings cost it little more, and a batch whose conversion fails can be
+widened (integers to floats) or searched for the value at fault.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,13 @@ import pyarrow as pa
 import pyarrow.csv as pc_csv
 
 from downslope.data.ingest.arrow import compute as pc
-from downslope.data.ingest.formats import Batches, Opened
+from downslope.data.ingest.formats import Batches, TableFile
 from downslope.errors import DataError
 
 _BLOCK_BYTES = 1 << 22
-_SEPARATORS = b",;\t|"
+_SEPARATORS = ",;\t|"
 _RAGGED = re.compile(r"Row #(\d+): (Expected \d+ columns, got \d+)")  # in Arrow's message
-# What stands for "no number here", as Arrow and pandas have it.
+# Missing numbers, as Arrow and pandas write them.
 _NULLS = pa.array(sorted(pc_csv.ConvertOptions().null_values), pa.string())
 _WIDER = {
     pa.null(): (pa.int64(), pa.float64()),
@@ -32,8 +33,8 @@ _WIDER = {
 }
 
 
-def open_delimited(path: Path, strings: Sequence[str] = ()) -> Opened:
-    """A CSV file (or .tsv, either gzipped), with a header line.
+def open_delimited(path: Path, strings: Sequence[str] = ()) -> TableFile:
+    """A CSV file (or .tsv, either gzipped) with a header line.
 
     Args:
         path: the file.
@@ -49,7 +50,7 @@ def open_delimited(path: Path, strings: Sequence[str] = ()) -> Opened:
             raise DataError("not UTF-8", path=path, column=field.name, remedy="save it as UTF-8")
 
     def read(columns: list[str], rows: int) -> Batches:
-        del rows  # blocks of bytes set the size; the caller cuts them
+        del rows  # batches are blocks of bytes; the caller cuts them
         types = {name: schema.field(name).type for name in columns}
         first_row = 1
         with _ragged_row_named(path), _open(path, separator, columns) as reader:
@@ -57,17 +58,15 @@ def open_delimited(path: Path, strings: Sequence[str] = ()) -> Opened:
                 yield _converted(batch, types, path, first_row)
                 first_row += batch.num_rows
 
-    return Opened(schema, None, read)
+    return TableFile(schema, None, read)
 
 
 def _separator(path: Path) -> str:
     if ".tsv" in path.suffixes:
         return "\t"
     with pa.input_stream(str(path), compression="detect") as stream:
-        line = stream.read(1 << 16).split(b"\n", 1)[0]
-    counts = {line.count(mark): -at for at, mark in enumerate(_SEPARATORS)}
-    best = max(counts)
-    return chr(_SEPARATORS[-counts[best]]) if best else ","
+        header = stream.read(1 << 16).split(b"\n", 1)[0]
+    return max(_SEPARATORS, key=lambda mark: header.count(mark.encode()))
 
 
 def _open(
@@ -114,14 +113,13 @@ def _ragged_row_named(path: Path) -> Iterator[None]:
 def _converted(
     batch: pa.RecordBatch, types: dict[str, pa.DataType], path: Path, first_row: int
 ) -> pa.RecordBatch:
-    """The batch with its columns' types; `types` remembers what had to be widened."""
+    """The batch with its columns' types; a type that had to be widened is widened in `types`."""
     arrays = []
     for name, array in zip(batch.schema.names, batch.columns, strict=True):
         if not pa.types.is_string(types[name]):
             found = _cast(array, types[name])
             if found is None:
-                _raise_at_first_misfit(array, types[name], path, name, first_row)
-                raise AssertionError("unreachable: some value did not fit")
+                raise _misfit(array, types[name], path, name, first_row)
             array, types[name] = found, found.type
         arrays.append(array)
     return pa.record_batch(arrays, names=batch.schema.names)
@@ -129,43 +127,36 @@ def _converted(
 
 def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     """The strings as `kind`, or as a wider type; None if neither fits."""
-    try:
-        return pc.cast(array, kind) if kind != pa.null() else _all_null(array)
-    except pa.ArrowInvalid:
-        pass
+    found = _cast_exactly(array, kind)
+    if found is not None:
+        return found
     array = pc.utf8_trim_whitespace(array)
     array = pc.if_else(pc.is_in(array, value_set=_NULLS), pa.scalar(None, pa.string()), array)
-    for candidate in (kind, *_WIDER.get(kind, ())):
-        try:
-            return pc.cast(array, candidate) if candidate != pa.null() else _all_null(array)
-        except pa.ArrowInvalid:
-            continue
-    return None
+    tried = (_cast_exactly(array, each) for each in (kind, *_WIDER.get(kind, ())))
+    return next((found for found in tried if found is not None), None)
 
 
-def _all_null(array: pa.Array) -> pa.Array:
-    if array.null_count < len(array):
-        raise pa.ArrowInvalid("a value among nulls")
-    return pa.nulls(len(array))
+def _cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    if kind == pa.null():
+        return pa.nulls(len(array)) if array.null_count == len(array) else None
+    try:
+        return pc.cast(array, kind)
+    except pa.ArrowInvalid:
+        return None
 
 
-def _raise_at_first_misfit(
+def _misfit(
     array: pa.Array, kind: pa.DataType, path: Path, column: str, first_row: int
-) -> None:
-    start, stop = 0, len(array)  # the first misfit lies in [start, stop)
-    while stop - start > 1:
-        middle = (start + stop) // 2
-        start, stop = (
-            (start, middle)
-            if _cast(array.slice(start, middle - start), kind) is None
-            else (middle, stop)
-        )
-    value = array[start].as_py()
+) -> DataError:
+    """The error for the first value that does not fit."""
+    place = bisect.bisect_left(
+        range(len(array)), True, key=lambda i: _cast(array.slice(0, i + 1), kind) is None
+    )
     so_far = "empty" if kind == pa.null() else f"of type {kind}"
-    raise DataError(
-        f"{value[:40]!r} where values so far were {so_far}",
+    return DataError(
+        f"{array[place].as_py()[:40]!r} where values so far were {so_far}",
         path=path,
         column=column,
-        row=first_row + start,
+        row=first_row + place,
         remedy="mend it, or read the column with --categorical, --text or --ignore",
     )

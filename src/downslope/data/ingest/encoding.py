@@ -1,9 +1,9 @@
-"""How columns become numbers, as a record that a person can read and that travels as JSON.
+"""The encoding of columns as numbers, as a readable record that is stored as JSON.
 
 A row is [numbers | codes]. Numbers are standardised values, then a 0/1 indicator for
 each column that had missing values in training. Codes are indices into tables (of
-embeddings or weights): 0 is "not seen in training", 1 is "missing", values follow from 2 by
-falling frequency; for text, 0 is "no word here" and 1 + bucket is a word.
+embeddings or weights): 0 is "not seen in training", 1 is "missing", values follow from 2 in
+decreasing order of frequency; for text, 0 is "no word" and 1 + bucket is a word.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,14 +22,11 @@ from downslope.data.ingest.arrow import compute as pc
 from downslope.data.ingest.columns import (
     PARTS,
     Center,
-    centered,
     encoded_strings,
-    phases,
+    raw_vectors,
     readable_as,
     strings,
-    ticks,
 )
-from downslope.data.ingest.finish import CodeSlots, Finish
 from downslope.data.ingest.records import (
     FIRST_VALUE,
     HASH_BUCKETS,
@@ -44,12 +40,13 @@ from downslope.data.ingest.records import (
     TextColumn,
     TimeColumn,
 )
+from downslope.data.ingest.transform import CodeSlots, RowTransform
 from downslope.data.ingest.words import WORD_BUCKETS, hash_strings, hashed_words
 from downslope.errors import DataError, MismatchError
 
 
 class Unseen(NamedTuple):
-    """What a table holds that training did not: rows by column."""
+    """Counts of rows, by column, with values that training did not have."""
 
     categories: Counter[str]
     missing: Counter[str]
@@ -61,13 +58,13 @@ class Unseen(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How a table's columns become rows of float32, learned from its training rows.
+    """The encoding of a table's columns as rows of float32, learned from its training rows.
 
     Attributes:
-        columns: the columns that are used, numbers first, then those with codes.
+        columns: the columns in use, numbers first, then those with codes.
         target: the column to predict.
         task: "classify" or "regress".
-        ignored: columns of the table that are left out on purpose or for want of information.
+        ignored: columns that are left out, on request or because they tell nothing.
     """
 
     columns: tuple[Column, ...]
@@ -82,11 +79,12 @@ class Encoding:
     @functools.cached_property
     def feature_names(self) -> tuple[str, ...]:
         """A name for each of the `num_numeric` numbers of a row."""
-        values = [f"{c.name} {p}" if p else c.name for c in self._dense for p in _parts(c)]
-        return (*values, *(f"{c.name} is missing" for c in self._dense if c.indicator))
+        values = [f"{c.name} {p}" if p else c.name for c in self.dense for p in c.parts]
+        return (*values, *(f"{c.name} is missing" for c in self.dense if c.indicator))
 
     @property
-    def _dense(self) -> tuple[NumberColumn | TimeColumn, ...]:
+    def dense(self) -> tuple[NumberColumn | TimeColumn, ...]:
+        """The columns of numbers, dates and times."""
         return tuple(c for c in self.columns if isinstance(c, (NumberColumn, TimeColumn)))
 
     @property
@@ -132,21 +130,24 @@ class Encoding:
 
     @property
     def target_mean(self) -> float:
-        """What was subtracted from the target."""
+        """The mean that was subtracted from the target."""
         return self.target.mean
 
     @property
     def target_scale(self) -> float:
-        """What the target was divided by."""
+        """The scale by which the target was divided."""
         return self.target.scale
 
     @property
     def string_columns(self) -> tuple[str, ...]:
-        """Columns to read as strings where a file (CSV) leaves the type open."""
+        """Columns to read as strings from a file without types (CSV)."""
         return tuple(c.name for c in self._coded)
 
     def check_columns(self, table: Any) -> None:
-        """Refuses a table (its `names` and `types` are read) whose columns do not fit.
+        """Check that a table has the columns of training.
+
+        Args:
+            table: anything with `types`, Arrow types by column.
 
         Raises:
             MismatchError: columns are missing, or of a type that cannot be read as in training.
@@ -174,29 +175,32 @@ class Encoding:
             first_row: the number of its first row in the table, for messages.
 
         Returns:
-            rows, float32 [n, num_features], and the counts of what training had not seen.
+            rows, float32 [n, num_features], and the counts of what training did not have.
 
         Raises:
-            DataError: an infinite value; names the column and the row.
+            DataError: an infinite value; the message names the column and the row.
         """
         n, unseen = batch.num_rows, Unseen(Counter(), Counter())
         numbers, codes = [], []
         for column in self.columns:
             array = batch.column(column.name)
             if isinstance(column, (NumberColumn, TimeColumn)):
-                numbers += read_numbers(column, array, first_row)
+                center = Center(column.center, column.exponent)
+                vectors = raw_vectors(column, array, center, first_row)
+                parts = zip(PARTS[column.kind], vectors, strict=True)
+                numbers += [values for part, values in parts if part in column.parts]
                 if not column.indicator:
                     unseen.missing[column.name] += int(np.isnan(numbers[-1]).sum())
             elif isinstance(column, CategoryColumn):
                 codes.append(self._lookups[column.name](array))
                 unseen.categories[column.name] += int((codes[-1] == UNKNOWN).sum())
             else:
-                codes += list(hashed_words(strings_of(array), column.slots)[0].T)
+                codes += list(hashed_words(strings(array), column.slots)[0].T)
         raw = np.empty((n, len(numbers) + len(codes)), np.float32)
         for j, values in enumerate((*numbers, *codes)):
             raw[:, j] = values
         rows = np.empty((n, self.num_features), np.float32)
-        self._finish(raw, rows)
+        self._transform(raw, rows)
         return rows, Unseen(+unseen.categories, +unseen.missing)
 
     @functools.cached_property
@@ -204,10 +208,10 @@ class Encoding:
         return {c.name: Lookup(c) for c in self.columns if isinstance(c, CategoryColumn)}
 
     @functools.cached_property
-    def _finish(self) -> Finish:
-        numeric = sum(len(_parts(c)) for c in self._dense)
+    def _transform(self) -> RowTransform:
+        numeric = sum(len(c.parts) for c in self.dense)
         codes = CodeSlots(start=numeric, count=self.num_codes_columns)
-        return dense_finish(self._dense, np.arange(numeric), (codes,))
+        return row_transform(self.dense, np.arange(numeric), (codes,))
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON values, from which `from_json` makes an equal encoding."""
@@ -224,7 +228,7 @@ class Encoding:
         """The encoding that `to_json` wrote.
 
         Raises:
-            DataError: the record is not one of ours.
+            DataError: not a record that `to_json` wrote.
         """
         try:
             target = dict(record["target"])
@@ -240,17 +244,13 @@ class Encoding:
 
 
 def _column_from_json(record: dict[str, Any]) -> Column:
-    record = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-    kind = record["kind"]
-    if kind in PARTS:
-        return TimeColumn(**record)
-    makers = {"number": NumberColumn, "category": CategoryColumn, "text": TextColumn}
-    del record["kind"]
-    return makers[kind](**record)
-
-
-def _parts(column: NumberColumn | TimeColumn) -> tuple[str, ...]:
-    return column.parts if isinstance(column, TimeColumn) else ("",)
+    makers: dict[str, Any] = dict.fromkeys(PARTS, TimeColumn)
+    makers |= {"number": NumberColumn, "category": CategoryColumn, "text": TextColumn}
+    maker = makers[record["kind"]]
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    if maker is not TimeColumn:  # the kind of the others is that of their class
+        del values["kind"]
+    return maker(**values)
 
 
 def _listed(names: list[str], limit: int = 8) -> str:
@@ -259,44 +259,21 @@ def _listed(names: list[str], limit: int = 8) -> str:
     return f"column{'s' if len(names) > 1 else ''} {shown}{more}"
 
 
-def read_numbers(
-    column: NumberColumn | TimeColumn, array: pa.Array, first_row: int
-) -> list[np.ndarray]:
-    """The raw vectors of a column, one per part that is kept."""
-    center = Center(column.center, column.exponent)
-    if isinstance(column, NumberColumn):
-        return [centered(array, center, column.name, first_row)]
-    all_parts = dict(zip(PARTS[column.kind], time_vectors(column, array, center), strict=True))
-    return [all_parts[part] for part in column.parts]
-
-
-def time_vectors(column: Any, array: pa.Array, center: Center) -> Iterator[np.ndarray]:
-    """The raw vectors of all PARTS of a column with `name`, `kind`, `unit` and `zone`."""
-    counted = ticks(array, column.kind, column.unit)
-    yield centered(counted, center, column.name)
-    yield from phases(array, column.kind, column.unit, column.zone)
-
-
-def strings_of(array: pa.Array) -> pa.Array:
-    """The values of a column of strings, dictionary or not, as large_string."""
-    return strings(array.dictionary_decode() if pa.types.is_dictionary(array.type) else array)
-
-
-def dense_finish(
+def row_transform(
     columns: tuple[NumberColumn | TimeColumn, ...],
     numeric: np.ndarray,
     codes: tuple[CodeSlots, ...],
-) -> Finish:
-    """The second stage for these columns, whose kept parts lie at the raw indices `numeric`."""
+) -> RowTransform:
+    """The second stage for these columns, whose parts are at the raw indices `numeric`."""
     offset, scale, first = [], [], []
     for column in columns:
         first.append(len(offset))
-        for part in _parts(column):
+        for part in column.parts:
             standardised = part in ("", "elapsed")
             offset.append(column.mean if standardised else 0.0)
             scale.append(column.scale if standardised else 1.0)
     marked = [at for at, column in zip(first, columns, strict=True) if column.indicator]
-    return Finish(
+    return RowTransform(
         numeric=np.asarray(numeric, np.intp),
         offset=np.array(offset, np.float32),
         inverse_scale=(1 / np.array(scale, np.float64)).astype(np.float32),
@@ -306,7 +283,7 @@ def dense_finish(
 
 
 class Lookup:
-    """The code of each value of a column of categories, once its vocabulary is fixed."""
+    """The code of each value of a column of categories with a fixed vocabulary."""
 
     def __init__(self, column: CategoryColumn):
         self._values = pa.array(column.values, pa.large_string())

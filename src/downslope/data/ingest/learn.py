@@ -1,13 +1,13 @@
-"""One pass over a column: what it holds is learned while its raw values are written.
+"""Learning of columns: one pass that learns each encoding while it writes raw values.
 
-A learner per column. `read` gets each batch once, with the order in which its rows are to be
-written: the rows for training first, the rows held out after them. It writes raw vectors
-and learns from the first part alone. `finished` says what the column became.
+There is a learner per column. `read` gets each batch once, with the order in which to write its
+rows: the rows for training first, held-out rows after them. It writes raw vectors and learns from
+the rows for training alone. `result` is the learned encoding.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,13 +20,12 @@ from downslope.data.ingest.columns import (
     Kind,
     canonical_time,
     center_of,
-    centered,
     encoded_strings,
+    raw_vectors,
     readable_as,
+    strings,
     ticks,
 )
-from downslope.data.ingest.encoding import strings_of, time_vectors
-from downslope.data.ingest.finish import CodeSlots
 from downslope.data.ingest.moments import Moments
 from downslope.data.ingest.records import (
     FIRST_VALUE,
@@ -39,10 +38,11 @@ from downslope.data.ingest.records import (
     TextColumn,
     TimeColumn,
 )
+from downslope.data.ingest.transform import CodeSlots
 from downslope.data.ingest.words import hash_strings, hashed_words
 from downslope.errors import DataError
 
-MAX_VALUES = 1 << 16  # categories told apart; values beyond share hash buckets
+MAX_VALUES = 1 << 16  # categories with codes of their own; further ones share hash buckets
 MAX_WORDS = 64  # words of a text that are kept
 
 
@@ -54,8 +54,8 @@ class Placement(NamedTuple):
     first_row: int
 
 
-class Finished(NamedTuple):
-    """What a column became, and which of its raw vectors are kept."""
+class LearnedColumn(NamedTuple):
+    """The encoding of a column, and which of its raw vectors are kept."""
 
     column: Column
     kept: list[int]
@@ -63,34 +63,32 @@ class Finished(NamedTuple):
 
 
 class Learner(Protocol):
-    """A column while it is read."""
+    """The state of one column while the table is read."""
 
     name: str
     num_raw: int
     coded: bool
 
     def read(self, array: pa.Array, place: Placement, out: np.ndarray) -> None:
-        """Writes the raw vectors, float32 [num_raw, len(order)], and learns."""
+        """Write the raw vectors, float32 [num_raw, len(order)], and learn."""
         ...
 
-    def finished(self, first_raw: int, notes: list[str]) -> Finished | None:
-        """The column, whose raw vectors begin at `first_raw`; None if it is left out."""
+    def result(self, first_raw: int, notes: list[str]) -> LearnedColumn | None:
+        """The column, with raw vectors from `first_raw` on; None if it is left out."""
         ...
 
 
 def learner_for(name: str, kind: Kind, dtype: pa.DataType) -> Learner:
-    """The learner of a column that is to be read as `kind`."""
-    if kind == "number":
-        return NumberLearner(name, dtype)
+    """The learner of a column to be read as `kind`."""
     if kind == "category":
         return CategoryLearner(name, dtype)
     if kind == "text":
         return TextLearner(name, dtype)
-    return TimeLearner(name, dtype, kind)
+    return NumericLearner(name, dtype, kind)
 
 
 def put(values: np.ndarray, place: Placement, out: np.ndarray) -> None:
-    """Writes the values in their new order."""
+    """Write the values in their new order."""
     np.take(values, place.order, out=out, mode="clip")  # clip: without it NumPy buffers `out`
 
 
@@ -104,55 +102,13 @@ def _check_type(name: str, array: pa.Array, kind: Kind, place: Placement) -> Non
         )
 
 
-def _left_out(name: str, why: str, notes: list[str]) -> None:
+def _left_out(name: str, why: str, notes: list[str]) -> None:  # for callers that return None
     notes.append(f"column {name!r} {why} and was left out")
 
 
 @dataclass
-class NumberLearner:
-    """Numbers, booleans and decimals."""
-
-    name: str
-    dtype: pa.DataType
-    num_raw: int = 1
-    coded: bool = False
-    center: Center | None = None
-    moments: Moments = field(default_factory=Moments)
-    missing_train: int = 0
-    missing_held_out: int = 0
-
-    def read(self, array: pa.Array, place: Placement, out: np.ndarray) -> None:
-        _check_type(self.name, array, "number", place)
-        # The center comes from the first batch that has values. A share p of the rows lies near
-        # it, so rounding costs at most 2**-24 / sqrt(p) standard deviations.
-        self.center = self.center or center_of(array)
-        if self.center is None:
-            values = centered(pa.nulls(len(array)), Center(), self.name, place.first_row)
-        else:
-            values = centered(array, self.center, self.name, place.first_row)
-        put(values, place, out[0])
-        self.missing_train += self.moments.add(out[0, : place.num_train])
-        self.missing_held_out += int(np.isnan(out[0, place.num_train :]).sum())
-
-    def finished(self, first_raw: int, notes: list[str]) -> Finished | None:
-        if not _informative(self, notes):
-            return None
-        assert self.center is not None
-        column = NumberColumn(
-            name=self.name,
-            type=str(self.dtype),
-            center=self.center.value,
-            exponent=self.center.exponent,
-            mean=self.moments.mean,
-            scale=self.moments.scale,
-            indicator=self.missing_train > 0,
-        )
-        return Finished(column, [first_raw])
-
-
-@dataclass
-class TimeLearner:
-    """Dates, time stamps, times of day and durations."""
+class NumericLearner:
+    """Numbers, booleans and decimals; dates and times as elapsed time and phases."""
 
     name: str
     dtype: pa.DataType
@@ -163,58 +119,58 @@ class TimeLearner:
     missing_held_out: int = 0
 
     def __post_init__(self) -> None:
-        self.unit, self.zone = canonical_time(self.dtype)
+        is_number = self.kind == "number"
+        self.unit, self.zone = ("", None) if is_number else canonical_time(self.dtype)
         self.num_raw = len(PARTS[self.kind])
-        self.all_moments = [Moments() for _ in PARTS[self.kind]]
-        self.moments = self.all_moments[0]
+        self.moments = [Moments() for _ in PARTS[self.kind]]
 
     def read(self, array: pa.Array, place: Placement, out: np.ndarray) -> None:
         _check_type(self.name, array, self.kind, place)
-        self.center = self.center or center_of(ticks(array, self.kind, self.unit))
-        vectors = time_vectors(self, array, self.center or Center())
-        for values, target, moments in zip(vectors, out, self.all_moments, strict=True):
-            put(values, place, target)
-            missing = moments.add(target[: place.num_train])
-            if moments is self.moments:
+        # The center comes from the first batch that has values. A share p of the rows lies near
+        # it, so rounding costs at most 2**-24 / sqrt(p) standard deviations.
+        if self.center is None:
+            is_number = self.kind == "number"
+            self.center = center_of(array if is_number else ticks(array, self.kind, self.unit))
+        vectors = raw_vectors(self, array, self.center or Center(), place.first_row)
+        for i, (values, ordered, moments) in enumerate(
+            zip(vectors, out, self.moments, strict=True)
+        ):
+            put(values, place, ordered)
+            missing = moments.add(ordered[: place.num_train])
+            if i == 0:
                 self.missing_train += missing
-                self.missing_held_out += int(np.isnan(target[place.num_train :]).sum())
+                self.missing_held_out += int(np.isnan(ordered[place.num_train :]).sum())
 
-    def finished(self, first_raw: int, notes: list[str]) -> Finished | None:
-        if not _informative(self, notes):
-            return None
-        assert self.center is not None
-        kept = [i for i, m in enumerate(self.all_moments) if not m.constant]
-        column = TimeColumn(
-            name=self.name,
-            type=str(self.dtype),
-            kind=self.kind,
-            unit=self.unit,
-            zone=self.zone,
-            center=self.center.value,
-            exponent=self.center.exponent,
-            mean=self.moments.mean,
-            scale=self.moments.scale,
-            parts=tuple(PARTS[self.kind][i] for i in kept),
-            indicator=self.missing_train > 0,
-        )
-        return Finished(column, [first_raw + i for i in kept])
-
-
-def _informative(learner: NumberLearner | TimeLearner, notes: list[str]) -> bool:
-    if not learner.moments.count:
-        _left_out(learner.name, "has no value in the training rows", notes)
-    elif learner.moments.constant:
-        _left_out(learner.name, "is constant", notes)
-    elif learner.missing_held_out and not learner.missing_train:
-        notes.append(
-            f"column {learner.name!r} is missing only in {learner.missing_held_out:,} held-out "
-            "rows; they get its mean"
-        )
-    return bool(learner.moments.count) and not learner.moments.constant
+    def result(self, first_raw: int, notes: list[str]) -> LearnedColumn | None:
+        moments = self.moments[0]
+        if self.center is None or not moments.count:
+            return _left_out(self.name, "has no value in the training rows", notes)
+        if moments.constant:
+            return _left_out(self.name, "is constant", notes)
+        if self.missing_held_out and not self.missing_train:
+            notes.append(
+                f"column {self.name!r} has missing values in {self.missing_held_out:,} held-out "
+                "rows only; its mean is used there"
+            )
+        record: dict[str, Any] = {
+            "name": self.name,
+            "type": str(self.dtype),
+            "center": self.center.value,
+            "exponent": self.center.exponent,
+            "mean": moments.mean,
+            "scale": moments.scale,
+            "indicator": self.missing_train > 0,
+        }
+        if self.kind == "number":
+            return LearnedColumn(NumberColumn(**record), [first_raw])
+        kept = [i for i, each in enumerate(self.moments) if not each.constant]
+        parts = tuple(PARTS[self.kind][i] for i in kept)
+        column = TimeColumn(kind=self.kind, unit=self.unit, zone=self.zone, parts=parts, **record)
+        return LearnedColumn(column, [first_raw + i for i in kept])
 
 
 class Vocabulary:
-    """Distinct values in order of first sight, up to a limit."""
+    """Distinct values in order of first occurrence, up to a limit."""
 
     def __init__(self, dtype: pa.DataType, limit: int):
         self.values = pa.nulls(0, dtype)
@@ -222,7 +178,7 @@ class Vocabulary:
         self.full = False  # a value had to be turned away
 
     def ids(self, distinct: pa.Array) -> np.ndarray:
-        """The id of each of these distinct, non-null values, adding new ones; -1 beyond."""
+        """The id of each of these distinct, non-null values, adding new ones; -1 past the limit."""
         found = pc.index_in(distinct, value_set=self.values)
         new = distinct.filter(found.is_null())
         room = self.limit - len(self.values)
@@ -235,10 +191,10 @@ class Vocabulary:
 
 @dataclass
 class CategoryLearner:
-    """Strings, dictionaries and whatever is named as categorical.
+    """Strings, dictionaries and columns named as categorical.
 
-    Raw codes: MISSING; FIRST_VALUE + id, in order of first sight (held-out rows too, since
-    a value first seen there may still come in training); then the hash buckets.
+    Raw codes: MISSING; FIRST_VALUE + id, in order of first occurrence (in held-out rows too, since
+    the value may still come in training); then the hash buckets.
     """
 
     name: str
@@ -275,17 +231,15 @@ class CategoryLearner:
         codes[:-1][used] = found
         return codes[indices]
 
-    def finished(self, first_raw: int, notes: list[str]) -> Finished | None:
+    def result(self, first_raw: int, notes: list[str]) -> LearnedColumn | None:
         size = len(self.vocabulary.values)
         self.counts = np.append(self.counts, np.zeros(FIRST_VALUE + size, np.int64))
         counts = self.counts[FIRST_VALUE : FIRST_VALUE + size]
         hashed = bool(self.counts[FIRST_VALUE + MAX_VALUES :].any())
         if not counts.any():
-            _left_out(self.name, "has no value in the training rows", notes)
-            return None
+            return _left_out(self.name, "has no value in the training rows", notes)
         if np.count_nonzero(counts) == 1 and not self.counts[MISSING] and not hashed:
-            _left_out(self.name, "is constant", notes)
-            return None
+            return _left_out(self.name, "is constant", notes)
         order = pc.sort_indices(
             pa.table({"count": counts, "value": self.vocabulary.values}),
             [("count", "descending"), ("value", "ascending")],
@@ -302,15 +256,15 @@ class CategoryLearner:
             values=tuple(self.vocabulary.values.take(pa.array(order)).to_pylist()),
         )
         renumber = self._renumber(order, hashed)
-        return Finished(column, [], CodeSlots(start=first_raw, count=1, renumber=renumber))
+        return LearnedColumn(column, [], CodeSlots(start=first_raw, count=1, renumber=renumber))
 
     def _renumber(self, order: np.ndarray, hashed: bool) -> np.ndarray:
-        """The final code of each raw code; the values with ids `order` come first."""
+        """The final code of each raw code; values with ids `order` come first."""
         values = self.vocabulary.values
         size = FIRST_VALUE + (MAX_VALUES + HASH_BUCKETS if self.vocabulary.full else len(values))
         renumber = np.full(size, UNKNOWN, np.float32)
         if hashed:
-            # Values of held-out rows alone are hashed too, as predicting will do.
+            # Values of held-out rows alone are hashed too, as in predicting.
             base = FIRST_VALUE + len(order)
             renumber[FIRST_VALUE : FIRST_VALUE + len(values)] = base + hash_strings(
                 values, HASH_BUCKETS
@@ -334,16 +288,15 @@ class TextLearner:
 
     def read(self, array: pa.Array, place: Placement, out: np.ndarray) -> None:
         _check_type(self.name, array, "text", place)
-        codes, counts = hashed_words(strings_of(array), MAX_WORDS)
+        codes, counts = hashed_words(strings(array), MAX_WORDS)
         out[:] = codes[place.order].T
         seen = counts[place.order[: place.num_train]]
         self.longest = max(self.longest, int(seen.max(initial=0)))
         self.truncated += int((seen > MAX_WORDS).sum())
 
-    def finished(self, first_raw: int, notes: list[str]) -> Finished | None:
+    def result(self, first_raw: int, notes: list[str]) -> LearnedColumn | None:
         if not self.longest:
-            _left_out(self.name, "has no words in the training rows", notes)
-            return None
+            return _left_out(self.name, "has no words in the training rows", notes)
         slots = min(self.longest, MAX_WORDS)
         if self.truncated:
             notes.append(
@@ -351,12 +304,12 @@ class TextLearner:
                 "words and were cut"
             )
         column = TextColumn(name=self.name, type=str(self.dtype), slots=slots)
-        return Finished(column, [], CodeSlots(start=first_raw, count=slots))
+        return LearnedColumn(column, [], CodeSlots(start=first_raw, count=slots))
 
 
 def looks_like_text(array: pa.Array) -> bool:
     """Whether strings are sentences: three words on average, and mostly distinct."""
-    array = strings_of(array).drop_null()
+    array = strings(array).drop_null()
     if not len(array):
         return False
     words = hashed_words(array, 1)[1]
@@ -364,5 +317,5 @@ def looks_like_text(array: pa.Array) -> bool:
 
 
 def describe(value: Any) -> str:
-    """A value as it stands in a message."""
+    """A value as shown in a message."""
     return repr(value) if isinstance(value, str) else str(value)

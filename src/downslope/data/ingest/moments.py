@@ -1,4 +1,4 @@
-"""Mean and spread of a stream of values, merged batch by batch about the mean."""
+"""Mean and standard deviation of a stream of values, merged batch by batch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _PART = 1 << 13
 
 
 class Moments:
-    """Count, mean, variance and constancy of all values added so far; NaN is skipped.
+    """Count, mean and variance of all values so far, and whether they are constant; NaN is skipped.
 
-    Each batch is centred on its own mean, and batches are merged by Chan, Golub and
-    LeVeque's update (1979, eq. 2.1), so that no two large sums of squares are subtracted.
+    Each batch is centred on its own mean, and batches are merged by the update of Chan, Golub and
+    LeVeque (1979, eq. 2.1), so that no two large sums of squares are subtracted.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Moments:
         self.constant = True
 
     def add(self, values: np.ndarray) -> int:
-        """Adds finite or NaN values, a contiguous float vector; returns how many were NaN."""
+        """Add a contiguous float vector, finite or NaN; returns the number of NaN."""
         total = float(np.add.reduce(values))  # pairwise: exact to a few units in the last place
         missing = 0
         if not math.isfinite(total):

@@ -1,18 +1,18 @@
-"""What is known of a column once it has been learned, and of the target."""
+"""The encoding of each column and of the target, as plain records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from downslope.data.ingest.columns import Kind
+from downslope.data.ingest.columns import PARTS, Kind
 
 UNKNOWN, MISSING, FIRST_VALUE = 0, 1, 2
 HASH_BUCKETS = 1 << 16
 
 
 class CodeTable(NamedTuple):
-    """A table of `num_codes` entries, looked up by `num_slots` code columns from `first_slot`."""
+    """A table of `num_codes` entries for the `num_slots` code columns from `first_slot` on."""
 
     name: str
     num_codes: int
@@ -29,6 +29,9 @@ class NumberColumn:
     """
 
     kind: ClassVar[Kind] = "number"
+    unit: ClassVar[str] = ""
+    zone: ClassVar[str | None] = None
+    parts: ClassVar[tuple[str, ...]] = PARTS["number"]
     name: str
     type: str
     center: int | float
@@ -85,7 +88,7 @@ Column = NumberColumn | TimeColumn | CategoryColumn | TextColumn
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The column to predict: its classes in order, or the mean and scale that were taken out."""
+    """The column to predict: its classes in order, or the mean and scale that standardise it."""
 
     name: str
     type: str

@@ -1,4 +1,4 @@
-"""Which column plays which part: checked against the table, or told from its type."""
+"""Roles of columns: those that were named, checked; the others from type and values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from downslope.errors import DataError, UsageError
 
 
 def check_names(table: Table, options: TableOptions) -> None:
-    """Refuses options that name a column twice, or one that the table does not have.
+    """Check that the options name each column once, and only columns of the table.
 
     Raises:
         UsageError: no target, or a column in two roles.
-        DataError: a column that is not there.
+        DataError: no such column.
     """
     if options.target is None:
         raise UsageError(f"name the column to predict: --target, one of {_some(table.names)}")
@@ -38,7 +38,7 @@ def check_names(table: Table, options: TableOptions) -> None:
 
 
 def _nearest(name: str, names: list[str]) -> str | None:
-    """The column that was probably meant; capitals are no difference."""
+    """The column that was probably meant, whatever its capitals."""
     folded = {each.casefold(): each for each in names}
     close = difflib.get_close_matches(name.casefold(), folded, 1)
     return folded[close[0]] if close else None
@@ -50,10 +50,10 @@ def _some(names: list[str]) -> str:
 
 
 def column_kind(name: str, dtype: pa.DataType, values: pa.Array, options: TableOptions) -> Kind:
-    """How a column is to be read: as the options say, or by its type and first values.
+    """The kind as which to read a column, from the options or from its type and first values.
 
     Raises:
-        DataError: it cannot be read so.
+        DataError: the column cannot be read as that kind.
     """
     kind: Kind | None = natural_kind(dtype)
     if name in options.categorical or name in options.text:

@@ -1,4 +1,4 @@
-"""A table on disk, as a stream of record batches in file order, with clear errors.
+"""A table on disk as a stream of record batches in file order, with clear errors.
 
 Parquet (a file, or a folder of files in order of their names), Arrow IPC, CSV, `.npy`
 and `.npz`; and data frames in memory. Columns that hold lists of a fixed length are taken
@@ -13,7 +13,6 @@ import json
 import os
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
-from downslope.data.frames import IN_MEMORY, is_frame, path_of
+from downslope.data.frames import IN_MEMORY, is_frame, path_of, refuse_duplicates
 from downslope.data.ingest.arrow import compute as pc
 from downslope.data.ingest.columns import is_number
 from downslope.data.ingest.delimited import open_delimited
 from downslope.data.ingest.formats import (
     Batches,
-    Opened,
+    TableFile,
     open_arrow,
     open_npy,
     open_npz,
@@ -45,7 +44,7 @@ _OPENERS = {
 }  # fmt: skip
 ENDINGS = (*_OPENERS, *CSV)
 
-MAX_BATCH_ROWS = 1 << 16  # 64 float32 columns of so many rows are 16 MiB
+MAX_BATCH_ROWS = 1 << 16  # with 64 float32 columns 16 MiB
 MAX_BATCH_BYTES = 1 << 26  # wider tables get fewer rows a batch
 
 
@@ -57,10 +56,10 @@ class Table:
         path: the file or folder; "data frame" for one in memory.
         names: columns in order, lists of fixed length taken apart.
         types: Arrow type of each column.
-        num_rows: rows, or None where only reading tells (CSV, Arrow streams).
+        num_rows: rows, or None where only reading counts them (CSV, Arrow streams).
         size_bytes: bytes on disk, over all files, or in memory.
-        fingerprint: sha256 over path, size and modification time of every file; of a data frame
-            over its content.
+        fingerprint: sha256 over path, size and modification time of every file, or over the
+            content of a data frame.
     """
 
     path: Path
@@ -69,7 +68,7 @@ class Table:
     num_rows: int | None
     size_bytes: int
     fingerprint: str
-    files: tuple[tuple[Path, Opened], ...]
+    files: tuple[tuple[Path, TableFile], ...]
     lists: dict[str, tuple[str, int]]  # element column: its list column and place in it
 
     @property
@@ -88,16 +87,16 @@ class Table:
         """
         wanted = list(self.names if columns is None else columns)
         rows = batch_rows([self.types[name] for name in wanted])
-        for batch in rebatched(self._stored(wanted, rows), rows):
+        stored = list(dict.fromkeys(self.lists.get(name, (name, 0))[0] for name in wanted))
+        for batch in rebatched(self._stored(stored, rows), rows):
             arrays = [self._column(batch, name) for name in wanted]
             yield pa.record_batch(arrays, names=wanted)
 
-    def _stored(self, wanted: list[str], rows: int) -> Batches:
-        stored = list(dict.fromkeys(self.lists.get(name, (name, 0))[0] for name in wanted))
-        for path, opened in self.files:
+    def _stored(self, columns: list[str], rows: int) -> Batches:
+        for path, file in self.files:
             with reading(path):
-                for batch in opened.read(stored, rows):
-                    yield batch.select(stored)
+                for batch in file.read(columns, rows):
+                    yield batch.select(columns)
 
     def _column(self, batch: pa.RecordBatch, name: str) -> pa.Array:
         if name not in self.lists:
@@ -107,14 +106,14 @@ class Table:
 
 
 def open_table(path: str | os.PathLike[str] | Any, strings: Sequence[str] = ()) -> Table:
-    """The table at `path`, its columns known, its rows not read yet.
+    """The table at `path`: its columns, and how to read its rows.
 
     Args:
         path: a file with one of the ENDINGS, a folder of such files, or a data frame.
-        strings: columns that a CSV file should give as written, whatever they look like.
+        strings: columns of a CSV file to keep as written, whatever they look like.
 
     Raises:
-        DataError: nothing there, unreadable, of no known kind, corrupt, empty, or with two
+        DataError: a missing, unreadable, corrupt or empty file, one of no known kind, or two
             columns of the same name.
         UsageError: neither a path nor a data frame.
 
@@ -126,15 +125,15 @@ def open_table(path: str | os.PathLike[str] | Any, strings: Sequence[str] = ()) 
     (['x', 'y'], 2, {'y': [0, 1]})
     """
     if is_frame(path):
-        opened, size, fingerprint = open_memory(path)
-        return _assembled(IN_MEMORY, ((IN_MEMORY, opened),), size, fingerprint)
+        frame, size, fingerprint = open_memory(path)
+        return _assembled(IN_MEMORY, ((IN_MEMORY, frame),), size, fingerprint)
     path = path_of(path)
     files = tuple((file, _open(file, strings)) for file in _files(path))
     return _assembled(path, files, *_identity([file for file, _ in files]))
 
 
 def _assembled(
-    path: Path, files: tuple[tuple[Path, Opened], ...], size: int, fingerprint: str
+    path: Path, files: tuple[tuple[Path, TableFile], ...], size: int, fingerprint: str
 ) -> Table:
     schema = _common_schema(files)
     types: dict[str, pa.DataType] = {}
@@ -146,8 +145,8 @@ def _assembled(
                 types[f"{field.name}[{i}]"] = field.type.value_type
         else:
             types[field.name] = field.type
-    counts = [opened.num_rows for _, opened in files]
-    num_rows = None if None in counts else sum(c for c in counts if c is not None)
+    counts = [file.num_rows for _, file in files if file.num_rows is not None]
+    num_rows = sum(counts) if len(counts) == len(files) else None
     if num_rows == 0:
         raise DataError("the table has no rows", path=path, remedy="give a table with data")
     return Table(
@@ -163,7 +162,7 @@ def _assembled(
 
 
 def batch_rows(types: Sequence[pa.DataType]) -> int:
-    """Rows of a batch such that wide tables stay within MAX_BATCH_BYTES."""
+    """Rows of a batch, few enough that wide tables stay within MAX_BATCH_BYTES."""
     row_bytes = sum(_width_bytes(kind) for kind in types)
     return max(256, min(MAX_BATCH_ROWS, MAX_BATCH_BYTES // max(row_bytes, 1)))
 
@@ -202,34 +201,27 @@ def _ending(path: Path) -> str | None:
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
-def _open(path: Path, strings: Sequence[str]) -> Opened:
+def _open(path: Path, strings: Sequence[str]) -> TableFile:
     with reading(path):
         # Opening is the one test of readability that asks the system itself.
         with open(path, "rb") as file:
             empty = not file.read(1)
         ending = _ending(path)
         if ending is None:
-            raise DataError("not a kind of table that is known", path=path, remedy=_ENDINGS_REMEDY)
+            raise DataError("not a known kind of table", path=path, remedy=_ENDINGS_REMEDY)
         if empty:
             raise DataError("the file is empty", path=path, remedy="give a table with data")
-        opened = open_delimited(path, strings) if ending in CSV else _OPENERS[ending](path)
-    double = [name for name, count in Counter(opened.schema.names).items() if count > 1]
-    if double:
-        raise DataError(
-            f"{Counter(opened.schema.names)[double[0]]} columns have this name",
-            path=path,
-            column=double[0],
-            remedy="rename them",
-        )
-    return opened
+        file = open_delimited(path, strings) if ending in CSV else _OPENERS[ending](path)
+    refuse_duplicates(file.schema.names, path)
+    return file
 
 
-def _common_schema(files: tuple[tuple[Path, Opened], ...]) -> pa.Schema:
-    """The columns of the first file, which all files must have, with the first types known."""
+def _common_schema(files: tuple[tuple[Path, TableFile], ...]) -> pa.Schema:
+    """The columns of the first file, which all files must have; null types come from later ones."""
     schema = files[0][1].schema
-    for path, opened in files[1:]:
-        lacking = [name for name in schema.names if name not in opened.schema.names]
-        extra = [name for name in opened.schema.names if name not in schema.names]
+    for path, file in files[1:]:
+        lacking = [name for name in schema.names if name not in file.schema.names]
+        extra = [name for name in file.schema.names if name not in schema.names]
         if lacking or extra:
             raise DataError(
                 f"{'lacks a' if lacking else 'has one more'} column than {files[0][0].name}",
@@ -239,12 +231,12 @@ def _common_schema(files: tuple[tuple[Path, Opened], ...]) -> pa.Schema:
             )
         for i, field in enumerate(schema):
             if pt.is_null(field.type):
-                schema = schema.set(i, opened.schema.field(field.name))
+                schema = schema.set(i, file.schema.field(field.name))
     return schema
 
 
 def _identity(files: list[Path]) -> tuple[int, str]:
-    """Bytes of all files, and a hash of their paths, sizes and times of change."""
+    """Bytes of all files, and a hash of their paths, sizes and modification times."""
     states = [(os.path.abspath(file), os.stat(file)) for file in files]
     record = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
     digest = hashlib.sha256(json.dumps(record).encode("utf-8", "surrogateescape")).hexdigest()
@@ -263,7 +255,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Adds the path to a DataError that does not name one."""
+    """Add the path to a DataError that has none."""
     try:
         yield
     except DataError as error:
@@ -276,7 +268,7 @@ def named(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns whatever a reader raises about the file at `path` into one clear DataError."""
+    """Turn whatever a reader raises about the file at `path` into one clear DataError."""
     try:
         with named(path):
             yield
@@ -301,7 +293,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def rebatched(batches: Batches, rows: int) -> Batches:
-    """The same rows in batches of exactly `rows`, but for the last; no copy where they fit."""
+    """The same rows in batches of exactly `rows`, except the last; uncopied where they fit."""
     waiting: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:

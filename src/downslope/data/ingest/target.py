@@ -1,7 +1,7 @@
-"""The column to predict and the column of weights, while a table is read.
+"""Learning of the target and of row weights while a table is read.
 
-The target's raw form is a float64 in two float32 slots: a number as it is, or the id of a
-class in order of first sight. Whether integers are classes is known only at the end.
+The raw target is a float64 in two float32 slots: a number as it is, or the id of a class in order
+of first occurrence. Whether integers are classes is known only at the end.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from downslope.data.ingest.records import Target
 from downslope.errors import DataError
 
 MAX_CLASSES = 1000
-MAX_INFERRED_CLASSES = 20  # integers of at most so many distinct values are taken for classes
+MAX_INFERRED_CLASSES = 20  # integers with at most this many distinct values are classes
 RAW_SLOTS = 2  # float32 slots of the raw float64
 _EXACT = 1 << 53
 
 
-class TargetFinish(NamedTuple):
-    """How a raw target becomes the stored one: through a look-up, or standardised."""
+class TargetTransform(NamedTuple):
+    """The stored target from the raw one, by a look-up or standardised."""
 
     values: np.ndarray | None  # sorted class values as float64, where raw is the value itself
     ranks: np.ndarray | None  # class index by id, where raw is an id
@@ -44,7 +44,7 @@ class TargetFinish(NamedTuple):
 
 
 class TargetLearner:
-    """Learns the classes, or mean and scale; its values are asked for before all others."""
+    """Learn the classes, or mean and scale, of the target; read before all other columns."""
 
     def __init__(self, name: str, dtype: pa.DataType, task: Task | None):
         self.name, self.dtype, self.task = name, dtype, task
@@ -104,7 +104,7 @@ class TargetLearner:
         return raw
 
     def _note_integers(self, array: pa.Array) -> None:
-        """Keeps the distinct values while they are few."""
+        """Keep the distinct values while they are few."""
         distinct = pc.unique(array).drop_null().cast(pa.int64(), safe=False)
         if self._vocabulary is None:
             self._vocabulary = Vocabulary(pa.int64(), MAX_INFERRED_CLASSES)
@@ -138,7 +138,7 @@ class TargetLearner:
         return ids[indices]
 
     def _harmonised(self, distinct: pa.Array) -> pa.Array:
-        """The values in the vocabulary's type, widening both where a later batch differs."""
+        """The values in the vocabulary's type, widening both if a later batch differs."""
         if self._vocabulary is None:
             self._vocabulary = Vocabulary(distinct.type, MAX_CLASSES)
         known = self._vocabulary.values
@@ -155,15 +155,15 @@ class TargetLearner:
         return distinct.cast(wide)
 
     def learn(self, raw: np.ndarray, place: Placement) -> None:
-        """Learns from the rows for training."""
+        """Learn from the rows for training."""
         seen = raw[place.order[: place.num_train]]
         if self._ids:
             self._train_counts += np.bincount(seen.astype(np.intp), minlength=MAX_CLASSES)
         else:
             self._moments.add(seen)
 
-    def finished(self, notes: list[str]) -> tuple[Task, Target, TargetFinish]:
-        """The task, the target's encoding and how to finish raw values."""
+    def result(self, notes: list[str]) -> tuple[Task, Target, TargetTransform]:
+        """The task, the target's encoding and the transform of raw values."""
         if self._ids or self._may_be_classes:
             return self._classes(notes)
         if self._moments.constant:
@@ -175,9 +175,9 @@ class TargetLearner:
             )
         mean, scale = self._moments.mean, self._moments.scale
         target = Target(name=self.name, type=str(self.dtype), mean=mean, scale=scale)
-        return "regress", target, TargetFinish(None, None, mean, scale)
+        return "regress", target, TargetTransform(None, None, mean, scale)
 
-    def _classes(self, notes: list[str]) -> tuple[Task, Target, TargetFinish]:
+    def _classes(self, notes: list[str]) -> tuple[Task, Target, TargetTransform]:
         values = self._vocabulary.values if self._vocabulary else pa.nulls(0)
         order = pc.array_sort_indices(values).to_numpy()
         classes = values.take(pa.array(order)).to_pylist()
@@ -196,14 +196,14 @@ class TargetLearner:
                     column=self.name,
                     remedy="say --task classify or --task regress",
                 )
-            return "classify", target, TargetFinish(np.array(classes, np.float64), None, 0, 1)
+            return "classify", target, TargetTransform(np.array(classes, np.float64), None, 0, 1)
         absent = [c for c, i in zip(classes, order, strict=True) if not self._train_counts[i]]
         if absent:
             shown = ", ".join(describe(c) for c in absent[:5])
             notes.append(f"no training row has the target class {shown}; it cannot be learned")
         ranks = np.empty(len(order))
         ranks[order] = np.arange(len(order))
-        return "classify", target, TargetFinish(None, ranks, 0, 1)
+        return "classify", target, TargetTransform(None, ranks, 0, 1)
 
 
 def _numeric(dtype: pa.DataType) -> bool:
@@ -211,7 +211,7 @@ def _numeric(dtype: pa.DataType) -> bool:
 
 
 class WeightLearner:
-    """Checks weights and learns their mean over the rows for training."""
+    """Check row weights and learn their mean over the rows for training."""
 
     def __init__(self, name: str, dtype: pa.DataType):
         if not is_number(dtype):
@@ -241,13 +241,13 @@ class WeightLearner:
         return raw
 
     def learn(self, raw: np.ndarray, place: Placement) -> None:
-        """Learns from the rows for training."""
+        """Learn from the rows for training."""
         seen = raw[place.order[: place.num_train]]
         self._sum += float(seen.sum())
         self._count += len(seen)
 
     def scale(self) -> float:
-        """What to multiply weights by so that those for training have a mean of 1."""
+        """The factor that gives the weights for training a mean of 1."""
         if not self._sum > 0:
             raise DataError(
                 "all weights are zero in the training rows",

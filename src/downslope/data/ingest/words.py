@@ -1,9 +1,9 @@
 """Stable hashes of many strings at once: words of texts, and rare categories.
 
-Python's own `hash` differs from one process to the next, and a loop over values costs
-more than decoding them. Here the hash of bytes b[0..m) is the polynomial
-sum(b[j] * BASE**(m-1-j)) modulo 2**64, taken for all spans together from one running sum,
-then mixed. It depends on the bytes alone, so it is the same on every machine.
+Python's own `hash` differs between processes, and a loop over values costs more than decoding
+them. Here the hash of bytes b[0..m) is the polynomial sum(b[j] * BASE**(m-1-j)) modulo 2**64,
+computed for all spans from one cumulative sum, then mixed. It depends on the bytes alone, so it is
+the same on every machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from downslope.data.ingest.arrow import compute as pc
 WORD_BUCKETS = 1 << 16
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _INVERSE = pow(_BASE, -1, 1 << 64)
-_CHUNK_BYTES = 1 << 17  # the 8-byte temporaries of 1 MiB each stay in a cache
+_CHUNK_BYTES = 1 << 17  # so that the 8-byte temporaries of 1 MiB each stay in a cache
 
 # ASCII letters, digits and every byte of a multi-byte character belong to words.
 _IN_WORD = np.zeros(256, bool)
@@ -27,7 +27,7 @@ _IN_WORD[128:] = True
 
 
 def mixed(x: np.ndarray) -> np.ndarray:
-    """uint64 values whose every bit depends on every bit of `x` (splitmix64's finaliser)."""
+    """uint64 values of which every bit depends on every bit of `x` (splitmix64's finaliser)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -42,7 +42,7 @@ def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hash_spans(data: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """The hash of each span of the bytes `data`; an empty span gives the hash of nothing."""
+    """The hash of each span of the bytes `data`, which may be empty."""
     up, down = _powers(1 << max(len(data), 1).bit_length())
     # One more than the byte, so that leading zero bytes count.
     sums = np.zeros(len(data) + 1, np.uint64)
@@ -62,7 +62,7 @@ def _buffers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _runs(where: np.ndarray):
-    """Ranges of rows whose bytes together stay near _CHUNK_BYTES (one row at the least)."""
+    """Ranges of rows, at least one each, whose bytes together stay near _CHUNK_BYTES."""
     start, count = 0, len(where) - 1
     while start < count:
         stop = int(np.searchsorted(where, where[start] + _CHUNK_BYTES, "right")) - 1
@@ -83,7 +83,7 @@ def hash_strings(array: pa.Array, buckets: int) -> np.ndarray:
 
 
 def hashed_words(array: pa.Array, slots: int) -> tuple[np.ndarray, np.ndarray]:
-    """The codes of the first `slots` words of each text, and how many words each text has.
+    """The codes of the first `slots` words of each text, and the number of its words.
 
     Words are lower-cased runs of letters and digits. A word's code is 1 + its bucket of
     65,536; slots after the last word hold 0, and so do all slots of a null.
@@ -97,7 +97,7 @@ def hashed_words(array: pa.Array, slots: int) -> tuple[np.ndarray, np.ndarray]:
     """
     array = pc.utf8_lower(array)
     data, where = _buffers(array)
-    if len(data) and int(data.max()) >= 128:  # quotes and dashes beyond ASCII part words too
+    if len(data) and int(data.max()) >= 128:  # quotes and dashes beyond ASCII separate words too
         array = pc.replace_substring_regex(array, r"[\p{P}\p{S}\p{Z}]+", " ")
         data, where = _buffers(array)
     codes, counts = np.zeros((len(array), slots), np.float32), np.zeros(len(array), np.int64)
@@ -108,12 +108,12 @@ def hashed_words(array: pa.Array, slots: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hash_rows(data: np.ndarray, edges: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Fills `codes` for the texts between `edges`; returns their numbers of words."""
+    """Fill `codes` for the texts between `edges`; returns their numbers of words."""
     inside = _IN_WORD[data]
     begins, ends = inside.copy(), inside.copy()
     begins[1:] &= ~inside[:-1]
     ends[:-1] &= ~inside[1:]
-    first = edges[:-1][edges[:-1] < len(data)]  # a word never runs on into the next text
+    first = edges[:-1][edges[:-1] < len(data)]  # a word never continues into the next text
     last = edges[1:][edges[1:] > 0] - 1
     begins[first], ends[last] = inside[first], inside[last]
     starts, stops = np.flatnonzero(begins), np.flatnonzero(ends) + 1

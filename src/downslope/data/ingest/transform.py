@@ -1,9 +1,9 @@
-"""Raw vectors become the numbers that are trained on: the second stage of the encoding.
+"""From raw vectors to the numbers a model is trained on: the second stage of the encoding.
 
-Learning knows means, scales and vocabularies only after the last row, so rows are first
-written raw (`columns.py`, codes in order of first sight) and finished when the encoding is
-known. Predicting runs the same arithmetic on the same float32 values, so that a row
-gives the same bits on both paths.
+Means, scales and vocabularies are known only after the last row, so rows are first written raw
+(`columns.py`, codes in order of first occurrence) and transformed once the encoding is known.
+Predicting applies the same arithmetic to the same float32 values, so that a row gives the same
+bits on both paths.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class CodeSlots:
-    """`count` raw columns from `start` that hold codes, and what each code becomes."""
+    """`count` raw columns of codes from `start` on, and the final code of each raw one."""
 
     start: int
     count: int
@@ -23,12 +23,12 @@ class CodeSlots:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finish:
-    """What to do with rows of raw values.
+class RowTransform:
+    """Standardised numbers, indicators of missing values, and codes, from rows of raw values.
 
     `numeric` lists the raw columns that are kept as numbers, `offset` and `inverse_scale`
-    (float32, one each) standardise them, and `indicators` lists those whose absence becomes
-    a number of its own. The finished row is numbers, indicators, codes.
+    (float32, one each) standardise them, and `indicators` lists those whose missing values are
+    indicated. A row then holds numbers, indicators, codes.
     """
 
     numeric: np.ndarray
@@ -43,7 +43,7 @@ class Finish:
         object.__setattr__(self, "width", len(self.numeric) + len(self.indicators) + codes)
 
     def __call__(self, raw: np.ndarray, out: np.ndarray) -> None:
-        """Writes finished rows of `raw` (float32 [n, raw width]) to `out` [n, >= width]."""
+        """Write the rows of `raw` (float32 [n, raw width]) to `out` [n, >= width]."""
         numbers, at = len(self.numeric), 0
         np.subtract(_columns(raw, self.numeric), self.offset, out=out[:, :numbers])
         out[:, :numbers] *= self.inverse_scale
