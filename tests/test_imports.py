@@ -433,6 +433,15 @@ def test_import_is_quiet_and_light() -> None:
     assert not run("import sys, downslope\nassert 'jax' not in sys.modules")
 
 
+def test_import_is_fast() -> None:
+    """Processor time beyond the interpreter's own, far below which it stays when alone."""
+    now = "time.process_time()"
+    took = min(
+        float(run(f"import time\na = {now}\nimport downslope\nprint({now} - a)")) for _ in range(3)
+    )
+    assert took < 0.05
+
+
 def test_names_do_not_depend_on_what_was_imported_before() -> None:
     """A module imported under a public name would take that name's place on the package."""
     kinds = "print([(n, type(getattr(downslope, n)).__name__) for n in sorted(downslope.__all__)])"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 import types
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
 import lazy_loader
+
+TYPE_CHECKING = False  # `typing` takes half of the time of importing the package
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 MODULES = {
     "downslope.engine.evaluate": "downslope.train.evaluate",
@@ -70,7 +72,7 @@ def _warn(old: str, new: str) -> None:
     warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder:
     """Finds modules by their old names, once nothing else has."""
 
     def find_spec(
@@ -81,7 +83,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             "downslope.noise.running",
         ):
             return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname not in MODULES)
+        is_package = fullname not in MODULES
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)  # type: ignore[arg-type]
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
 
     def exec_module(self, module: types.ModuleType) -> None:
         old = module.__name__
