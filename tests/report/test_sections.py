@@ -158,7 +158,7 @@ def test_decisions_are_numbered_alike_on_the_axis_and_in_the_list(hand) -> None:
 
 def test_a_solved_run_has_no_descent(hand) -> None:
     run = RunReader(hand([{"event": "solved", "step": 0, "is_solved": True, "seconds": 0.1}]))
-    assert "computed directly" in descent.loss_chart(run, "time").reason
+    assert "computed directly" in descent.over_time(run).reason
 
 
 def test_the_trend_keeps_a_straight_line() -> None:

@@ -1,4 +1,4 @@
-"""Runs shown where people look already: TensorBoard, MLflow, Weights & Biases, trackio.
+"""Loggers to TensorBoard, MLflow, Weights & Biases and trackio.
 
 A logger is a reader of the journal: `downslope.fit(..., readers=(TensorBoard("logs"),))`.
 Each needs its own package, imported when the logger is made.

@@ -1,17 +1,20 @@
-"""What a journal's record says as numbers by name, and as sentences."""
+"""A journal record as numbers and sentences by name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 Record = dict[str, Any]
 
-_TRAIN = {"loss": "train/loss", "learning_rate": "knobs/learning_rate",
-          "batch_size": "knobs/batch_size", "epoch": "train/epoch",
-          "examples_per_second": "speed/examples_per_second",
-          "waiting_share": "speed/waiting_share"}  # fmt: skip
+PROGRESS_NAMES = {
+    "loss": "train/loss",
+    "epoch": "train/epoch",
+    "learning_rate": "knobs/learning_rate",
+    "batch_size": "knobs/batch_size",
+    "examples_per_second": "speed/examples_per_second",
+    "waiting_share": "speed/waiting_share",
+}
 
 
 def scalars(record: Record) -> dict[str, float]:
@@ -29,68 +32,49 @@ def scalars(record: Record) -> dict[str, float]:
         >>> scalars({"event": "decided", "step": 40, "knob": "learning_rate", "new": 0.03})
         {'knobs/learning_rate': 0.03}
     """
-    found = _NUMBERS.get(record["event"], lambda _: {})(record)
-    return {name: float(value) for name, value in found.items() if _is_number(value)}
+    found: dict[str, Any] = {}
+    match record["event"]:
+        case "progress":
+            found = {name: record.get(key) for key, name in PROGRESS_NAMES.items()}
+        case "evaluated":
+            found = _estimates("held_out", record["metrics"])
+        case "measured":
+            found = _estimates("noise", record)
+        case "decided":
+            found = {f"knobs/{record['knob']}": record["new"]}
+        case "solved" if record.get("is_solved"):
+            found = {"train/loss": record.get("loss")}
+    return {name: float(value) for name, value in found.items() if _is_finite(value)}
 
 
 def sentences(record: Record) -> dict[str, str]:
-    """The sentences of a record by name: decisions with their reason, what went wrong, the end.
+    """The sentences of a record by name: decisions with their reason, trouble, the end.
 
     Example:
         >>> sentences({"event": "decided", "step": 40, "knob": "learning_rate", "old": 0.01,
         ...            "new": 0.0316228, "because": "the loss fell most"})
         {'decisions/learning_rate': 'learning_rate 0.01 -> 0.03162: the loss fell most'}
     """
-    event = record["event"]
-    if event == "decided":
-        change = f"{_shown(record['old'])} -> {_shown(record['new'])}"
-        knob = record["knob"]
-        return {f"decisions/{knob}": f"{knob} {change}: {record['because']}"}
-    if event == "undone":
-        step = f"{record['step']:,}"
-        return {"trouble": f"{record.get('what', 'a step went wrong')}; back to step {step}"}
-    if event == "diverged":
-        bad_step, step = record.get("bad_step"), f"{record['step']:,}"
-        at = f" at step {bad_step:,}" if bad_step is not None else ""
-        return {"trouble": f"diverged{at}; back to step {step}"}
-    if event == "solved" and record.get("statement"):
-        return {"solved": record["statement"]}
-    if event == "stopped":
-        return {"stopped": f"{record['reason']}: {record['advice']}"}
+    match record["event"]:
+        case "decided":
+            knob, old, new = record["knob"], _shown(record["old"]), _shown(record["new"])
+            return {f"decisions/{knob}": f"{knob} {old} -> {new}: {record['because']}"}
+        case "undone":
+            what = record.get("what", "a step failed")
+            return {"trouble": f"{what}; back to step {record['step']:,}"}
+        case "diverged":
+            bad_step = record.get("bad_step")
+            at = "" if bad_step is None else f" at step {bad_step:,}"
+            return {"trouble": f"diverged{at}; back to step {record['step']:,}"}
+        case "solved" if record.get("statement"):
+            return {"solved": record["statement"]}
+        case "stopped":
+            return {"stopped": f"{record['reason']}: {record['advice']}"}
     return {}
 
 
-def _progress(record: Record) -> dict[str, Any]:
-    return {name: record.get(key) for key, name in _TRAIN.items()}
-
-
-def _evaluated(record: Record) -> dict[str, Any]:
-    return _estimates("held_out", record["metrics"])
-
-
-def _measured(record: Record) -> dict[str, Any]:
-    return _estimates("noise", record)
-
-
-def _decided(record: Record) -> dict[str, Any]:
-    return {f"knobs/{record['knob']}": record["new"]}
-
-
-def _solved(record: Record) -> dict[str, Any]:
-    return {"train/loss": record.get("loss")} if record.get("is_solved") else {}
-
-
-_NUMBERS: dict[str, Callable[[Record], dict[str, Any]]] = {
-    "progress": _progress,
-    "evaluated": _evaluated,
-    "measured": _measured,
-    "decided": _decided,
-    "solved": _solved,
-}
-
-
 def _estimates(group: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Of each estimate its value and the ends of its interval; one bound may stand alone."""
+    """The value and the ends of each estimate; a bound without a value included."""
     return {
         f"{group}/{name}{end}": estimate.get(key)
         for name, estimate in found.items()
@@ -99,9 +83,9 @@ def _estimates(group: str, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_number(value: Any) -> bool:
-    is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_one and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def _shown(value: Any) -> str:

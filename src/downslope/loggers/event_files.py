@@ -1,4 +1,4 @@
-"""TensorBoard's event files, by its own writer: neither TensorFlow nor PyTorch is needed."""
+"""TensorBoard's event files, by its own writer; needs neither TensorFlow nor PyTorch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from downslope.loggers.logger import Logger, needed
 
 FLUSH_SECONDS = 5  # between writes to the file, so that a run can be watched; assumed
-_MOST_WAITING = 100  # events, before training waits for the disk
+MAX_QUEUE = 100  # events, before training waits for the disk
 _PROTO = "tensorboard.compat.proto"
 
 
 class TensorBoard(Logger):
-    """A run in a folder that `tensorboard --logdir` shows.
+    """Log a run to a folder for `tensorboard --logdir`.
 
-    Numbers are scalars, decisions and the end of the run are texts. A resumed run may go on in
-    the same folder: TensorBoard then forgets the steps that it makes again.
+    Numbers are scalars, decisions and the end of the run are texts. A resumed run may continue
+    in the same folder: TensorBoard then drops the steps that are repeated.
 
     Args:
-        folder: made at the first record; one for each run, side by side in one folder, can be
-            compared.
+        folder: created at the first record; give each run its own, side by side in one folder,
+            to compare them.
 
     Raises:
         UsageError: the package `tensorboard` is not installed.
@@ -50,20 +50,20 @@ class EventFiles:
         self._writer: Any = None
 
     def start(self, resumed_step: int | None) -> dict[str, int]:
-        """Begins a new file, beside those of the sittings before."""
-        self._writer = self._writers.EventFileWriter(self._folder, _MOST_WAITING, FLUSH_SECONDS)
+        """Begin a new file, beside those of earlier sessions."""
+        self._writer = self._writers.EventFileWriter(self._folder, MAX_QUEUE, FLUSH_SECONDS)
         if resumed_step is not None:
             self.go_back(resumed_step)
         return {}
 
     def go_back(self, step: int) -> bool:
-        """Tells TensorBoard that a session starts after this step: it drops what came later."""
+        """Mark the start of a session after this step: TensorBoard drops later steps."""
         log = self._events.SessionLog(status=self._events.SessionLog.START)
         self._add(step + 1, session_log=log)
         return True
 
     def write(self, step: int, numbers: dict[str, float], texts: dict[str, str]) -> None:
-        """One event with all values."""
+        """Write one event with all values."""
         value = self._summaries.Summary.Value
         values = [value(tag=name, simple_value=number) for name, number in numbers.items()]
         values += [self._text(name, text) for name, text in texts.items()]
@@ -84,6 +84,6 @@ class EventFiles:
         self._writer.add_event(self._events.Event(wall_time=time.time(), step=step, **what))
 
     def stop(self, reason: str | None) -> None:
-        """Writes what waits, and closes the file."""
+        """Write what is queued, and close the file."""
         self._writer.close()
         self._writer = None

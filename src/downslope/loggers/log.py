@@ -1,4 +1,4 @@
-"""Whatever has `log(dict, step=...)`: Weights & Biases, trackio, or an object of one's own."""
+"""Loggers to objects with `log(dict, step=...)`: Weights & Biases, trackio, or your own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from downslope.loggers.logger import Logger, needed
 
 
 class LogTo(Logger):
-    """A run handed to an object with `log(dict, step=...)`, such as what `wandb.init()` gives.
+    """Log a run to an object with `log(dict, step=...)`, such as the result of `wandb.init()`.
 
     Its `finish()`, where it has one, is called at the end of the run. Steps only rise: those
-    that a resumed run makes again are passed over.
+    that a resumed run repeats are skipped.
 
     Args:
-        target: has `log`; where it has a number `step`, logging goes on from there.
-        after_step: last step that the target holds already; None where it holds none.
+        target: has `log`; where it has a number `step`, logging continues from there.
+        after_step: last step that the target already holds; None where it holds none.
 
     Example:
         >>> class Printer:
@@ -33,15 +33,14 @@ class LogTo(Logger):
 
 
 class Wandb(Logger):
-    """A run in Weights & Biases; `WANDB_MODE=offline` keeps it on this machine.
+    """Log a run to Weights & Biases; `WANDB_MODE=offline` keeps it on this machine.
 
     For other settings, give `LogTo(wandb.init(...))`.
 
     Args:
         project: of the run.
-        name: of the run; by default wandb's.
-        id: of a run to go on with, where a run of ours is resumed; wandb needs its server for
-            that.
+        name: of the run; by default wandb's choice.
+        id: of a wandb run to continue, for a resumed run; this needs wandb's server.
 
     Raises:
         UsageError: the package `wandb` is not installed.
@@ -58,13 +57,13 @@ class Wandb(Logger):
 
 
 class Trackio(Logger):
-    """A run in trackio, which keeps it on this machine.
+    """Log a run to trackio's database on this machine.
 
     For other settings, give `LogTo(trackio.init(...))`.
 
     Args:
         project: of the run.
-        name: of the run; by default trackio's. A run of this name is gone on with.
+        name: of the run; by default trackio's choice. An existing run is continued.
 
     Raises:
         UsageError: the package `trackio` is not installed.
@@ -82,10 +81,10 @@ class Trackio(Logger):
 
 
 class Target:
-    """The sink behind these: opened by a function, steps only rise.
+    """The sink behind these loggers; steps only rise.
 
     Args:
-        begin: gives the object, and the last step that it holds already or None.
+        begin: returns the object, and the last step that it already holds or None.
     """
 
     def __init__(self, begin: Callable[[], tuple[Any, int | None]]):
@@ -94,24 +93,24 @@ class Target:
         self._step = 0
 
     def start(self, resumed_step: int | None) -> dict[str, int]:
-        """Begins the run, at the step that it says it is at."""
+        """Begin the run, at the step that the object says it is at."""
         self._target, last = self._begin()
         step = getattr(self._target, "step", None)
         self._step = max(step if isinstance(step, int) else 0, 0 if last is None else last + 1)
         return {}
 
     def go_back(self, step: int) -> bool:
-        """Nothing can be taken back."""
+        """Return False: nothing can be taken back."""
         return False
 
     def write(self, step: int, numbers: dict[str, float], texts: dict[str, str]) -> None:
-        """One call, unless a later step was logged."""
+        """Log a step in one call, unless a later one was logged."""
         if step >= self._step:
             self._step = step
             self._target.log({**numbers, **texts}, step=step)
 
     def stop(self, reason: str | None) -> None:
-        """Ends the run where it can be ended."""
+        """End the run where it can be ended."""
         finish = getattr(self._target, "finish", None)
         if finish is not None:
             finish()

@@ -1,4 +1,4 @@
-"""The flow of every logger: a run begins, goes on, goes back, and stops; no step comes twice."""
+"""The logger's bookkeeping: a run begins, goes back, stops; no step is logged twice."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from downslope.errors import UsageError
 from downslope.loggers.entries import Record, scalars, sentences
 
 BEGINS = ("started", "resumed")
-GOES_BACK = ("resumed", "undone")  # to the step they name: what came after it is made again
+GOES_BACK = ("resumed", "undone")  # to the step they name: later steps are repeated
 
 
 class Sink(Protocol):
-    """Where numbers and sentences go; opened at the first record of a run."""
+    """A destination of numbers and sentences, opened at the first record of a run."""
 
     def start(self, resumed_step: int | None) -> dict[str, int]:
-        """Opens it; gives the last step of each series that it holds already.
+        """Open it, and return the last step of each series that it already holds.
 
         Args:
-            resumed_step: step that a resumed run goes on from; None for a new run.
+            resumed_step: step that a resumed run continues from; None for a new run.
         """
         ...
 
     def write(self, step: int, numbers: dict[str, float], texts: dict[str, str]) -> None:
-        """Takes in what a record says."""
+        """Take in the numbers and sentences of a record."""
         ...
 
     def go_back(self, step: int) -> bool:
-        """Forgets what came after the step; False where nothing can be forgotten."""
+        """Drop what came after the step; return False where that is impossible."""
         ...
 
     def stop(self, reason: str | None) -> None:
-        """Writes what is left, and closes.
+        """Write what is queued, and close.
 
         Args:
             reason: why the run stopped; None where it broke off.
@@ -41,16 +41,13 @@ class Sink(Protocol):
 
 
 class Logger:
-    """A reader of the journal that hands every record's numbers and sentences to a sink.
+    """A reader of the journal that passes the numbers and sentences of each record to a sink.
 
-    Closed at the end of the run. Use it as a context manager where the run may break off, so
-    that what was logged until then is written.
+    It closes at the end of the run. Use it as a context manager, so that everything is written
+    even if the run breaks off.
 
-    A step is not logged twice: where a resumed run makes steps again that the sink holds
-    already, they are forgotten there, or else passed over.
-
-    Args:
-        sink: where the numbers go.
+    No step is logged twice: those that a resumed run repeats are dropped from the sink, or else
+    skipped.
     """
 
     def __init__(self, sink: Sink):
@@ -66,12 +63,12 @@ class Logger:
         self.close()
 
     def __call__(self, record: Record) -> None:
-        """Takes in a journal record."""
+        """Log a journal record."""
         event, step = record["event"], int(record.get("step", 0))
         if event in BEGINS:
             self._stopped = False
         if self._stopped:
-            return  # what a finished run adds to its journal
+            return  # records that are added to a finished run
         if self._last is None:
             self._held = self._sink.start(step if event == "resumed" else None)
             self._last = {}
@@ -89,7 +86,7 @@ class Logger:
             last.update(dict.fromkeys((*numbers, *texts), step))
 
     def close(self) -> None:
-        """Writes what is left; nothing to do after the end of a run."""
+        """Write what is queued, unless the run has ended."""
         self._stop(None)
 
     def _stop(self, reason: str | None) -> None:

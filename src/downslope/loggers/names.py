@@ -1,4 +1,4 @@
-"""Loggers by name, as the command line gives them."""
+"""Loggers by name, as on the command line."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FORMS = tuple(f"{name}:{what}" for name, (_, what) in _KINDS.items())
 
 
 def from_name(name: str) -> Logger:
-    """The logger that a word names: `tensorboard:FOLDER`, `mlflow:URI`, `wandb:PROJECT` ...
+    """The logger of a name such as `tensorboard:FOLDER`, `mlflow:URI` or `wandb:PROJECT`.
 
     Args:
-        name: what logs, a colon, and where to; `mlflow` alone takes MLflow's own setting.
+        name: the kind, a colon, and the destination; `mlflow` alone uses MLflow's own setting.
 
     Raises:
         UsageError: no such logger, nothing after the colon, or its package is not installed.

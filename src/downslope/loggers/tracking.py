@@ -1,4 +1,4 @@
-"""MLflow: a run of its tracking store, in a database on this machine or on a server."""
+"""MLflow: a run in a tracking store, on this machine or on a server."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from downslope.loggers.logger import Logger, needed
 
 SEND_SECONDS = 5.0  # between requests: one takes up to a tenth of a second; assumed
-MOST_METRICS, MOST_TAGS = 1000, 100  # that MLflow takes in one request
+MAX_METRICS, MAX_TAGS = 1000, 100  # in one request, by MLflow's limits
 _NOT_IN_KEYS = re.compile(r"[^\w\-./ ]")
-_LONGEST_TAG = 5000  # characters
+MAX_TAG_LENGTH = 5000  # characters
 _STATUS = {"interrupted": "KILLED", "diverged": "FAILED", None: "FAILED"}
 
 
 class MLflow(Logger):
-    """A run in MLflow: numbers are metrics, decisions and the end of the run are tags.
+    """Log a run to MLflow: numbers as metrics, decisions and the end of the run as tags.
 
     Args:
         tracking_uri: the store, such as `sqlite:///mlflow.db` or a server's address; by default
-            what MLflow is set to.
-        experiment: made where there is none of this name.
-        name: of the run; by default MLflow's.
-        run_id: of an MLflow run to go on with, where a run of ours is resumed.
+            MLflow's own setting.
+        experiment: created if it does not exist.
+        name: of the run; by default MLflow's choice.
+        run_id: of an MLflow run to continue, for a resumed run.
 
     Attributes:
         run_id: of the MLflow run, known from the first record on.
@@ -50,7 +50,7 @@ class MLflow(Logger):
 
 
 class Tracking:
-    """The sink behind `MLflow`: what comes within some seconds is sent together."""
+    """The sink behind `MLflow`, which sends several records in one request."""
 
     def __init__(self, uri: str | None, experiment: str, name: str | None, run_id: str | None):
         self._entities = needed("mlflow.entities", "mlflow")
@@ -62,7 +62,7 @@ class Tracking:
         self._sent = 0.0
 
     def start(self, resumed_step: int | None) -> dict[str, int]:
-        """Begins a run, or goes on with one after the steps that it holds."""
+        """Begin a run, or continue one after the steps that it holds."""
         client = self._client = self._tracking.MlflowClient(tracking_uri=self._uri)
         if self.run_id is None:
             found = client.get_experiment_by_name(self._experiment)
@@ -77,11 +77,11 @@ class Tracking:
         return {key: max(m.step for m in history) for key, history in histories.items()}
 
     def go_back(self, step: int) -> bool:
-        """MLflow keeps every value."""
+        """Return False: MLflow keeps every value."""
         return False
 
     def write(self, step: int, numbers: dict[str, float], texts: dict[str, str]) -> None:
-        """Keeps them until the next request."""
+        """Queue them for the next request."""
         now = round(1000 * time.time())
         self._metrics += [
             self._entities.Metric(_NOT_IN_KEYS.sub("_", name), number, now, step)
@@ -90,21 +90,21 @@ class Tracking:
         for name, text in texts.items():
             key = f"{_NOT_IN_KEYS.sub('_', name)}/step {step:09d}"
             before = [self._tags[key]] if key in self._tags else []
-            self._tags[key] = "; ".join([*before, text])[:_LONGEST_TAG]
+            self._tags[key] = "; ".join([*before, text])[:MAX_TAG_LENGTH]
         if time.monotonic() - self._sent >= SEND_SECONDS:
             self._send()
 
     def _send(self) -> None:
         tags = [self._entities.RunTag(key, text) for key, text in self._tags.items()]
         metrics, self._metrics, self._tags = self._metrics, [], {}
-        for start in range(0, len(metrics), MOST_METRICS):
-            self._client.log_batch(self.run_id, metrics[start : start + MOST_METRICS])
-        for start in range(0, len(tags), MOST_TAGS):
-            self._client.log_batch(self.run_id, tags=tags[start : start + MOST_TAGS])
+        for start in range(0, len(metrics), MAX_METRICS):
+            self._client.log_batch(self.run_id, metrics[start : start + MAX_METRICS])
+        for start in range(0, len(tags), MAX_TAGS):
+            self._client.log_batch(self.run_id, tags=tags[start : start + MAX_TAGS])
         self._sent = time.monotonic()
 
     def stop(self, reason: str | None) -> None:
-        """Sends what is left and sets the run's status."""
+        """Send what is queued, and set the run's status."""
         self._send()
         self._client.set_terminated(self.run_id, _STATUS.get(reason, "FINISHED"))
         self._client = None

@@ -21,9 +21,9 @@ from downslope.metrics.moments import Floats
 
 # 2**20 bins hold 2,048 to 4,096 steps per factor of two of the score. Many classes share about
 # 2**21 bins, so that 1,000 classes stay under 100 MB (5 bytes a bin, 16 more a set of weights).
-BINARY_BITS, SHARED_BITS, MOST_BITS = 20, 21, 16
-MOST_BINNING = 0.05  # assumed: an area less certain than this would mislead
-CHUNK = 2**18  # scores handled at once: temporary arrays fit the second-level cache
+BINARY_BITS, SHARED_BITS, MAX_BITS = 20, 21, 16
+MAX_BINNING = 0.05  # assumed: an area less certain than this would mislead
+CHUNK_SCORES = 2**18  # scores handled at once: temporary arrays fit the second-level cache
 AUC_UNIT = "probability"
 NO_SCORE = "the score is not finite"
 NO_PROBABILITY = "the prediction is not finite, or not a probability"
@@ -60,7 +60,7 @@ class RankHistogram:
         self.num_classes, self.folded = num_classes, folded
         self._num_columns = columns = 1 if num_classes == 2 else num_classes
         shared = SHARED_BITS - math.ceil(math.log2(columns))
-        bits = BINARY_BITS if columns == 1 else max(1, min(MOST_BITS, shared))
+        bits = BINARY_BITS if columns == 1 else max(1, min(MAX_BITS, shared))
         # folded keys use 31 bits: the sign of a probability says nothing
         self._shift = np.uint32((31 if folded else 32) - bits)
         self._num_bins = 2**bits
@@ -71,7 +71,7 @@ class RankHistogram:
         self._mixed = np.zeros(columns * self._num_bins, np.bool_)  # holds two different scores
 
     def add(self, scores: Floats, targets: NDArray[np.integer], weight: Floats | None = None):
-        """Adds rows.
+        """Add rows.
 
         Args:
             scores: [n] for two classes (larger means class 1), else [n, K], of any float type;
@@ -79,14 +79,14 @@ class RankHistogram:
             targets: class index [n], 0 to K - 1.
             weight: [n], positive, or None for ones.
         """
-        rows = max(1, CHUNK // self._num_columns)
+        rows = max(1, CHUNK_SCORES // self._num_columns)
         scores = scores.reshape(len(targets), self._num_columns)
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
             self._add(scores[part], targets[part], None if weight is None else weight[part])
 
     def merge(self, other: RankHistogram) -> None:
-        """Adds the rows that `other` has seen."""
+        """Add the rows that `other` has seen."""
         if (self.num_classes, self.folded) != (other.num_classes, other.folded):
             raise UsageError("histograms to merge must rank the same classes by the same scores")
         self.count += other.count
@@ -129,7 +129,7 @@ class RankHistogram:
         return self._estimate(_average(areas), method, flags)
 
     def _estimate(self, area: _Area, method: str, flags: list[str]) -> Estimate:
-        if area.binning > MOST_BINNING:
+        if area.binning > MAX_BINNING:
             return _none(
                 f"the scores lie too close together: their histogram leaves the area open by "
                 f"{area.binning:.2g} either way; scores nearer to zero are told apart more finely"
@@ -162,7 +162,7 @@ class RankHistogram:
         keys = probability_keys(scores) if self.folded else score_keys(scores)
         classes = np.arange(self._num_columns)
         bins = (keys >> self._shift).astype(np.int64) + classes * self._num_bins
-        self._note_ties(bins.ravel(), (keys & np.uint32(2**self._shift - 1)).ravel() + np.uint32(1))
+        self._mark_ties(bins.ravel(), (keys & np.uint32(2**self._shift - 1)).ravel() + np.uint32(1))
         positive = targets[:, None] == (1 if self.num_classes == 2 else classes)
         flat = (bins + positive * (self._num_columns * self._num_bins)).ravel()
         if weight is not None and self._squares is None:
@@ -172,8 +172,8 @@ class RankHistogram:
         if self._squares is not None:
             np.add.at(self._squares, flat, mass * mass)
 
-    def _note_ties(self, bins: NDArray[np.int64], low: Keys) -> None:
-        """Marks bins that hold different scores; equal scores share a bin without any error.
+    def _mark_ties(self, bins: NDArray[np.int64], low: Keys) -> None:
+        """Mark bins that hold different scores; equal scores share a bin without any error.
 
         Saturated models put thousands of rows at exactly 0 or 1: without this the bound on the
         binning error would be useless for them.

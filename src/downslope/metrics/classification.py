@@ -24,10 +24,10 @@ from downslope.metrics.results import Results
 
 # Probabilities of the true class are raised to this before the logarithm: the spacing of float32
 # at 1, below which 1 - p of a float32 probability p cannot be told from 0.
-LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
+MIN_PROBABILITY = float(np.finfo(np.float32).eps)
 ACCURACY_UNIT = "share of examples"
-RANGE_SLACK = 1e-6  # rounding of 1 - p in float32
-SUM_SLACK = 1e-2  # rounding of many probabilities in bfloat16
+RANGE_TOLERANCE = 1e-6  # rounding of 1 - p in float32
+SUM_TOLERANCE = 1e-2  # rounding of many probabilities in bfloat16
 
 
 class ClassificationMetrics:
@@ -72,7 +72,7 @@ class ClassificationMetrics:
         *,
         scores: ArrayLike | None = None,
     ) -> None:
-        """Adds rows.
+        """Add rows.
 
         Args:
             losses: [n].
@@ -113,7 +113,7 @@ class ClassificationMetrics:
         ranks.add(ranked, targets, weight)
 
     def merge(self, other: ClassificationMetrics) -> None:
-        """Adds the rows that `other` has seen; `other` stays as it is."""
+        """Add the rows that `other` has seen; `other` is unchanged."""
         check_same(self, other, "num_classes", "probabilities")
         if other._ranks is not None:
             self._ranking(folded=other._ranks.folded).merge(other._ranks)
@@ -141,9 +141,9 @@ class ClassificationMetrics:
             of_target = np.where(targets == 1, p, 1 - p.astype(np.float64))
         else:
             of_target = np.take_along_axis(p, targets[:, None], axis=1)[:, 0].astype(np.float64)
-        self._num_raised += int(np.count_nonzero(of_target < LEAST_PROBABILITY))
+        self._num_raised += int(np.count_nonzero(of_target < MIN_PROBABILITY))
         # the 1 mends rounding above it; a NaN passes through, and is counted
-        self._log_loss.add(-np.log(np.clip(of_target, LEAST_PROBABILITY, 1))[None], weight)
+        self._log_loss.add(-np.log(np.clip(of_target, MIN_PROBABILITY, 1))[None], weight)
 
     def _add_correct(
         self, values: NDArray[Any], border: float, targets: NDArray[np.intp], weight: Floats | None
@@ -164,7 +164,7 @@ class ClassificationMetrics:
     def _log_loss_estimate(self) -> Estimate:
         if not self.probabilities:
             return not_estimable("the model gives scores, not probabilities", unit="nats")
-        flag = f"probability of the true class raised to {LEAST_PROBABILITY:.1e} in "
+        flag = f"probability of the true class raised to {MIN_PROBABILITY:.1e} in "
         return mean_estimate(
             self._log_loss, "nats", NO_PROBABILITY, low=0.0,
             flags=(f"{flag}{self._num_raised:,} rows",) if self._num_raised else (),
@@ -204,9 +204,9 @@ class ClassificationMetrics:
     def _checked_probabilities(self, values: ArrayLike, num: int) -> NDArray[Any]:
         """[n, K], or for two classes [n]; a row that holds no probabilities becomes NaN."""
         p = self._checked_shape(values, num, "probabilities")
-        good = (p >= -RANGE_SLACK) & (p <= 1 + RANGE_SLACK)
+        good = (p >= -RANGE_TOLERANCE) & (p <= 1 + RANGE_TOLERANCE)
         if p.ndim == 2:
-            good = good.all(axis=1) & (abs(p.sum(axis=1) - 1) <= SUM_SLACK)
+            good = good.all(axis=1) & (abs(p.sum(axis=1) - 1) <= SUM_TOLERANCE)
         if not good.all():
             p = np.where(good if p.ndim == 1 else good[:, None], p, np.nan)
         return p[:, 1] if p.shape[1:] == (2,) else p

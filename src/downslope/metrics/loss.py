@@ -34,13 +34,13 @@ class MeanLoss:
         self._moments = Moments(1)
 
     def add(self, losses: ArrayLike, weight: ArrayLike | None = None) -> None:
-        """Adds rows: losses [n], weight [n] or None for ones."""
+        """Add rows: losses [n], weight [n] or None for ones."""
         losses = vector(losses, "losses")
         weight, keep = checked_weights(weight, len(losses))
         self._moments.add(losses[keep][None], weight)
 
     def merge(self, other: MeanLoss) -> None:
-        """Adds the rows that `other` has seen; `other` stays as it is."""
+        """Add the rows that `other` has seen; `other` is unchanged."""
         check_same(self, other, "loss_unit")
         self._moments.merge(other._moments)
 
@@ -116,7 +116,7 @@ def checked_weights(
 
 
 def check_same(mine: Any, other: Any, *names: str) -> None:
-    """Raises UsageError unless both are of one class and agree in the named attributes."""
+    """Raise UsageError unless both are of one class and agree in the named attributes."""
     if type(mine) is not type(other):
         raise UsageError(f"cannot merge {type(other).__name__} into {type(mine).__name__}")
     for name in names:

@@ -44,7 +44,7 @@ class Moments:
         self._first, self._second = empty, empty
 
     def add(self, values: Floats, weight: Floats | None = None) -> None:
-        """Adds rows: values [d, n], weight [n] (all positive) or None for ones."""
+        """Add rows: values [d, n], weight [n] (all positive) or None for ones."""
         good = np.isfinite(values).all(axis=0)
         num_good = int(np.count_nonzero(good))
         self.num_bad += good.size - num_good
@@ -59,7 +59,7 @@ class Moments:
             self._first, self._second = _join(self._first, first), _join(self._second, second)
 
     def merge(self, other: Moments) -> None:
-        """Adds the rows that `other` has seen."""
+        """Add the rows that `other` has seen."""
         self.count += other.count
         self.num_bad += other.num_bad
         with np.errstate(over="ignore", invalid="ignore"):

@@ -64,7 +64,7 @@ class RegressionMetrics:
         targets: ArrayLike,
         weight: ArrayLike | None = None,
     ) -> None:
-        """Adds rows: each argument [n], predictions and targets in the target's own unit.
+        """Add rows: each argument [n], predictions and targets in the target's own unit.
 
         Raises:
             UsageError: shapes that differ, or a negative weight.
@@ -84,7 +84,7 @@ class RegressionMetrics:
             self._moments.add(np.stack([error**2, abs(error), offset, offset**2]), weight)
 
     def merge(self, other: RegressionMetrics) -> None:
-        """Adds the rows that `other` has seen; `other` stays as it is."""
+        """Add the rows that `other` has seen; `other` is unchanged."""
         check_same(self, other, "target_unit")
         self._loss.merge(other._loss)
         if self._origin is None:

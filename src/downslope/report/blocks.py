@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from downslope.report.reading import Record, text
 from downslope.report.run_data import RunData
 
 MAX_ROWS = 60  # of a folded table
+HEIGHT = 0.64  # of a chart, as a share of its width
 NOT_RECORDED = "not examined: the journal holds no such record"
 
 
@@ -33,16 +34,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A picture with its title, its message in one sentence, and its numbers.
-
-    Attributes:
-        name: unique on the page, lower case and hyphens.
-        title: what is shown.
-        reading: one sentence in plain words.
-        table: the numbers shown.
-        draw: draws it on matplotlib's axes.
-        height: of the picture, as a share of its width.
-    """
+    """A picture with its title, its message in one sentence, and its numbers."""
 
     kind: ClassVar[str] = "chart"
     name: str
@@ -50,7 +42,7 @@ class Chart:
     reading: str
     table: Table
     draw: Callable[[Any], None]
-    height: float = 0.64
+    height: float = HEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +154,42 @@ class SectionPlan:
         return Section(name=self.name, title=self.title, lead=lead, blocks=tuple(blocks))
 
 
-def missing(title: str, record: Record | None, reason: str = NOT_RECORDED) -> Gap:
-    """The gap left by a record that is absent, or holds only the reason for its absence."""
-    return Gap(title=title, reason=text((record or {}).get("reason")) or reason)
+class Shown(NamedTuple):
+    """The contents of a chart: message, numbers, drawing, height as a share of the width."""
+
+    reading: str
+    table: Table
+    draw: Callable[[Any], None]
+    height: float = HEIGHT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartPlan:
+    """How a chart is made of a run; called, it gives the chart, or a gap with the reason."""
+
+    name: str
+    title: str
+    make: Callable[[RunData], Shown | str]
+
+    def __call__(self, run: RunData) -> Chart | Gap:
+        found = self.make(run)
+        if isinstance(found, str):
+            return Gap(title=self.title, reason=found)
+        return Chart(name=self.name, title=self.title, **found._asdict())
+
+
+def chart(name: str, title: str) -> Callable[[Callable[[RunData], Shown | str]], ChartPlan]:
+    """Decorate a function that returns the contents of a chart, or why there are none.
+
+    Args:
+        name: unique on the page, lower case and hyphens.
+    """
+    return lambda make: ChartPlan(name=name, title=title, make=make)
+
+
+def why_not(record: Record | None, reason: str = NOT_RECORDED) -> str:
+    """Why there is nothing to show of a record that is absent, or holds only a reason."""
+    return text((record or {}).get("reason")) or reason
 
 
 def thinned(

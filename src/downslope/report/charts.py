@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from downslope.errors import DataError, UsageError
 from downslope.report.blocks import Chart, Gap
 from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, price
 
-CHARTS: dict[str, Callable[[RunData], Chart | Gap]] = {
-    "descent-over-examples": lambda run: descent.loss_chart(run, "examples"),
-    "descent-over-time": lambda run: descent.loss_chart(run, "time"),
-    "noise-scale": noise.scale_chart,
-    "signal": noise.signal_chart,
-    "spent": price.spent_chart,
-    "angle": price.angle_chart,
-    "step-time": machine.step_chart,
-    "rate": machine.rate_chart,
-    "waiting": machine.waiting_chart,
-    "stability": landscape.stability_chart,
-    "equilibrium": landscape.equilibrium_chart,
-    "slice": landscape.slice_chart,
-    "path": landscape.path_chart,
-    "importance": data.importance_chart,
-    "calibration": data.calibration_chart,
-    "residuals": data.residual_chart,
-}
+CHARTS = {
+    plan.name: plan
+    for plan in (
+        descent.over_examples, descent.over_time, noise.scale_chart, noise.signal_chart,
+        price.spent_chart, price.angle_chart, machine.step_chart, machine.rate_chart,
+        machine.waiting_chart, landscape.stability_chart, landscape.equilibrium_chart,
+        landscape.slice_chart, landscape.path_chart, data.importance_chart,
+        data.calibration_chart, data.residual_chart,
+    )
+}  # fmt: skip
 
 
 def chart(run: RunData, name: str) -> Chart:

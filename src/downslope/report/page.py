@@ -87,7 +87,7 @@ def several_runs(runs: Sequence[RunData]) -> str:
 def short_form(run: RunData) -> str:
     """The verdict and one chart, for notebooks."""
     section = _guarded(verdict.PLAN, run)
-    chart = descent.loss_chart(run, "examples")
+    chart = descent.over_examples(run)
     # a notebook may show several runs: ids of one page must differ
     return _render("short.html.j2", section=section, chart=chart, title=run.name,
                    prefix=secrets.token_hex(4))  # fmt: skip

@@ -155,16 +155,13 @@ class Clock:
             seconds = number(record.get("seconds"))
             if seconds is not None and record.get("event") != "solved":
                 known.setdefault(step_of(record), seconds)
+        self._last = max(known, default=-1.0)
+        known.setdefault(0.0, 0.0)
         self._steps = sorted(known)
         self._seconds = [known[step] for step in self._steps]
 
     def seconds(self, step: float) -> float | None:
         """Seconds at the step; None beyond the last record."""
-        if not self._steps or step > self._steps[-1]:
-            return None
-        at = bisect_left(self._steps, step)
-        if self._steps[at] == step:
-            return self._seconds[at]
-        before, begun = (self._steps[at - 1], self._seconds[at - 1]) if at else (0.0, 0.0)
-        share = (step - before) / (self._steps[at] - before)
-        return begun + share * (self._seconds[at] - begun)
+        import numpy as np
+
+        return None if step > self._last else float(np.interp(step, self._steps, self._seconds))

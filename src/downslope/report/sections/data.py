@@ -7,7 +7,18 @@ from typing import Any
 
 from downslope.estimate import Estimate, short
 from downslope.report import drawing
-from downslope.report.blocks import Block, Chart, Gap, Grid, Notes, SectionPlan, missing, thinned
+from downslope.report.blocks import (
+    NOT_RECORDED,
+    Block,
+    Gap,
+    Grid,
+    Notes,
+    SectionPlan,
+    Shown,
+    chart,
+    thinned,
+    why_not,
+)
 from downslope.report.reading import Record, estimate, listing, mapping, number, numbers, text
 from downslope.report.run_data import RunData
 from downslope.report.words import counted, cut, label, percent, sentence
@@ -37,7 +48,8 @@ def checks(run: RunData) -> Notes | Gap:
     title = "Checks before training"
     record, found = run.find("checks"), findings(run)
     if not found:
-        return missing(title, record, "they found nothing") if record else missing(title, record)
+        reason = why_not(record, "they found nothing") if record else NOT_RECORDED
+        return Gap(title=title, reason=reason)
     items = []
     for finding in found[:MAX_FINDINGS]:
         severity = text(finding.get("severity"))
@@ -61,12 +73,12 @@ def without_effect(found: list[tuple[str, Estimate]]) -> list[str]:
     return [name for name, e in found if e.lo is not None and e.lo <= 0]
 
 
-def importance_chart(run: RunData) -> Chart | Gap:
+@chart("importance", "Columns by importance")
+def importance_chart(run: RunData) -> Shown | str:
     """The rise of the held-out loss when a column's values are permuted."""
-    title = "Columns by importance"
     record, found = run.find("importance") or {}, columns(run)
     if not found:
-        return missing(title, record)
+        return why_not(record)
     shown = found[:MAX_COLUMNS]
     unit = text(record.get("unit"))
 
@@ -88,11 +100,9 @@ def importance_chart(run: RunData) -> Chart | Gap:
     rest = f"; {idle} of {len(found)} columns make no measurable difference."
     note = f"{counted(left_out, 'column')} were left out for lack of time." if left_out else ""
     rows = [(cut(name), e.value, e.lo, e.hi) for name, e in found]
-    return Chart(
-        name="importance", title=title, draw=draw, height=max(0.4, 0.2 + 0.068 * len(shown)),
-        reading=reading + (rest if idle else f", the most of {len(found)} columns."),
-        table=thinned(("column", "rise of the loss", "from", "to"), rows, note=note),
-    )  # fmt: skip
+    reading += rest if idle else f", the most of {len(found)} columns."
+    table = thinned(("column", "rise of the loss", "from", "to"), rows, note=note)
+    return Shown(reading, table, draw, height=max(0.4, 0.2 + 0.068 * len(shown)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +144,12 @@ def worst_bin(run: RunData) -> Bin | None:
     return worst if distance > 0 else None
 
 
-def calibration_chart(run: RunData) -> Chart | Gap:
+@chart("calibration", "Calibration")
+def calibration_chart(run: RunData) -> Shown | str:
     """Predicted against observed shares."""
     record, bins = run.find("calibration") or {}, calibration_bins(run)
-    of = text(record.get("of"))
-    title = f"Calibration: {cut(of, 60)}" if of else "Calibration"
     if not bins:
-        return missing(title, record)
+        return why_not(record)
 
     def draw(ax: Any) -> None:
         bars = [[max(0.0, b.observed - b.lo) for b in bins],
@@ -152,26 +161,25 @@ def calibration_chart(run: RunData) -> Chart | Gap:
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability",
                ylabel="observed share")  # fmt: skip
 
-    worst, which = worst_bin(run), "the one bin" if len(bins) == 1 else f"all {len(bins)} bins"
-    reading = f"In {which} the predicted share lies within the observed interval."
+    of, worst = cut(text(record.get("of")), 60) or "share", worst_bin(run)
+    which = "the one bin" if len(bins) == 1 else f"all {len(bins)} bins"
+    reading = f"In {which} the predicted {of} lies within the observed interval."
     if worst is not None:
-        reading = f"{worst.sentence.capitalize()}: the worst of {len(bins)} bins."
+        reading = f"{worst.sentence.capitalize()} ({of}): the worst of {len(bins)} bins."
     rows = [(b.predicted, b.observed, b.lo, b.hi, b.num_rows) for b in bins]
     head = ("predicted", "observed", "from", "to", "rows")
-    table = thinned(head, rows, caption=cut(of))
-    return Chart(
-        name="calibration", title=title, reading=reading, table=table, draw=draw, height=0.78
-    )
+    table = thinned(head, rows, caption=of)
+    return Shown(reading, table, draw, height=0.78)
 
 
-def residual_chart(run: RunData) -> Chart | Gap:
+@chart("residuals", "Residuals")
+def residual_chart(run: RunData) -> Shown | str:
     """Target less prediction, over the prediction."""
-    title = "Residuals"
     record = run.find("residuals") or {}
     pairs = zip(numbers(record.get("predicted")), numbers(record.get("residual")), strict=False)
     points = [(x, y) for x, y in pairs if x is not None and y is not None][:MAX_RESIDUALS]
     if not points:
-        return missing(title, record)
+        return why_not(record)
     unit = cut(text(record.get("unit")), 30)
     quantiles = mapping(record.get("quantiles"))
     lo, middle, hi = (number(quantiles.get(name)) for name in ("0.05", "0.5", "0.95"))
@@ -194,9 +202,7 @@ def residual_chart(run: RunData) -> Chart | Gap:
             f"(dashed lines){half}."
         )
     table = thinned(("predicted", "target less prediction"), sorted(points))
-    return Chart(
-        name="residuals", title=title, reading=reading, table=table, draw=draw, height=0.72
-    )
+    return Shown(reading, table, draw, height=0.72)
 
 
 def top_share(run: RunData) -> float | None:
@@ -215,7 +221,7 @@ def noisy_rows(run: RunData) -> Notes | Gap:
         if row is not None and share is not None:
             items.append(("", f"row {row:,.0f}", f"{percent(share)} of the noise"))
     if not items:
-        return missing(title, record)
+        return Gap(title=title, reason=why_not(record))
     top, count = top_share(run), number(record.get("num_rows"))
     of = f" of the {count:,.0f} examined" if count else ""
     note = f"One row in a hundred{of} carries {percent(top)} of it." if top is not None else ""
@@ -229,7 +235,7 @@ def confusion(run: RunData) -> Grid | Gap:
     names = tuple(cut(each, 40) for each in listing(record.get("classes"))[:MAX_CLASSES])
     rows = [numbers(row)[: len(names)] for row in listing(record.get("counts"))[: len(names)]]
     if not names or len(rows) != len(names) or any(len(row) != len(names) for row in rows):
-        return missing(title, record)
+        return Gap(title=title, reason=why_not(record))
     counts = tuple(tuple(int(n or 0) for n in row) for row in rows)
     right = sum(row[i] for i, row in enumerate(counts))
     total = counted(sum(map(sum, counts)), "row")

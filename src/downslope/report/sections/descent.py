@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.estimate import short, spoken
 from downslope.report import drawing
-from downslope.report.blocks import Chart, Gap, Notes, SectionPlan, thinned
+from downslope.report.blocks import Gap, Notes, SectionPlan, Shown, chart, thinned
 from downslope.report.reading import Record, estimate, mapping, number, numbers, step_of, text
 from downslope.report.run_data import RunData
 from downslope.report.words import cell, counted, cut, percent, sentence
@@ -119,14 +119,13 @@ def held_out(run: RunData, over: str) -> list[Held]:
     return found
 
 
-def loss_chart(run: RunData, over: str) -> Chart | Gap:
+def _losses(run: RunData, over: str) -> Shown | str:
     """Losses over "examples" or "time", decisions marked on the axis."""
-    title = f"Loss over {over}"
     losses, held = trained(run, over), held_out(run, over)
     if run.find("solved") and not losses:
-        return Gap(title=title, reason="the minimum was computed directly: there was no descent")
+        return "the minimum was computed directly: there was no descent"
     if not losses and not held:
-        return Gap(title=title, reason="the journal holds no loss yet")
+        return "the journal holds no loss yet"
     marks, batches = decision_marks(run, over), saw_tooth(run, over)
 
     def draw(ax: Any) -> None:
@@ -151,10 +150,19 @@ def loss_chart(run: RunData, over: str) -> Chart | Gap:
     rows += [(int(h.step), h.at, None, None, h.value, h.lo, h.hi) for h in held]
     rows.sort(key=lambda row: (row[1], row[0]))
     head = ("step", OVER[over], "mean of batches", "trend", "held out", "from", "to")
-    return Chart(
-        name=f"descent-over-{over}", title=title, reading=_reading(losses, held, over),
-        table=thinned(head, rows), draw=draw, height=0.72,
-    )  # fmt: skip
+    return Shown(_reading(losses, held, over), thinned(head, rows), draw, height=0.72)
+
+
+@chart("descent-over-examples", "Loss over examples")
+def over_examples(run: RunData) -> Shown | str:
+    """Losses over examples, decisions marked on the axis."""
+    return _losses(run, "examples")
+
+
+@chart("descent-over-time", "Loss over time")
+def over_time(run: RunData) -> Shown | str:
+    """Losses over time, decisions marked on the axis."""
+    return _losses(run, "time")
 
 
 def draw_held(
@@ -268,9 +276,5 @@ PLAN = SectionPlan(
     "rows; only the last batches before each journal record are drawn. Thick line: its trend. "
     "Single spikes may leave the frame. Points with bars: the loss on rows kept out of training. "
     "Numbers on the axis are the decisions listed below.",
-    blocks=(
-        lambda run: loss_chart(run, "examples"),
-        lambda run: loss_chart(run, "time"),
-        decisions,
-    ),
+    blocks=(over_examples, over_time, decisions),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.estimate import Estimate, short
 from downslope.report import drawing
-from downslope.report.blocks import Chart, Facts, Gap, SectionPlan, missing, thinned
+from downslope.report.blocks import Facts, SectionPlan, Shown, chart, thinned, why_not
 from downslope.report.reading import (
     Record,
     estimate,
@@ -23,39 +23,8 @@ from downslope.report.sections.noise import diagnostics
 from downslope.report.words import cut, percent, sentence
 
 SUBJECTS = ("curvature", "covariance", "temperature", "escape", "memory", "trajectory")
+CORRELATION = "step_correlation"
 UNSTABLE = -0.5  # correlation of neighbouring updates below which they undo each other
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """A chart of a measured quantity over the run, beside a level to compare it with.
-
-    Attributes:
-        name: in the journal.
-        chart, title, label: of the chart.
-        level, level_label: the level, and its name.
-        span: limits of the vertical axis; None for those of the values.
-    """
-
-    name: str
-    chart: str
-    title: str
-    label: str
-    colour: str
-    level: float
-    level_label: str
-    span: tuple[float, float] | None = None
-
-
-STABILITY = Quantity(
-    name="step_correlation", chart="stability", title="Do neighbouring steps agree?",
-    label="correlation", colour=drawing.BLUE, level=UNSTABLE, level_label="near the limit",
-    span=(-1.05, 1.05),
-)  # fmt: skip
-EQUILIBRIUM = Quantity(
-    name="equilibrium_ratio", chart="equilibrium", title="Still descending?",
-    label="equilibrium ratio", colour=drawing.PURPLE, level=1.0, level_label="equilibrium",
-)  # fmt: skip
 
 
 def measured(run: RunData, name: str) -> list[tuple[float, float, Estimate]]:
@@ -64,43 +33,49 @@ def measured(run: RunData, name: str) -> list[tuple[float, float, Estimate]]:
     return [(run.course.examples(step) or 0.0, step, e) for step, e in found if e.is_measured]
 
 
-def _chart(run: RunData, of: Quantity, reading: str) -> Chart | Gap:
-    found = measured(run, of.name)
+def _over_run(
+    run: RunData, name: str, label: str, colour: str, *, level: tuple[float, str],
+    span: tuple[float, float] | None = None, reading: str,
+) -> Shown | str:  # fmt: skip
+    """A measured quantity over the run, beside a named level to compare it with."""
+    found = measured(run, name)
     if not found:
         newest = (run.of("measured") or [{}])[-1]
-        return Gap(title=of.title, reason=estimate(newest.get(of.name)).reason or "")
+        return estimate(newest.get(name)).reason or ""
     points = []
     for x, _, e in found:
         y = float(e)
         points.append((x, y, y if e.lo is None else e.lo, y if e.hi is None else e.hi))
 
     def draw(ax: Any) -> None:
-        drawing.band(ax, points, of.colour, of.label)
-        ax.axhline(of.level, color=drawing.RED, linestyle="--", linewidth=1.2,
-                   label=of.level_label)  # fmt: skip
-        inner = sorted([of.level, *(y for _, y, *_ in points)])
+        drawing.band(ax, points, colour, label)
+        ax.axhline(level[0], color=drawing.RED, linestyle="--", linewidth=1.2, label=level[1])
+        inner = sorted([level[0], *(y for _, y, *_ in points)])
         reach = 0.6 * max(inner[-1] - inner[0], 0.5)  # the first intervals may be far wider
-        span = of.span or (inner[0] - reach, inner[-1] + reach)
-        ax.set(ylim=span, xlabel="examples", ylabel=of.label)
+        limits = span or (inner[0] - reach, inner[-1] + reach)
+        ax.set(ylim=limits, xlabel="examples", ylabel=label)
 
     rows = [(int(step), x, e.value, e.lo, e.hi) for x, step, e in found]
-    table = thinned(("step", "examples", of.label, "from", "to"), rows)
-    return Chart(name=of.chart, title=of.title, reading=reading, table=table, draw=draw)
+    return Shown(reading, thinned(("step", "examples", label, "from", "to"), rows), draw)
 
 
-def stability_chart(run: RunData) -> Chart | Gap:
+@chart("stability", "Do neighbouring steps agree?")
+def stability_chart(run: RunData) -> Shown | str:
     """The correlation of neighbouring updates over the run."""
-    found = measured(run, STABILITY.name)
+    found = measured(run, CORRELATION)
     verdicts = [words for r in run.of("measured") if (words := text(r.get("stability")))]
     tail = f": {cut(verdicts[-1], 200)}" if verdicts else ""
     value = found[-1][2] if found else ""
-    words = f"At the end the correlation of neighbouring updates was {value}{tail}"
-    return _chart(run, STABILITY, sentence(words))
+    reading = f"At the end the correlation of neighbouring updates was {value}{tail}"
+    return _over_run(
+        run, CORRELATION, "correlation", drawing.BLUE, level=(UNSTABLE, "near the limit"),
+        span=(-1.05, 1.05), reading=sentence(reading),
+    )  # fmt: skip
 
 
 def is_near_limit(run: RunData) -> float | None:
     """The correlation of neighbouring updates where its interval lies below -0.5, else None."""
-    found = measured(run, STABILITY.name)
+    found = measured(run, CORRELATION)
     if not found:
         return None
     newest = found[-1][2]
@@ -108,9 +83,10 @@ def is_near_limit(run: RunData) -> float | None:
     return value if value < UNSTABLE else None
 
 
-def equilibrium_chart(run: RunData) -> Chart | Gap:
+@chart("equilibrium", "Still descending?")
+def equilibrium_chart(run: RunData) -> Shown | str:
     """The equilibrium ratio over the run: 1 once the loss only fluctuates about a level."""
-    found, reading = measured(run, EQUILIBRIUM.name), ""
+    found, reading = measured(run, "equilibrium_ratio"), ""
     if found:
         end = found[-1][2]
         if end.lo is None or end.hi is None:
@@ -120,7 +96,10 @@ def equilibrium_chart(run: RunData) -> Chart | Gap:
         else:
             verdict = "the interval does not contain 1, so the run had not reached equilibrium"
         reading = f"At the end the ratio was {end}: {verdict}."
-    return _chart(run, EQUILIBRIUM, reading)
+    return _over_run(
+        run, "equilibrium_ratio", "equilibrium ratio", drawing.PURPLE,
+        level=(1.0, "equilibrium"), reading=reading,
+    )  # fmt: skip
 
 
 def temperatures(run: RunData) -> Facts:
@@ -181,13 +160,13 @@ def lines(record: Record | None) -> list[Line]:
     return found
 
 
-def slice_chart(run: RunData) -> Chart | Gap:
+@chart("slice", "The loss around the end point")
+def slice_chart(run: RunData) -> Shown | str:
     """The loss along lines through the end point."""
-    title = "The loss around the end point"
     record = run.find("slice")
     found = lines(record)
     if record is None or not found:
-        return missing(title, record)
+        return why_not(record)
     unit = text(record.get("position_unit")) or "of the parameters' norm"
 
     def draw(ax: Any) -> None:
@@ -210,13 +189,12 @@ def slice_chart(run: RunData) -> Chart | Gap:
         parts.append(f"somewhere beside the end point it is lower by {short(lower)}")
     rows = [(line.name, *point) for line in found for point in line.points]
     table = thinned(("direction", "distance", "loss", "from", "to"), rows)
-    reading = sentence("; ".join(parts))
-    return Chart(name="slice", title=title, reading=reading, table=table, draw=draw)
+    return Shown(sentence("; ".join(parts)), table, draw)
 
 
-def path_chart(run: RunData) -> Chart | Gap:
+@chart("path", "The trajectory")
+def path_chart(run: RunData) -> Shown | str:
     """The trajectory of the parameters, projected on its two main directions."""
-    title = "The trajectory"
     record = run.find("path") or {}
     rows: list[tuple[Any, ...]] = []
     points = listing(record.get("points"))
@@ -225,7 +203,7 @@ def path_chart(run: RunData) -> Chart | Gap:
         if len(row) == 3 and None not in row:
             rows.append(row)
     if len(rows) < 2:
-        return missing(title, record)
+        return why_not(record)
     first, second = [share or 0.0 for share in [*numbers(record.get("shares")), 0.0, 0.0][:2]]
 
     def draw(ax: Any) -> None:
@@ -238,8 +216,7 @@ def path_chart(run: RunData) -> Chart | Gap:
 
     shape = "nearly a straight line" if first > 0.9 else "a curve"
     reading = f"These two directions hold {percent(first + second)} of the movement: {shape}."
-    table = thinned(("step", "first direction", "second direction"), rows)
-    return Chart(name="path", title=title, reading=reading, table=table, draw=draw)
+    return Shown(reading, thinned(("step", "first direction", "second direction"), rows), draw)
 
 
 PLAN = SectionPlan(

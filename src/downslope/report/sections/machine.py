@@ -12,7 +12,7 @@ from downslope.choose import StepTimes, SweetSpot, equivalent_steps, fit_step_ti
 from downslope.errors import UsageError
 from downslope.estimate import short, spoken
 from downslope.report import drawing
-from downslope.report.blocks import Chart, Facts, Gap, SectionPlan, thinned
+from downslope.report.blocks import Facts, SectionPlan, Shown, chart, thinned
 from downslope.report.measurements import readings, stretches, timed
 from downslope.report.reading import number, step_of
 from downslope.report.run_data import RunData
@@ -73,12 +73,12 @@ def _spot(run: RunData, times: StepTimes) -> tuple[SweetSpot | None, str]:
         return None, str(error)
 
 
-def step_chart(run: RunData) -> Chart | Gap:
+@chart("step-time", "Step time by batch size")
+def step_chart(run: RunData) -> Shown | str:
     """Seconds of a step by batch size with the fitted curve and the sweet spot."""
-    title = "Step time by batch size"
     found = sweet(run)
     if isinstance(found, str):
-        return Gap(title=title, reason=found)
+        return found
     times, spot = found.times, found.spot
     lo, hi = times.batch_sizes[0], times.batch_sizes[-1]
     grid = [lo * (hi / lo) ** (i / 60) for i in range(61)]
@@ -110,10 +110,7 @@ def step_chart(run: RunData) -> Chart | Gap:
             for b, t, each in zip(times.batch_sizes, times.seconds, times.repeats,
                                   strict=True)]  # fmt: skip
     head = ("batch size", "ms (median)", "ms by the line", "times", "examples/s")
-    return Chart(
-        name="step-time", title=title, reading=_step_reading(found), table=thinned(head, rows),
-        draw=draw, height=0.74,
-    )  # fmt: skip
+    return Shown(_step_reading(found), thinned(head, rows), draw, height=0.74)
 
 
 def _quartiles(times: tuple[float, ...]) -> tuple[float, float]:
@@ -164,12 +161,12 @@ def rates(run: RunData) -> list[Rate]:
     return found
 
 
-def rate_chart(run: RunData) -> Chart | Gap:
+@chart("rate", "Examples a second")
+def rate_chart(run: RunData) -> Shown | str:
     """Examples a second over the run."""
-    title = "Examples a second"
     found = rates(run)
     if not found:
-        return Gap(title=title, reason=NO_PROGRESS)
+        return NO_PROGRESS
     speeds = [rate.examples_per_second for rate in found]
 
     def draw(ax: Any) -> None:
@@ -183,11 +180,8 @@ def rate_chart(run: RunData) -> Chart | Gap:
         ax.set(xlabel="seconds", ylabel="examples a second")
 
     rows = [(int(rate.step), rate.seconds, rate.examples_per_second) for rate in found]
-    middle = brief(statistics.median(speeds))
-    return Chart(
-        name="rate", title=title, draw=draw, table=thinned(("step", "seconds", "examples/s"), rows),
-        reading=f"The median speed was {middle} examples a second.",
-    )  # fmt: skip
+    reading = f"The median speed was {brief(statistics.median(speeds))} examples a second."
+    return Shown(reading, thinned(("step", "seconds", "examples/s"), rows), draw)
 
 
 def waiting_share(run: RunData) -> float | None:
@@ -198,12 +192,12 @@ def waiting_share(run: RunData) -> float | None:
     return sum(seconds * share for seconds, share in spans) / total if total else None
 
 
-def waiting_chart(run: RunData) -> Chart | Gap:
+@chart("waiting", "Waiting for data")
+def waiting_chart(run: RunData) -> Shown | str:
     """The share of the time that training waited for its rows."""
-    title = "Waiting for data"
     found, whole = rates(run), waiting_share(run)
     if whole is None:
-        return Gap(title=title, reason=NO_PROGRESS)
+        return NO_PROGRESS
 
     def draw(ax: Any) -> None:
         xs = [rate.seconds for rate in found]
@@ -218,10 +212,8 @@ def waiting_chart(run: RunData) -> Chart | Gap:
     rows = [(int(r.step), r.seconds, r.waiting_share, r.reading_share) for r in found]
     tail = "the data kept up" if whole < IN_TIME else "the device was idle meanwhile"
     head = ("step", "seconds", "waiting (share)", "reading (share)")
-    return Chart(
-        name="waiting", title=title, draw=draw, table=thinned(head, rows),
-        reading=f"{percent(whole)} of the time was spent waiting for rows: {tail}.",
-    )  # fmt: skip
+    reading = f"{percent(whole)} of the time was spent waiting for rows: {tail}."
+    return Shown(reading, thinned(head, rows), draw)
 
 
 def costs(run: RunData) -> Facts:

@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.estimate import short
 from downslope.report import drawing
-from downslope.report.blocks import Chart, Gap, Notes, SectionPlan, thinned
+from downslope.report.blocks import Notes, SectionPlan, Shown, chart, thinned
 from downslope.report.measurements import NOT_MEASURED, Reading, readings
 from downslope.report.reading import listing, step_of, text
 from downslope.report.run_data import RunData
@@ -18,13 +18,13 @@ from downslope.report.words import cut, sentence
 SUBJECTS = ("gradient", "scale", "required", "tails", "order")  # of the diagnostics
 
 
-def scale_chart(run: RunData) -> Chart | Gap:
+@chart("noise-scale", "Noise scale and batch size")
+def scale_chart(run: RunData) -> Shown | str:
     """The noise scale with its interval, against the batch size in use."""
-    title = "Noise scale and batch size"
     every = readings(run)
     found = [(r, r.level) for r in every if r.level]
     if not found:
-        return Gap(title=title, reason=(every[-1].scale.reason if every else "") or NOT_MEASURED)
+        return (every[-1].scale.reason if every else "") or NOT_MEASURED
 
     def draw(ax: Any) -> None:
         highest = max(level for _, level in found)
@@ -48,10 +48,7 @@ def scale_chart(run: RunData) -> Chart | Gap:
     rows = [(int(r.step), r.examples, r.batch_size, r.scale.value, r.scale.lo, r.scale.hi)
             for r in every]  # fmt: skip
     table = thinned(("step", "examples", "batch size", "noise scale", "from", "to"), rows)
-    return Chart(
-        name="noise-scale", title=title, reading=_scale_reading(found[-1][0]), table=table,
-        draw=draw,
-    )  # fmt: skip
+    return Shown(_scale_reading(found[-1][0]), table, draw)
 
 
 def _scale_reading(r: Reading) -> str:
@@ -64,16 +61,16 @@ def _scale_reading(r: Reading) -> str:
     return f"{words}: {size} had about as much noise as gradient, within the interval."
 
 
-def signal_chart(run: RunData) -> Chart | Gap:
+@chart("signal", "Signal and noise in a batch")
+def signal_chart(run: RunData) -> Shown | str:
     """Squared length of the gradient, and of the noise in a batch's mean."""
-    title = "Signal and noise in a batch"
     found = [
         (r, r.signal.value, r.trace.value / r.batch_size)
         for r in readings(run)
         if r.trace.value and r.signal.value is not None
     ]
     if not found:
-        return Gap(title=title, reason=NOT_MEASURED)
+        return NOT_MEASURED
 
     def draw(ax: Any) -> None:
         xs, dot = [r.examples for r, *_ in found], drawing.markers(found)
@@ -95,7 +92,7 @@ def signal_chart(run: RunData) -> Chart | Gap:
     rows = [(int(r.step), r.examples, signal, r.signal.lo, r.signal.hi, noise)
             for r, signal, noise in found]  # fmt: skip
     head = ("step", "examples", "|G|², (loss/parameter)²", "from", "to", "noise of a batch")
-    return Chart(name="signal", title=title, reading=reading, table=thinned(head, rows), draw=draw)
+    return Shown(reading, thinned(head, rows), draw)
 
 
 def diagnostics(title: str, *subjects: str) -> Callable[[RunData], Notes | None]:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from downslope.report import drawing
-from downslope.report.blocks import Chart, Gap, thinned
+from downslope.report.blocks import Shown, Table, chart, thinned
 from downslope.report.measurements import NOT_MEASURED, Reading, readings
 from downslope.report.reading import estimate, mapping, step_of
 from downslope.report.run_data import RunData
@@ -53,12 +53,12 @@ def whole_share(run: RunData) -> tuple[float, float, float] | None:
     return (sums[0] / before, sums[1] / before, sums[2] / before) if before else None
 
 
-def spent_chart(run: RunData) -> Chart | Gap:
+@chart("spent", "Examples spent beyond need")
+def spent_chart(run: RunData) -> Shown | str:
     """The share of the examples that a very small batch would not have needed."""
-    title = "Examples spent beyond need"
     found = spent(run)
     if not found:
-        return Gap(title=title, reason=NOT_MEASURED)
+        return NOT_MEASURED
 
     def draw(ax: Any) -> None:
         drawing.band(ax, [(r.examples, v, lo, hi) for r, v, lo, hi in found], drawing.GREEN)
@@ -74,8 +74,7 @@ def spent_chart(run: RunData) -> Chart | Gap:
             f"{until} {percent(whole[0])} ({percent(whole[1])} to {percent(whole[2])}) of the "
             f"examples went beyond the least number: the price of taking fewer, larger steps."
         )
-    table = _table("share", found)
-    return Chart(name="spent", title=title, reading=reading, table=table, draw=draw)
+    return Shown(reading, _table("share", found), draw)
 
 
 def angle(batch_size: float, noise_scale: float) -> float:
@@ -88,9 +87,9 @@ def angle(batch_size: float, noise_scale: float) -> float:
     return math.degrees(math.acos(1 / (1 + noise_scale / batch_size)))
 
 
-def angle_chart(run: RunData) -> Chart | Gap:
+@chart("angle", "Angle between two batches")
+def angle_chart(run: RunData) -> Shown | str:
     """The angle between two batches: from the noise scale, and as measured where it was."""
-    title = "Angle between two batches"
     found: list[Point] = []
     for r in readings(run):
         if r.level:
@@ -98,7 +97,7 @@ def angle_chart(run: RunData) -> Chart | Gap:
             found.append((r, value, 0.0 if lo is None else lo, 90.0 if hi is None else hi))
     measured = _measured_angles(run)
     if not found and not measured:
-        return Gap(title=title, reason=NOT_MEASURED)
+        return NOT_MEASURED
 
     def draw(ax: Any) -> None:
         label = "by the noise" if measured else None
@@ -120,11 +119,10 @@ def angle_chart(run: RunData) -> Chart | Gap:
         )
     else:
         reading = f"Two batches pointed {measured[-1][1]:.0f}° apart at the last measurement."
-    table = _table("degrees", found)
-    return Chart(name="angle", title=title, reading=reading, table=table, draw=draw)
+    return Shown(reading, _table("degrees", found), draw)
 
 
-def _table(what: str, points: list[Point]) -> Any:
+def _table(what: str, points: list[Point]) -> Table:
     head = ("step", "examples", "batch size", what, "from", "to")
     return thinned(head, [(int(r.step), r.examples, r.batch_size, *of) for r, *of in points])
 

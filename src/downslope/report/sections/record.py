@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from downslope.report.blocks import Facts, Gap, Notes, SectionPlan, Table, missing
+from downslope.report.blocks import Facts, Gap, Notes, SectionPlan, Table, why_not
 from downslope.report.reading import mapping, text
 from downslope.report.run_data import RunData
 from downslope.report.words import cell, cut, sentence
@@ -36,7 +36,7 @@ def facts(name: str) -> Callable[[RunData], Facts | Gap]:
             flat |= {f"{key}.{k}": v for k, v in value.items()} if is_group else {key: value}
         rows = [(cut(key), cell(value), "") for key, value in flat.items()]
         if not rows:
-            return missing(name.capitalize(), record, "the journal holds no such record")
+            return Gap(title=name.capitalize(), reason=why_not(record))
         return Facts(title=name.capitalize(), rows=tuple(rows[:MAX_ROWS]))
 
     return make
