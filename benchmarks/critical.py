@@ -41,9 +41,8 @@ from benchmarks.trials import (
     steps_to,
     tuned,
 )
-from downslope.estimate import Estimate
+from downslope.estimate import Estimate, t_quantile
 from downslope.noise.scale import fit_critical_batch, from_examples
-from downslope.estimate import t_quantile
 
 BAR = 3.0
 AT = 64  # the moderate batch size at which noise is measured

@@ -28,7 +28,7 @@ LossName = Literal["squared", "absolute", "huber", "logistic", "softmax", "hinge
 
 EPOCHS = 100  # assumed; a run usually ends earlier, by its held-out loss
 MOST_EPOCHS = 1000  # where the end is left to choose: only a run that still gains comes to it
-STEPS = 20_000  # assumed: small tables get at least so many updates, however many epochs that is
+STEPS = 20_000  # assumed: small tables get at least this many updates, whatever the epochs
 
 FULL_BATCH: Literal["full"] = "full"
 AUTO: Auto = "auto"
@@ -254,12 +254,12 @@ class Training:
     )
     measure_every: int | None = option(
         256,
-        "one update in so many measures the noise of its gradient",
+        "measure the noise of the gradient in one of this many updates",
         low=1,
     )
     anatomy_share: float | None = option(
         None,
-        "share of the time, at most, for close looks at the gradient's noise while training, "
+        "largest share of the time for diagnostics of the gradient's noise while training, "
         "such as 0.1; by default none",
         low=0,
         high=0.9,

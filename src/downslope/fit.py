@@ -88,15 +88,15 @@ def fit(
         penalty: a smooth term added to the mean loss, `penalty(model) -> scalar`.
         penalize: `penalize(model)` gives a tree of bools like the model: where `l1` and `l2`
             act; by default on every trained array.
-        scorer: what to measure on held-out rows beside the loss; see `downslope.Scorer`.
+        scorer: what to measure on held-out rows besides the loss; see `downslope.Scorer`.
         out: folder to make for the run: journal, checkpoints, model. None keeps it in memory.
-        resume: folder of a run to go on with, from its last checkpoint; the other arguments
+        resume: folder of a run to resume from its last checkpoint; the other arguments
             must be those it was started with, except for limits (epochs, steps, seconds,
             patience, tolerance, checkpoint_seconds).
         metadata: plain values to keep with the run and beside the model.
         describe: `describe(model)` gives more of them once the model is trained.
         readers: functions called with every journal record; one that raises an `Exception` is
-            left out from then on, with a warning.
+            dropped, with a warning.
 
     All other arguments are those of `downslope.Training`.
 
@@ -154,7 +154,7 @@ def _solve(setup: TrainSetup, asked: Training, run: RunFolder) -> Result | None:
 
 
 def _train(setup: TrainSetup, asked: Training, run: RunFolder, begun: float) -> Result:
-    """The trials of a rate, if it is left to choose, then the run itself, in one loop."""
+    """Train in one loop: the trials of a learning rate that is left to choose, then the run."""
     with Interrupts() as interrupts, closing(begin(setup, asked, run, interrupts, begun)) as loop:
         turn_knobs(loop, decide(loop, observe_begin(loop)))
         while goes_on(loop):
@@ -163,7 +163,7 @@ def _train(setup: TrainSetup, asked: Training, run: RunFolder, begun: float) -> 
 
 
 def _train_on_blocks(loop: Loop) -> None:
-    """Train until the run or a trial is over, or blocks must be cut anew.
+    """Train until the run or a trial is over, or blocks must be reopened.
 
     Every host sync is in `collect`, one call behind the device.
     """

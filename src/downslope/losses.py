@@ -1,4 +1,4 @@
-"""Losses of one example, by name, and what they do at their kinks.
+"""Losses of one example by name, and their subgradients at kinks.
 
 Each function takes predictions and targets of shape [B] (softmax: [B, K] and class
 numbers [B]) and returns losses of shape [B]. Where a loss is not differentiable, the
@@ -26,7 +26,7 @@ def squared(prediction: Array, target: Array) -> Array:
 
 
 def absolute(prediction: Array, target: Array) -> Array:
-    """Absolute error `|p - y|`. At `p = y` the subgradient taken is 0."""
+    """Absolute error `|p - y|`. At `p = y` the subgradient is 0."""
     residual = prediction - target
     return residual * jnp.sign(residual)  # the gradient of jnp.abs at 0 is 1
 
@@ -60,7 +60,7 @@ def softmax(prediction: Array, target: Array) -> Array:
 def hinge(prediction: Array, target: Array) -> Array:
     """Hinge loss `max(0, 1 - s p)` with `s = 2y - 1` for a class y of 0 or 1.
 
-    At the kink `s p = 1` the subgradient taken is 0, that of the flat side.
+    At the kink `s p = 1` the subgradient is 0, that of the flat side.
     """
     margin = 1.0 - (2.0 * target - 1.0) * prediction
     return jnp.where(margin > 0, margin, 0.0)

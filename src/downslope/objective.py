@@ -1,4 +1,4 @@
-"""What is minimised: the mean of a loss over independent examples, plus a penalty."""
+"""Objective of training: the mean of a loss over independent examples, plus a penalty."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Objective:
     Attributes:
         loss: `loss(model, batch, key) -> losses`, shape [B], or a scalar when the examples
             of a batch interact.
-        unpack: turns stored rows into the batch that `loss` sees.
+        unpack: turns stored rows into the batch that `loss` takes.
         fixed: the model's leaves that are not trained, None elsewhere.
         penalty: `penalty(model) -> scalar`, or None.
         separable: the loss has one value per example.
@@ -42,7 +42,7 @@ class Objective:
     interacts: bool
 
     def model(self, params: Params) -> Model:
-        """The whole model, trained leaves and fixed ones."""
+        """Whole model, trained leaves and fixed ones."""
         return merge(params, self.fixed)
 
     def losses(self, params: Params, rows: Any, key: Array) -> Array:
@@ -54,7 +54,7 @@ class Objective:
         return jnp.broadcast_to(value, (jax.tree.leaves(rows)[0].shape[0],))
 
     def loss_sum(self, params: Params, rows: Any, counted: Array, key: Array) -> Array:
-        """Sum of the losses of the rows that `counted` [B] marks."""
+        """Sum of the losses of the rows that `counted` [B] selects."""
         losses = self.losses(params, rows, key)
         # Not a product: an uncounted row's infinite loss would turn into a NaN.
         return jnp.where(counted, losses, 0.0).sum()
@@ -94,11 +94,11 @@ def build(
     *,
     num_rows: int = 2,
 ) -> tuple[Objective, Params]:
-    """The objective and the trained part of the model, after checking the loss's shape.
+    """Objective and trained part of the model, with the loss's shape checked.
 
     Args:
         example_rows: a few rows, to trace the loss with.
-        num_rows: rows that the loss will be given at once.
+        num_rows: rows that the loss takes at once.
 
     Raises:
         UsageError: the model has nothing to train, or the loss has a wrong shape or type.
@@ -146,7 +146,7 @@ def _shape(out: Any) -> tuple[int, ...] | None:
 
 
 def split(model: Model) -> tuple[Params, Any]:
-    """The trained leaves (floating-point arrays) and all others, None where the other has one."""
+    """Trained leaves (floating-point arrays) and the others, None where the other part has one."""
     if type(model) in (dict, list, tuple) and any(
         isinstance(leaf, float) for leaf in jax.tree.leaves(model)
     ):
@@ -161,7 +161,7 @@ def split(model: Model) -> tuple[Params, Any]:
 
 
 def merge(params: Params, fixed: Any) -> Model:
-    """The inverse of `split`."""
+    """Inverse of `split`."""
     return jax.tree.map(
         lambda p, f: f if p is None else p, params, fixed, is_leaf=lambda leaf: leaf is None
     )

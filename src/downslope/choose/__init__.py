@@ -1,6 +1,6 @@
 """Decisions as pure functions of measurements: numbers in, numbers out, each with its reason.
 
-Policies decide, controllers ask them while a run trains; names are imported at first use.
+Policies decide; controllers call them while a run trains. Names are imported on first use.
 """
 
 from downslope import _moved

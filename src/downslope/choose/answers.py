@@ -18,13 +18,13 @@ TUNED = "holds if the learning rate is tuned for each batch size"
 
 
 def what_if(seen: RunFacts, scenario: Scenario | None = None) -> tuple[Answer, ...]:
-    """What a run's own numbers say about having run it otherwise.
+    """Answer what-if questions about a run from its own measurements.
 
-    What they cannot tell is said by an answer without a value, which has the reason.
+    Where they do not suffice, an answer has no value but the reason.
 
     Args:
-        seen: the run.
-        scenario: what is to be otherwise; None for the run's own machine and its best batch.
+        seen: facts about the run.
+        scenario: conditions to change; None for the run's own machine and its best batch size.
 
     Returns:
         Answers in this order: `same_batch_size` (time of the run at the batch size it had),
@@ -90,7 +90,7 @@ def _times(seen: RunFacts, scenario: Scenario) -> tuple[StepTimes | None, str]:
 
 
 def _same(seen: RunFacts, scenario: Scenario) -> Answer:
-    """The run at the batch sizes it had, with the overhead asked for."""
+    """Time of the run at the batch sizes it had, with the given overhead."""
     name, extra = "same_batch_size", scenario.step_overhead_seconds
     stretches = list(zip(seen.batch_sizes, seen.stretch_steps, strict=True))
     if not stretches and seen.batch_size is not None:
@@ -118,7 +118,7 @@ def _same(seen: RunFacts, scenario: Scenario) -> Answer:
 
 
 def _step_seconds(seen: RunFacts) -> Callable[[float], float | None] | str:
-    """Seconds of a step by batch size, without overhead; or why nothing is known."""
+    """Seconds of a step by batch size, without overhead; or why they are unknown."""
     if not seen.timed_sizes:
         return "no step was timed in this run"
     if len(seen.timed_sizes) > 1:
@@ -163,7 +163,7 @@ def _most(seen: RunFacts, scenario: Scenario) -> tuple[float | None, tuple[str, 
 def _at(
     size: float | None, law: RunLaw | None, times: StepTimes | None, reason: str
 ) -> list[Answer]:
-    """Time, and what it goes into, at the batch size in question."""
+    """Time and largest cost at the batch size in question."""
     if size is None or law is None or times is None:
         return [unknown("seconds", "s", reason), unknown("largest_cost", "", reason)]
     found = predict(law, times, size)
@@ -195,11 +195,11 @@ def _noise_flags(seen: RunFacts) -> tuple[str, ...]:
             "a larger batch may do better"
         )
     if seen.num_unread:
-        flags.append(f"{seen.num_unread} readings of the noise scale gave none: others stand in")
+        flags.append(f"{seen.num_unread} readings of the noise scale failed; others were used")
     return tuple(flags)
 
 
 def _time_flags(seen: RunFacts) -> tuple[str, ...]:
     if seen.was_timed or not seen.timed_sizes:
         return ()
-    return ("step times are those of the run, with waiting for data and evaluating in them",)
+    return ("step times are those of the run and include waiting for data and evaluating",)

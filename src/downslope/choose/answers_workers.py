@@ -9,7 +9,7 @@ from downslope.choose.step_time import StepTimes
 from downslope.choose.workers import Link, best_workers, step_cost
 from downslope.estimate import Estimate, short, spoken
 
-LATE = "all workers are taken to be equally fast"
+LATE = "all workers are assumed to be equally fast"
 
 
 def workers_if(
@@ -20,7 +20,7 @@ def workers_if(
     batch_size: float | None,
     no_times: str,
 ) -> list[Answer]:
-    """How many workers, joined in a ring, are worth it.
+    """Answers on sharing steps among workers that are joined in a ring.
 
     Args:
         seen, scenario: as for `what_if`.
@@ -69,7 +69,7 @@ def workers_if(
 
 
 def _joint(p: int, law: RunLaw | None, times: StepTimes, link: Link) -> list[Answer]:
-    """The batch size that p workers reach the target soonest with, of those that were timed."""
+    """Batch size at which p workers reach the target soonest, among those timed."""
     if law is None:
         reason = "no noise scale was measured in this run"
         return [

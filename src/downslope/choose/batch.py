@@ -1,4 +1,4 @@
-"""The batch size that reaches a target soonest: gradient noise against the cost of steps."""
+"""Batch size that reaches a target soonest: gradient noise against the cost of steps."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from downslope.choose.step_time import StepTimes, percentiles
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, short, spoken
 
-STRAIGHT = 0.15  # largest residual of the line at which its closed form is believed
+STRAIGHT = 0.15  # largest residual of the line at which its closed form is trusted
 NUM_RESAMPLES = 200
 Z95 = 1.959964
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweetSpot:
-    """The batch size of least time to a target, and which others are as good.
+    """Batch size with the least time to a target, and the range of sizes that are as good.
 
     Attributes:
-        batch_size: the answer: rounded to two digits, since twice or half as much costs 12.5 % at
-            most.
-        optimum: where the curve has its least, with the interval that repeated timings and
-            the noise scale's interval leave.
+        batch_size: the answer, rounded to two digits, since twice or half as much costs at most
+            12.5 % more.
+        optimum: minimum of the curve, with the interval that follows from repeated timings
+            and the noise scale's interval.
         near: smallest and largest batch size with a time within 10 % of the least, among
             those measured.
-        closed_form: sqrt(B_crit n_half) in examples; None where the step times are no line.
+        closed_form: sqrt(B_crit n_half) in examples; None if the step times are not on a line.
         noise_scale: B_crit = E_min/S_min in examples.
         because: one sentence.
-        flags: what else a reader must know, a sentence each.
+        flags: caveats, one sentence each.
     """
 
     batch_size: int
@@ -54,7 +54,7 @@ def sweet_spot(
     noise_hi: float | None = None,
     most: float | None = None,
 ) -> SweetSpot:
-    """The batch size b where (S_min + E_min/b) t(b) is least, over the measured step times.
+    """Batch size b that minimises (S_min + E_min/b) t(b) over the measured step times.
 
     It holds if the learning rate is tuned for each batch size. Sizes that were not timed are
     not considered.
@@ -105,7 +105,7 @@ def _interval(
     lo: float,
     hi: float,
 ) -> tuple[float | None, float | None]:
-    """Ends for the optimum: other timings drawn, and other noise scales from their interval."""
+    """Interval of the optimum, by drawing other timings and noise scales."""
     below, above = noise
     for name, end, fits in (
         ("noise_lo", below, below is None or 0 < below <= scale),

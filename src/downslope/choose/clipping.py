@@ -1,4 +1,4 @@
-"""Clipping of gradients, only where their norms have a heavy tail."""
+"""Gradient clipping, only if the norms have a heavy tail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 from downslope.choose.controller import Context, Observation, Order, decision_on
 from downslope.choose.decision import Decision, policy
 
-MIN_NORMS = 64  # behind a decision
+MIN_NORMS = 64  # needed for a decision
 HEAVY_TAIL = 2.0  # tail index of the norms below which their variance is infinite
 MIN_EXCESS = 10.0  # the largest norm over the threshold, below which clipping changes little
 CLIPPED_FROM = 0.9  # quantile of the norms at which clipping would begin
@@ -24,21 +24,21 @@ def next_clip_norm(
     clipped_share: float,
     length_lost: float,
 ) -> Decision | None:
-    """Clips at a high quantile of the norms where their tail is heavy, else leaves them alone.
+    """Clip at a high quantile of the gradient norms if their tail is heavy.
 
-    Clipping is never free: it bends the gradient. It is turned on only where the upper end
-    of the tail index is below 2 and the largest norm is ten times the threshold.
+    Clipping is never free: it biases the gradient. It is turned on only if the upper end of the
+    tail index is below 2 and the largest norm is ten times the threshold.
 
     Args:
-        clip_norm: in use, or None.
-        num_norms: gradient norms behind the numbers, from measured updates.
+        clip_norm: norm in use, or None.
+        num_norms: number of gradient norms, from measured updates.
         threshold: 90 % quantile of the norms.
         largest: largest norm.
         tail_index_upper: upper end of the interval of the norms' tail index; None where it
             cannot be estimated, which changes nothing.
         clipped_share: share of updates that the threshold would have clipped.
-        length_lost: share of the norms' sum that clipping takes away: a bound of its bias on the
-            mean gradient's length where the long ones all point its way.
+        length_lost: share of the sum of norms that clipping removes: a bound of its bias on the
+            length of the mean gradient.
 
     Example:
         >>> next_clip_norm(clip_norm=None, num_norms=200, threshold=2.0, largest=3.0,
@@ -55,22 +55,22 @@ def next_clip_norm(
     because = (
         f"the norms of {num_norms} gradients have a heavy tail (index below {tail_index_upper:.2g} "
         f"with 95 %, the largest {largest:.3g} against {threshold:.3g} at 90 %); clipping there "
-        f"shortens {clipped_share:.0%} of the gradients, whose direction it bends: up to "
+        f"shortens {clipped_share:.0%} of the gradients and biases their mean: up to "
         f"{length_lost:.0%} of the mean gradient is lost"
     )
     return Decision(knob="clip_norm", old=clip_norm, new=threshold, because=because)
 
 
 class Clipping:
-    """Turns clipping on at the first evaluation that shows a heavy tail; it has no state."""
+    """Turn on clipping at the first evaluation that shows a heavy tail; stateless."""
 
     def init(self, context: Context) -> None:
-        """None."""
+        """No state."""
 
     def update(
         self, state: None, seen: Observation, decided: tuple[Order, ...]
     ) -> tuple[None, tuple[Order, ...]]:
-        """A norm to clip at, where gradients' norms have a heavy tail."""
+        """Norm to clip at, if the gradient norms have a heavy tail."""
         if seen.moment != "evaluated" or seen.loss is None or decision_on(decided, "stop"):
             return None, ()
         if "clip_norm" not in seen.context.free or seen.knobs.clip_norm is not None:

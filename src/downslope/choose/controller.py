@@ -1,7 +1,7 @@
-"""Controllers: policies with a state of their own, asked after every call to the device.
+"""Controllers: policies with a state, called after every call to the device.
 
 A controller turns measurements into orders. It is pure: the same state and observation give the
-same orders and the same next state, so a run's decisions can be made again from numbers alone.
+same orders and the same next state, so a run's decisions can be repeated from numbers alone.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from downslope.choose.decision import Decision
 from downslope.config import KnobSettings, Training
 
 Moment = Literal["begun", "in_trial", "collected", "evaluated", "trial_ended", "diverged"]
-MIN_CALLS_TIMED = 3  # calls behind the time of an update; assumed
-SURVIVES = {"survives": True}  # metadata of a state's field that a return to an earlier state keeps
+MIN_CALLS_TIMED = 3  # calls needed for the time of an update; assumed
+SURVIVES = {"survives": True}  # metadata of a field that survives a return to an earlier state
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What is known of a run before its first update.
+    """Facts about a run that are known before its first update.
 
     Attributes:
-        training: the configuration, with a first value where it was "auto".
+        training: the configuration, with an initial value where it was "auto".
         free: the settings left to choose.
         has_end: its steps, epochs or seconds were given.
-        has_held_out: a held-out loss decides, else the training loss of an epoch.
+        has_held_out: decisions use a held-out loss, else the training loss of an epoch.
         epoch_steps: updates of an epoch at the first batch size; None without epochs.
-        run_steps: updates of the whole run, as far as its limits tell.
+        run_steps: updates of the whole run, if its limits say so.
         is_plain: the optimizer's rate has the scale of the loss; see `step.optimizers.Traits`.
         finds_rate: the optimizer finds its own step length.
         can_change_batch: the batch size may change while training.
@@ -51,7 +51,7 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseReading:
-    """The noise scale with the ends of its interval, in examples, and R_eq; None where unknown."""
+    """Noise scale with the ends of its interval, in examples, and R_eq; None if unknown."""
 
     scale: float | None = None
     lo: float | None = None
@@ -61,7 +61,7 @@ class NoiseReading:
 
 @dataclass(frozen=True, kw_only=True)
 class NormReading:
-    """The tail of the measured gradients' norms; fields as for `next_clip_norm`."""
+    """Tail of the measured gradients' norms; fields as for `next_clip_norm`."""
 
     num_norms: int
     threshold: float
@@ -72,18 +72,18 @@ class NormReading:
 
 
 class Instruments(Protocol):
-    """Numbers that take time to read: read when asked for, the same for one observation."""
+    """Costly readings, made on demand and the same throughout one observation."""
 
     def noise(self) -> NoiseReading:
-        """What the measured updates say of the noise scale."""
+        """Noise scale from the measured updates."""
         ...
 
     def norms(self) -> NormReading | None:
-        """The tail of the gradients' norms, or None where there are too few or all are zero."""
+        """Tail of the gradient norms; None if there are too few or all are zero."""
         ...
 
     def start_rate(self) -> float | None:
-        """The rate that the search begins at, or None where none is searched."""
+        """Learning rate at which the search begins, or None without a search."""
         ...
 
     def nonfinite_rows(self) -> tuple[int, ...]:
@@ -93,14 +93,14 @@ class Instruments(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledSizes:
-    """The batch sizes that a run could use, as far as they are compiled.
+    """Batch sizes that a run could use, and how far they are compiled.
 
     Attributes:
-        known: sizes whose compiled step was asked for.
-        usable: of those, the ones that can be used at once.
-        failed: of those, the ones that do not compile.
+        known: sizes whose compiled step was requested.
+        usable: those of them that are ready.
+        failed: those of them that do not compile.
         compile_seconds: by size, the time that compiling in the background took.
-        first_compile_seconds: time that the run's first step took to compile, None before.
+        first_compile_seconds: compile time of the run's first step, None before.
         step_seconds: by size, the time of an update in each of the latest calls.
     """
 
@@ -112,32 +112,32 @@ class CompiledSizes:
     step_seconds: Mapping[int, Sequence[float]] = dataclasses.field(default_factory=dict)
 
     def seconds_per_example(self, batch_size: int) -> float | None:
-        """Median time of an update over its examples, None where it was not timed often enough."""
+        """Median time of an update over its examples; None without enough timings."""
         times = self.step_seconds.get(batch_size, ())
         return statistics.median(times) / batch_size if len(times) >= MIN_CALLS_TIMED else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a run has seen at one moment, in numbers.
+    """Measurements of a run at one moment, in numbers.
 
     Attributes:
-        moment: what has just happened.
-        context: what was known before the first update.
+        moment: the event that gave rise to the observation.
+        context: facts known before the first update.
         step: updates made.
         seconds: time spent training.
-        done: share of the run that is over, by whichever limit comes first; None without an end.
-        knobs: as they stand.
+        done: share of the run that is done, by whichever limit comes first; None without a limit.
+        knobs: current values.
         sizes: compiled batch sizes.
-        instruments: numbers read when asked for.
-        loss: that decides, at an evaluation: held out, or of the last epoch; None where unknown.
-        held_out_loss: of the evaluation; None without held-out rows or where it is not finite.
-        gained: it is below the reference by more than its noise and the tolerance.
+        instruments: readings made on demand.
+        loss: loss of an evaluation: held out, or of the last epoch; None if unknown.
+        held_out_loss: held-out loss of the evaluation; None if there is none or it is not finite.
+        gained: `loss` is below the reference by more than its noise and the tolerance.
         reference_loss: the loss that the next gain is measured from.
         first_loss: of the run's first batch, or None.
         epoch_loss: training loss of the last whole epoch, or None.
-        trial_loss: mean loss of a trial's last updates, infinite where it diverged.
-        is_cut_short: a trial ended before its updates were made, or the time for trials is over.
+        trial_loss: mean loss of a trial's last updates, infinite if it diverged.
+        is_cut_short: a trial ended early, or the time for trials is used up.
         is_interrupted: a signal asks the run to end.
         trouble, trouble_step: what went wrong, "not finite" or "exploded", and at which update.
     """
@@ -173,7 +173,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class EndTrials:
-    """Order: go on from the end of the best trial, or from the start where none is to be kept."""
+    """Order: continue from the end of the best trial, or from the start if none is to be kept."""
 
     keep_best: bool
 
@@ -190,29 +190,29 @@ S = TypeVar("S")
 
 
 class Controller(Protocol[S]):
-    """A policy that turns knobs."""
+    """Protocol of a policy that turns knobs during training."""
 
     def init(self, context: Context) -> S:
-        """The state before the first update: a frozen record of plain values."""
+        """State before the first update: a frozen record of plain values."""
         ...
 
     def update(
         self, state: S, seen: Observation, decided: tuple[Order, ...]
     ) -> tuple[S, tuple[Order, ...]]:
-        """The next state, and what is to be done.
+        """Next state, and orders.
 
         Args:
-            decided: orders that earlier controllers gave for the same observation.
+            decided: orders of earlier controllers for the same observation.
         """
         ...
 
 
 def decision_on(orders: Iterable[Order], *knobs: str) -> Decision | None:
-    """The first decision among the orders that turns one of these knobs."""
+    """First decision among the orders that turns one of these knobs."""
     return next((o for o in orders if isinstance(o, Decision) and o.knob in knobs), None)
 
 
 def survivors(now: Any, before: Any) -> Any:
-    """The state `before`, with the fields of `now` that outlive a return to an earlier state."""
+    """State `before`, with the fields of `now` that survive a return to an earlier state."""
     kept = [f.name for f in dataclasses.fields(now) if f.metadata == SURVIVES]
     return dataclasses.replace(before, **{name: getattr(now, name) for name in kept})

@@ -1,4 +1,4 @@
-"""Every controller of a run, in the order in which they are asked."""
+"""All controllers of a run, in the order in which they are called."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ States = Mapping[str, Any]  # by controller
 
 
 def init(context: Context) -> States:
-    """The state of every controller before the first update."""
+    """State of every controller before the first update."""
     return {name: controller.init(context) for name, controller in CONTROLLERS.items()}
 
 
 def update(states: States, observation: Observation) -> tuple[States, tuple[Order, ...]]:
-    """The next states and every order; each controller sees the orders of those before it."""
+    """Next states and all orders; each controller sees the orders of those before it."""
     after, orders = {}, ()
     for name, controller in CONTROLLERS.items():
         after[name], given = controller.update(states[name], observation, orders)
@@ -41,17 +41,17 @@ def update(states: States, observation: Observation) -> tuple[States, tuple[Orde
 
 
 def returned(now: States, before: States) -> States:
-    """States after a return to an earlier one: what must not be forgotten is kept."""
+    """States after a return to an earlier one, with the fields of `now` that survive it."""
     return {name: None if now[name] is None else survivors(now[name], before[name]) for name in now}
 
 
 def to_json(states: States) -> dict[str, Any]:
-    """The states as plain values, for a checkpoint."""
+    """States as plain values, for a checkpoint."""
     return {name: state and dataclasses.asdict(state) for name, state in states.items()}
 
 
 def from_json(values: Mapping[str, Any], context: Context) -> States:
-    """The inverse of `to_json`; a controller that is new begins at its first state."""
+    """Inverse of `to_json`; a controller that is missing starts from its initial state."""
     states = dict(init(context))
     for name, state in states.items():
         if state is not None and values.get(name):

@@ -1,4 +1,4 @@
-"""Lower learning rates towards the end of a run whose length was given."""
+"""Lower learning rates towards the end of a run of given length."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ COOL_FROM = (0.7, 0.85)  # of a run whose end is given; assumed
 
 @policy
 def cool_down(*, learning_rate: float | None, done: float | None, coolings: int) -> Decision | None:
-    """A lower rate towards the end of a run whose end is given, so that it ends in little noise.
+    """Lower the learning rate near the given end of a run, so that it ends with little noise.
 
-    A quarter of it after 70 % of the time, epochs or updates, and a quarter of that after 85 %.
+    To a quarter after 70 % of the time, epochs or updates, and to a quarter of that after 85 %.
 
     Args:
-        learning_rate: in use; None where the optimizer holds its own.
+        learning_rate: rate in use; None if the optimizer holds its own.
         done: share of the run's limit that is used up, None without a limit.
-        coolings: made so far.
+        coolings: number of such cuts so far.
 
     Example:
         >>> print(cool_down(learning_rate=0.01, done=0.72, coolings=0))
-        learning_rate 0.01 -> 0.0025: 72% of the run are over; a quarter of the rate lowers the
-        noise that it ends in
+        learning_rate 0.01 -> 0.0025: 72% of the run is done; a quarter of the rate lowers the
+        noise at its end
         >>> cool_down(learning_rate=0.0025, done=0.8, coolings=1) is None
         True
     """
@@ -30,9 +30,7 @@ def cool_down(*, learning_rate: float | None, done: float | None, coolings: int)
         return None
     if not COOL_FROM[coolings] <= done < 1:
         return None
-    because = (
-        f"{done:.0%} of the run are over; a quarter of the rate lowers the noise that it ends in"
-    )
+    because = f"{done:.0%} of the run is done; a quarter of the rate lowers the noise at its end"
     return Decision(
         knob="learning_rate", old=learning_rate, new=learning_rate / COOLING, because=because
     )

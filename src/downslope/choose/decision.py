@@ -1,4 +1,4 @@
-"""Decisions with their reason, as records from which they can be made again."""
+"""Decisions with their reasons, as records that can be replayed."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Policy = Callable[P, "Decision | None"]
 _POLICIES: dict[str, Callable[..., Decision | None]] = {}
 _NOT_FINITE = "not finite"  # JSON has no infinity; the journal writes null for one
 
-# A journal may be replayed where logarithms differ in their last bit.
+# A journal may be replayed on a machine whose logarithms differ in the last bit.
 SAME = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """One knob's old and new value, with the reason and all that the reason rests on.
+    """Old and new value of one knob, with the reason and everything it rests on.
 
     Attributes:
-        knob: what was set, such as "batch_size".
-        old, new: its value before and after: plain values, as inputs.
+        knob: name of the setting, such as "batch_size".
+        old, new: its value before and after, plain values like the inputs.
         because: one sentence with the numbers that decided, and their units.
         policy: name of the function that decided; filled in by `policy`.
-        inputs: what that function was called with, by name: numbers, words, None, and
-            tuples or dictionaries of them; filled in by `policy`.
-        from_start: training goes on from the first parameters.
+        inputs: arguments of that function by name: numbers, strings, None, and tuples or
+            dictionaries of them; filled in by `policy`.
+        from_start: training restarts from the first parameters.
     """
 
     knob: str
@@ -48,12 +48,12 @@ class Decision:
     from_start: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The fields for a journal; numbers that are not finite are wrapped, and come back."""
+        """Fields for a journal; numbers that are not finite are wrapped."""
         return {f.name: _to_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Decision:
-        """The decision in a journal's record; other keys of the record are left alone.
+        """Decision from a record of a journal; other keys of the record are ignored.
 
         Raises:
             DataError: a field is missing.
@@ -74,19 +74,19 @@ class Decision:
 
 
 def policy(function: Policy[P]) -> Policy[P]:
-    """Makes a function of plain values a policy: its decisions say what it was called with.
+    """Make a function of plain values a policy: its decisions record its arguments.
 
     The function returns a `Decision` with knob, old, new and because, or None for no change.
-    It is called with the values as a journal gives them back (lists become tuples, NumPy's
+    It is called with the values as a journal returns them (lists become tuples, NumPy's
     scalars Python's), so that the first call and a replay see the same.
 
     Args:
-        function: has no positional-only, *args or **kwargs parameters, and a name that no
-            other policy has.
+        function: without positional-only, *args or **kwargs parameters, and with a name that
+            no other policy has.
 
     Raises:
-        UsageError: on a call, of a value that is no number, word, None, or tuple, list or
-            dictionary of them.
+        UsageError: on a call with a value that is not a number, string, None, or a tuple, list
+            or dictionary of them.
 
     Example:
         >>> @policy
@@ -113,7 +113,7 @@ def policy(function: Policy[P]) -> Policy[P]:
     @functools.wraps(function)
     def decide(*args: P.args, **kwargs: P.kwargs) -> Decision | None:
         bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()  # recorded too: a default may be another one at the replay
+        bound.apply_defaults()  # recorded too: a default may have changed by the replay
         inputs = {key: _plain(value, key) for key, value in bound.arguments.items()}
         found = function(**inputs)  # type: ignore[call-arg]
         if found is None:
@@ -126,14 +126,14 @@ def policy(function: Policy[P]) -> Policy[P]:
 
 
 def replay(records: Iterable[Mapping[str, Any]]) -> list[Decision]:
-    """The decisions of a journal, each made again from what it recorded.
+    """Make the decisions of a journal again from the inputs they recorded.
 
     Args:
-        records: the journal's records in any number; those of other events are passed over.
+        records: records of the journal; those of other events are ignored.
 
     Raises:
-        MismatchError: a policy now decides otherwise, gives another reason, or is not known.
-        DataError: a record of a decision lacks a field.
+        MismatchError: a policy now decides differently, gives another reason, or is unknown.
+        DataError: the record of a decision lacks a field.
     """
     _import_policies()
     decisions = []
@@ -157,14 +157,14 @@ def replay(records: Iterable[Mapping[str, Any]]) -> list[Decision]:
 
 
 def _import_policies() -> None:
-    """A policy is known once its module was imported."""
+    """Import all modules of policies, which registers them."""
     package = importlib.import_module("downslope.choose")
     for module in pkgutil.iter_modules(package.__path__, "downslope.choose."):
         importlib.import_module(module.name)
 
 
 def _plain(value: Any, name: str) -> Any:
-    """The value as a journal would give it back."""
+    """Value as a journal would return it."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, Integral):  # NumPy's whole numbers count as such too

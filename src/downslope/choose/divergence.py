@@ -1,4 +1,4 @@
-"""Divergence, told from the losses seen so far."""
+"""Divergence detected from losses."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ EXPLOSION_STEPS = 16  # updates in each of the two medians
 
 
 def has_exploded(first: Sequence[float], last: Sequence[float]) -> bool:
-    """Whether the loss has left for good: recent median over 100 times the early size.
+    """Whether the loss has exploded: recent median over 100 times the early scale.
 
-    Medians, since at batch size 1 single losses of a heavy tail exceed that on a good run.
-    Where most early losses are zero, their mean size is the scale; where all are, there is
-    none, and only a loss that is not finite tells.
+    Medians, since at batch size 1 single losses of a heavy tail exceed that in a good run.
+    If most early losses are zero, their mean size is the scale; if all are, there is none,
+    and only a loss that is not finite shows divergence.
 
     Args:
         first: losses of the run's first updates.
@@ -38,16 +38,16 @@ def has_exploded(first: Sequence[float], last: Sequence[float]) -> bool:
 
 
 def has_jumped(first: float, losses: Sequence[float]) -> bool:
-    """Whether two updates in a row had a loss 20 times that of the very first one.
+    """Whether two updates in a row had a loss 20 times that of the first one.
 
-    A rate far too high shows so within a few updates, also where the loss then settles at
-    parameters that no longer learn. At rates ten times too high it was 12 times on one of six
-    nets and less on the others, at rates a hundred times too high 50 to 10^5 times (measured).
+    This shows a rate far too high within a few updates, even if the loss then settles at
+    parameters that no longer learn. At rates ten times too high the loss rose by 12 on one of six
+    nets and by less on the others, at rates a hundred times too high by 50 to 10^5 (measured).
 
     Args:
         first: mean loss of the run's first batch.
-        losses: mean losses of batches that follow each other, of 16 rows at least: single rows
-            of a heavy tail exceed that on a good run.
+        losses: mean losses of consecutive batches of at least 16 rows: single rows of a heavy
+            tail exceed that in a good run.
 
     Example:
         >>> has_jumped(1.0, [1.0, 80.0, 90.0, 2.0]), has_jumped(1.0, [1.0, 80.0, 2.0, 80.0])

@@ -1,4 +1,4 @@
-"""Batch size while training: other sizes are tried to learn what an update of them takes."""
+"""Batch size while training: other sizes are tried to time their updates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from downslope.choose.rescale import follow_batch
 from downslope.estimate import short, spoken
 
 MIN_RUN_OVER_COMPILING = 10.0  # a run must have lasted this many times as long as compiling takes
-MIN_SAVING_AT_BEST = 0.1  # the part of the rest that another size must be able to save at best
+MIN_SAVING_AT_BEST = 0.1  # share of the time left that another size must be able to save at best
 ASK_AGAIN = 1.2  # the same question is asked again once the run is this many times as long
 MIN_BATCH_SIZE = 16
 
@@ -34,17 +34,17 @@ def may_pay(
     seconds: float,
     cost: float,
 ) -> bool:
-    """Whether a batch size may be worth compiling, to see how long an update takes.
+    """Whether a batch size may be worth compiling to time its updates.
 
-    At the best a larger batch takes as long as the present one, and a smaller one its share of
-    that time. Then the rest takes (1 + B_noise/b')/(1 + B_noise/b) of its time, for a smaller batch
-    b'/b times that. As much as the run has lasted is taken to be left.
+    At best, a larger batch takes as long as the present one, and a smaller one its share of that
+    time. The time left then shrinks by (1 + B_noise/b')/(1 + B_noise/b), for a smaller batch by
+    b'/b times that. It is assumed that as much time is left as has passed.
 
     Args:
         batch_size, candidate: b and b'.
-        noise_lo, noise_hi: ends of the noise scale's interval; None where there is none.
-        seconds: that the run has lasted.
-        cost: seconds that compiling takes.
+        noise_lo, noise_hi: ends of the noise scale's interval; None if there is none.
+        seconds: duration of the run so far.
+        cost: seconds to compile.
 
     Example:
         >>> known = dict(batch_size=128, noise_lo=4, seconds=30, cost=1)
@@ -56,10 +56,10 @@ def may_pay(
     if seconds < MIN_RUN_OVER_COMPILING * cost:
         return False
     if noise_lo is None and noise_hi is None:
-        return False  # nothing would tell whether to stay there
+        return False  # nothing to decide on whether to keep it
     if candidate < batch_size:
         noise = noise_lo or 0.0
-    elif noise_hi is None:  # as large as may be: at the best an update is worth b'/b
+    elif noise_hi is None:  # unbounded: at best an update is worth b'/b
         return (1 - batch_size / candidate) * seconds > cost
     else:
         noise = noise_hi
@@ -77,7 +77,7 @@ def try_batch(
     seconds: float,
     cost: float,
 ) -> Decision | None:
-    """Trains with another batch size, compiled meanwhile, to learn what an update of it takes.
+    """Switch to another batch size, already compiled, to time its updates.
 
     Args:
         batch_size, candidate, noise_lo, noise_hi, seconds, cost: as for `may_pay`.
@@ -86,7 +86,7 @@ def try_batch(
         >>> print(try_batch(batch_size=128, candidate=512, noise_lo=90, noise_hi=None,
         ...                     seconds=30, cost=1.2))
         batch_size 128 -> 512: it was compiled in the background in 1.2 s of 30 s so far; training
-        goes on with it to see what an update takes
+        continues with it to time its updates
     """
     if not may_pay(
         batch_size=batch_size,
@@ -100,14 +100,14 @@ def try_batch(
     noise = "" if noise_hi is None else f", the noise scale is at most {short(noise_hi)} examples"
     because = (
         f"it was compiled in the background in {spoken(cost)} of {spoken(seconds)} so far{noise}; "
-        "training goes on with it to see what an update takes"
+        "training continues with it to time its updates"
     )
     return Decision(knob="batch_size", old=batch_size, new=candidate, because=because)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizeState:
-    """State of the search: the size being compiled, and the run's age at the next questions."""
+    """State of the search: the size being compiled, and when to decide and prepare next."""
 
     preparing: int | None = None
     decide_at: float = 0.0
@@ -116,16 +116,16 @@ class BatchSizeState:
 
 
 class BatchSize:
-    """Trains at a neighbouring size once it may pay, and moves to the fastest size timed."""
+    """Train at a neighbouring size once it may pay, and move to the fastest size timed."""
 
     def init(self, context: Context) -> BatchSizeState:
-        """Nothing is being compiled."""
+        """No size is being compiled."""
         return BatchSizeState()
 
     def update(
         self, state: BatchSizeState, seen: Observation, decided: tuple[Order, ...]
     ) -> tuple[BatchSizeState, tuple[Order, ...]]:
-        """Another batch size and the rate that goes with it, or a size to compile."""
+        """Another batch size with its learning rate, or a size to compile."""
         if seen.moment not in ("collected", "evaluated") or not seen.context.can_change_batch:
             return state, ()
         if decision_on(decided, "stop", "batch_size", "clip_norm"):
@@ -153,7 +153,7 @@ class BatchSize:
             )
         if candidate is not None and candidate in sizes.failed:
             state = dataclasses.replace(state, preparing=None, gave_up=True)
-        elif candidate not in sizes.known:  # dropped, or asked for before an interruption
+        elif candidate not in sizes.known:  # dropped, or requested before an interruption
             state = dataclasses.replace(state, preparing=None)
         timed = sorted(s for s in sizes.step_seconds if sizes.seconds_per_example(s) is not None)
         if len(timed) < 2 or here not in timed or seen.seconds < state.decide_at:
@@ -164,7 +164,7 @@ class BatchSize:
     def _prepare(
         self, state: BatchSizeState, seen: Observation
     ) -> tuple[BatchSizeState, tuple[Order, ...]]:
-        """A neighbour on the ladder to compile, if it was not tried yet and may pay."""
+        """A neighbouring size to compile, if it was not tried yet and may pay."""
         cost, here = seen.sizes.first_compile_seconds, seen.knobs.batch_size
         if state.preparing is not None or state.gave_up or cost is None:
             return state, ()
@@ -205,12 +205,12 @@ def _fastest(
         ladder=[size for size in timed if size in sizes.usable],
         most=seen.context.max_batch_size,
         compiled=timed,
-        seconds_left=seen.seconds,  # as much as it has lasted, for want of better
+        seconds_left=seen.seconds,  # as much as has passed, for lack of better
     )
 
 
 def _follow(seen: Observation, moved: Decision) -> Decision | None:
-    """The learning rate that keeps the temperature at the new batch size."""
+    """Learning rate that keeps the temperature at the new batch size."""
     rate, context = seen.knobs.learning_rate, seen.context
     if rate is None or "learning_rate" not in context.free or context.finds_rate:
         return None

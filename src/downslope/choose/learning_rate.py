@@ -1,4 +1,4 @@
-"""Learning-rate search: short trials from one start, and the rate that they settle on."""
+"""Learning-rate search: short trials from one start, and the rate chosen from them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from downslope.choose.controller import SURVIVES, Context, EndTrials, Observatio
 from downslope.choose.decision import Decision, policy
 from downslope.errors import UsageError
 
-RATE_STRIDE = math.sqrt(10)  # between rates that are tried: half a decade
+RATE_STRIDE = math.sqrt(10)  # between the rates tried: half a decade
 MAX_TRIALS = 7  # three decades; assumed: a scale further off is a fault of the data
 MIN_SHORT_TRIAL = 16  # updates of a trial in a short run; fewer say nothing
 MIN_TRIAL, MAX_TRIAL = 20, 64  # updates; 20 picked the same rate as 40 in 14 of 18 cases
-TRIALS_PER_EPOCH, TRIALS_PER_RUN = 16, 24  # at least so many trials fit into an epoch, and a run
+TRIALS_PER_EPOCH, TRIALS_PER_RUN = 16, 24  # trials that fit into an epoch, and into a run, at least
 EDGE_FACTOR = 2.0
 
 
 def first_rate(
     *, largest_eigenvalue: float, momentum: float, noise_scale: float, batch_size: float
 ) -> float:
-    """First trial's rate for plain or momentum descent.
+    """Learning rate of the first trial, for plain or momentum descent.
 
     2 (1 - beta) / lambda_max, the stability edge, of the effective step rate/(1 - beta), divided by
-    1 + B_noise/B for the noise. It is no choice yet: within a factor of 4 of the best rate
-    on three nets (measured), and the search goes on from there.
+    1 + B_noise/B for the noise. It is only a start for the search: within a factor of 4 of the
+    best rate on three nets (measured).
 
     Args:
-        largest_eigenvalue: of the Hessian of the loss, in loss per square of a parameter.
+        largest_eigenvalue: of the Hessian of the loss, in loss per squared parameter.
         momentum: beta, 0 to below 1.
-        noise_scale: in examples; 0 where it is not known.
+        noise_scale: in examples; 0 if unknown.
         batch_size: in examples.
 
     Raises:
@@ -54,13 +54,13 @@ def first_rate(
 
 
 def trial_steps(*, epoch_steps: float | None, run_steps: float | None) -> int:
-    """Updates of one trial; 0 where the run is too short to afford any.
+    """Updates of one trial; 0 if the run is too short for trials.
 
-    A sixteenth of an epoch, 20 at least and 64 at most, and at most a 24th of the run.
+    A sixteenth of an epoch, but at least 20 and at most 64, and at most a 24th of the run.
 
     Args:
         epoch_steps: updates of an epoch, None without epochs.
-        run_steps: updates of the whole run where that is known.
+        run_steps: updates of the whole run, if known.
 
     Example:
         >>> trial_steps(epoch_steps=2400, run_steps=None)
@@ -78,15 +78,15 @@ def trial_steps(*, epoch_steps: float | None, run_steps: float | None) -> int:
 
 
 def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
-    """The rate to try next, or None when the search is over.
+    """Learning rate to try next, or None when the search is over.
 
-    One rate is tried, then the next higher one; from the better of the two the search goes on
-    in that direction while the loss falls, half a decade at a time. It ends with a rate both
-    of whose neighbours did worse, after `MAX_TRIALS` at the latest.
+    The first rate is tried, then the next higher one; the search continues from the better of
+    the two in its direction, half a decade at a time, while the loss falls. It ends when both
+    neighbours of the best rate are worse, or after `MAX_TRIALS`.
 
     Args:
-        first: the rate that the search begins at.
-        losses: by rate: training loss at the end of its trial, infinite where it diverged.
+        first: learning rate at which the search begins.
+        losses: training loss at the end of each trial, by rate; infinite if it diverged.
 
     Example:
         >>> next_trial(0.01, {}), round(next_trial(0.01, {0.01: 1.0}), 4)
@@ -113,16 +113,17 @@ def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
 def settle_rate(
     *, first: float, rates: tuple[float, ...], losses: tuple[float, ...], steps: int
 ) -> Decision | None:
-    """The rate whose trial ended with the lowest training loss; every trial saw the same rows.
+    """Choose the learning rate whose trial ended with the lowest training loss.
 
     Args:
-        first: the rate that the search began at.
-        rates: tried, in their order.
-        losses: mean training loss at the end of each trial, infinite where it diverged.
+        first: learning rate at which the search began.
+        rates: learning rates tried, in their order.
+        losses: mean training loss at the end of each trial, on the same rows; infinite if it
+            diverged.
         steps: updates of a trial.
 
     Returns:
-        None where every rate diverged.
+        None if every trial diverged.
 
     Example:
         >>> print(settle_rate(first=0.01, rates=(0.01, 0.03), losses=(1.0, 0.5), steps=40))
@@ -157,16 +158,16 @@ class SearchState:
 
 
 class LearningRateSearch:
-    """Short trials before a run whose learning rate is left to choose."""
+    """Search the learning rate by short trials, if it is left to choose."""
 
     def init(self, context: Context) -> SearchState:
-        """Nothing tried yet."""
+        """No trial made yet."""
         return SearchState()
 
     def update(
         self, state: SearchState, seen: Observation, decided: tuple[Order, ...]
     ) -> tuple[SearchState, tuple[Order, ...]]:
-        """The next trial, or the rate to go on with."""
+        """Next trial, or the rate to train with."""
         if seen.moment == "begun":
             return self._begin(state, seen)
         if seen.moment != "trial_ended":

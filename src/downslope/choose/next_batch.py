@@ -1,4 +1,4 @@
-"""Next batch size of a run under way, from step times and the noise scale."""
+"""Next batch size while training, from step times and the noise scale."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from downslope.errors import UsageError
 from downslope.estimate import short, spoken
 
 BATCH_STRIDE = 4  # from one batch size to the next; a finer ladder would gain at most an eighth
-MIN_SAVING = 0.05  # share of the time left below which a move is not worth its stir; assumed
+MIN_SAVING = 0.05  # share of the time left below which a move is not worthwhile; assumed
 
 
 @policy
@@ -30,29 +30,29 @@ def next_batch_size(
     seconds_left: float | None = None,
     gain: float = MIN_SAVING,
 ) -> Decision | None:
-    """The batch size to go on with, where moving there is sure to pay; None to stay.
+    """Choose the batch size to continue with, if a move is sure to pay; None to stay.
 
-    At batch size b the rest of the way takes (1 + B_noise/b) t(b), up to a factor. A move must
-    save the share `gain` of that, and its compiling, at both ends of the noise scale's interval:
-    so that readings that scatter by their error do not drive it to and fro.
+    At batch size b the time left is proportional to (1 + B_noise/b) t(b). A move must save the
+    share `gain` of it, and its compile time, at both ends of the noise scale's interval, so that
+    the scatter of readings does not cause moves back and forth.
 
     Args:
-        batch_size: examples of a step now.
-        noise_scale: B_noise in examples, or None; shown only; the interval decides.
-        noise_lo, noise_hi: ends of its 95 % interval. None for no lower end counts as 0, for no
-            upper end as infinity; where both are missing, nothing is known and nothing moves.
+        batch_size: current examples per step.
+        noise_scale: B_noise in examples, or None; only shown, since the interval decides.
+        noise_lo, noise_hi: ends of its 95 % interval. A missing lower end counts as 0, a missing
+            upper end as infinity; without both there is no move.
         timed_sizes, timed_seconds: as for `fit_step_times`.
         ladder: sizes to move on; None for the powers of two. Sizes outside those timed are
             left out.
         most: largest batch size that fits in memory, or None.
-        compiled: sizes whose programs are there already.
-        compile_seconds: what a program for another size costs.
-        seconds_left: until the run ends at the batch size of now, or None where unknown: then
-            compiling counts for nothing.
+        compiled: sizes that are compiled already.
+        compile_seconds: time to compile another size.
+        seconds_left: time left at the current batch size; None if unknown: compile time is
+            then ignored.
         gain: least share of the time left that a move must save.
 
     Returns:
-        None where fewer than two sizes were timed.
+        None if fewer than two sizes were timed.
 
     Raises:
         UsageError: an argument outside its range.
@@ -98,7 +98,7 @@ def next_batch_size(
 
 
 def relative_time(noise_scale: float, old: tuple[float, float], new: tuple[float, float]) -> float:
-    """Time to the target at a new batch size over that at the old.
+    """Time to the target at a new batch size, relative to the old one.
 
     Args:
         noise_scale: in examples, 0 to infinity: there the limit.
@@ -123,7 +123,7 @@ def _rungs(times: StepTimes, ladder: Sequence[int] | None, most: float) -> list[
 
 
 def _shrink(batch_size: int, most: float, ladder: Sequence[int] | None) -> Decision:
-    """Back to the largest rung that fits."""
+    """Move to the largest size that fits."""
     rungs = ladder or [2**i for i in range(math.floor(math.log2(max(most, 1))) + 1)]
     fitting = [int(rung) for rung in rungs if rung <= most]
     if not fitting:

@@ -20,7 +20,7 @@ def is_better(loss: float, best: float | None, tolerance: float) -> bool:
 
 @policy
 def out_of_patience(*, evaluations_without_gain: int, patience: int | None) -> Decision | None:
-    """A stop, once `patience` evaluations in a row brought no better held-out loss.
+    """Stop after `patience` evaluations in a row without a better held-out loss.
 
     Example:
         >>> print(out_of_patience(evaluations_without_gain=5, patience=5))
@@ -47,7 +47,7 @@ class PatienceState:
 
 
 class Patience:
-    """Ends a run whose `patience` is given; where it is left to choose, `Temperature` does."""
+    """Stop a run whose `patience` is given; if it is left to choose, `Temperature` does."""
 
     def init(self, context: Context) -> PatienceState:
         """No loss to beat yet."""

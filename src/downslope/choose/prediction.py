@@ -1,4 +1,4 @@
-"""What a run would take at another batch size, from what it took at its own."""
+"""Prediction of a run at another batch size, from its own noise scale and step times."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from downslope.estimate import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class RunLaw:
-    """Steps to where a run got, by batch size: S(b) = S_min + E_min/b.
+    """Steps to reach the end of a run, by batch size: S(b) = S_min + E_min/b.
 
     Attributes:
         min_steps: S_min, steps at a very large batch.
         min_examples: E_min, examples at a very small batch.
         smaller_noise, larger_noise: (S_min, E_min) with every noise scale at the lower, and at
-            the upper end of its interval; None where an end is missing.
+            the upper end of its interval; None if an end is missing.
     """
 
     min_steps: float
@@ -49,8 +49,8 @@ class RunLaw:
     def steps(self, batch_size: float) -> Estimate:
         """Steps at another batch size, if the learning rate was tuned for it.
 
-        The ends are those of the noise scale's intervals, all on one side at once: wider than
-        where their errors are independent.
+        The interval takes all noise scales at the same end of theirs at once: wider than if
+        their errors were independent.
         """
         if not (math.isfinite(batch_size) and batch_size > 0):
             raise UsageError(f"batch_size must be finite and above 0; got {batch_size}")
@@ -67,8 +67,8 @@ class Prediction:
 
     Attributes:
         batch_size: b.
-        num_steps, num_examples, seconds: with their ends, where the law has some.
-        flags: what else a reader must know.
+        num_steps, num_examples, seconds: with intervals, if the law has them.
+        flags: caveats.
     """
 
     batch_size: float
@@ -79,7 +79,7 @@ class Prediction:
 
 
 def predict(law: RunLaw, times: StepTimes, batch_size: float) -> Prediction:
-    """What a target costs at a batch size: S_min + E_min/b steps of t(b) seconds.
+    """Predict what a target costs at a batch size: S_min + E_min/b steps of t(b) seconds.
 
     Args:
         law: from `equivalent_steps`, or `RunLaw` of a fit to several runs.
@@ -117,24 +117,24 @@ def equivalent_steps(
     noise_los: Sequence[float | None] | None = None,
     noise_his: Sequence[float | None] | None = None,
 ) -> RunLaw:
-    """What a finished run says about other batch sizes, from its noise scale as it went.
+    """Law of steps by batch size, from the noise scale along a finished run.
 
-    A step of B examples gets as far as 1/(1 + B_noise/B) of one without noise, which costs as
-    much as B_noise/(1 + B_noise/B) examples of noise alone. So over stretches of the run
+    A step of B examples gets as far as 1/(1 + B_noise/B) steps without noise, or as
+    B_noise/(1 + B_noise/B) examples of pure noise. Summed over stretches of the run,
 
         S_min = sum of steps/(1 + B_noise/B),  E_min = sum of steps B_noise/(1 + B_noise/B).
 
     Args:
-        noise_scales: B_noise of each stretch in examples, above 0; None where only a lower end
-            is known: that end then stands for it.
+        noise_scales: B_noise of each stretch in examples, above 0; None if only a lower end
+            is known, which is then used.
         batch_sizes: B of each.
         num_steps: steps of each, above 0.
-        noise_los, noise_his: ends of the noise scales' 95 % intervals; None for an end that is
-            not known, above for infinity.
+        noise_los, noise_his: ends of the noise scales' 95 % intervals; None for an unknown
+            end, as upper end for infinity.
 
     Raises:
-        UsageError: lengths that differ, a number outside its range, a stretch of which nothing
-            is known.
+        UsageError: lengths that differ, a number outside its range, or a stretch with neither
+            value nor lower end.
 
     Example:
         >>> law = equivalent_steps([100, 300], [100, 100], [2000, 4000])
@@ -172,7 +172,7 @@ def equivalent_steps(
 def _sums(
     scales: Sequence[float], batch_sizes: Sequence[float], num_steps: Sequence[float]
 ) -> tuple[float, float]:
-    """(S_min, E_min): without noise no examples of noise, with all noise no steps."""
+    """(S_min, E_min); a noise scale of infinity counts every example as noise."""
     steps = examples = 0.0
     for scale, size, count in zip(scales, batch_sizes, num_steps, strict=True):
         share = 1 / (1 + scale / size)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from downslope.choose.controller import SURVIVES, Context, Observation, Order
 from downslope.choose.decision import Decision, policy
 
-RATE_CUT = 10.0  # a rate 100 times too high is mended in two cuts
+RATE_CUT = 10.0  # a rate 100 times too high is corrected in two cuts
 MAX_CUTS = 5
 MAX_ROWS_NAMED = 8  # in a sentence
 
@@ -24,15 +24,15 @@ def after_trouble(
     rows: Sequence[int],
     given: bool,
 ) -> Decision | None:
-    """A tenth of the learning rate, or the end of the run after five such cuts.
+    """Cut the learning rate to a tenth after a diverged step; stop after five cuts.
 
     Args:
-        learning_rate: in use when the step went wrong; None where the optimizer holds its own.
-        repeats: times that this happened before in the run.
-        step: the update that went wrong.
+        learning_rate: rate of the diverged step; None if the optimizer holds its own.
+        repeats: number of diverged steps before in the run.
+        step: number of the diverged update.
         what: "not finite", "exploded" or "worse than at the start".
         rows: numbers of rows whose own loss or gradient is not finite, at the last good state.
-        given: the rate was set by the user, who should hear of it.
+        given: the user set the rate, which the sentence then says.
 
     Returns:
         A decision on "learning_rate", or on "stop" with "diverged".
@@ -74,22 +74,22 @@ def _happened(what: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RecoveryState:
-    """State of the recovery: how often a step went wrong."""
+    """State of the recovery: how many steps have diverged."""
 
     repeats: int = field(default=0, metadata=SURVIVES)
 
 
 class Recovery:
-    """Cuts the learning rate after a step that diverged, and gives up after five cuts."""
+    """Cut the learning rate after a diverged step, and stop after five cuts."""
 
     def init(self, context: Context) -> RecoveryState:
-        """No step has gone wrong yet."""
+        """No step has diverged yet."""
         return RecoveryState()
 
     def update(
         self, state: RecoveryState, seen: Observation, decided: tuple[Order, ...]
     ) -> tuple[RecoveryState, tuple[Order, ...]]:
-        """A tenth of the rate, or a stop; the run is taken back to its last good state."""
+        """A tenth of the rate, or a stop; the run returns to its last good state."""
         if seen.moment != "diverged":
             return state, ()
         what = seen.trouble or "not finite"

@@ -1,4 +1,4 @@
-"""What becomes of the learning rate when the batch size changes: floats only."""
+"""Learning rate for a changed batch size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from downslope.choose.decision import Decision, policy
 def rescale_sgd(
     learning_rate: float, *, batch_size: float, new_batch_size: float, noise_scale: float
 ) -> float:
-    """The learning rate for another batch size: proportional to it at first, then saturating.
+    """Learning rate for another batch size: proportional at first, then saturating.
 
     rate' = rate (1 + B_noise/B)/(1 + B_noise/B'). Far below the noise scale this is the linear
     rule; far above it the rate no longer changes.
@@ -19,7 +19,7 @@ def rescale_sgd(
     Args:
         learning_rate: best rate at `batch_size`.
         batch_size, new_batch_size: B and B', in examples.
-        noise_scale: B_noise, or B_simple in its place, in examples.
+        noise_scale: B_noise, or B_simple instead, in examples.
 
     Raises:
         UsageError: an argument that is not finite and above 0.
@@ -48,14 +48,14 @@ def follow_batch(
     noise_scale: float | None,
     saturates: bool,
 ) -> Decision | None:
-    """The learning rate that goes with another batch size, so that the temperature stays.
+    """Adapt the learning rate to another batch size so that the temperature stays the same.
 
     Args:
-        learning_rate: in use at `batch_size`.
+        learning_rate: rate in use at `batch_size`.
         batch_size, new_batch_size: in examples.
-        noise_scale: in examples; where it is not known, the old batch size stands for it.
-        saturates: as for `rescale_sgd`, plain and momentum descent; else by the square root of the
-            ratio of the sizes, as for Adam.
+        noise_scale: in examples; if unknown, the old batch size is used instead.
+        saturates: scale like `rescale_sgd`, for plain and momentum descent; else by the square
+            root of the ratio of the sizes, as for Adam.
 
     Example:
         >>> print(follow_batch(learning_rate=0.01, batch_size=128, new_batch_size=512,

@@ -1,4 +1,4 @@
-"""A new start at a lower learning rate, for a run that has overfitted."""
+"""Restart at a lower learning rate, for a run that has overfitted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 from downslope.choose.decision import Decision, policy
 
 MAX_STARTS = 3  # a decade of rates; each takes about three times as long as the one before
-OVERFITTED = 0.75  # training loss over held-out loss, below which it counts; assumed
-LATEST_RESTART = 0.5  # of a run whose end is given: later no new start would come far; assumed
+OVERFITTED = 0.75  # training loss over held-out loss, below which a run has overfitted; assumed
+LATEST_RESTART = 0.5  # share of a run of given length: a later restart would not get far; assumed
 
 
 @policy
@@ -21,18 +21,18 @@ def start_again(
     gain: float | None,
     tolerance: float,
 ) -> Decision | None:
-    """A new start from the first parameters at a lower rate, where a run has overfitted.
+    """Restart from the first parameters at a lower rate, if a run has overfitted.
 
-    A high rate may fit the training rows fastest and generalise less well; only held-out rows
-    tell. Where the training loss has fallen well below the held-out one, the run is made again
-    at a rate half a decade lower, and again while that brings a gain.
+    A high rate may fit the training rows fastest but generalise less well, which only held-out
+    rows show. If the training loss is well below the held-out one, the run restarts at a rate
+    half a decade lower, and again while that brings a gain.
 
     Args:
-        learning_rate: that the start before began with.
-        starts: made so far, 1 after the first.
-        train_loss: of the last epoch.
-        held_out_loss: lowest of the start before.
-        gain: of that start over the lowest loss of those before, None after the first.
+        learning_rate: rate that the latest start began with.
+        starts: number of starts so far, 1 after the first.
+        train_loss: training loss of the last epoch.
+        held_out_loss: lowest held-out loss of the latest start.
+        gain: its gain over the lowest loss of earlier starts, None after the first.
         tolerance: relative gain that counts.
 
     Example:

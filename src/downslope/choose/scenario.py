@@ -1,4 +1,4 @@
-"""What is known of a run, what is to be otherwise, and the answer to one question about it."""
+"""Facts about a run, changed conditions, and the answer to a what-if question."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 from downslope.arguments import number, whole
 from downslope.estimate import Estimate
 
-LATENCY = 50e-6  # seconds of a message on an ordinary network of a machine room; assumed
+LATENCY = 50e-6  # seconds per message on an ordinary network of a data centre; assumed
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What is known of a run, in plain numbers; empty or None where nothing is.
+    """Facts about a run, in plain numbers; empty or None if unknown.
 
     Attributes:
-        num_steps, seconds: updates made, and how long they took in all.
+        num_steps, seconds: updates made, and their total time.
         batch_size: examples of a step at the end.
         stretch_steps, batch_sizes, noise_scales, noise_los, noise_his: by stretch of the run, as
             for `equivalent_steps`.
-        num_unread: readings of the noise scale that bound it from nowhere.
-        timed_sizes, timed_seconds: as for `fit_step_times`, but one size may be all there is.
-        was_timed: whether steps were timed on purpose; else their times have waiting for data
-            and evaluations in them.
+        num_unread: readings of the noise scale with neither value nor bound.
+        timed_sizes, timed_seconds: as for `fit_step_times`, but possibly of one size only.
+        was_timed: whether steps were timed on purpose; else their times include waiting for
+            data and evaluations.
         num_bytes: size of a gradient.
-        fixed_bytes, example_bytes: memory of a step without, and for each, example.
+        fixed_bytes, example_bytes: memory of a step: fixed, and for each example.
     """
 
     num_steps: int
@@ -47,15 +47,15 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What is to be otherwise than it was.
+    """Conditions of a run to change.
 
     Attributes:
-        step_overhead_seconds: what each step costs beyond what it did.
+        step_overhead_seconds: additional cost of each step.
         batch_size: examples of a step; None for the best.
-        memory_bytes: memory that a step must fit into; None for no bound.
+        memory_bytes: memory available to a step; None for no bound.
         num_workers: workers that share a step; None for the best number.
-        bytes_per_second: of one worker's link; None where there is none.
-        latency_seconds: what a message costs whatever its size.
+        bytes_per_second: bandwidth of one worker's link; None without a link.
+        latency_seconds: fixed cost of a message.
     """
 
     step_overhead_seconds: float = 0.0
@@ -80,10 +80,10 @@ class Answer:
 
     Attributes:
         question: its name, such as "batch_size".
-        value: the number, or why there is none; None where `words` are the answer.
-        words: an answer that is no number.
-        because: what it rests on, one sentence; empty where there is no answer.
-        flags: what else a reader must know.
+        value: the number, or why there is none; None if `words` are the answer.
+        words: an answer other than a number.
+        because: what it rests on, one sentence; empty without an answer.
+        flags: caveats.
     """
 
     question: str
@@ -93,7 +93,7 @@ class Answer:
     flags: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a plain dictionary."""
+        """Fields as a plain dictionary."""
         value = None if self.value is None else self.value.to_json()
         return {
             "question": self.question,
@@ -108,7 +108,7 @@ class Answer:
 
 
 def unknown(question: str, unit: str, reason: str) -> Answer:
-    """The answer that has no value, with the reason.
+    """Answer without a value, with the reason.
 
     Example:
         >>> print(unknown("seconds", "s", "no step was timed in this run"))

@@ -1,4 +1,4 @@
-"""Where the time to a target is least, over measured step times."""
+"""Batch size with the least time to a target, over measured step times."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from downslope.choose.step_time import StepTimes
 from downslope.errors import UsageError
 
-NEAR = 1.1  # batches within this factor of the least time are as good
+NEAR = 1.1  # batches within this factor of the least time count as good
 POINTS_PER_OCTAVE = 16  # 4 % apart, where two digits are wanted; the least is then refined
-REACH = 1e4  # how far from the optimum near-equal batches of a given line are looked for
+REACH = 1e4  # range around the optimum in which near-equal batches of a given line are sought
 
 Cost = Callable[[Sequence[float]], list[float]]
 
@@ -36,13 +36,13 @@ def domain(times: StepTimes, most: float | None) -> tuple[float, float]:
 
 
 def grid(lo: float, hi: float) -> list[float]:
-    """Sizes evenly apart in logarithms, both ends among them."""
+    """Sizes evenly spaced in logarithms, both ends included."""
     count = max(1, math.ceil(POINTS_PER_OCTAVE * math.log2(hi / lo)))
     return [lo * (hi / lo) ** (i / count) for i in range(count)] + [hi]
 
 
 def least(times: StepTimes, scale: float, lo: float, hi: float, refine: bool = True) -> float:
-    """Where the cost is least between lo and hi."""
+    """Size of least cost between lo and hi."""
     if not times.batch_sizes:
         half_size = times.fixed_seconds / times.seconds_per_example
         return min(max(math.sqrt(scale * half_size), lo), hi)
@@ -51,7 +51,7 @@ def least(times: StepTimes, scale: float, lo: float, hi: float, refine: bool = T
     at = costs.index(min(costs))
     if not refine or at in (0, len(sizes) - 1):
         return sizes[at]
-    from scipy.optimize import minimize_scalar  # here: a line that was given needs none
+    from scipy.optimize import minimize_scalar  # imported here: a given line does not need it
 
     found = minimize_scalar(
         lambda x: cost([math.exp(x)])[0],
@@ -62,14 +62,14 @@ def least(times: StepTimes, scale: float, lo: float, hi: float, refine: bool = T
 
 
 def rounded(best: float, hi: float) -> int:
-    """The best size in two digits, never above hi."""
+    """Best size in two digits, at most hi."""
     digits = 10 ** max(0, math.floor(math.log10(best)) - 1)
     nearest = round(best / digits) * digits
     return max(1, nearest if nearest <= hi else math.floor(hi / digits) * digits)
 
 
 def near(cost: Cost, best: float, lo: float, hi: float) -> tuple[float, float]:
-    """The sizes around the best one that cost at most 10 % more, without a worse one between."""
+    """Range of sizes around the best one that cost at most 10 % more."""
     bound = NEAR * cost([best])[0]
     ends = []
     for edge in (max(lo, best / REACH), min(hi, best * REACH)):

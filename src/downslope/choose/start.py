@@ -1,4 +1,4 @@
-"""Where a run begins before anything was measured: floats only."""
+"""Initial choices, before anything is measured."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ LEAST = 16
 
 
 def first_batch_size(*, num_rows: int | None, most: int) -> int:
-    """The batch size that a run begins with: the root of the table's rows, 16 to 128.
+    """Initial batch size: the square root of the table's rows, from 16 to 128.
 
-    An epoch then has about as many updates as an update has examples. A power of two, since those
-    are what the ladder of larger batches is made of.
+    An epoch then has about as many updates as an update has examples. A power of two, like all
+    sizes that may follow.
 
     Args:
         num_rows: rows of the table; None for a generator.
-        most: what memory allows.
+        most: largest size that fits in memory.
 
     Example:
         >>> [first_batch_size(num_rows=rows, most=8192) for rows in (1_000_000, 1000, 30)]

@@ -1,4 +1,4 @@
-"""How long a step of a batch size takes: a straight line where it is one, else the curve."""
+"""Time of a step by batch size: a straight line if it is one, else a curve."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from downslope.arguments import number
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, short
 
-NUM_RESAMPLES = 200  # 2.5 % of them are five: enough for ends that are read to one digit
-FEW_REPEATS = 3  # of fewer, the spread cannot be resampled
-SLOWDOWN = 0.15  # share of examples a second lost from one size to the next: beyond jitter, assumed
+NUM_RESAMPLES = 200  # 2.5 % of them are five: enough for ends that are shown to one digit
+FEW_REPEATS = 3  # with fewer repeats the spread cannot be resampled
+SLOWDOWN = 0.15  # drop of examples per second from one size to the next; beyond jitter, assumed
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTimes:
-    """Seconds of a step by batch size, as measured, and the straight line through them.
+    """Measured seconds of a step by batch size, and the straight line through them.
 
     Made by `fit_step_times` or `line_times`.
 
     Attributes:
-        batch_sizes: sizes measured, in examples, ascending; empty for a line that was given.
-        repeats: the times measured of each.
+        batch_sizes: sizes measured, in examples, ascending; empty for a given line.
+        repeats: measured times of each.
         fixed_seconds, seconds_per_example: tau_f and tau_d of the line tau_f + tau_d b.
     """
 
@@ -38,12 +38,12 @@ class StepTimes:
 
     @cached_property
     def seconds(self) -> tuple[float, ...]:
-        """A typical step of each size."""
+        """Median time of a step of each size."""
         return tuple(statistics.median(each) for each in self.repeats)
 
     @property
     def line_residual(self) -> float:
-        """Largest distance of a size from the line, as a share of its time."""
+        """Largest relative distance of a measured size from the line."""
         points = zip(self.batch_sizes, self.seconds, strict=True)
         return max((abs(self.line(b) / t - 1) for b, t in points), default=0.0)
 
@@ -51,8 +51,8 @@ class StepTimes:
     def half_size(self) -> Estimate:
         """n_half = tau_f/tau_d in examples, where fixed and per-example cost are equal.
 
-        The interval by drawing the repeats anew. It leaves out how far the curve is from a
-        line: `line_residual` tells.
+        The interval is by resampling the repeats. It does not include how far the curve is
+        from a line; see `line_residual`.
         """
         if self.seconds_per_example == 0:
             reason = "a step takes as long at every size timed"
@@ -69,9 +69,9 @@ class StepTimes:
 
     @property
     def slowdowns(self) -> tuple[tuple[float, float], ...]:
-        """Neighbouring sizes from which to which examples a second fall by more than 15 %.
+        """Pairs of neighbouring sizes between which examples per second drop by more than 15 %.
 
-        What outgrew a cache, or the memory.
+        The larger one has outgrown a cache, or the memory.
         """
         rates = [b / t for b, t in zip(self.batch_sizes, self.seconds, strict=True)]
         return tuple(
@@ -82,38 +82,38 @@ class StepTimes:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What else a reader must know, a sentence each."""
+        """Caveats, one sentence each."""
         flags = [
-            f"from {short(a)} to {short(b)} examples a step fewer examples are done a second"
+            f"from {short(a)} to {short(b)} examples per step the throughput falls"
             for a, b in self.slowdowns
         ]
         if len(self.batch_sizes) == 2:
-            flags.append("two sizes: nothing tells whether the line holds")
+            flags.append("only two sizes were timed: the line cannot be checked")
         if self.fixed_seconds == 0:
-            flags.append("no fixed cost can be told from 0")
+            flags.append("the fixed cost cannot be told from 0")
         if self.seconds_per_example == 0:
-            flags.append("no cost of an example can be told from 0: time larger sizes")
+            flags.append("the cost of an example cannot be told from 0: time larger sizes")
         return tuple(flags)
 
     @property
     def can_be_resampled(self) -> bool:
-        """Whether each size has the three repeats of which a spread can be told."""
+        """Whether each size has the three repeats that resampling needs."""
         return bool(self.repeats) and min(map(len, self.repeats)) >= FEW_REPEATS
 
     def resampled(self, draw: random.Random) -> StepTimes:
-        """The times of another measurement: each size's repeats drawn anew from themselves."""
+        """Step times with the repeats of each size drawn anew from themselves."""
         drawn = [draw.choices(one, k=len(one)) for one in self.repeats]
         return fit_step_times(self.batch_sizes, drawn)
 
     def is_measured_at(self, batch_size: float) -> bool:
-        """Whether a size lies within those measured; always, for a line that was given."""
+        """Whether a size is within the measured range; always true for a given line."""
         sizes = self.batch_sizes
         return not sizes or sizes[0] <= batch_size <= sizes[-1]
 
     def predict(self, batch_size: float) -> float:
-        """Seconds of a step of a batch size, which need not be whole.
+        """Seconds of a step at a batch size, which need not be whole.
 
-        Between measured sizes the curve through them; outside, the line scaled to meet it.
+        Between measured sizes, the curve through them; outside, the line scaled to meet it.
         """
         return self.predict_many([batch_size])[0]
 
@@ -134,7 +134,7 @@ class StepTimes:
         return self.fixed_seconds + self.seconds_per_example * batch_size
 
     def with_overhead(self, seconds: float) -> StepTimes:
-        """The same where each step takes some more seconds, whatever its batch size."""
+        """Step times with a fixed number of seconds added to every step."""
         number("seconds", seconds, least=0)
         if not self.batch_sizes:
             fixed = self.fixed_seconds + seconds
@@ -144,12 +144,12 @@ class StepTimes:
 
     @cached_property
     def _curve(self) -> Any:
-        """Monotone pieces through the logarithm of time over line, by the logarithm of size.
+        """Monotone interpolation of log(time/line) by log(size).
 
-        The line is taken out first: it bends in logarithms, and sizes a factor 16 apart
-        still give it back exactly.
+        The line, which bends in logarithms, is divided out first, so that it is reproduced
+        exactly even by sizes a factor of 16 apart.
         """
-        from scipy.interpolate import PchipInterpolator  # here: a line that was given needs none
+        from scipy.interpolate import PchipInterpolator  # a given line does not need it
 
         points = zip(self.batch_sizes, self.seconds, strict=True)
         ratios = [math.log(t / self.line(b)) for b, t in points]
@@ -160,14 +160,14 @@ def fit_step_times(
     batch_sizes: Sequence[float],
     seconds: Sequence[float | Sequence[float]],
 ) -> StepTimes:
-    """The cost of a step by batch size, from timed steps.
+    """Fit the cost of a step by batch size to timed steps.
 
-    The line tau_f + tau_d b by least squares of relative residuals, neither below 0.
+    The line tau_f + tau_d b is by least squares of relative residuals, neither term below 0.
 
     Args:
         batch_sizes: sizes in examples, at least two different ones.
-        seconds: for each size its time, or the times of all its repeats (15 are good); timed
-            after a first step that compiled, and with the sizes interleaved.
+        seconds: for each size its time, or the times of all its repeats (15 are good), without
+            the first step, which compiles, and with the sizes interleaved.
 
     Raises:
         UsageError: fewer than two sizes, numbers that are not finite and above 0, or lengths
@@ -193,7 +193,7 @@ def fit_step_times(
 
 
 def line_times(*, fixed_seconds: float, seconds_per_example: float) -> StepTimes:
-    """Step times that are known to be tau_f + tau_d b, without measurements.
+    """Step times of a known line tau_f + tau_d b, without measurements.
 
     Args:
         fixed_seconds: tau_f, at least 0.
@@ -217,7 +217,7 @@ def line_times(*, fixed_seconds: float, seconds_per_example: float) -> StepTimes
 
 
 def percentiles(drawn: Sequence[float]) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % points of resampled numbers, between neighbours in proportion.
+    """2.5 % and 97.5 % points of resampled numbers, interpolated between neighbours.
 
     Example:
         >>> percentiles(range(201))
@@ -234,7 +234,7 @@ def percentiles(drawn: Sequence[float]) -> tuple[float, float]:
 
 
 def _line(sizes: Sequence[float], times: Sequence[float]) -> tuple[float, float]:
-    """(tau_f, tau_d) that make the sum of (1 - (tau_f + tau_d b)/t)^2 least, neither below 0."""
+    """(tau_f, tau_d), neither below 0, that minimise the sum of (1 - (tau_f + tau_d b)/t)^2."""
     x = [1 / t for t in times]
     y = [b / t for b, t in zip(sizes, times, strict=True)]
     xx, yy = sum(a * a for a in x), sum(a * a for a in y)
@@ -245,7 +245,7 @@ def _line(sizes: Sequence[float], times: Sequence[float]) -> tuple[float, float]
         per_example = (sum(y) * xx - sum(x) * xy) / determinant
         if fixed >= 0 and per_example >= 0:
             return fixed, per_example
-    # The least on an edge of the allowed quarter: each explains sum^2/squares of the times.
+    # Minimum on an edge of the quadrant: each explains sum^2/squares of the times.
     if sum(x) ** 2 / xx > sum(y) ** 2 / yy:
         return sum(x) / xx, 0.0
     return 0.0, sum(y) / yy
@@ -258,7 +258,7 @@ def _ratio(fixed: float, per_example: float) -> float:
 def _repeats(
     batch_sizes: Sequence[float], seconds: Sequence[float | Sequence[float]]
 ) -> dict[float, list[float]]:
-    """Times by size; a size that stands there twice has the times of both."""
+    """Times by size; entries of the same size are joined."""
     if len(batch_sizes) != len(seconds):
         raise UsageError(
             "batch_sizes, seconds must have the same length; got "

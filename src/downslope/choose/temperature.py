@@ -1,4 +1,4 @@
-"""Temperature control: hold it, lower it, start again or stop, at each held-out evaluation."""
+"""Temperature control at each evaluation: hold it, lower it, restart or stop."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from downslope.choose.decision import Decision, policy
 from downslope.choose.next_batch import BATCH_STRIDE
 from downslope.choose.restart import LATEST_RESTART, start_again
 
-MIN_EVALUATIONS = 2  # without a gain before anything is done
-MIN_UPDATES = 128  # made in that time: on a small table two evaluations are soon over
-MIN_SHARE = 0.15  # of the updates so far: late in a run gains come slowly
-SLOW_GAIN = 0.01  # relative, over the latest fifth of the updates: below it a floor is near
+MIN_EVALUATIONS = 2  # without a gain before the temperature is lowered
+MIN_UPDATES = 128  # made meanwhile: two evaluations of a small table are quickly over
+MIN_SHARE = 0.15  # of the updates so far, made meanwhile: late gains come slowly
+SLOW_GAIN = 0.01  # relative, over the latest fifth of the updates: less means a floor is near
 RECENT_SHARE = 0.2
-MAX_ANNEALS = 2  # in a row without any gain, after which nothing is left to be gained
+MAX_ANNEALS = 2  # lower temperatures in a row without a gain, after which the run has converged
 GIVE_UP = 5  # evaluations without a gain that end a run whose temperature is given
 FITTED = 1e-6  # of the first loss; assumed
 CHEAPER = 0.9  # a larger batch must cost at most this share of the time for an example
@@ -25,12 +25,12 @@ NEGLIGIBLE = 0.01  # of the first batch's loss; assumed
 
 
 def stands_out(gain: float, error: float | None, *, loss: float, tolerance: float) -> bool:
-    """Whether a gain in loss is above its own noise, and above the tolerance.
+    """Whether a gain in loss exceeds its own noise and the tolerance.
 
     Args:
-        gain: lowest loss so far less the new one, of the same held-out rows.
+        gain: lowest loss so far minus the new one, on the same held-out rows.
         error: standard error of that difference, from the differences of single rows; None
-            where it is not known.
+            if unknown.
         loss: the lowest loss so far.
         tolerance: relative gain that counts.
 
@@ -61,30 +61,30 @@ def next_temperature(
     larger_batch_size: int | None,
     larger_seconds_per_example: float | None,
 ) -> Decision | None:
-    """What to do at the noise floor: nothing yet, a larger batch, a lower rate, or stop.
+    """Lower the temperature or stop, at the noise floor; None while the loss still gains.
 
-    While evaluations bring gains that stand out of their noise the temperature is held. After
-    two that do not, or once a fifth of the updates brought less than 1 %, the loss sits at its
-    noise floor or near it, and the temperature is lowered by a factor of 4: by a batch 4 times
-    as large where an example of it is at least a tenth cheaper, else by a learning rate of a
-    quarter. When two such steps bring nothing, the run has converged.
+    While evaluations show gains above their noise, the temperature is held. After two that do
+    not, or once the latest fifth of the updates gained less than 1 %, the loss is at its noise
+    floor or near it, and the temperature is lowered by a factor of 4: by a batch 4 times as large
+    if that makes an example at least a tenth cheaper, else by a quarter of the learning rate.
+    After two such steps without a gain, the run has converged.
 
     Args:
         learning_rate, batch_size: in use.
         may_lower: the temperature was left to choose.
         may_stop: the end of the run was left to choose.
-        evaluations_without_gain: since the last gain or the last change of temperature.
-        updates_without_gain: made since then.
-        share_without_gain: of the run's updates, those made since then.
-        recent_gain: relative gain in loss over the latest fifth of the updates; None
-            where the temperature was changed since.
+        evaluations_without_gain: evaluations since the last gain or change of temperature.
+        updates_without_gain: updates since then.
+        share_without_gain: their share of the run's updates.
+        recent_gain: relative gain in loss over the latest fifth of the updates; None if the
+            temperature was changed since.
         anneals_without_gain: changes of temperature since the last gain.
-        fitted_share: training loss of the last epoch over that of the first batch; None where it
-            is not known. Below a millionth the rows are fitted, and nothing drives the descent.
-        equilibrium_ratio: R_eq, 1 once the run is stationary; it is told, not decided on.
-        seconds_per_example: measured, in use; None where it is not known.
-        larger_batch_size: a batch that could be used instead, or None.
-        larger_seconds_per_example: measured for it.
+        fitted_share: training loss of the last epoch over that of the first batch; None if
+            unknown. Below a millionth the rows are fitted and nothing is left to learn.
+        equilibrium_ratio: R_eq, 1 once the run is stationary; only shown.
+        seconds_per_example: measured at the current batch size; None if unknown.
+        larger_batch_size: a batch size that could be used instead, or None.
+        larger_seconds_per_example: the same for the larger batch size.
 
     Example:
         >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
@@ -146,11 +146,11 @@ class TemperatureState:
         anneals_without_gain: changes of temperature since the last gain.
         path: (update, reference loss) at the evaluations since the last change of temperature.
         average_from: update that the average of the parameters begins with.
-        coolings: lower rates since the end of the run drew near.
-        starts: from the first parameters, at falling rates.
+        coolings: cuts of the rate near the end of the run.
+        starts: number of starts from the first parameters.
         started_step: update of the latest of them.
-        first_rate: that the latest start began with; None where no search settled one.
-        lowest_before: lowest held-out loss of the starts before, or None.
+        first_rate: rate that the latest start began with; None without a search.
+        lowest_before: lowest held-out loss of earlier starts, or None.
     """
 
     average_from: int
@@ -166,7 +166,7 @@ class TemperatureState:
 
 
 class Temperature:
-    """Lowers the temperature near the end and at the noise floor; ends or restarts the run."""
+    """Lower the temperature near the end and at the noise floor; restart or stop the run."""
 
     def init(self, context: Context) -> TemperatureState:
         """The first start, at its first update."""
@@ -175,7 +175,7 @@ class Temperature:
     def update(
         self, state: TemperatureState, seen: Observation, decided: tuple[Order, ...]
     ) -> tuple[TemperatureState, tuple[Order, ...]]:
-        """A lower rate, a larger batch, a new start, or a stop."""
+        """A lower rate, a larger batch, a restart, or a stop."""
         if seen.moment == "trial_ended" and (settled := decision_on(decided, "learning_rate")):
             return dataclasses.replace(state, first_rate=settled.new), ()
         if seen.moment != "evaluated" or seen.loss is None:
@@ -217,7 +217,7 @@ class Temperature:
 
 
 def _with_evaluation(state: TemperatureState, seen: Observation) -> TemperatureState:
-    """The state after an evaluation, before anything is decided on it."""
+    """State after an evaluation, before decisions."""
     assert seen.reference_loss is not None
     path = (*state.path, (seen.step, seen.reference_loss))
     anneals = state.anneals_without_gain
@@ -260,7 +260,7 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
 
 
 def _recent_gain(state: TemperatureState, seen: Observation) -> float | None:
-    """Relative gain over the latest fifth of this start's updates, None where that is mixed."""
+    """Relative gain over the latest fifth of this start's updates; None if not comparable."""
     assert seen.reference_loss is not None
     since = seen.step - RECENT_SHARE * (seen.step - state.started_step)
     before = [loss for step, loss in state.path if step <= since]
@@ -305,8 +305,8 @@ def _restarted(state: TemperatureState, seen: Observation, decision: Decision) -
 
 
 def gain_scale(loss: float, first_loss: float | None) -> float:
-    """Scale of a relative gain: the loss, or a hundredth of the first where it is below that.
+    """Scale of a relative gain: the loss, but at least a hundredth of the first loss.
 
-    Else a loss that falls to 0 would never cease to gain.
+    Otherwise a loss that falls to 0 would never stop gaining.
     """
     return max(abs(loss), NEGLIGIBLE * abs(first_loss or 0.0))

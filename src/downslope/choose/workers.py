@@ -13,12 +13,12 @@ MAX_WORKERS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """Connection between workers that add up their gradients in a ring.
+    """Connection between workers that sum their gradients in a ring.
 
     Attributes:
         num_bytes: size of a gradient: parameters times bytes of each.
-        latency_seconds: alpha, the cost of a message whatever its size.
-        bytes_per_second: W, of one worker's connection.
+        latency_seconds: alpha, the fixed cost of a message.
+        bytes_per_second: W, bandwidth of one worker's connection.
     """
 
     num_bytes: float
@@ -32,9 +32,9 @@ class Link:
 
 
 def exchange_seconds(num_workers: int, link: Link) -> float:
-    """Time in which p workers add up their gradients in a ring, and each has the sum.
+    """Time in which p workers sum their gradients in a ring, so that each has the sum.
 
-    2 (p - 1) alpha + 2 (p - 1)/p n s/W; nothing for one worker.
+    2 (p - 1) alpha + 2 (p - 1)/p n s/W; 0 for one worker.
 
     Raises:
         UsageError: fewer than one worker.
@@ -54,12 +54,12 @@ def exchange_seconds(num_workers: int, link: Link) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class StepCost:
-    """Seconds of a step by what they go into.
+    """Seconds of a step by component.
 
     Attributes:
-        fixed: the cost of a step whatever its size.
+        fixed: the fixed cost of a step.
         computing: the rest of a worker's share.
-        exchanging: adding up gradients.
+        exchanging: summing gradients.
     """
 
     fixed: float
@@ -68,12 +68,12 @@ class StepCost:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Total time."""
         return self.fixed + self.computing + self.exchanging
 
     @property
     def dominant(self) -> str:
-        """The largest part, in words."""
+        """Largest part, in words."""
         parts = {
             "the fixed cost of a step": self.fixed,
             "computing": self.computing,
@@ -83,7 +83,7 @@ class StepCost:
 
 
 def step_cost(num_workers: int, batch_size: float, *, times: StepTimes, link: Link) -> StepCost:
-    """Cost of a step of b examples shared by p workers: t(b/p) and the exchange.
+    """Cost of a step of b examples shared by p workers: t(b/p) plus the exchange.
 
     Args:
         num_workers: p.
@@ -129,7 +129,7 @@ def best_workers(
 ) -> BestWorkers:
     """Number of workers with the shortest step at a given batch size, shared evenly.
 
-    By trying each whole number; over real numbers the best is
+    Found by trying each whole number; over real numbers the best is
     p* = sqrt((tau_d b - 2 n s/W) / (2 alpha)).
 
     Args:
@@ -152,13 +152,13 @@ def best_workers(
     costs = [step_cost(p, batch_size, times=times, link=link) for p in counts]
     totals = [cost.seconds for cost in costs]
     best = min(range(len(totals)), key=totals.__getitem__)
-    # one worker stands apart: only from two on does exchanging cost
+    # one worker is a special case: it exchanges nothing
     beyond = best if best else min(range(1, len(totals)), key=totals.__getitem__, default=0)
     if best == 0 and beyond == 1:
         beyond = 0
     what = f"a step of {batch_size:,} examples"
     if best == 0:
-        because = f"{what} is soonest done by one worker, which exchanges nothing"
+        because = f"{what} is done soonest by one worker, which exchanges nothing"
     else:
         because = (
             f"{best + 1:,} workers do {what} {short(totals[0] / totals[best])} times as fast as "

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination, turned into a wish that the loop reads between calls."""
+"""Ctrl-C and termination signals, recorded for the loop to read between calls."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from types import FrameType
 
 
 class Interrupts:
-    """Catches SIGINT and SIGTERM while open; `received` is the signal's number or None.
+    """Record SIGINT and SIGTERM while open; `received` is the signal's number or None.
 
-    A second signal falls through to the handler that was there before, so a user who
-    presses Ctrl-C twice gets out at once. A signal that the process was told to ignore (a job
-    in the background) stays ignored, and outside the main thread nothing is caught.
+    A second signal goes to the previous handler, so pressing Ctrl-C twice ends the process at
+    once. A signal that the process ignores (as a background job does) stays ignored, and outside
+    the main thread nothing is recorded.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""This process: what to set before JAX starts, and how it is ended."""
+"""Settings of this process before JAX starts, and its termination."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, on the way out that Ctrl-C takes: temporary files are removed."""
+    """SIGTERM, handled like Ctrl-C so that temporary files are removed."""
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Raises Terminated at a SIGTERM that comes meanwhile; in the main thread only."""
+    """Raise Terminated at a SIGTERM inside the block; in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -32,9 +32,9 @@ def _terminate(_: int, __: FrameType | None) -> None:
 
 
 def use_compilation_cache(folder: Path) -> None:
-    """Keeps compiled programs in `folder`, so that the next start need not compile again.
+    """Keep compiled programs in `folder`, so that the next process need not compile them again.
 
-    For programs that own their process, such as the command line; a library call leaves
+    For programs that own their process, such as the command line; a library leaves
     JAX's configuration to its caller.
     """
     import jax

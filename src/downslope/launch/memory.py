@@ -1,4 +1,4 @@
-"""Memory that ran out, on the host or on the device."""
+"""Out-of-memory errors, on the host or on the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from downslope.errors import CapacityError
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turns "out of memory" into a CapacityError with a remedy."""
+    """Turn "out of memory" into a CapacityError with a remedy."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Gradients of a window of rows: of the whole, or of two parts that measure each other."""
+"""Gradients of a window of rows: whole, or in two parts that measure each other's noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Parts(NamedTuple):
     Attributes:
         loss: sum of the window's losses.
         total: sum of the window's gradients, what the update uses.
-        first, second: the sums to compare.
+        first, second: the two sums to compare.
         rows_first, rows_second: rows counted in each, float32.
     """
 
@@ -39,17 +39,17 @@ class Gradients(NamedTuple):
 
 
 def make_gradients(objective: Objective, step_rows: int, *, accumulates: bool) -> Gradients:
-    """The gradients of window `i` of a buffer.
+    """Build the functions that compute gradients of window `i` of a buffer.
 
     A window is measured by its two halves, which costs no more arithmetic than the whole.
-    Where it cannot be halved (one row, or examples that interact) it is compared with the
-    window after it, whose gradient is computed for that alone.
+    If it cannot be halved (one row, or examples that interact), it is compared with the
+    window after it, whose gradient is computed for that purpose only.
     """
     value_and_grad = jax.value_and_grad(objective.loss_sum)
 
     def key_of(state: State, windows: Any, i: Array) -> Array:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        # wherever the buffer begins
+        # independent of where the buffer begins
         return jax.random.fold_in(key, windows.offsets[i]) if accumulates else key
 
     def of_rows(state: State, rows: Any, start: Array, count: int, span: Any, key: Array) -> Any:
@@ -88,6 +88,6 @@ def make_gradients(objective: Objective, step_rows: int, *, accumulates: bool) -
 
 
 def _after(windows: Any, i: Array) -> tuple[Array, Array]:
-    """The window after `i` and where its rows end; nothing is counted after the last one."""
+    """Window after `i` and where its rows end; after the last one nothing is counted."""
     j = jnp.minimum(i + 1, len(windows.starts) - 1)
     return j, jnp.where(j > i, windows.highs[j], windows.lows[j])

@@ -1,7 +1,7 @@
 """Many updates in one compiled call, over the windows of a block.
 
 The number of windows to run is an argument, not a shape: a short block, a time budget or
-an interruption never compile anew, and the result does not depend on how an epoch was
+an interruption never recompiles, and the result does not depend on how an epoch was
 divided into calls.
 """
 
@@ -35,12 +35,12 @@ class CallMetrics(NamedTuple):
     """Per-call metrics, separate from the carry.
 
     Attributes:
-        loss_sums: sum of the losses of each window, float [M]; zero where none was run.
-        done: windows whose loss was finite; fewer than asked when one was not.
+        loss_sums: sum of the losses of each window, float [M]; zero for windows that were not run.
+        done: windows whose loss was finite; fewer than requested if one was not.
         healthy: every loss was finite, and so are the parameters at the call's end.
-        probes: what the measured windows saw, float [K, F] in the order of `Probe`.
+        probes: measurements of the measured windows, float [K, F] in the order of `Probe`.
         probe_steps: the updates they belong to, int32 [K].
-        num_probes: how many of those rows are filled.
+        num_probes: number of those rows that are filled.
     """
 
     loss_sums: Array
@@ -62,19 +62,18 @@ def compile_steps(
 ) -> Callable[..., tuple[State, CallMetrics]]:
     """`steps(state, rows, windows, knobs) -> (state, metrics)`; `state` is donated.
 
-    A window whose loss is not finite ends the call and leaves a state to be thrown away: the
-    run goes back to its last good one. Undoing the window here, by choosing between the old
+    A window whose loss is not finite ends the call and leaves a state to be discarded: the
+    run returns to its last good one. Undoing the window here, by choosing between the old
     and the new state, would cost a third of a small net's time, since XLA could no longer
     update in place (measured).
 
-    With `accumulates` a window is a part of an update, made when its `ends` is set.
+    With `accumulates` a window is a part of an update, which is made once `ends` is set.
 
-    With `measure_every` one update in so many is measured. Plain and measured windows have
-    loops of their own, one after the other inside a third: a branch inside a single loop
-    would copy the state at every step. The branch around the second loop spares a call
-    without measured windows the copy of the parameters that entering it takes.
-    `regularizer(params)` is the gradient of what is added to the mean loss, or None: the same
-    for both parts of a measured window.
+    With `measure_every`, one in this many updates is measured. Plain and measured windows have
+    separate loops, one after the other inside a third: a branch inside a single loop would
+    copy the state at every step. The branch around the second loop avoids a copy of the
+    parameters in calls without measured windows. `regularizer(params)` is the gradient of
+    what is added to the mean loss, or None: the same for both parts of a measured window.
     """
     gradients = make_gradients(objective, step_rows, accumulates=accumulates)
 
@@ -190,11 +189,11 @@ def _note_probe(metrics: CallMetrics, probe: Probe, step: Array) -> CallMetrics:
 def _watched(
     state: State, after: State, move: Move, before: Any, every: int
 ) -> tuple[State, dict[str, Array]]:
-    """The state after an update, its anchor moved if it is time, and the update's part of a probe.
+    """State after an update with its anchor moved when due, and the update's part of a probe.
 
     Args:
         state, after: before the update and after it.
-        before: parameters one update earlier, or those of `state` where that was not seen.
+        before: parameters one update earlier, or those of `state` if these are unknown.
     """
     found = {
         "square_gradient": move.square_gradient,
@@ -214,10 +213,10 @@ def _watched(
 
 
 def _checked(metrics: CallMetrics, params: Any) -> CallMetrics:
-    """Counts the last window as not done where it left parameters that are not finite.
+    """Count the last window as not done if it left parameters that are not finite.
 
-    An update can break them after a finite loss: a gradient of NaN, a step too long. The
-    next loss would show it, but a checkpoint or the run's end may come before.
+    An update can break them after a finite loss, by a NaN gradient or a step too long. The next
+    loss would show it, but a checkpoint or the end of the run may come first.
     """
     finite = jnp.all(jnp.stack([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
     broken = metrics.healthy & ~finite

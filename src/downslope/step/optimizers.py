@@ -1,6 +1,6 @@
-"""Optimizers by name, all of them optax's, and how the learning rate changes.
+"""Optimizers by name, all from optax, and learning-rate schedules.
 
-A rule is built anew inside the compiled step from the current learning rate, a traced
+A rule is rebuilt inside the compiled step from the current learning rate, a traced
 scalar, so changing it never recompiles.
 """
 
@@ -22,16 +22,16 @@ from downslope.errors import UsageError
 
 
 class Traits(NamedTuple):
-    """What the rest of the package asks of an update rule; nothing else compares names.
+    """Properties of an update rule that other modules ask for; nothing else compares names.
 
     Attributes:
-        learning_rate: where the search for the rate begins, and the rate where there is none.
+        learning_rate: start of the learning-rate search, and the rate used without a search.
         is_plain: a step is the gradient or its momentum times the rate, so that the best rate has
             the scale of the loss: near the edge of stability, and proportional to the batch size
             below the noise scale. Other rules follow the batch size by the square root.
         momentum_kind: how the velocity is kept, or None.
-        finds_rate: the rule finds its own step length: nothing is searched or scaled.
-        keeps_params: the rule says which parameters to evaluate; no other average is kept.
+        finds_rate: the rule finds its own step length, so nothing is searched or scaled.
+        keeps_params: the rule determines the parameters to evaluate; no other average is kept.
         decays: arguments of the optax rule that are decays of moving averages of gradients.
     """
 
@@ -44,17 +44,17 @@ class Traits(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """An update rule.
+    """An update rule with its learning rate and traits.
 
     Attributes:
         name: as the user gave it.
         build: `build(learning_rate)` gives the optax transformation; the rate may be traced.
-        learning_rate: the rate to use, or None where the transformation holds its own.
-        traits: what decisions and measurements ask of the rule.
-        is_named: the rule is the package's own of that name, not a function of the caller's.
+        learning_rate: the rate to use, or None if the transformation holds its own.
+        traits: properties that decisions and measurements depend on.
+        is_named: the rule is the package's own of that name, not a user's function.
         l1_scale: `l1_scale(opt_state, learning_rate, params)` gives the step size per
-            coordinate for a proximal step, or None where the rule has none.
-        evaluation_params: the parameters to evaluate and keep, where the rule steps others.
+            coordinate for a proximal step, or None if the rule has none.
+        evaluation_params: the parameters to evaluate and keep, if the rule steps others.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Optimizer(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A named optimizer: its optax rule, how it is made from a configuration, and its traits."""
+    """A named optimizer: its optax rule, its construction from a configuration, and its traits."""
 
     optax_rule: Callable[..., optax.GradientTransformation]
     traits: Traits
@@ -78,7 +78,7 @@ class Rule(NamedTuple):
 
 
 def make_optimizer(training: Training) -> Optimizer:
-    """The optimizer that the configuration names or holds.
+    """Optimizer that the configuration names or holds.
 
     Raises:
         UsageError: a setting that the given transformation would not obey, or L1 with a
@@ -138,7 +138,7 @@ def _named(name: str, training: Training) -> Optimizer:
 
 
 def _from_function(function: Callable[..., Any], training: Training) -> Optimizer:
-    """A function of the learning rate, such as `optax.lion`; a known name gives its traits."""
+    """Optimizer from a function of the learning rate; a known name gives its traits."""
     name = getattr(function, "__name__", None) or "optax"
     traits = RULES[name].traits if name in RULES else Traits()
     rate = traits.learning_rate if training.learning_rate == AUTO else training.learning_rate
@@ -158,7 +158,7 @@ def _shrink(share: Any) -> optax.GradientTransformation:
 
 
 def _default(rule: Callable[..., Any], name: str) -> Any:
-    """The default of an optax rule's argument, read there so that it stands in one place."""
+    """Default of an optax rule's argument, read from there to have it in one place."""
     return inspect.signature(rule).parameters[name].default
 
 
@@ -191,9 +191,9 @@ def _adam_scale(opt_state: Any, rate: Array, params: Any) -> Any:
 
 
 # Rates where the search begins. Adam: the best of a half-decade grid, read after 40 steps, was 3e-3
-# to 3e-2 on six of nine real tasks and up to 1e-1 on the others (measured). The rest is assumed:
-# what the methods' papers name. Plain rules' rates depend on the loss's scale, so their search
-# begins at its curvature instead.
+# to 3e-2 on six of nine real tasks and up to 1e-1 on the others (measured). The rest is assumed,
+# from the methods' papers. Plain rules' rates depend on the loss's scale, so their search
+# begins at the curvature instead.
 RULES: dict[str, Rule] = {
     "sgd": Rule(optax.sgd, Traits(0.1, is_plain=True), l1_scale=lambda _: _uniform(1.0)),
     "momentum": Rule(
@@ -250,7 +250,7 @@ def preconditioner(optimizer: Optimizer, state: Any) -> np.ndarray | None:
 
 
 def decays(training: Training) -> dict[str, float]:
-    """The decay of every moving average that training keeps, by name."""
+    """Decay of every moving average that training keeps, by name."""
     rule = RULES.get(training.optimizer) if isinstance(training.optimizer, str) else None
     found: dict[str, float] = {}
     for name in rule.traits.decays if rule else ():
@@ -264,7 +264,7 @@ def decays(training: Training) -> dict[str, float]:
 
 
 def rate_factor(training: Training, num_steps: int | None) -> Callable[[Array], Array]:
-    """The schedule: `factor(step)` in 0 to 1, by which the learning rate is multiplied.
+    """Schedule: `factor(step)` in 0 to 1, by which the learning rate is multiplied.
 
     Warm-up rises linearly to 1 at step `warmup_steps`; inverse time is
     `1 / (1 + t / decay_steps)` and cosine `(1 + cos(pi t / T)) / 2`, with t and T counted

@@ -1,4 +1,4 @@
-"""What a step carries on, and the knobs it obeys."""
+"""State that a step carries over, and the knobs it reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from downslope.tree import aligned_empty
 
 
 class State(NamedTuple):
-    """Everything that a checkpoint must hold for a step to go on bit for bit.
+    """State of training on the device: enough to continue bit for bit.
 
     Attributes:
         params: the trained leaves, None where the model has another leaf.
@@ -23,8 +23,8 @@ class State(NamedTuple):
         average: running average of the parameters, or None without averaging.
         gradient: sum of the gradients of the update under way, or None where every window
             is a whole update.
-        anchor: parameters of an earlier step, against which a measured one is held, or None
-            where nothing is measured.
+        anchor: parameters of an earlier step, with which measured ones are compared, or None
+            if nothing is measured.
         step: updates made so far, int32.
         key: random key data of the run, uint32 [2].
     """
@@ -39,7 +39,7 @@ class State(NamedTuple):
 
 
 class Knobs(NamedTuple):
-    """What decisions may change while training; arrays, so that changing them never compiles.
+    """Settings that decisions may change while training; arrays, so that no change recompiles.
 
     Attributes:
         learning_rate: step size before the schedule's factor, float32.
@@ -66,7 +66,7 @@ def initial_state(
     measures: bool,
     seed: int,
 ) -> State:
-    """The state before the first step; made to be compiled as one call (`on_device`)."""
+    """State before the first step; traceable, to be compiled as one program."""
     params = jax.tree.map(jnp.asarray, params)
     return State(
         params=params,
@@ -80,9 +80,9 @@ def initial_state(
 
 
 def _opt_state(params: Any, optimizer: Optimizer) -> Any:
-    """The optimizer's first state, in the types that its updates return.
+    """Initial state of the optimizer, in the dtypes that its updates return.
 
-    With 16-bit parameters some rules begin in 16 bits and go on in the rate's float32,
+    With 16-bit parameters some rules begin in 16 bits and continue in the rate's float32,
     one part of the state after another.
     """
 
@@ -101,16 +101,16 @@ def _opt_state(params: Any, optimizer: Optimizer) -> Any:
 
 
 def to_device(state: Any) -> Any:
-    """A tree of arrays on the device, each in memory that nothing else owns.
+    """Copy a tree of arrays to the device, each into memory of its own.
 
-    A compiled call may hand an input back as an output, or one array as two; the copies
-    made here can all be donated to the first step.
+    A compiled call may return an input as an output, or one array as two; the copies made
+    here can all be donated to the first step.
     """
     return jax.device_put(jax.tree.map(own, jax.device_get(state)))
 
 
 def own(a: Any) -> np.ndarray:
-    """A copy on the host, in memory that nothing else owns and a device may take as it is."""
+    """Copy on the host, in memory of its own that a device may use without copying."""
     a = np.asarray(a)
     out = aligned_empty(a.shape, a.dtype)
     np.copyto(out, a)

@@ -21,7 +21,7 @@ TAIL = 10.0  # power of the weights of a tail average; 4 was a little worse (mea
 
 
 class Move(NamedTuple):
-    """How an update came about; costs nothing where it is not looked at.
+    """Details of an update; free if they are not used.
 
     Attributes:
         gradient: tree of the gradient that the optimizer got.
@@ -47,8 +47,8 @@ def make_update(
 ) -> Callable[[State, Any, Knobs], tuple[State, Move]]:
     """`update(state, gradient_sum, knobs) -> (state, move)`, one step of the optimizer.
 
-    The sum is divided by the batch size, also when a last batch is short: every example
-    then weighs the same in every epoch.
+    The sum is divided by the batch size even if a last batch is short, so that every example
+    has the same weight in every epoch.
 
     Args:
         penalized: tree of bools over the parameters: which of them L1 acts on.
@@ -89,13 +89,13 @@ def make_update(
 
 
 def clip(gradient: Any, norm: Array) -> Any:
-    """The gradient, shortened to `norm` where its global norm is larger."""
+    """Gradient, scaled down to `norm` if its global norm is larger."""
     scale = jnp.minimum(1.0, norm / jnp.maximum(optax.tree.norm(gradient), 1e-30))
     return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
 
 
 def soft_threshold(p: Array, threshold: Array) -> Array:
-    """The proximal step of `threshold * |p|`: what is smaller than it becomes exactly 0.
+    """Proximal step of `threshold * |p|`: smaller values become exactly 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -111,7 +111,7 @@ def _average_share(step: Array, first: Array, training: Training) -> Array:
     With n the number of averaged steps, from `first` on:
     polyak: 1/n, the plain mean. tail: (g + 1)/(g + n), a mean whose weights rise as the g-th power
     of the step, about that of the last 1/g of the steps whatever their number (Shamir & Zhang
-    2013, section 4). ema: (1-d)/(1-d^n), which is an exponential average started from nothing and
+    2013, section 4). ema: (1-d)/(1-d^n), which is an exponential average started from zero and
     corrected for it (Kingma & Ba 2015, 3). Before averaging begins the share is 1: the average
     follows the parameters.
     """
@@ -126,7 +126,7 @@ def _average_share(step: Array, first: Array, training: Training) -> Array:
 
 
 def evaluated_params(state: State, optimizer: Optimizer) -> Any:
-    """The parameters that a run evaluates and keeps: averaged ones where there are."""
+    """Parameters that a run evaluates and keeps: averaged ones if there are any."""
     if state.average is not None:
         return state.average
     return optimizer.evaluation_params(state.opt_state, state.params)

@@ -1,4 +1,4 @@
-"""Orders of controllers, obeyed: knobs are turned here and nowhere else."""
+"""Execution of controllers' orders: the only place where knobs are turned."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STOPS = {"converged": StopReason.CONVERGED, "diverged": StopReason.DIVERGED}
 
 
 def decide(loop: Loop, observation: Observation) -> tuple[Order, ...]:
-    """The orders of every controller on an observation."""
+    """Orders of all controllers for an observation."""
     loop.state.controllers, orders = controllers.update(loop.state.controllers, observation)
     return orders
 
 
 def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
-    """Obey the orders, one after the other."""
+    """Carry out the orders one after the other."""
     for order in orders:
         if isinstance(order, Trial):
             _begin_trial(loop, order)
@@ -40,7 +40,7 @@ def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
 
 
 def _turn(loop: Loop, decision: Decision) -> None:
-    """Write a decision down and turn its knob."""
+    """Record a decision and turn its knob."""
     state, step = loop.state, loop.state.progress.num_steps
     if loop.trouble is not None and decision.knob != "stop":
         what, loop.stop_reason = loop.trouble[0], None
@@ -52,7 +52,7 @@ def _turn(loop: Loop, decision: Decision) -> None:
         loop.stop_reason = STOPS[decision.new]
         return
     state.knobs = dataclasses.replace(state.knobs, **{decision.knob: decision.new})
-    collect(loop)  # what was made with the knobs before
+    collect(loop)  # updates made with the old knobs
     if decision.knob == "batch_size":
         change_step(loop, loop.steps.change(decision.new))
     elif decision.knob == "clip_norm" and not loop.steps.current.clips:
@@ -62,11 +62,11 @@ def _turn(loop: Loop, decision: Decision) -> None:
 
 
 def _start_again(loop: Loop) -> None:
-    """Go on from the first parameters and a fresh optimizer; all counts go on."""
+    """Restart from the first parameters and a fresh optimizer; all counts continue."""
     state = loop.state
     state.device = loop.setup.start()._replace(step=state.device.step)
     state.held_out = state.held_out.restarted()
-    mark_good(loop)  # a step that goes wrong leads back here, not to the old start
+    mark_good(loop)  # a diverged step returns here, not to the earlier start
 
 
 def _begin_trial(loop: Loop, trial: Trial) -> None:
@@ -86,7 +86,7 @@ def _begin_trial(loop: Loop, trial: Trial) -> None:
 
 
 def _end_trials(loop: Loop, *, keep_best: bool) -> None:
-    """Go on from the end of the best trial, or from where the search began."""
+    """Continue from the end of the best trial, or from where the search began."""
     trials = loop.trials
     assert trials is not None
     loop.trials = None

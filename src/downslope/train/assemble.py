@@ -51,7 +51,7 @@ def assemble(
     penalize: Callable[[Model], Any] | None = None,
     scorer: Scorer | None = None,
 ) -> TrainSetup:
-    """The setup for a loss, a model and data; the arguments are those of `downslope.fit`."""
+    """Assemble the setup of a run; the arguments are those of `downslope.fit`."""
     source, held_out = sources(data, validation, training.seed)
     if held_out is not None:
         check_alike(source, held_out)
@@ -156,7 +156,7 @@ def assemble(
 def _can_accumulate(
     objective: Objective, params: Params, source: Any, step_rows: int, looked: bool
 ) -> bool:
-    """Whether a batch's loss is that of its micro-batches; `looked`: `interacts` is known."""
+    """Whether micro-batches give the loss of their batch; `looked` if `interacts` is known."""
     if not objective.separable:
         return False
     if not (objective.interacts if looked else interact(objective, params, source, None)):
@@ -172,7 +172,7 @@ def _setting(
     num_rows: int | None,
     batch_rows: int,
 ) -> MonitorSettings | None:
-    """How the measured steps are to be read, or None where none is measured."""
+    """Settings for reading the measured steps, or None if no step is measured."""
     if training.measure_every is None:
         return None
     return MonitorSettings(
@@ -188,8 +188,8 @@ def _setting(
 
 
 def rule_of(training: Training, optimizer: Optimizer) -> dict[str, Any]:
-    """Kind and momentum of the update rule, as the instruments take them."""
-    # what a function of the caller's does is not known, whatever its name
+    """Kind and momentum of the update rule, for the instruments."""
+    # what a user's own function does is unknown, whatever its name
     traits = optimizer.traits if optimizer.is_named else Traits()
     momentum = training.momentum if traits.momentum_kind else 0.0
     kind = traits.momentum_kind
@@ -197,7 +197,7 @@ def rule_of(training: Training, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _row_losses(objective: Objective, l2: float, mask: Any) -> Callable[[Params, Any], Any]:
-    """The loss of every row, each with all smooth penalties: their mean is what is minimised."""
+    """Per-row losses with all smooth penalties; their mean is what is minimised."""
 
     def losses(params: Params, rows: Any) -> Any:
         found = objective.losses(params, rows, jax.random.key(0))
@@ -226,7 +226,7 @@ def _can_change(training: Training, source: Any, objective: Objective) -> bool:
 def _num_steps(
     training: Training, num_rows: int | None, batch_rows: int, changes: bool
 ) -> int | None:
-    """Updates after which the run is finished, where that is known beforehand."""
+    """Number of updates after which the run is finished, if known in advance."""
     limits = [] if training.steps is None else [training.steps]
     if training.epochs is not None and num_rows is not None and not changes:
         limits.append(training.epochs * math.ceil(num_rows / batch_rows))
@@ -234,7 +234,7 @@ def _num_steps(
 
 
 def _match(mask: Any, params: Params) -> Any:
-    """The mask as a tree of bools over exactly the trained leaves."""
+    """Mask as a tree of bools over exactly the trained leaves."""
 
     def chosen(p: Any, on: Any) -> bool | None:
         if p is not None and not isinstance(on, (bool, np.bool_)):
@@ -249,7 +249,7 @@ def _match(mask: Any, params: Params) -> Any:
 
 
 def request_of(setup: TrainSetup, training: Training, metadata: dict[str, Any]) -> dict[str, Any]:
-    """What a run was asked to do, for its folder."""
+    """Request of a run, for its folder: configuration, data and model."""
     asked = {f.name: getattr(training, f.name) for f in dataclasses.fields(training)}
     if not is_auto(training.optimizer):
         asked["optimizer"] = setup.optimizer.name

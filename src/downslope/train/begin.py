@@ -1,4 +1,4 @@
-"""Beginning of a run: the loop at its first update, or where a checkpoint stands."""
+"""Start of a run: the loop at its first update, or at its last checkpoint."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from downslope.train.state import begin_state, from_checkpoint
 def begin(
     setup: TrainSetup, asked: Training, run: RunFolder, interrupts: Interrupts, begun: float
 ) -> Loop:
-    """The loop at its first update, or where the run's last checkpoint stands."""
+    """Create the loop of a new run, or restore it from the run's last checkpoint."""
     context, last = context_of(setup, asked), run.last
     if last is None:
         state = begin_state(setup, context)
-        run.last = state.to_checkpoint(setup.fingerprint)  # to go back to
+        run.last = state.to_checkpoint(setup.fingerprint)  # a first good state to return to
     else:
         state = from_checkpoint(last, setup, context, str(run.folder))
     steps = CompiledSteps(setup.make_step, setup.first_step)
@@ -42,7 +42,7 @@ def begin(
     if state.knobs.batch_size != steps.current.batch_rows:
         change_step(loop, steps.change(state.knobs.batch_size))
     if state.knobs.clip_norm is not None and not steps.current.clips:
-        change_step(loop, steps.clip())  # begun by the sitting before
+        change_step(loop, steps.clip())  # turned on before the interruption
     run.journal.write(
         "started" if last is None else "resumed",
         step=state.progress.num_steps,
@@ -52,7 +52,7 @@ def begin(
 
 
 def context_of(setup: TrainSetup, asked: Training) -> Context:
-    """What controllers know of a run before its first update."""
+    """Facts about a run that controllers know before its first update."""
     epoch_steps = None if setup.num_rows is None else setup.num_rows / setup.batch_rows
     limits = [] if setup.num_steps is None else [float(setup.num_steps)]
     if setup.training.epochs is not None and epoch_steps is not None:

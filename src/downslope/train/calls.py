@@ -1,4 +1,4 @@
-"""Division of blocks into calls to the device: efficient, and never long to wait for."""
+"""Division of blocks into calls to the device: long enough to be efficient, short to wait for."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from downslope.data.stream import Block, Position
 from downslope.data.windows import Windows
 
-MIN_CALL_SECONDS, MAX_CALL_SECONDS = 0.1, 0.4  # a Ctrl-C or a time budget is obeyed within this
+MIN_CALL_SECONDS, MAX_CALL_SECONDS = 0.1, 0.4  # a Ctrl-C or a time budget takes effect within this
 FIRST_CALL_WINDOWS = 64  # before any call was timed
 
 
 class CallLength:
-    """Windows per call, doubled while calls are short and halved when one takes too long."""
+    """Windows per call: doubled while calls are short, halved when one takes too long."""
 
     def __init__(self):
         self.windows = FIRST_CALL_WINDOWS
 
     def saw(self, windows: int, seconds: float) -> None:
-        """Take note of a finished call."""
+        """Adjust the length after a call of this many windows."""
         if seconds > MAX_CALL_SECONDS:
             self.windows = max(1, windows // 2)
         elif windows >= self.windows and seconds < MIN_CALL_SECONDS:
@@ -30,15 +30,15 @@ class CallLength:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call to the device: some of a block's windows.
+    """One call to the device, for some of a block's windows.
 
     Attributes:
         block: the block they belong to.
         windows: the windows to run.
         num_steps: updates that they complete.
         num_examples: rows that they count.
-        position: where the run stands afterwards.
-        ends_block: nothing of the block is left.
+        position: position in the data after the call.
+        ends_block: these are the block's last windows.
     """
 
     block: Block
@@ -50,12 +50,12 @@ class Call:
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the epoch's last row is among the windows."""
+        """Whether the windows include the epoch's last row."""
         return self.position.epoch > self.block.epoch
 
 
 def calls(blocks: Iterable[Block], length: CallLength, num_steps: int | None) -> Iterator[Call]:
-    """Divide blocks into calls; end after exactly `num_steps` updates where given."""
+    """Divide blocks into calls; end after exactly `num_steps` updates if given."""
     left = num_steps
     for block in blocks:
         at, stop = block.windows.first, block.windows.first + block.windows.count

@@ -1,4 +1,4 @@
-"""Checkpoints and models on disk: named tensors, and documents beside them."""
+"""Checkpoints and models on disk: named tensors, with documents beside them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ KEPT = 2  # checkpoints kept: the newest, and the one before in case the newest 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A run at one moment, on the host: `tensors` by name and a JSON `document`."""
+    """State of a run on the host: `tensors` by name and a JSON `document`."""
 
     tensors: dict[str, np.ndarray]
     document: dict[str, Any]
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by path, such as `params/layers/0/weight`.
+    """Leaves of a pytree by path, such as `params/layers/0/weight`.
 
     A slash inside a key is written `~1` and a tilde `~0`, as in a JSON pointer, so that no
     two leaves share a name.
@@ -57,7 +57,7 @@ def host_tensors(tree: Any) -> dict[str, np.ndarray]:
 
 
 def restore_leaves(template: Any, tensors: dict[str, np.ndarray], where: str) -> Any:
-    """A tree like `template`, filled from named tensors.
+    """Tree like `template`, filled from named tensors.
 
     Raises:
         MismatchError: a tensor is missing, left over, or of another shape or type.
@@ -80,11 +80,11 @@ def restore_leaves(template: Any, tensors: dict[str, np.ndarray], where: str) ->
 
 
 def save(path: Path, checkpoint: Checkpoint, *, replace: bool = False) -> None:
-    """Writes a checkpoint as a folder that is either whole or absent.
+    """Write a checkpoint as a folder that is either complete or absent.
 
     Raises:
         DataError: `path` exists, unless it may be replaced.
-        CapacityError: the disk is full; nothing is left behind.
+        CapacityError: the disk is full; no partial folder is left behind.
     """
     with atomic_folder(path, replace=replace) as folder:
         write_tensors(folder / TENSORS, checkpoint.tensors)
@@ -92,7 +92,7 @@ def save(path: Path, checkpoint: Checkpoint, *, replace: bool = False) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads a checkpoint and checks every file against its hash.
+    """Read a checkpoint and verify the hash of every file.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -102,16 +102,16 @@ def load(path: Path) -> Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of a run, in folders named by step and by how often it was saved."""
+    """Checkpoints of a run, in folders named by step and save count."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def save(self, step: int, checkpoint: Checkpoint) -> Path:
-        """Writes the checkpoint of `step`, then removes all but it and the one before.
+        """Write the checkpoint of `step`, then remove all but it and the one before.
 
-        Those of later steps are removed too: a run that goes on from an earlier one found
-        them damaged. Nothing is replaced, so that a whole one is there at every moment.
+        Those of later steps are removed too: a run resumed from an earlier step has found
+        them damaged. No folder is replaced, so there is a complete one at every moment.
         """
         same = [p.name for p in self._paths() if p.name.startswith(f"{step:012d}-")]
         number = int(same[-1].partition("-")[2]) + 1 if same else 0
@@ -124,10 +124,10 @@ class Checkpoints:
         return path
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None when the run has none yet.
+        """Newest undamaged checkpoint, or None if the run has none yet.
 
         Raises:
-            DataError: there are checkpoints, and every one is damaged.
+            DataError: every checkpoint is damaged.
         """
         damage: DataError | None = None
         for path in reversed(self._paths()):

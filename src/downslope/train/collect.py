@@ -1,4 +1,4 @@
-"""Collection of finished calls into the state of a run, and the records of its progress."""
+"""Collection of finished calls into the state of a run, and its progress records."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from downslope.train.dispatch import Collected
 from downslope.train.loop import Loop
 from downslope.train.state import restore_device
 
-MAX_CALLS_TIMED = 32  # calls whose time of an update is remembered, for each batch size
+MAX_CALLS_TIMED = 32  # latest calls of each batch size whose time per update is kept
 WORSE = 1.1  # times the loss of a good state, on the same rows; assumed
 
 
 def dispatch(loop: Loop, call: Call) -> None:
-    """Send a call to the device, then take in what the call before saw."""
+    """Send a call to the device, then collect the one before."""
     state = loop.state
     knobs = state.device_knobs()
     state.device = loop.dispatcher.dispatch(loop.steps.current, state.device, call, knobs)
@@ -24,13 +24,13 @@ def dispatch(loop: Loop, call: Call) -> None:
 
 
 def collect(loop: Loop) -> None:
-    """Wait for every call in flight and take in what it saw."""
+    """Wait for all calls in flight and collect them."""
     while loop.dispatcher.num_in_flight:
         take_in(loop, loop.dispatcher.collect())
 
 
 def take_in(loop: Loop, seen: Collected) -> None:
-    """Add what a call saw to the state of the run; nothing after a step that went wrong."""
+    """Add the results of a call to the state of the run; ignore those after a diverged step."""
     state, progress = loop.state, loop.state.progress
     if seen.seconds > 0 and seen.call.num_steps:
         size = loop.steps.current.batch_rows
@@ -56,9 +56,9 @@ def take_in(loop: Loop, seen: Collected) -> None:
 
 
 def _is_worse(loop: Loop) -> bool:
-    """Whether the loss of the same rows lies above that at the last good state.
+    """Whether the loss of a fixed sample is above that of the last good state.
 
-    The losses of other batches may be as high by themselves, where a few rows decide.
+    Losses of single batches may be as high by chance if a few rows dominate.
     """
     if loop.run.last is None:
         return True
@@ -68,7 +68,7 @@ def _is_worse(loop: Loop) -> bool:
 
 
 def write_progress(loop: Loop, now: float) -> None:
-    """Write a progress record, and now and then one of what was measured."""
+    """Write a progress record and, less often, a record of measurements."""
     assert loop.dispatcher.blocks is not None
     loop.writer.write(
         now,
@@ -76,7 +76,7 @@ def write_progress(loop: Loop, now: float) -> None:
         loop.dispatcher.blocks,
         fraction=loop.fraction,
         batch_size=loop.steps.current.batch_rows,
-        # what the device was given: 0 where the optimizer holds its own
+        # as given to the device: 0 if the optimizer holds its own
         learning_rate=float(loop.state.device_knobs().learning_rate) or None,
     )
     if loop.writer.measures_now(now, loop.state.progress.seconds):
@@ -85,7 +85,7 @@ def write_progress(loop: Loop, now: float) -> None:
 
 
 def write_measured(loop: Loop) -> Readings | None:
-    """Write a record of what the measured updates say, and give it; None where none is."""
+    """Write a record of the measured updates and return the readings, if there are any."""
     state = loop.state
     if state.monitor is None:
         return None
@@ -99,7 +99,7 @@ def write_measured(loop: Loop) -> Readings | None:
             seconds=state.progress.seconds,
             batch_size=loop.steps.current.batch_rows,
             stability=readings.stability,
-            # without what is missing; a zero is a value
+            # drop missing fields, keep zeros
             **{
                 name: {k: v for k, v in record.items() if v is not None and v not in ("", [])}
                 for name, record in found.items()
@@ -109,7 +109,7 @@ def write_measured(loop: Loop) -> Readings | None:
 
 
 def write_step_seconds(loop: Loop) -> None:
-    """Write how long an update of each batch size took in the latest calls."""
+    """Write the time per update of each batch size in the latest calls."""
     if loop.step_seconds:
         loop.run.journal.write(
             "timed",

@@ -1,7 +1,7 @@
-"""Compiled step of one batch size, and the ladder of sizes that a run moves on.
+"""Compiled steps by batch size.
 
-Compiled steps share the state and the order of the rows, so a run goes on with another one from
-where it stands. The next one is compiled in a thread of its own while the present one trains.
+Compiled steps share the state and the order of the rows, so a run can switch between them at any
+time. The next one is compiled in a background thread while the current one trains.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ MAX_WINDOW_ROWS = 8192  # the largest batch that is one window
 
 @dataclass(kw_only=True)
 class CompiledStep:
-    """The compiled loop over windows of one batch size, and the blocks that it runs over.
+    """Compiled loop over windows of one batch size, and the blocks that it runs over.
 
     Attributes:
         batch_rows: examples per update.
         step_rows: rows the device takes at once.
-        clips: gradients longer than the knob's norm are shortened.
+        clips: gradients longer than the norm in `knobs` are shortened.
         run: `run(state, rows, windows, knobs)`, see `compile_steps`.
         open_stream: blocks from a position on.
-        shuffling: one sentence on what the order does and leaves undone.
+        shuffling: one sentence on how well the rows are shuffled.
         compile_seconds: time that `prepare` took, None before.
         failure: why compiling in the background failed, or None.
     """
@@ -46,11 +46,11 @@ class CompiledStep:
     _thread: threading.Thread | None = field(default=None, repr=False)
 
     def prepare(self, state: State, position: Position, knobs: Knobs) -> None:
-        """Begin to compile in the background, for a state of these shapes."""
+        """Start compiling in the background for a state of these shapes."""
         if self._thread is not None:
             return
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
-        wide = bool(jax.config.read("jax_enable_x64"))  # a thread has JAX's settings of its own
+        wide = bool(jax.config.read("jax_enable_x64"))  # JAX's settings are per thread
         self._thread = threading.Thread(
             target=self._compile, args=(shapes, position, knobs, wide), name="compile", daemon=True
         )
@@ -70,18 +70,18 @@ class CompiledStep:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a step compiled in the background can be used at once."""
+        """Whether a step compiled in the background is ready to use."""
         done = self._thread is not None and not self._thread.is_alive()
         return done and self.failure is None
 
     def join(self) -> None:
-        """Wait until a compilation under way has ended; a process must not exit before."""
+        """Wait for a compilation in progress; a process must not exit during one."""
         if self._thread is not None:
             self._thread.join()
 
 
 class CompiledSteps:
-    """The compiled steps of a run by batch size; `close` waits for one still being compiled.
+    """Compiled steps of a run by batch size; `close` waits for one still compiling.
 
     Args:
         make: `make(batch_rows, clips, step_rows=None)` gives the step of another batch size.
@@ -94,7 +94,7 @@ class CompiledSteps:
         self._in_use = {first.batch_rows}  # compiled by having run, not in the background
 
     def sizes(self) -> dict[str, Any]:
-        """Batch sizes known, usable at once, and failed, with the time that compiling took."""
+        """Batch sizes requested, ready and failed, with their compile times."""
         steps = self._by_size
         return {
             "known": frozenset(steps),
@@ -104,16 +104,16 @@ class CompiledSteps:
         }
 
     def failures(self) -> dict[int, BaseException]:
-        """Why some sizes do not compile, by batch size."""
+        """Reasons why batch sizes failed to compile."""
         return {s: step.failure for s, step in self._by_size.items() if step.failure is not None}
 
     def prepare(self, batch_size: int, state: State, position: Position, knobs: Knobs) -> None:
-        """Begin to compile the step of a batch size in the background."""
+        """Start compiling the step of a batch size in the background."""
         step = self._by_size[batch_size] = self._make(batch_size, self.current.clips)
         step.prepare(state, position, knobs)
 
     def change(self, batch_size: int) -> CompiledStep:
-        """Make the step of a batch size the current one."""
+        """Switch to the step of a batch size."""
         if batch_size not in self._by_size:
             self._by_size[batch_size] = self._make(batch_size, self.current.clips)
         self._in_use.add(batch_size)
@@ -121,9 +121,9 @@ class CompiledSteps:
         return self.current
 
     def clip(self) -> CompiledStep:
-        """Make a step of the same batch size that clips the current one; drop all others.
+        """Switch to a step of the same batch size that clips; drop all others.
 
-        This compiles while the run waits: it happens once, if at all.
+        The run waits for the compilation, which happens at most once.
         """
         self.close()
         size = self.current.batch_rows
@@ -132,6 +132,6 @@ class CompiledSteps:
         return self.current
 
     def close(self) -> None:
-        """Wait for a compilation under way: a process must not exit in the middle of one."""
+        """Wait for compilations in progress: a process must not exit during one."""
         for step in self._by_size.values():
             step.join()

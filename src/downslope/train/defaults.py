@@ -1,4 +1,4 @@
-"""First values of the settings left to choose."""
+"""Initial values of settings left to choose."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from downslope.step.optimizers import RULES
 from downslope.train.sources import STEP_BYTES
 
 DEFAULT_OPTIMIZER = "adam"
-PATIENCE = 5  # evaluations, where no controller decides on the end; assumed
+PATIENCE = 5  # evaluations, if no controller stops the run; assumed
 
 
 def begin_with(training: Training, source: Any) -> Training:
-    """The configuration with a first value wherever it is left to choose.
+    """Configuration with an initial value for every setting left to choose.
 
-    The temperature is one subject: parameters are averaged where the schedule is left to choose
-    too, and the rule's own parameters are the ones to keep.
+    Parameters are averaged only if the schedule is left to choose too, and the optimizer has no
+    parameters of its own to keep.
     """
     optimizer = DEFAULT_OPTIMIZER if is_auto(training.optimizer) else training.optimizer
     rule = RULES.get(optimizer) if isinstance(optimizer, str) else None
     holds_average = rule.traits.keeps_params if rule else hasattr(optimizer, "update")
-    # an average of weights that were 0 at times is never exactly 0, which l1 promises
+    # an average of weights that were 0 only at times is not 0, but l1 promises exact zeros
     averages = "schedule" in training.free and not holds_average and not training.l1
     num_rows = None if isinstance(source, Generator) else source.num_rows
     most = max(1, STEP_BYTES // row_bytes(source))
@@ -53,10 +53,10 @@ def begin_with(training: Training, source: Any) -> Training:
 
 
 def examples_per_row(source: Any) -> int:
-    """Examples in a row of the source: more than 1 where a row is a batch of its own."""
+    """Examples in a row of the source: more than 1 if a row is a batch of its own."""
     return getattr(source, "examples_per_row", 1)
 
 
 def row_bytes(source: Any) -> int:
-    """Bytes of a row, 1 for a generator, whose rows are not known beforehand."""
+    """Bytes per row; 1 for a generator, whose rows are not known in advance."""
     return 1 if isinstance(source, Generator) else max(1, source.row_bytes)

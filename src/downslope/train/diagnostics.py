@@ -1,4 +1,4 @@
-"""Diagnostics of the noise while a run trains, within a stated share of its time."""
+"""Noise diagnostics during training, within a given share of its time."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from downslope.train.setup import TrainSetup
 if TYPE_CHECKING:
     from downslope.noise.survey.record import Section
 
-MAX_ROWS = 256  # of a sample: diagnostics while training are meant to be quick
-UNKNOWN_SECONDS = 2.0  # what a subject is taken to cost before it was tried; assumed
-LEFT_OUT = ("order",)  # the rows do not change their order while training
+MAX_ROWS = 256  # sample size: diagnostics during training must be quick
+UNKNOWN_SECONDS = 2.0  # cost of a subject before its first measurement; assumed
+LEFT_OUT = ("order",)  # the order of the rows does not change during training
 
 
 class Diagnostics:
-    """One subject of the noise after the other, as often as the share of the time allows.
+    """Noise diagnostics, one subject at a time, as often as their share of the time allows.
 
-    A subject that fails is recorded with its reason, and training goes on.
+    A subject that fails is recorded with the reason, and training continues.
     """
 
     def __init__(self, setup: TrainSetup):
-        from downslope.noise.survey.anatomy import SECTIONS  # the instruments, when asked for
+        from downslope.noise.survey.anatomy import SECTIONS  # imports the instruments
 
         self._setup = setup
         self._names = itertools.cycle(name for name in SECTIONS if name not in LEFT_OUT)
@@ -37,7 +37,7 @@ class Diagnostics:
         self._spent = 0.0
 
     def is_due(self, seconds: float) -> bool:
-        """Whether the next subject fits into the share of this many seconds of training."""
+        """Whether the next subject fits into its share of this many seconds of training."""
         share = self._setup.training.anatomy_share
         cost = self._costs.get(self._next, UNKNOWN_SECONDS)
         return share is not None and self._spent + cost <= share * seconds
@@ -45,7 +45,7 @@ class Diagnostics:
     def measure(
         self, state: State, monitor: NoiseMonitor | None, steps_left: int | None
     ) -> tuple[str, Section | str]:
-        """The next subject's name, and what was found or why it was left out."""
+        """Measure the next subject: its name, and its section or the reason for leaving it out."""
         begin, name = time.perf_counter(), self._next
         try:
             found = self._measure(name, state, monitor, steps_left)
@@ -64,7 +64,7 @@ class Diagnostics:
 
         found = measure_point(
             self._setup,
-            state.params,  # where the gradients are taken, also where an average is kept
+            state.params,  # gradients are taken here even if an average is kept
             with_state(Extras(), self._setup, state, monitor, steps_left),
             learning_rate=rate_at(self._setup, state),
             num_examples=MAX_ROWS,
@@ -74,7 +74,7 @@ class Diagnostics:
 
 
 def diagnose_if_due(loop: Loop) -> None:
-    """Measure one subject of the noise in depth, if the share of time for that allows."""
+    """Measure one subject of the noise in depth, if its share of the time allows."""
     if loop.diagnostics is None or not loop.diagnostics.is_due(loop.seconds - loop.seconds_before):
         return
     collect(loop)
@@ -89,7 +89,7 @@ def diagnose_if_due(loop: Loop) -> None:
 
 
 def short_record(section: Section) -> dict[str, object]:
-    """A section for the journal: values, intervals, reasons and sentences."""
+    """Section for the journal: values, intervals, reasons and sentences."""
     return {
         "sentences": list(section.sentences),
         "records": {name: _short(found) for name, found in section.records.items()},

@@ -1,7 +1,7 @@
-"""Dispatch of calls to the device, and collection of what each saw, one call late.
+"""Dispatch of calls to the device, and collection of their results one call late.
 
-While the device works on a call, the host takes in the call before: losses, timing, buffers that
-are free again. Host syncs happen in `collect` and nowhere else in the loop.
+While the device works on a call, the host processes the one before: losses, timing, buffers to
+reuse. `collect` makes the only host syncs of the loop.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from downslope.step.state import Knobs, State
 from downslope.train.calls import Call, CallLength
 from downslope.train.compiled_step import CompiledStep
 
-POINT_SECONDS = 0.2  # between points of the trajectory, at least
-# In a program of its own: inside the compiled step it made every update a third slower (measured).
+POINT_SECONDS = 0.2  # least time between points of the trajectory
+# A separate program: inside the compiled step it made every update a third slower (measured).
 PROJECT = jax.jit(project)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """What one call saw, on the host.
+    """Results of one call, on the host.
 
     Attributes:
         call: the call.
         loss_sums, sizes: summed loss and rows of each of its windows, [n].
-        bad_step: number of the call's updates up to the first that was not finite, or None.
+        bad_step: number of updates up to and including the first non-finite one, or None.
         probes, probe_steps: measured updates, [k, F], and their numbers, [k].
         point: projected parameters after the call, or None.
         time: when it was collected, by `time.perf_counter`.
-        seconds: time that the device spent on it.
+        seconds: time that the device spent on the call.
     """
 
     call: Call
@@ -54,14 +54,14 @@ class Collected:
 
 
 class Dispatcher:
-    """Sends calls to the device and collects what they saw.
+    """Send calls to the device and collect their results.
 
     Args:
-        tracks: project the parameters now and then, for the trajectory.
+        tracks: record points of the trajectory, projected parameters, from time to time.
 
     Attributes:
-        call_length: how long the next call should be.
-        compile_seconds: time that the first call took to compile, None before.
+        call_length: length of the next call.
+        compile_seconds: compile time of the first call, None before it.
     """
 
     def __init__(self, *, tracks: bool):
@@ -78,7 +78,7 @@ class Dispatcher:
     def open(
         self, step: CompiledStep, position: Position, kept: Replay | None
     ) -> Iterator[Stream | Replay]:
-        """Blocks from a position on, or those kept for trials; closed on the way out."""
+        """Blocks from a position on, closed on exit; or those kept for trials."""
         if kept is None:
             self._on_device = (None, None)
         opened = contextlib.nullcontext(kept) if kept else step.open_stream(position)
@@ -86,7 +86,7 @@ class Dispatcher:
             yield self.blocks  # type: ignore[misc]
 
     def dispatch(self, step: CompiledStep, state: State, call: Call, knobs: Knobs) -> State:
-        """Send a call to the device, after which the state before it must not be used."""
+        """Send a call to the device; the state before it must not be used afterwards."""
         if self._on_device[0] is not call.block:
             self._on_device = call.block, jax.device_put(call.block.rows)
         begin = time.perf_counter()
@@ -102,11 +102,11 @@ class Dispatcher:
 
     @property
     def num_in_flight(self) -> int:
-        """Calls that were sent and not collected."""
+        """Number of calls sent and not collected."""
         return len(self._in_flight)
 
     def collect(self) -> Collected:
-        """What the oldest call in flight saw; waits for it."""
+        """Results of the oldest call in flight; waits for it."""
         call, metrics, point, sent = self._in_flight.popleft()
         loss_sums, healthy = np.asarray(metrics.loss_sums), bool(metrics.healthy)  # host sync
         now = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A model's loss and metrics on all rows of a source, block by block."""
+"""Loss and metrics of a model on all rows of a source, block by block."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from downslope.metrics import MeanLoss, Results
 from downslope.objective import Objective, Params
 from downslope.tree import map_arrays
 
-KEPT_BYTES = 32 << 20  # of held-out rows: reading them anew takes longer than their evaluation
-EACH = "loss of every row"  # among what a scorer gives, which names its own
+KEPT_BYTES = 32 << 20  # held-out rows kept on the device: reading takes longer than evaluating
+EACH = "loss of every row"  # key beside those of the scorer
 WINDOW_ROWS = 2048  # rows evaluated at once: bounds the memory of a wide model's activations
 
 
 class Scorer(Protocol):
-    """What an evaluation looks at: per-row outputs, and what adds them up."""
+    """Protocol of a scorer: per-row outputs, and an accumulator of them."""
 
     def score(self, model: Any, batch: Any, losses: Array) -> dict[str, Array]:
         """Per-row arrays [B, ...] for the accumulator's `add`; traced by JAX."""
@@ -36,7 +36,7 @@ class Scorer(Protocol):
 
 
 class LossScorer:
-    """Scores nothing but the loss itself."""
+    """Score the loss only."""
 
     def score(self, model: Any, batch: Any, losses: Array) -> dict[str, Array]:
         """The losses."""
@@ -53,12 +53,12 @@ def make_evaluator(
     """`evaluate(params) -> Results` over every row of `source`.
 
     Args:
-        step_rows: rows evaluated together; a loss whose examples interact needs the number
-            it is trained with, and is then averaged over windows of it.
+        step_rows: rows evaluated together; for a loss whose examples interact, the number
+            it is trained with: the result is then the mean over such windows.
     """
     step_rows = min(step_rows or WINDOW_ROWS, source.num_rows)
     order = in_order(source.num_rows, source.row_bytes, step_rows=step_rows)
-    key = jax.random.key(0)  # one key for every evaluation: results of two differ by the model
+    key = jax.random.key(0)  # one key for all evaluations, so that only the model makes them differ
 
     @jax.jit
     def outputs(params: Params, rows: Any) -> dict[str, Array]:
@@ -73,7 +73,7 @@ def make_evaluator(
         found = jax.lax.map(window, parts)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
-    kept: list[tuple[Any, int]] = []  # few rows are held on the device for the next time
+    kept: list[tuple[Any, int]] = []  # a small source stays on the device for the next evaluation
     small = source.num_rows * source.row_bytes <= KEPT_BYTES
 
     def blocks() -> Generator[tuple[Any, int], None, None]:
@@ -110,7 +110,7 @@ def make_evaluator(
 
 
 def _keep(values: Array, *, length: int, objective: Objective, step: int) -> np.ndarray:
-    """The counted rows; where a loss has one value per window, one row of each whole window."""
+    """The counted rows; for a loss with one value per window, one row of each whole window."""
     host = np.asarray(values)
     if objective.separable:
         return host[:length]

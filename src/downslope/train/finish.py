@@ -1,4 +1,4 @@
-"""End of a run: what is kept, its held-out metrics, and the result."""
+"""End of a run: parameters to keep, their held-out metrics, and the result."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HISTORY = ("progress", "evaluated", "measured", "anatomy", "decided")  # records
 
 
 def finish(loop: Loop) -> Result:
-    """The result of a run that has ended, rolled back where it diverged."""
+    """Result of a finished run, rolled back if it diverged."""
     setup, reason = loop.setup, loop.stop_reason
     assert reason is not None
     diverged_at = _roll_back(loop) if reason is StopReason.DIVERGED else None
     if reason is not StopReason.DIVERGED:
-        save(loop)  # without the evaluation below, which a longer run does not make here
+        save(loop)  # before the evaluation below, which a longer run would not make here
     params = _kept_params(loop)
     validation = _validation(loop, params)
     progress, readings = loop.state.progress, write_measured(loop)
@@ -52,7 +52,7 @@ def finish(loop: Loop) -> Result:
 
 
 def _roll_back(loop: Loop) -> int | None:
-    """Return to the last good state; gives the update that went wrong."""
+    """Return to the last good state; gives the number of the diverged update."""
     bad_step = None if loop.trouble is None else loop.trouble[1]
     undo(loop)
     step = loop.state.progress.num_steps
@@ -61,7 +61,7 @@ def _roll_back(loop: Loop) -> int | None:
 
 
 def _kept_params(loop: Loop) -> Params:
-    """The parameters of the lowest held-out loss, or else those reached."""
+    """Parameters of the lowest held-out loss, else the last ones."""
     step = loop.state.progress.num_steps
     if loop.setup.training.patience and loop.state.held_out.evaluated_step != step:
         evaluate(loop)
@@ -70,7 +70,7 @@ def _kept_params(loop: Loop) -> Params:
 
 
 def _validation(loop: Loop, params: Params) -> Results | None:
-    """Held-out metrics of the parameters that are kept."""
+    """Held-out metrics of the kept parameters."""
     if loop.setup.evaluate is None:
         return None
     held_out, step = loop.state.held_out, loop.state.progress.num_steps

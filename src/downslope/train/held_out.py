@@ -1,4 +1,4 @@
-"""Held-out losses of a run: the lowest, and the one that the next gain is measured from."""
+"""Held-out losses of a run: the lowest, and the reference for the next gain."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from downslope.choose.temperature import gain_scale, stands_out
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """What evaluations have found so far.
+    """Results of the evaluations so far.
 
     Attributes:
         evaluated_step: update of the latest evaluation, or None.
-        lowest_loss, lowest_step: the lowest held-out loss, and the update it was seen at.
-        params: the parameters of that loss, on the host; None where they are not kept.
+        lowest_loss, lowest_step: the lowest held-out loss, and its update.
+        params: the parameters of that loss, on the host; None if not kept.
         reference_loss: the loss that the next gain is measured from: held out, or the training
-            loss of an epoch where nothing is held out.
-        reference_losses: of the held-out rows at that loss, [n], or None.
+            loss of an epoch without held-out rows.
+        reference_losses: losses of the held-out rows at that evaluation, [n], or None.
     """
 
     evaluated_step: int | None = None
@@ -34,10 +34,10 @@ class HeldOut:
     reference_losses: np.ndarray | None = None
 
     def evaluated(self, step: int, loss: float | None) -> tuple[HeldOut, bool]:
-        """The record after an evaluation, and whether its loss is the lowest so far.
+        """Record after an evaluation, and whether its loss is the lowest so far.
 
         Args:
-            loss: held-out loss, None where it is not finite or nothing is held out.
+            loss: held-out loss, None if it is not finite or there are no held-out rows.
         """
         is_lowest = loss is not None and is_better(loss, self.lowest_loss, 0.0)
         found = dataclasses.replace(self, evaluated_step=step)
@@ -46,15 +46,15 @@ class HeldOut:
         return found, is_lowest
 
     def with_params(self, params: Any) -> HeldOut:
-        """The record with the parameters of the lowest loss."""
+        """Record with the parameters of the lowest loss."""
         return dataclasses.replace(self, params=params)
 
     def compared(
         self, loss: float, losses: np.ndarray | None, *, first_loss: float | None, tolerance: float
     ) -> tuple[HeldOut, bool]:
-        """The record with a new reference where the loss gained, and whether it did.
+        """Record with a new reference if the loss gained, and whether it did.
 
-        A gain is larger than the noise of the paired differences, and than the tolerance.
+        A gain exceeds the noise of the paired differences, and the tolerance.
         """
         if self.reference_loss is not None:
             gain = self.reference_loss - loss
@@ -65,11 +65,11 @@ class HeldOut:
         return dataclasses.replace(self, reference_loss=loss, reference_losses=losses), True
 
     def restarted(self) -> HeldOut:
-        """The record for a new start: the lowest loss stays, gains are measured anew."""
+        """Record after a restart: the lowest loss stays, the reference is cleared."""
         return dataclasses.replace(self, reference_loss=None, reference_losses=None)
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers as plain values; arrays are kept apart."""
+        """Numbers as plain values; arrays are saved separately."""
         names = ("evaluated_step", "lowest_loss", "lowest_step", "reference_loss")
         return {name: getattr(self, name) for name in names}
 

@@ -12,21 +12,21 @@ from downslope.objective import Objective, Params
 from downslope.train.program_cache import kept
 from downslope.train.sources import example
 
-NUM_ROWS = 12  # rows that are enough to tell
-MOVED = 0.1  # of the parameters: an output layer of zeros would hide what lies before it; assumed
+NUM_ROWS = 12  # rows that are enough to detect interaction
+MOVED = 0.1  # relative: an output layer of zeros would hide the layers before it; assumed
 
 
 def examples_interact(objective: Objective, params: Params, rows: Any) -> bool:
-    """Whether some examples' losses change when the rest of their batch is exchanged.
+    """Whether the losses of some examples change with the rest of their batch.
 
-    Batch normalisation and contrastive losses do that; such a loss has no gradient per
-    example. A batch of rows a and b is compared with one of a and c, under one random key: the
-    losses of a must stay the same to rounding, at the parameters and at some near them. The rows
-    are mixed so that groups hold both kinds, be they of neighbours or of every 2nd or 4th row:
-    normalising within small groups is seen too. A scalar loss is taken to interact.
+    They do with batch normalisation and contrastive losses, which have no gradient per example.
+    A batch of rows a and b is compared with one of a and c under the same random key: the losses
+    of a must agree up to rounding, at the parameters and at a point near them. The rows are mixed
+    so that groups of neighbours, or of every 2nd or 4th row, hold both kinds, which detects
+    normalisation within small groups too. The examples of a scalar loss are taken to interact.
 
     Args:
-        rows: at least three rows; with fewer, nothing can be told and the answer is False.
+        rows: at least three rows; with fewer, the answer is False.
     """
     if not objective.separable:
         return True
@@ -51,15 +51,15 @@ def examples_interact(objective: Objective, params: Params, rows: Any) -> bool:
             _differ(*(np.asarray(of_kept(point, kept, part)) for part in others))
             for point in (params, _moved(params))
         )
-    except (TypeError, ValueError):  # a loss for batches of another size only
+    except (TypeError, ValueError):  # the loss takes batches of one size only
         return False
 
 
 def can_divide(objective: Objective, params: Params, rows: Any) -> bool:
-    """Whether the losses of some rows are those of their two halves taken apart.
+    """Whether the losses of some rows are those of their two halves computed separately.
 
-    So they are where examples interact only inside of groups that the halves hold whole, such as
-    ghost batches: a batch may then be accumulated over micro-batches of that size.
+    They are if examples interact only within groups that lie in one half, such as ghost batches:
+    a batch may then be accumulated over micro-batches of that size.
 
     Args:
         rows: an even number of rows, two micro-batches.
@@ -76,13 +76,13 @@ def can_divide(objective: Objective, params: Params, rows: Any) -> bool:
             apart = np.concatenate([np.asarray(losses(point, part)) for part in parts])
             if _differ(np.asarray(losses(point, rows)), apart):
                 return False
-    except (TypeError, ValueError):  # a loss for batches of another size only
+    except (TypeError, ValueError):  # the loss takes batches of one size only
         return False
     return True
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two results of one computation differ by more than rounding."""
+    """Whether two results of the same computation differ by more than rounding."""
     finite = np.isfinite(one)
     if (finite != np.isfinite(other)).any():
         return True
@@ -102,7 +102,7 @@ def _moved(params: Params) -> Params:
 
 
 def interact(objective: Objective, params: Params, source: Any, kind: Any) -> bool:
-    """Whether examples interact; looked at once for all runs of a kind and shape."""
+    """Whether examples interact, checked once for all runs of a kind and shape."""
     rows = example(source, NUM_ROWS)
     shapes = [(a.shape, str(a.dtype)) for a in jax.tree.leaves((params, rows))]
     key = kind and ("interacts", kind, tuple(shapes))

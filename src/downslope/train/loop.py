@@ -1,4 +1,4 @@
-"""Parts of a run that the training loop holds, and where its blocks begin."""
+"""Parts that the training loop holds, and its stopping conditions."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Loop:
-    """What the training loop holds while a run trains.
+    """Parts that the training loop holds while a run trains.
 
     Attributes:
-        setup, context: what it was given, and what controllers know of that.
+        setup, context: the setup of the run, and what controllers know of it.
         run: its folder and journal, and the last good state.
-        state: what it carries; all that a checkpoint holds.
-        interrupts: the signal that asks it to end, if any.
+        state: everything that a checkpoint holds.
+        interrupts: holds the signal that asks the run to end, if any.
         dispatcher: calls to the device.
         steps: compiled steps by batch size.
-        writer, diagnostics: records of its progress, and of its noise in depth.
-        begun: when this sitting began, by `time.perf_counter`; `seconds_before` were earlier.
+        writer, diagnostics: progress writer and noise diagnostics.
+        begun: start of this session by `time.perf_counter`; `seconds_before` were in earlier ones.
         step_seconds: by batch size, the time of an update in each of the latest calls.
-        trials: the search for a learning rate under way, or None.
+        trials: the learning-rate search in progress, or None.
         trouble: what went wrong, "not finite" or "exploded", and at which update.
-        reopens: the blocks must be cut anew, for another batch size or another state.
-        stop_reason: why the run ends, or None while it goes on.
+        reopens: blocks must be reopened, for another batch size or another state.
+        stop_reason: why the run ends, or None while it continues.
         results: metrics of the latest evaluation with its update, or None.
         good_at, good_copy_seconds: when the last good state was copied, and the time it took.
         saved_at, saved_moment: when a checkpoint was written, and at which update and evaluation.
-        failures_told: batch sizes whose failure to compile stands in the journal.
+        failures_told: batch sizes whose failure to compile is in the journal.
     """
 
     setup: TrainSetup
@@ -75,12 +75,12 @@ class Loop:
 
     @property
     def seconds(self) -> float:
-        """Time spent training, over all sittings."""
+        """Time spent training, over all sessions."""
         return self.seconds_before + time.perf_counter() - self.begun
 
     @property
     def steps_left(self) -> int | None:
-        """Updates until the trial under way or the run is over; None where none is known."""
+        """Updates left of the current trial or the run; None if unknown."""
         if self.trials is not None:
             return self.trials.trial.num_steps
         total = self.setup.num_steps
@@ -88,7 +88,7 @@ class Loop:
 
     @property
     def fraction(self) -> float | None:
-        """Share of the run that is over, by whichever limit comes first; None without an end."""
+        """Share of the run that is done, by whichever limit comes first; None without a limit."""
         setup, progress, training = self.setup, self.state.progress, self.setup.training
         if setup.open_ended:
             return None
@@ -103,21 +103,21 @@ class Loop:
         return max(shares, default=None)
 
     def open_blocks(self) -> contextlib.AbstractContextManager[Stream | Replay]:
-        """Blocks of rows from where the run stands, for the batch size in use."""
+        """Blocks of rows from the current position on, for the current batch size."""
         kept = None if self.trials is None else self.trials.rows
         self.reopens = False
         self.writer.opened()
         return self.dispatcher.open(self.steps.current, self.state.progress.position, kept)
 
     def close(self) -> None:
-        """Wait for whatever works in the background."""
+        """Wait for background work."""
         if self.trials is not None:
             self.trials.close()
         self.steps.close()
 
 
 def change_step(loop: Loop, step: CompiledStep) -> None:
-    """Go on with another compiled step from the next blocks on."""
+    """Switch to another compiled step, for which blocks are reopened."""
     loop.reopens = True
     monitor = loop.state.monitor
     if monitor is not None:
@@ -127,14 +127,14 @@ def change_step(loop: Loop, step: CompiledStep) -> None:
 
 
 def goes_on(loop: Loop) -> bool:
-    """Whether there is no reason to stop; a signal between two openings of blocks is one."""
+    """Whether the run continues; a signal that arrives between blocks ends it."""
     if loop.trials is None and loop.interrupts.received is not None:
         loop.stop_reason = loop.stop_reason or StopReason.INTERRUPTED
     return loop.stop_reason is None
 
 
 def is_over(loop: Loop) -> bool:
-    """Whether the run, or the trial under way, ends here; says why in `stop_reason`."""
+    """Whether the run or the current trial is over; sets `stop_reason`."""
     if loop.trials is not None:
         return loop.trouble is not None or is_trial_over(loop)
     if loop.trouble is not None:
@@ -148,7 +148,7 @@ def is_over(loop: Loop) -> bool:
 
 
 def is_trial_over(loop: Loop) -> bool:
-    """Whether trials must end early: interrupted, or their share of the time is used up."""
+    """Whether trials must end early: interrupted, or out of time."""
     budget = loop.setup.training.seconds
     compiling = loop.dispatcher.compile_seconds
     interrupted = loop.interrupts.received is not None
@@ -156,6 +156,6 @@ def is_trial_over(loop: Loop) -> bool:
 
 
 def end_of_data(loop: Loop) -> None:
-    """Every update was made: the run is finished, unless they were those of a trial."""
+    """Finish the run after its last update, unless a trial made it."""
     if loop.trials is None:
         loop.stop_reason = StopReason.FINISHED

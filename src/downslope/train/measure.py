@@ -1,4 +1,4 @@
-"""Survey of gradient noise at a point of training, outside of the training loop."""
+"""Survey of gradient noise at a point of training, outside the training loop."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def measure(
 
     Raises:
         UsageError: an argument out of range, or a run of an optimizer that has no name.
-        DataError: `run` is no run, or has no checkpoint.
+        DataError: `run` is not the folder of a run, or has no checkpoint.
         MismatchError: `run` trained another model.
 
     Example:
@@ -103,7 +103,7 @@ def measure(
     check_sections(sections)
     if run is not None:
         training = training_reached(run, training or training_of(Path(run)))
-    elif training is None:  # nothing is trained, so an endless source needs no end to be named
+    elif training is None:  # nothing is trained, so a generator needs no limit
         training = Training(steps=1) if isinstance(data, Generator) else Training()
     with memory_errors():
         setup = assemble(
@@ -141,7 +141,7 @@ def measure_point(
     locate: Callable[[Any], Any] | None = None,
     **options: Any,
 ) -> Anatomy:
-    """The survey at these parameters; see `measure`."""
+    """Survey at these parameters; see `measure`."""
     if setup.interacts:  # then a batch is one unit
         num_examples = max(num_examples, _rows_of_batches(setup))
     seed = setup.training.seed
@@ -168,7 +168,7 @@ def measure_point(
 
 
 def _inputs(batch: Any) -> np.ndarray | None:
-    """The first leaf of a batch that holds columns of numbers, [n, p]."""
+    """First leaf of a batch that holds columns of numbers, [n, p]."""
     for leaf in jax.tree.leaves(batch):
         leaf = np.asarray(leaf)
         if leaf.ndim >= 2 and np.issubdtype(leaf.dtype, np.floating):
@@ -204,7 +204,7 @@ def with_state(
     monitor: NoiseMonitor | None,
     steps_left: int | None,
 ) -> Extras:
-    """The extras with the optimizer's memory and the readings of the measured updates."""
+    """Extras with the optimizer's memory and the readings of the measured updates."""
     return dataclasses.replace(
         extras,
         decays=extras.decays or decays(setup.training),
@@ -226,7 +226,7 @@ def _accumulator(state: State, steps_left: int | None) -> tuple[float, int] | No
 
 
 def rate_at(setup: TrainSetup, state: State) -> float | None:
-    """The learning rate of the latest step, with its schedule."""
+    """Learning rate of the latest step, including its schedule."""
     rate = setup.optimizer.learning_rate
     if rate is None:
         return None
@@ -235,7 +235,7 @@ def rate_at(setup: TrainSetup, state: State) -> float | None:
 
 
 def _rows_of_batches(setup: TrainSetup) -> int:
-    """Rows of as many batches that interact as memory allows, two at least."""
+    """Rows of as many interacting batches as memory allows, at least two."""
     one = sample(setup.source, 1, 0)[0]
     fit = SAMPLE_BYTES // max(1, setup.batch_rows * row_bytes(one))
     return setup.batch_rows * min(INTERACTING_BATCHES, max(2, fit))

@@ -1,4 +1,4 @@
-"""Observations: what controllers are asked on, in numbers."""
+"""Observations: the numbers that controllers decide on."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from downslope.train.loop import Loop, is_trial_over
 from downslope.train.state import restore_device
 from downslope.train.trials import start_rate, trial_loss
 
-MIN_UPDATES_BETWEEN = 16  # evaluations that decide: an epoch of a small table may have fewer
+MIN_UPDATES_BETWEEN = 16  # between evaluations, since an epoch of a small table may have fewer
 
 
 def observe(loop: Loop, call: Call) -> Observation:
-    """What is seen after a call was dispatched; held-out rows are evaluated when that is due."""
+    """Observation after a dispatched call; evaluates held-out rows if that is due."""
     if loop.trials is not None:
         return _observation(loop, "in_trial")
     if loop.trouble is None and _evaluates(loop, call):
@@ -38,7 +38,7 @@ def observe(loop: Loop, call: Call) -> Observation:
 
 
 def observe_end(loop: Loop) -> Observation | None:
-    """What is seen once blocks are closed: the end of a trial, a diverged step, or None."""
+    """Observation after blocks are closed: a trial that ended, a diverged step, or None."""
     if loop.trials is not None:
         loss = trial_loss(loop.state, diverged=loop.trouble is not None)
         loop.trials.ended(loss, loop.state, is_cut_short=is_trial_over(loop))
@@ -50,12 +50,12 @@ def observe_end(loop: Loop) -> Observation | None:
 
 
 def observe_begin(loop: Loop) -> Observation:
-    """What is known before the first call of a sitting."""
+    """Observation before the first call of a session."""
     return _observation(loop, "begun")
 
 
 def evaluate(loop: Loop) -> Results | None:
-    """Metrics of held-out rows at the parameters to keep, None without such rows."""
+    """Metrics of the held-out rows at the parameters to keep, None without such rows."""
     collect(loop)
     setup, state = loop.setup, loop.state
     if loop.trouble is not None:
@@ -83,7 +83,7 @@ def evaluate(loop: Loop) -> Results | None:
 
 
 def _evaluates(loop: Loop, call: Call) -> bool:
-    """Whether to evaluate after this call: at the end of an epoch, of some updates at least."""
+    """Whether to evaluate after this call: at the end of an epoch, after some updates at least."""
     if "patience" not in loop.context.free:
         return call.ends_epoch
     made = (
@@ -93,10 +93,10 @@ def _evaluates(loop: Loop, call: Call) -> bool:
 
 
 def _evaluated(loop: Loop, results: Results | None) -> Observation:
-    """The observation of an evaluation, its loss compared with the one to gain on."""
+    """Observation of an evaluation, with its loss compared to the reference."""
     state, progress = loop.state, loop.state.progress
     held_out = float(results["loss"]) if results is not None and "loss" in results else None
-    # not finite on some row, a scorer without it, or nothing held out: that of the last epoch
+    # that of the last epoch if it is not finite on some row, not scored, or nothing is held out
     loss = progress.last_epoch_loss if held_out is None else held_out
     gained = False
     if loss is not None:
@@ -150,13 +150,13 @@ def _tell_failures(loop: Loop) -> None:
 
 
 class LoopInstruments:
-    """Readings of a run that take time, made when a controller asks for them."""
+    """Costly readings of a run, made on demand."""
 
     def __init__(self, loop: Loop):
         self._loop = loop
 
     def noise(self) -> NoiseReading:
-        """The noise scale and the equilibrium ratio from the measured updates."""
+        """Noise scale and equilibrium ratio from the measured updates."""
         return self._noise
 
     @functools.cached_property
@@ -173,7 +173,7 @@ class LoopInstruments:
         )
 
     def norms(self) -> NormReading | None:
-        """The tail of the measured gradients' norms."""
+        """Tail of the norms of the measured gradients."""
         from downslope.noise.tails import hill
 
         monitor = self._loop.state.monitor
@@ -193,11 +193,11 @@ class LoopInstruments:
         )
 
     def start_rate(self) -> float | None:
-        """The rate that the search begins at."""
+        """Learning rate at which the search begins."""
         return start_rate(self._loop.setup)
 
     def nonfinite_rows(self) -> tuple[int, ...]:
-        """Rows whose own loss is not finite at the last good state."""
+        """Numbers of rows whose own loss is not finite at the last good state."""
         loop = self._loop
         if loop.run.last is None:
             return ()

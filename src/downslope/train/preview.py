@@ -23,13 +23,13 @@ def preview(
     *,
     penalize: Callable[[Model], Any] | None = None,
 ) -> tuple[Decision, ...]:
-    """The first choices of a run as `downslope.fit` would make it; nothing is trained.
+    """First choices of a run as `downslope.fit` would make it; nothing is trained.
 
     Args:
         loss, model, data, training, penalize: as for `downslope.fit`.
 
     Returns:
-        One decision for each setting that was left to choose and is known beforehand.
+        One decision for each setting that was left to choose and is known in advance.
 
     Example:
         >>> import numpy as np
@@ -38,7 +38,7 @@ def preview(
         ...     return np.abs(1) * (batch @ model["w"] - 1) ** 2
         >>> print(preview(loss, {"w": np.zeros(3, "float32")}, x, Training())[0])
         optimizer auto -> solve: the loss is an exact convex quadratic of 3 parameters over 5,000
-        rows, so its least value is computed at once
+        rows, so its minimum is computed directly
     """
     setup = assemble(loss, model, data, training, penalize=penalize)
     solving = can_solve(setup, training)
@@ -47,18 +47,17 @@ def preview(
     found = []
     rows, context = setup.batch_rows, context_of(setup, training)
     if "optimizer" in training.free:
-        found.append(_first("optimizer", setup.optimizer.name, "the loss has to be searched"))
+        because = "no closed form; training iteratively"
+        found.append(_first("optimizer", setup.optimizer.name, because))
     if "batch_size" in training.free:
-        because = "where the noise scale and the time of an update are not known yet"
+        because = "the noise scale and the time of an update are not known yet"
         if setup.can_change:
-            because += f"; up to {setup.most_rows:,} may follow"
+            because += f"; it may grow up to {setup.most_rows:,}"
         found.append(_first("batch_size", rows, because))
     first = start_rate(setup) if "learning_rate" in training.free else None
     if first is not None:
         steps = trial_steps(epoch_steps=context.epoch_steps, run_steps=context.run_steps)
-        because = (
-            f"where trials of {steps} updates begin" if steps else "too few updates for trials"
-        )
+        because = f"trials of {steps} updates begin here" if steps else "too few updates for trials"
         found.append(_first("learning_rate", first, because))
     return tuple(found)
 

@@ -1,8 +1,8 @@
-"""Compiled programs that outlive a run: the next run of the same kind does not compile again.
+"""Cache of compiled programs, so that the next run of the same kind does not compile again.
 
-JAX keeps what it compiled for a function as long as the function lives, and a run makes its
-functions anew. Where all that a program depends on compares by value, the functions of the first
-run are kept and the next run is given them.
+JAX keeps what it compiled for a function as long as the function lives, and every run creates its
+functions anew. If everything that a program depends on compares by value, the functions of the
+first run are kept and reused by later ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from downslope.objective import Objective
 
 KEPT = 64  # kinds of runs; a program takes a few megabytes for each shape of its rows
 
-# What of the configuration a program is made of. Rates, limits and seeds are arguments to it.
+# Settings that a program is compiled for. Rates, limits and seeds are arguments to it.
 OF_A_PROGRAM = (
     "optimizer", "momentum", "schedule", "warmup_steps", "decay_steps", "weight_decay",
     "l1", "l2", "average", "ema_decay", "measure_every",
@@ -32,7 +32,7 @@ _lock = threading.Lock()  # fits may run in several threads
 
 
 def kept(key: Hashable | None, make: Callable[[], Kept]) -> Kept:
-    """What `make()` gives, made once for each key; always made anew where the key is None."""
+    """Result of `make()`, cached by key; not cached if the key is None."""
     if key is None:
         return make()
     with _lock:
@@ -48,16 +48,16 @@ def kept(key: Hashable | None, make: Callable[[], Kept]) -> Kept:
 
 
 def as_they_are(rows: Any) -> Any:
-    """The rows: how arrays are unpacked, as a function of no source, which all runs share."""
+    """Rows of arrays, which need no unpacking; a function of no source, so all runs share it."""
     return rows
 
 
 def kind_of(objective: Objective, training: Training, mask: Any, num_steps: int | None) -> Any:
-    """A key of all that the programs of a run depend on but shapes; None where there is none.
+    """Key of everything that a run's programs depend on but shapes; None if there is none.
 
-    Only for the package's own losses that are frozen dataclasses: their fields say what they
-    compute. A function, or a caller's class, may read anything, and keeping it would keep a
-    caller's arrays alive.
+    Only the package's own losses that are frozen dataclasses have one: their fields determine
+    what they compute. A user's function or class may read anything, and caching it would keep
+    the user's arrays alive.
 
     Example:
         >>> import jax.numpy as jnp

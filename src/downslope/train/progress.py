@@ -21,7 +21,7 @@ from downslope.data.stream import Position
 LEAP = 50.0  # times as far as a jump: a thousand times the first loss
 CALMER = 10.0
 RISEN = 2.0  # times the first losses
-SMOOTHING = 100  # windows that the shown loss looks back on; assumed
+SMOOTHING = 100  # windows in the smoothed loss; assumed
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -39,8 +39,8 @@ class TrainingProgress:
         last_epoch_loss: mean training loss of the last whole epoch, or None.
         first_losses, last_losses: losses of the first and the latest windows.
         jumped: two batches in a row had a loss far above that of the first.
-        leapt: so far that no tail of a loss explains it.
-        jump_scale: how much further above, since jumps were seen that harmed nothing.
+        leapt: so far above that no heavy tail explains it.
+        jump_scale: factor on that threshold, raised by jumps that did no harm.
     """
 
     position: Position = Position()  # noqa: RUF009 - immutable
@@ -76,7 +76,7 @@ class TrainingProgress:
         if self.first_losses and int(sizes.max(initial=0)) >= JUMP_ROWS:
             scale = self.jump_scale * self.first_losses[0]
             before = list(self.last_losses)[-1:]
-            if (means > JUMP * scale).any():  # in most calls none is: no list is made
+            if (means > JUMP * scale).any():  # skipped in most calls
                 losses = before + means.tolist()
                 self.jumped |= has_jumped(scale, losses)
                 self.leapt |= has_jumped(LEAP * self.first_losses[0], losses)
@@ -88,11 +88,11 @@ class TrainingProgress:
 
     def _smooth(self, means: np.ndarray) -> None:
         keep = 1 - 1 / SMOOTHING
-        recent = means[-40 * SMOOTHING :].astype(np.float64)  # what is older weighs under 1e-17
+        recent = means[-40 * SMOOTHING :].astype(np.float64)  # older ones weigh less than 1e-17
         if not len(recent):
             return
         weights = keep ** np.arange(len(recent))[::-1]
-        # Sums, divided only when shown: the mean then does not depend on where calls begin.
+        # Sums, divided only when shown, so that the mean does not depend on where calls begin.
         before = keep ** len(recent) * self.smoothed_weight
         total = before * (self.smoothed_loss or 0.0) + float(weights @ recent)
         self.smoothed_weight = before + float(weights.sum())
@@ -100,18 +100,18 @@ class TrainingProgress:
 
     @property
     def train_loss(self) -> float | None:
-        """Mean training loss of the last whole epoch; before there is one, of the rows so far."""
+        """Mean training loss of the last whole epoch, or of the rows so far."""
         if self.last_epoch_loss is not None:
             return self.last_epoch_loss
         return self.epoch_loss / self.epoch_rows if self.epoch_rows else None
 
     @property
     def exploded(self) -> bool:
-        """Whether the training loss has left for good."""
+        """Whether the training loss has exploded."""
         return self.jumped or has_exploded(self.first_losses, list(self.last_losses))
 
     def calm(self) -> None:
-        """Take a jump for a tail of the loss: the parameters were not harmed."""
+        """Ignore a jump that left the parameters unharmed, and raise the threshold."""
         self.jumped, self.jump_scale = False, CALMER * self.jump_scale
 
     @property
@@ -121,13 +121,13 @@ class TrainingProgress:
 
     @property
     def rises(self) -> bool:
-        """Whether the latest losses lie well above the first: no state to go back to."""
+        """Whether the latest losses are well above the first: not a state to return to."""
         if not self.first_losses or not self.last_losses:
             return False
         return bool(np.median(self.last_losses) > RISEN * np.median(np.abs(self.first_losses)))
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values."""
+        """Fields as plain values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         lists = (
             "position",

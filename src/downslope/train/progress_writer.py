@@ -11,15 +11,15 @@ from downslope.train.progress import TrainingProgress
 
 PROGRESS_SECONDS = 0.5  # between progress records
 MEASURED_SHARE = 0.005  # of the time so far, between measured records: a day's run keeps some 2000
-MAX_READING_SHARE = 0.003  # of the time, at most, for making them: epochs may take less than that
+MAX_READING_SHARE = 0.003  # largest share of the time for it: epochs may be shorter than a reading
 
 
 class ProgressWriter:
-    """Write progress records, each about the span since the one before.
+    """Write progress records, each covering the time since the one before.
 
     Args:
-        journal: where they go.
-        num_examples: seen so far.
+        journal: receives the records.
+        num_examples: rows used so far.
     """
 
     def __init__(self, journal: Journal, num_examples: int):
@@ -29,15 +29,15 @@ class ProgressWriter:
         self.begin(num_examples)
 
     def begin(self, num_examples: int) -> None:
-        """The next span begins now."""
+        """Start the next span now."""
         self._since, self._examples = time.perf_counter(), num_examples
 
     def pause(self) -> None:
-        """Nothing is due until the next `begin`."""
+        """Write nothing until the next `begin`."""
         self._since = math.inf
 
     def opened(self) -> None:
-        """The stream is a new one, whose clocks begin at 0."""
+        """Reset the clocks for a new stream."""
         self._waited = self._read = 0.0
 
     def is_due(self, now: float, *, ends_epoch: bool) -> bool:
@@ -54,11 +54,11 @@ class ProgressWriter:
         batch_size: int,
         learning_rate: float | None,
     ) -> None:
-        """Writes a record; the next span begins.
+        """Write a record and start the next span.
 
         Args:
-            fraction: how much of the run is done, 0 to 1.
-            learning_rate: as chosen, before the schedule's factor; None where the rule has its own.
+            fraction: share of the run that is done, 0 to 1.
+            learning_rate: before the schedule's factor; None if the optimizer has its own.
         """
         seconds = max(now - self._since, 1e-9)
         waited, read = stream.seconds_waited, stream.seconds_read
@@ -82,10 +82,10 @@ class ProgressWriter:
         self._waited, self._read = waited, read
 
     def measures_now(self, now: float, seconds: float) -> bool:
-        """Whether a record of measurements is due too, after so many seconds of training."""
+        """Whether a record of measurements is due too, after this many seconds of training."""
         rest = max(MEASURED_SHARE * seconds, self._reading_seconds / MAX_READING_SHARE)
         return now - self._measured >= rest
 
     def measured(self, begun: float) -> None:
-        """Takes in that making a record, begun then, is done."""
+        """Note how long a record of measurements took, begun at `begun`."""
         self._measured, self._reading_seconds = begun, time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""What a run will need, before it is begun: memory from shapes, time from a few timed calls."""
+"""Resource estimate of a run that has not begun: memory from shapes, time from timed calls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from downslope.train.defaults import begin_with
 from downslope.train.setup import TrainSetup
 from downslope.train.sources import sizes, sources
 
-SNAPSHOTS = 2  # of the state, on the host: the last good one, and the next while it is made
+SNAPSHOTS = 2  # copies of the state on the host: the last good one, and the next while it is made
 # What compiling and the runtime's own buffers add, 200 to 245 MiB for four nets of 10^4 to 10^7
 # parameters (measured, on a CPU).
 COMPILER_BYTES = 200 << 20
@@ -66,31 +66,31 @@ def forecast(
     subjects: tuple[str, ...] = ("memory", "pace"),
     free: FreeMemory | None = None,
 ) -> tuple[Finding, ...]:
-    """Memory and time of a run as `downslope.fit` would make it, without making it.
+    """Estimate memory and time of a run of `downslope.fit`, without training.
 
-    Memory is added up from shapes: the state by tracing its making, temporary memory by the
-    compiled program's own account. For the time the program is run on a few windows. Settings that
-    are "auto" are taken as a run begins with them.
+    Memory is added up from shapes: the state by tracing its construction, temporary memory as the
+    compiled program reports it. For the time, the program is run on a few windows. Settings that
+    are "auto" take their initial values.
 
     Args:
         loss, model, data, training, penalize: as for `downslope.fit`.
         holds_out: whether the run has held-out rows, and so keeps its best parameters.
         subjects: "memory", "pace", or both.
-        free: memory to fit into; by default what is free now.
+        free: available memory; by default what is free now.
 
     Returns:
         The findings, in the order of `subjects`.
 
     Raises:
-        UsageError: another subject, or as `downslope.fit`.
+        UsageError: an unknown subject, a generator, or as for `downslope.fit`.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(1000, 3)).astype("float32")
         >>> def loss(model, batch, key):
         ...     return (batch @ model["w"]) ** 2
         >>> training = Training(batch_size=32, optimizer="adam")
-        >>> told, = forecast(loss, {"w": np.ones(3, "float32")}, x, training, subjects=("memory",))
-        >>> told.values["bytes"]["optimizer state"]  # two moments of 3 numbers, and a count
+        >>> found, = forecast(loss, {"w": np.ones(3, "float32")}, x, training, subjects=("memory",))
+        >>> found.values["bytes"]["optimizer state"]  # two moments of 3 numbers, and a count
         28
     """
     unknown = set(subjects) - {"memory", "pace"}
@@ -99,7 +99,7 @@ def forecast(
     training = begin_with(training, sources(data, None, training.seed)[0])
     setup = assemble(loss, model, data, training, penalize=penalize)
     if isinstance(setup.source, Generator):
-        raise UsageError("data of a generator have no epoch and no file to look at")
+        raise UsageError("a generator has no epochs to estimate; give arrays or a table")
     begin = time.perf_counter()
     compiled = _compiled(setup, training)
     seconds = time.perf_counter() - begin
@@ -133,7 +133,7 @@ def _row_shapes(source: Any, count: int) -> Any:
 
 
 def _compiled(setup: TrainSetup, training: Training) -> Any:
-    """The run's own program, compiled from shapes: nothing is allocated."""
+    """Program of the run, compiled from shapes: nothing is allocated."""
     layout = _layout(setup, training)
     size = capacity(layout.buffer_rows, layout.batch_rows, layout.step_rows)
     place = jax.ShapeDtypeStruct((size,), np.int32)
@@ -173,7 +173,7 @@ def _memory(
 
 
 def _num_buffers(setup: TrainSetup, layout: _Layout) -> int:
-    """Buffers that the ring will make, and the one that a file is read into before it is mixed."""
+    """Buffers of the ring, and the one that a file is read into before mixing."""
     mixes = not isinstance(setup.source, Arrays)
     return Ring.SIZE + (mixes and layout.buffer_rows >= setup.source.num_rows)
 
@@ -181,7 +181,7 @@ def _num_buffers(setup: TrainSetup, layout: _Layout) -> int:
 def _largest(setup: TrainSetup, step_rows: int, temporary: int, free: int) -> int | None:
     """Rows that the device can take at once."""
     most = setup.source.num_rows
-    if temporary * most <= free * step_rows:  # growing no faster than its rows, all would fit
+    if temporary * most <= free * step_rows:  # memory grows no faster than rows, so all would fit
         return most
     # the gradient alone: two small programs instead of two of whole runs
     tried = max(1, step_rows // 4)
@@ -189,7 +189,7 @@ def _largest(setup: TrainSetup, step_rows: int, temporary: int, free: int) -> in
 
 
 def _temporary(setup: TrainSetup, num_rows: int) -> int:
-    """Temporary bytes of the gradient over so many rows at once."""
+    """Temporary bytes of the gradient over this many rows at once."""
     params = _shapes(setup.params)
     rows = _row_shapes(setup.source, num_rows)
     counted = jax.ShapeDtypeStruct((num_rows,), np.bool_)
@@ -217,7 +217,7 @@ def _pace(setup: TrainSetup, training: Training, compiled: Any, compiling: float
 
 
 def _window_seconds(setup: TrainSetup, compiled: Any) -> list[float]:
-    """Seconds a window, of some calls on the first block."""
+    """Seconds per window in each of several calls on the first block."""
     state = setup.start()._replace(step=jnp.int32(LATE_STEP))
     knobs = setup.knobs()
     with setup.first_step.open_stream(Position()) as stream:
@@ -242,7 +242,7 @@ def _window_seconds(setup: TrainSetup, compiled: Any) -> list[float]:
 
 
 def _reading_seconds(source: RowFile) -> float:
-    """Seconds to read all rows, at the rate of the first ones; the system may hold them already."""
+    """Seconds to read all rows at the rate of the first ones, which may already be cached."""
     count = max(1, min(source.num_rows, READ_BYTES // source.row_bytes))
     out = source.read(0, count)
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a run gives back."""
+"""Result of a run."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from downslope.metrics import Results
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
-    """A trained model and how it came about; printed, it says that in some lines.
+    """A trained model and how it was trained; printed, it gives a short summary.
 
     Attributes:
         params: the model with trained leaves in place, a pytree like the one given.
         stop_reason: why the run ended; `.advice` says what to try next.
         history: journal records, oldest first; `event` is "progress", "evaluated", "measured",
             "anatomy", "decided" or "solved".
-        measurements: what the run measured of its own noise, at its end, by name; see
-            `downslope.noise.online.monitor.Readings`. Empty where nothing was measured.
+        measurements: noise measured at the end of the run, by name; see
+            `downslope.noise.online.monitor.Readings`. Empty if nothing was measured.
         validation: held-out metrics by name, each with its interval; None without held-out rows.
-        train_loss: mean training loss of the last whole epoch, or of the rows seen before that;
-            for a generator, of the latest windows.
+        train_loss: mean training loss of the last whole epoch, or of the rows so far if there is
+            none; for a generator, of the latest windows.
         num_steps: updates made.
         num_examples: rows used, over all epochs.
-        num_epochs: epochs done, with a fraction for one under way; None for a generator.
+        num_epochs: epochs done, with a fraction for an incomplete one; None for a generator.
         batch_size: examples per update, at the end.
-        learning_rate: step size before the schedule, at the end; None where the optimizer holds
+        learning_rate: step size before the schedule, at the end; None if the optimizer holds
             its own.
         optimizer: its name.
         seconds: time spent training, with evaluations and checkpoints.
-        shuffling: one sentence on how rows were shuffled and what was left undone.
+        shuffling: one sentence on how well the rows were shuffled.
         diverged_at_step: update whose loss was not finite or had exploded, else None.
         signal: number of the signal that interrupted the run, else None.
         run: the run's folder, or None.
@@ -74,7 +74,7 @@ class Result:
         return f"<Result: {self.stop_reason} after {self.num_steps:,} updates>"
 
     def summary(self) -> dict[str, Any]:
-        """The numbers as plain values, for JSON; `validation_intervals` holds lo and hi."""
+        """Numbers as plain values, for JSON; `validation_intervals` holds lo and hi."""
         found = self.validation or {}
         return {
             "run": None if self.run is None else str(self.run),

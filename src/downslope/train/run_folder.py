@@ -1,9 +1,9 @@
-"""A run's folder: what was asked, what happened, where it stands, what came out.
+"""Folder of a run: request, journal, checkpoints, model, summary.
 
-RUN/run.json        what was asked: configuration, data fingerprint, model
-RUN/journal.jsonl   what happened, a line at a time
-RUN/checkpoints/    where it stands: the newest two states
-RUN/model/          what came out: the parameters, and how to use them
+RUN/run.json        the request: configuration, data fingerprint, model
+RUN/journal.jsonl   what happened, one record per line
+RUN/checkpoints/    the newest two states
+RUN/model/          the trained parameters, and how to use them
 RUN/result.json     the summary
 """
 
@@ -35,7 +35,7 @@ from downslope.train.checkpoint import (
 )
 from downslope.train.result import Result
 
-# What a resumed run may ask for differently: limits, never what decides the path taken.
+# Settings that a resumed run may change: limits, never what the updates depend on.
 LIMITS = {
     "epochs",
     "steps",
@@ -54,10 +54,10 @@ RESULT = "result.json"
 
 
 class RunFolder:
-    """An open run, with a folder or, without one, in memory only.
+    """An open run, in a folder or in memory only.
 
     Args:
-        folder: where it lives, or None.
+        folder: its folder, or None.
         readers: called with every journal record.
     """
 
@@ -74,13 +74,13 @@ class RunFolder:
         self.journal.close()
 
     def checkpoint(self, step: int, checkpoint: Checkpoint) -> None:
-        """Keeps a state to resume from and to roll back to."""
+        """Save a state to resume from and to roll back to."""
         self.last = checkpoint
         if self._checkpoints:
             self._checkpoints.save(step, checkpoint)
 
     def finish(self, result: Result, document: dict[str, Any]) -> None:
-        """Writes the model, with a document of plain values beside it, and the summary."""
+        """Write the model, with a document of plain values beside it, and the summary."""
         reason = result.stop_reason
         if self.folder:
             params, _ = split(result.params)
@@ -100,18 +100,18 @@ def open_run(
     resume: str | os.PathLike[str] | None,
     readers: tuple[Reader, ...] = (),
 ) -> Iterator[RunFolder]:
-    """A new run, one to go on with, or one in memory; a run that fails at once leaves no folder.
+    """Open a new run, one to resume, or one in memory; a run that fails at once leaves no folder.
 
     Args:
-        request: what is asked, for `run.json`.
+        request: content of `run.json`.
         out: folder to make, or None.
-        resume: folder of the run to go on with, or None.
+        resume: folder of a run to resume, or None.
         readers: called with every journal record.
 
     Raises:
         UsageError: both `out` and `resume` are given.
-        DataError: `out` exists, or `resume` is no run.
-        MismatchError: the run was begun with another request, beyond its limits.
+        DataError: `out` exists, or `resume` is not the folder of a run.
+        MismatchError: the run was started with a request that differs in more than limits.
     """
     if out is not None and resume is not None:
         raise UsageError("out and resume exclude each other: a resumed run keeps its folder")
@@ -131,7 +131,7 @@ def open_run(
 
 
 def check_request(folder: Path, request: dict[str, Any]) -> None:
-    """Raises MismatchError where a resumed run asks for something else than before."""
+    """Raise MismatchError if a resumed run asks for something else than before."""
     before = read_request(folder)
     request = json.loads(json.dumps(request))  # a tuple comes back from a file as a list
     for part in ("data", "params", "metadata"):
@@ -141,7 +141,7 @@ def check_request(folder: Path, request: dict[str, Any]) -> None:
                 "resume with the same, or start a new run"
             )
     asked, now = before["training"], request["training"]
-    # a cosine is stretched over the whole run, so its end is no mere limit
+    # a cosine spans the whole run, so its end is more than a limit
     limits = LIMITS - ({"epochs", "steps"} if asked.get("schedule") == "cosine" else set())
     for name in sorted(now.keys() - limits):
         if asked.get(name) != now[name]:
@@ -152,7 +152,7 @@ def check_request(folder: Path, request: dict[str, Any]) -> None:
 
 
 def create(folder: Path, request: dict[str, Any]) -> None:
-    """Makes the folder of a new run, whole or not at all.
+    """Create the folder of a new run, complete or not at all.
 
     Raises:
         DataError: it exists.
@@ -163,10 +163,10 @@ def create(folder: Path, request: dict[str, Any]) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Refuses a folder for a new run that is taken, or that cannot be made.
+    """Check that the folder of a new run does not exist and can be created.
 
     Raises:
-        DataError: says which.
+        DataError: it exists, or cannot be created.
     """
     if folder.exists():
         go_on = f", or go on with --resume {folder}" if (folder / REQUEST).is_file() else ""
@@ -180,17 +180,17 @@ def check_free(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Removes a run that failed before it had anything to resume from."""
+    """Remove a run that failed before it had anything to resume from."""
     saved = (folder / CHECKPOINTS).is_dir() and any((folder / CHECKPOINTS).iterdir())
     if not saved and not (folder / MODEL).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_request(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a run was asked to do.
+    """Request that a run was started with.
 
     Raises:
-        DataError: the folder is no run, or `run.json` is damaged or was edited.
+        DataError: not the folder of a run, or `run.json` is damaged or was edited.
     """
     path = Path(run) / REQUEST
     if not path.is_file():
@@ -207,10 +207,10 @@ def read_request(run: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def training_of(run: str | os.PathLike[str]) -> Training:
-    """The configuration that a run was begun with.
+    """Configuration that a run was started with.
 
     Raises:
-        UsageError: its optimizer was an object of the caller's, which has no name.
+        UsageError: its optimizer was a given object, which has no name.
     """
     asked = read_request(run)["training"]
     names = Training.__dataclass_fields__.keys()
@@ -223,7 +223,7 @@ def training_of(run: str | os.PathLike[str]) -> Training:
 
 
 def training_reached(run: str | os.PathLike[str], training: Training) -> Training:
-    """The configuration with what a run had chosen by its last checkpoint in place of "auto"."""
+    """Configuration with "auto" replaced by what a run had chosen by its last checkpoint."""
     last = Checkpoints(Path(run) / CHECKPOINTS).newest()
     chosen = {} if last is None else last.document.get("knobs", {})
     if chosen.get("learning_rate") is not None:  # a given one may have been lowered too
@@ -233,7 +233,7 @@ def training_reached(run: str | os.PathLike[str], training: Training) -> Trainin
 
 
 def _signed(request: dict[str, Any]) -> dict[str, Any]:
-    """The request with its own hash: the file is replaced now and then, without a manifest."""
+    """The request with its own hash: the file is sometimes replaced, and has no manifest."""
     return {**request, "sha256": _digest(request)}
 
 
@@ -242,7 +242,7 @@ def _digest(request: Any) -> str:
 
 
 def read_metadata(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """The plain values kept beside a run's model (`metadata` and `describe` of `fit`).
+    """Plain values kept beside a run's model (`metadata` and `describe` of `fit`).
 
     Raises:
         DataError: the folder is no run, has no model yet, or is damaged.
@@ -251,7 +251,7 @@ def read_metadata(run: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_model(run: str | os.PathLike[str], model: Model) -> Model:
-    """The model that a run has trained.
+    """Model that a run has trained.
 
     Args:
         run: the run's folder.

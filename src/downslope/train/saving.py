@@ -1,4 +1,4 @@
-"""Saving: checkpoints on disk, and the last good state to go back to."""
+"""Checkpoints on disk, and the last good state to return to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from downslope.choose.controller import Observation
 from downslope.train.collect import collect
 from downslope.train.loop import Loop, change_step
 
-MAX_COPY_SHARE = 0.01  # of the time, for copies of a good state
+MAX_COPY_SHARE = 0.01  # share of the time for copies of good states
 
 
 def save_if_due(loop: Loop) -> None:
@@ -18,7 +18,7 @@ def save_if_due(loop: Loop) -> None:
 
 
 def save(loop: Loop) -> None:
-    """Save where the run stands, unless it has gone wrong or nothing is new."""
+    """Save a checkpoint, unless the run has diverged or nothing is new."""
     collect(loop)
     progress = loop.state.progress
     moment = (progress.num_steps, loop.state.held_out.evaluated_step)
@@ -34,7 +34,7 @@ def save(loop: Loop) -> None:
 
 
 def keep_good_state(loop: Loop, seen: Observation) -> None:
-    """Keep a copy at an evaluation to go back to, if making it takes little of the time."""
+    """Copy the state after an evaluation to return to, if copying takes little of the time."""
     if seen.moment != "evaluated" or seen.loss is None:
         return
     begin = time.perf_counter()
@@ -47,20 +47,20 @@ def keep_good_state(loop: Loop, seen: Observation) -> None:
 
 
 def mark_good(loop: Loop) -> None:
-    """Make where the run stands the state that a step gone wrong leads back to."""
+    """Make the current state the one that a diverged step returns to."""
     collect(loop)
     loop.run.last = loop.state.to_checkpoint(loop.setup.fingerprint)
 
 
 def undo(loop: Loop) -> None:
-    """Go back to the last good state, healthy again."""
+    """Return to the last good state."""
     if loop.run.last is not None:
         loop.state.undo(loop.run.last, loop.setup, loop.context)
     returned(loop)
 
 
 def returned(loop: Loop) -> None:
-    """After a return to another state: nothing of the updates since is left."""
+    """Clean up after a return to another state: nothing of the updates since is left."""
     change_step(loop, loop.steps.current)
     loop.trouble = None
     loop.writer.begin(loop.state.progress.num_examples)

@@ -23,12 +23,12 @@ from downslope.train.compiled_step import CompiledStep
 from downslope.train.interaction import interact
 from downslope.train.sources import PART_ROWS, example
 
-SAMPLE_ROWS = 1024  # on which two states are compared
+SAMPLE_ROWS = 1024  # sample on which two states are compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSetup:
-    """What the training loop is given, compiled or ready to be.
+    """Inputs of the training loop, compiled or ready to be.
 
     Attributes:
         objective: what is minimised.
@@ -40,17 +40,17 @@ class TrainSetup:
         evaluate: held-out evaluation, or None without held-out rows.
         num_rows: rows of an epoch; None for a generator.
         num_steps: updates of the whole run; None where epochs, time or the loss decide.
-        open_ended: no end was given: its epochs are a bound that is never meant to be reached.
-        most_rows: the largest batch that can be taken in one go.
+        open_ended: no limit was given: its epochs are a bound that is not meant to be reached.
+        most_rows: the largest batch that the device can take at once.
         fingerprint: identifies the data.
-        params: the trained leaves as given.
-        initial_state: makes the state before the first step from them; traceable.
-        setting: how the measured updates are read, or None where none is measured.
+        params: the given trained leaves.
+        initial_state: `initial_state(params)` gives the state before the first step; traceable.
+        setting: settings for reading measured updates, or None if none is measured.
         regularizer: gradient of the smooth terms beside the mean loss, or None for none.
         source: where the training rows come from, in their own order.
         kind: key of the compiled programs that other runs may share, or None.
-        row_losses: `losses(params, rows)` with penalties, for measuring: a loss that draws is
-            taken at one draw.
+        row_losses: `losses(params, rows)` with penalties, for measuring; a random loss is
+            evaluated with one fixed key.
     """
 
     objective: Objective
@@ -79,7 +79,7 @@ class TrainSetup:
         return self.first_step.batch_rows
 
     def sample_loss(self, params: Params) -> float:
-        """Mean loss on a fixed sample of rows."""
+        """Mean loss of a fixed sample of rows."""
         rows, mean = self._sample_loss
         return float(mean(params, rows))
 
@@ -91,8 +91,8 @@ class TrainSetup:
     def bad_rows(self, params: Params, most: int = 100) -> tuple[int, ...]:
         """Numbers of the first rows, in the caller's order, whose own loss is not finite.
 
-        One pass over the arrays; none for a generator, for a table on disk, whose rows were
-        checked and shuffled when it was converted, or where examples interact.
+        One pass over the arrays. Empty for a generator, for a table on disk, whose rows were
+        checked and shuffled by the conversion, or if examples interact.
         """
         if not isinstance(self.source, Arrays) or not self.objective.separable or self.interacts:
             return ()
@@ -108,17 +108,17 @@ class TrainSetup:
 
     @functools.cached_property
     def interacts(self) -> bool:
-        """Whether examples interact; looked at here where the steps are not measured."""
+        """Whether examples interact; checked here if steps are not measured."""
         if self.setting is not None or self.objective.interacts:
             return self.objective.interacts
         return interact(self.objective, self.params, self.source, self.kind)
 
     def knobs(self) -> Knobs:
-        """The knobs of the first step, as arguments of a compiled one."""
+        """Knobs of the first step, as arguments of a compiled step."""
         return device_knobs(self.first_settings(), self.training.average_from_step)
 
     def first_settings(self) -> KnobSettings:
-        """The knobs as the configuration sets them, or as a run begins."""
+        """Knobs as configured, or as a run begins with them."""
         names = [f.name for f in dataclasses.fields(KnobSettings)]
         values = {name: getattr(self.training, name) for name in names}
         known = {"learning_rate": self.optimizer.learning_rate, "batch_size": self.batch_rows}
@@ -126,24 +126,24 @@ class TrainSetup:
 
     @functools.cached_property
     def state_shapes(self) -> State:
-        """Shapes and types of the state; tracing it anew takes milliseconds."""
+        """Shapes and dtypes of the state, kept because tracing takes milliseconds."""
         return jax.eval_shape(self.initial_state, self.params)
 
     def start(self) -> State:
-        """The state before the first update, on the device."""
+        """State before the first update, on the device."""
         return to_device(self.initial_state(self.params))
 
     def kept_params(self, state: State) -> Params:
-        """The parameters to evaluate and keep, averaged ones where there are."""
+        """Parameters to evaluate and keep: averaged ones if there are any."""
         return evaluated_params(state, self.optimizer)
 
     def model(self, params: Params) -> Model:
-        """The whole model with these parameters."""
+        """Whole model with these parameters."""
         return merge(params, self.objective.fixed)
 
 
 def device_knobs(settings: KnobSettings, average_from: int) -> Knobs:
-    """The knobs as arguments of a compiled step."""
+    """Knobs as arguments of a compiled step."""
     values = dataclasses.asdict(settings)
     floats = {k: np.float32(OFF[k] if v is None else v) for k, v in values.items()}
     return Knobs(**floats, average_from=np.int32(average_from))

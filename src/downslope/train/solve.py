@@ -1,4 +1,4 @@
-"""Solve an exact convex quadratic at once instead of searching for its least value."""
+"""Direct solution of an exact convex quadratic, instead of training."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from downslope.train.run_folder import RunFolder
 from downslope.train.setup import TrainSetup
 from downslope.train.sources import sample
 
-SOLVING_SHARE = 0.5  # of the time given, after which the rest is left for a search
+SOLVING_SHARE = 0.5  # share of the time budget; the rest is left for training
 
 
 class Solvable(NamedTuple):
-    """The decision to solve, and what is compiled for it."""
+    """Decision to solve, and what is compiled for it."""
 
     decision: Decision
     sums: RowSums
 
 
 def can_solve(setup: TrainSetup, asked: Training) -> Solvable | None:
-    """The decision to solve, or None to search."""
+    """Decide whether to solve directly; None to train."""
     if asks_for_search(asked) or isinstance(setup.source, Generator):
         return None
     if setup.interacts or not setup.objective.separable:
@@ -53,7 +53,7 @@ def can_solve(setup: TrainSetup, asked: Training) -> Solvable | None:
         with wide():
             sums = RowSums(problem)
             found = examine(sums, rows)
-    except Exception:  # a loss may have a gradient and no second derivative: that is no fault
+    except Exception:  # a loss may have a gradient but no second derivative
         return None
     assert setup.num_rows is not None
     decision = solve_or_search(
@@ -66,9 +66,9 @@ def can_solve(setup: TrainSetup, asked: Training) -> Solvable | None:
 
 
 def solved(setup: TrainSetup, solvable: Solvable, run: RunFolder) -> Result | None:
-    """The run's result, or None where the solution could not be proved: then it is searched for.
+    """Result of a run that was solved, or None if the solution has no proof: then it is trained.
 
-    What is written to the journal is the decision, the certificate and the held-out metrics.
+    The journal gets the decision, the certificate and the held-out metrics.
     """
     run.journal.write("started", step=0, shuffling="the rows are read in stored order")
     run.journal.write("decided", step=0, seconds=0.0, **solvable.decision.to_json())

@@ -1,4 +1,4 @@
-"""What rows a run trains on, how many at once, and in which order."""
+"""Rows that a run trains on, how many at once, and in which order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from downslope.errors import UsageError
 from downslope.tree import arrays, map_arrays
 
 STEP_BYTES = 64 << 20  # rows beyond this are accumulated: a batch must fit a buffer
-STEP_ROWS = 8192  # assumed: beyond it a device gains little, and activations cost memory
+STEP_ROWS = 8192  # assumed: larger ones gain little on a device, and activations cost memory
 PART_ROWS = 4096  # rows at once when accumulating
 
 
@@ -55,7 +55,7 @@ def _part(source: Arrays, rows: np.ndarray) -> Arrays:
 
 
 def check_alike(source: Any, held_out: Source) -> None:
-    """Raises UsageError where the held-out rows have another shape."""
+    """Raise UsageError if the held-out rows have another shape."""
     shapes = [map_arrays(lambda a: a.shape[1:], example(s, 2)) for s in (source, held_out)]
     if shapes[0] != shapes[1]:
         raise UsageError(
@@ -78,9 +78,9 @@ def sizes(source: Any, training: Training) -> tuple[int, int]:
 
 
 def in_random_order(source: Arrays, seed: int) -> Arrays:
-    """Rows gathered into random order once, where they are many and there is room for a copy.
+    """Put rows into random order once, if they are many and memory allows a copy.
 
-    A memory map stays where it is: its rows are drawn in windows, in bounded memory.
+    A memory map stays on disk: its rows are drawn in windows, in bounded memory.
     """
     size = source.num_rows * source.row_bytes
     mapped = any(isinstance(a, np.memmap) for a in arrays(source.tree))
@@ -99,7 +99,7 @@ def _free_bytes() -> float:
 
 
 def example(source: Any, count: int) -> Any:
-    """A few rows, to learn shapes from; repeated where there are not so many."""
+    """A few rows to learn shapes from, repeated if there are fewer."""
     if isinstance(source, Generator):
         return source.batch(seed=0, number=0, num_rows=count)
     rows = source.read(0, min(count, source.num_rows))
@@ -107,9 +107,9 @@ def example(source: Any, count: int) -> Any:
 
 
 def sample(source: Any, count: int, seed: int) -> tuple[Any, np.ndarray | None]:
-    """A random sample of rows without replacement, and their numbers where they have any."""
+    """Random sample of rows without replacement, and their numbers if they have any."""
     if isinstance(source, Generator):
-        # a batch of its own, that training does not come to
+        # a batch of its own, which training does not use
         return source.batch(seed=seed, number=ENDLESS, num_rows=count), None
     count = min(count, source.num_rows)
     draw = drawn(seed, "sample")
@@ -133,12 +133,12 @@ def open_streams(
     plan_rows: int,
     spare: list[Ring] | None = None,
 ) -> tuple[Callable[[Position], Stream], str]:
-    """How to open the stream at a position, and how well it is shuffled.
+    """Function that opens the stream at a position, and how well the stream is shuffled.
 
     Args:
         plan_rows: batch size that the order is made for, at least `batch_rows`; runs that
             change their batch size keep one order.
-        spare: buffers of streams that were closed; for one `plan_rows` only.
+        spare: buffers of closed streams to reuse; for one `plan_rows` only.
     """
     seed = training.seed
     if isinstance(source, Generator):

@@ -1,4 +1,4 @@
-"""State of a run: all that it carries, that a checkpoint holds, and that a return restores."""
+"""State of a run: what a checkpoint holds and a rollback restores."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class TrainState:
     Attributes:
         device: parameters, optimizer, average and random key, on the device.
         progress: position, counts and training losses.
-        held_out: the lowest held-out loss with its parameters, and the loss to gain on.
-        knobs: as they stand.
+        held_out: the lowest held-out loss with its parameters, and the reference of gains.
+        knobs: current values.
         controllers: the state of every controller.
-        monitor: the measured updates, or None where none is measured.
+        monitor: the measured updates, or None if none is measured.
     """
 
     device: State
@@ -46,11 +46,11 @@ class TrainState:
     monitor: NoiseMonitor | None
 
     def device_knobs(self) -> Knobs:
-        """The knobs as arguments of a compiled step."""
+        """Knobs as arguments of a compiled step."""
         return device_knobs(self.knobs, self.controllers["temperature"].average_from)
 
     def copy_to_host(self) -> TrainState:
-        """A copy in memory of this process, for a trial to return to."""
+        """Copy in host memory, for a trial to return to."""
         return dataclasses.replace(
             self,
             device=jax.tree.map(own, jax.device_get(self.device)),
@@ -59,21 +59,21 @@ class TrainState:
         )
 
     def return_to(self, earlier: TrainState) -> None:
-        """Go back to a copy; knobs and controllers stay as they are."""
+        """Return to a copy; knobs and controllers stay as they are."""
         fresh = earlier.copy_to_host()
         self.device = to_device(fresh.device)
         self.progress, self.held_out = fresh.progress, fresh.held_out
         self.monitor = fresh.monitor
 
     def undo(self, checkpoint: Checkpoint, setup: TrainSetup, context: Context) -> None:
-        """Go back to a checkpoint; knobs stay, and what controllers must not forget."""
+        """Return to a checkpoint, except for knobs and for fields of controllers that survive."""
         before = from_checkpoint(checkpoint, setup, context, "checkpoint")
         self.device, self.progress, self.held_out = before.device, before.progress, before.held_out
         self.monitor = before.monitor
         self.controllers = controllers.returned(self.controllers, before.controllers)
 
     def to_checkpoint(self, fingerprint: str) -> Checkpoint:
-        """A copy of everything that a resumed run needs, on the host."""
+        """Copy of everything that a resumed run needs, on the host."""
         trees: dict[str, Any] = {STATE: self.device._asdict()}
         if self.held_out.params is not None:
             trees[LOWEST] = self.held_out.params
@@ -93,7 +93,7 @@ class TrainState:
 
 
 def begin_state(setup: TrainSetup, context: Context) -> TrainState:
-    """The state before the first update."""
+    """State before the first update."""
     return TrainState(
         device=setup.start(),
         progress=TrainingProgress(),
@@ -107,7 +107,7 @@ def begin_state(setup: TrainSetup, context: Context) -> TrainState:
 def from_checkpoint(
     checkpoint: Checkpoint, setup: TrainSetup, context: Context, where: str
 ) -> TrainState:
-    """The inverse of `TrainState.to_checkpoint`.
+    """Inverse of `TrainState.to_checkpoint`.
 
     Raises:
         MismatchError: the checkpoint belongs to another model or optimizer, or was written by
@@ -129,7 +129,7 @@ def from_checkpoint(
 
 
 def restore_device(checkpoint: Checkpoint, setup: TrainSetup, where: str) -> tuple[State, Any]:
-    """The device's state, and the parameters of the lowest held-out loss or None.
+    """Device state, and the parameters of the lowest held-out loss or None.
 
     Raises:
         MismatchError: the checkpoint belongs to another model or optimizer.
@@ -145,7 +145,7 @@ def restore_device(checkpoint: Checkpoint, setup: TrainSetup, where: str) -> tup
 
 
 def restore_monitor(checkpoint: Checkpoint, setup: TrainSetup) -> NoiseMonitor | None:
-    """The measured updates of a checkpoint; None where none is measured."""
+    """Measured updates of a checkpoint; None if none is measured."""
     if setup.setting is None:
         return None
     monitor = NoiseMonitor(setup.setting)
@@ -165,6 +165,6 @@ def check_format(document: dict[str, Any], where: str) -> None:
 
 
 def under(folder: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The named tensors of one part of a checkpoint, without its name."""
+    """Tensors of one part of a checkpoint, without its name."""
     prefix = f"{folder}/"
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Updates on rows that the caller hands over, for data that comes in pieces."""
+"""Training on rows that the caller supplies, for data that come in pieces."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ COPY = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 class Stepper:
-    """Trains on rows as they come: each `step` is an update, or several, on the rows it is given.
+    """Train on rows as they come: each `step` makes one or several updates on the rows it gets.
 
-    Rows are padded to a power of two with rows that are not counted, so that pieces of any length
-    are trained on by a few programs, each compiled once. Nothing is searched for and nothing is
-    measured: what is "auto" is adam at its usual rate, held constant, without averaging or
-    clipping. Limits of `training` (epochs, steps, seconds, patience) do not apply.
+    Rows are padded to a power of two with rows that are not counted, so that a few programs,
+    each compiled once, serve pieces of any length. Nothing is searched or measured: "auto" means
+    Adam at its default rate, held constant, without averaging or clipping. Limits of
+    `training` (epochs, steps, seconds, patience) do not apply.
 
     Args:
         loss, model: as for `downslope.fit`.
-        training: how an update is made. With a number as `batch_size`, a step on more rows makes
-            several updates, in the order of the rows; else all its rows are one update.
+        training: configuration of an update. With a number as `batch_size`, a step on more rows
+            makes several updates, in the order of the rows; else all its rows are one update.
         penalize: as for `downslope.fit`.
 
     Raises:
@@ -79,14 +79,14 @@ class Stepper:
 
     @property
     def params(self) -> Model:
-        """The model as it stands, its trained leaves as NumPy arrays."""
+        """Current model, its trained leaves as NumPy arrays."""
         if self._objective is None:
             return self._model
         params = evaluated_params(self._state, self._optimizer)
         return self._objective.model(jax.device_get(params))
 
     def step(self, rows: Any) -> float:
-        """The mean loss of the rows before their updates.
+        """Train on rows; returns their mean loss before their updates.
 
         Args:
             rows: an array, or tuples and dicts of arrays with the same number of rows.
@@ -110,7 +110,7 @@ class Stepper:
             0, count, count, batch_rows=step_rows, step_rows=step_rows, buffer_rows=buffer_rows
         )
         knobs = self._knobs(batch_rows)
-        before = COPY(self._state)  # the program takes the state's memory
+        before = COPY(self._state)  # the program reuses the state's memory
         self._state, metrics = self._program(step_rows)(self._state, buffer, windows, knobs)
         if not metrics.healthy:  # host sync
             self._state = before
@@ -122,7 +122,7 @@ class Stepper:
         return float(np.asarray(metrics.loss_sums, np.float64).sum() / count)
 
     def _begin(self, source: Arrays) -> None:
-        """Builds what is minimised, from the shapes of the first rows."""
+        """Build the objective, from the shapes of the first rows."""
         rows = map_arrays(lambda a: np.resize(a[:2], (2, *a.shape[1:])), source.tree)
         objective, params = build(self._loss, self._model, rows, as_they_are)
         if not objective.separable:
@@ -189,5 +189,5 @@ class Stepper:
 
 
 def _power(count: int) -> int:
-    """The next power of two."""
+    """Next power of two."""
     return 1 << max(0, count - 1).bit_length()

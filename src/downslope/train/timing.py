@@ -1,4 +1,4 @@
-"""How long an update of each batch size takes, measured on the run's own program and rows."""
+"""Time of an update by batch size, measured on the run's own program and rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from downslope.train.compiled_step import CompiledStep
 from downslope.train.setup import TrainSetup
 
 LADDER = (16, 64, 256, 1024, 4096)
-REPEATS = 7  # of every size, taken in turns so that all see the same machine
+REPEATS = 7  # timings per size, interleaved so that all see the same machine
 CALL_SECONDS = 0.02  # of one timed call, far above its fixed cost
 LATE_STEP = 1 << 20  # where measured updates are as rare as in most of a run
 
@@ -35,7 +35,7 @@ def time_steps(
     repeats: int = REPEATS,
     penalty: Callable[[Model], Any] | None = None,
 ) -> StepTimes:
-    """The measured time of an update by batch size: what choosing a batch size rests on.
+    """Measure the time of an update by batch size, which the choice of a batch size rests on.
 
     Every size costs a compilation, a second or so. Nothing is trained.
 
@@ -64,7 +64,7 @@ def time_steps(
         free = dataclasses.replace(free, schedule="constant")
     setup = assemble(loss, model, data, free, penalty=penalty)
     if not setup.can_change:
-        raise UsageError("only rows of a table with a loss of their own are timed by batch size")
+        raise UsageError("only stored rows with one loss per example can be timed by batch size")
     sizes = [size for size in sorted(set(batch_sizes)) if 1 <= size <= setup.most_rows]
     if len(sizes) < 2:
         raise UsageError(
@@ -77,11 +77,11 @@ def time_steps(
 
 
 class _Timer:
-    """A compiled step with a block of rows, warm, and with enough windows for a call."""
+    """Compiled step with a block of rows, warmed up, and with enough windows for a call."""
 
     def __init__(self, setup: TrainSetup, step: CompiledStep):
         self._step = step
-        # at a rate of 0 the parameters stay where they are, however often a block is run
+        # at a rate of 0 the parameters do not change, however often a block is run
         self._knobs = setup.knobs()._replace(
             batch_size=np.float32(step.batch_rows), learning_rate=np.float32(0)
         )
@@ -107,5 +107,5 @@ class _Timer:
         return time.perf_counter() - begin
 
     def step_seconds(self) -> float:
-        """Seconds of an update, over one call."""
+        """Seconds per update, over one call."""
         return self._call() / (self._repeats * self._windows.count)

@@ -13,7 +13,7 @@ from downslope.train.state import MONITOR
 
 
 def path_of(run: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Numbers of updates [m] and the projected parameters after them [m, k]; None without any.
+    """Update numbers [m] and the projected parameters after them [m, k]; None without any.
 
     The projection is random and keeps lengths within 18 %; see `downslope.noise.trajectory`.
     Points lie at least 0.2 s of training apart.

@@ -1,4 +1,4 @@
-"""Trials of a learning-rate search: where they begin, their rows, and the best of them."""
+"""Trials of a learning-rate search: common start, shared rows, and the best state."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from downslope.train.setup import TrainSetup
 from downslope.train.sources import sample
 from downslope.train.state import TrainState
 
-MAX_REPLAYED_BYTES = 32 << 20  # of rows kept for the next trial
-BUDGET_SHARE = 0.25  # of the time budget, after which no further trial begins
+MAX_REPLAYED_BYTES = 32 << 20  # rows kept for the next trial
+BUDGET_SHARE = 0.25  # share of the time budget after which no further trial begins
 CURVATURE_ROWS = 1024  # of a sample, for lambda_max
-CURVATURE_PRODUCTS = 12  # enough for a factor, which is all that the start of a search needs
+CURVATURE_PRODUCTS = 12  # enough for a rough estimate, which is all that a start needs
 
 
 class Trials:
-    """A search under way: trials make the same updates from one start over the same rows.
+    """Learning-rate search in progress: all trials train on the same rows from the same start.
 
     Args:
         start: a copy of the state that every trial begins with.
         rows: the rows of a trial, kept for those after it where they are few, else None.
 
     Attributes:
-        trial: the trial under way.
+        trial: the current trial.
         best: a copy of the state at the end of the best trial so far, or None.
     """
 
@@ -43,15 +43,15 @@ class Trials:
             self._open.enter_context(rows)
 
     def ended(self, loss: float, state: TrainState, *, is_cut_short: bool) -> None:
-        """Keep the state of a trial that ended with the lowest loss so far."""
+        """Keep the state of a trial that ended if its loss is the lowest so far."""
         if is_cut_short and self._count:
-            return  # it is not compared
+            return  # not compared
         self._count += 1
         if math.isfinite(loss) and loss <= self._lowest:
             self._lowest, self.best = loss, state.copy_to_host()
 
     def close(self) -> None:
-        """Give the rows back."""
+        """Release the rows."""
         self._open.close()
 
 
@@ -63,7 +63,7 @@ def kept_rows(setup: TrainSetup, batch_rows: int, num_steps: int) -> bool:
 
 
 def is_over_budget(seconds: float, compile_seconds: float | None, budget: float | None) -> bool:
-    """Whether the time for trials is used up; compiling is paid once, whatever is tried."""
+    """Whether the time for trials is used up; compiling, which is paid once, is not counted."""
     if budget is None:
         return False
     compiling = compile_seconds or 0.0
@@ -71,18 +71,18 @@ def is_over_budget(seconds: float, compile_seconds: float | None, budget: float 
 
 
 def trial_loss(state: TrainState, *, diverged: bool) -> float:
-    """Mean training loss of a trial's last updates, infinite where it diverged."""
+    """Mean training loss of a trial's last updates, infinite if it diverged."""
     losses = list(state.progress.last_losses)
     mean = float(np.mean(losses)) if losses and not diverged else math.inf
     return mean if math.isfinite(mean) else math.inf
 
 
 def start_rate(setup: TrainSetup) -> float | None:
-    """The rate to try first; None where the optimizer holds or finds its own.
+    """First learning rate to try; None if the optimizer holds or finds its own.
 
-    For plain and momentum descent it comes from the curvature at the start, where that can be
-    measured: their rates have the loss's scale. A loss without curvature at its start, such as
-    the hinge, leaves the optimizer's usual rate.
+    For plain and momentum descent, whose rates have the scale of the loss, it comes from the
+    curvature at the start. Without curvature there, as with the hinge loss, it is the
+    optimizer's default rate.
     """
     optimizer = setup.optimizer
     if optimizer.learning_rate is None or optimizer.traits.finds_rate:
@@ -93,13 +93,13 @@ def start_rate(setup: TrainSetup) -> float | None:
     return first_rate(
         largest_eigenvalue=eigenvalue,
         momentum=setup.training.momentum if optimizer.traits.momentum_kind else 0.0,
-        noise_scale=0.0,  # at the start it is small, and no guide to what comes
+        noise_scale=0.0,  # small at the start, and no guide to later values
         batch_size=setup.batch_rows,
     )
 
 
 def _largest_eigenvalue(setup: TrainSetup) -> float | None:
-    """lambda_max of the loss at the start on a sample of rows, or None where it has none."""
+    """lambda_max of the loss at the start on a sample of rows; None if it has none."""
     from downslope.noise.curvature import extreme_eigenvalues, hessian_product
 
     rows, _ = sample(setup.source, CURVATURE_ROWS, setup.training.seed)
