@@ -346,6 +346,12 @@ def test_a_larger_batch_is_compiled_tried_and_kept_where_it_is_faster():
     assert run.see("collected") == ()  # the same question is asked again only later
 
 
+@pytest.mark.parametrize("moment", ["in_trial", "in_trouble"])
+def test_nothing_is_decided_in_a_trial_or_in_trouble(moment):
+    """Catches a batch size that changes in a trial, or for a step that is still to be undone."""
+    assert large_noise(training=Training(patience=1)).see(moment) == ()
+
+
 def test_plain_descent_follows_in_proportion_and_prodigy_not_at_all():
     """Catches one rule for all optimizers."""
     for context, new in (({"is_plain": True}, "saturating"), ({"finds_rate": True}, None)):

@@ -15,7 +15,10 @@ from typing import Any, Literal, Protocol, TypeVar
 from downslope.choose.decision import Decision
 from downslope.config import KnobSettings, Training
 
-Moment = Literal["begun", "in_trial", "collected", "evaluated", "trial_ended", "diverged"]
+# Nothing is decided in a trial, nor in trouble: blocks are closed before "diverged" is observed.
+Moment = Literal[
+    "begun", "in_trial", "trial_ended", "collected", "evaluated", "in_trouble", "diverged"
+]
 MIN_CALLS_TIMED = 3  # calls needed for the time of an update; assumed
 SURVIVES = {"survives": True}  # metadata of a field that survives a return to an earlier state
 

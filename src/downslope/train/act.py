@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 from downslope.choose import controllers
-from downslope.choose.controller import EndTrials, Observation, Order, Prepare, Trial
+from downslope.choose.controller import (
+    EndTrials,
+    Observation,
+    Order,
+    Prepare,
+    Trial,
+    decision_on,
+)
 from downslope.choose.decision import Decision
 from downslope.data.stream import Replay
 from downslope.errors import StopReason
@@ -24,7 +31,10 @@ def decide(loop: Loop, observation: Observation) -> tuple[Order, ...]:
 
 
 def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
-    """Carry out the orders one after the other."""
+    """Carry out the orders one after the other; after a diverged step, from the last good state."""
+    recovers = bool(orders) and loop.trouble is not None and loop.trials is None
+    if recovers and not decision_on(orders, "stop"):
+        _go_back(loop)
     for order in orders:
         if isinstance(order, Trial):
             _begin_trial(loop, order)
@@ -39,15 +49,19 @@ def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
             _turn(loop, order)
 
 
+def _go_back(loop: Loop) -> None:
+    assert loop.trouble is not None
+    what, loop.stop_reason = loop.trouble[0], None
+    undo(loop)
+    loop.run.journal.write("undone", step=loop.state.progress.num_steps, what=what)
+
+
 def _turn(loop: Loop, decision: Decision) -> None:
     """Record a decision and turn its knob."""
-    state, step = loop.state, loop.state.progress.num_steps
-    if loop.trouble is not None and decision.knob != "stop":
-        what, loop.stop_reason = loop.trouble[0], None
-        undo(loop)
-        step = state.progress.num_steps
-        loop.run.journal.write("undone", step=step, what=what)
-    loop.run.journal.write("decided", step=step, seconds=loop.seconds, **decision.to_json())
+    state = loop.state
+    loop.run.journal.write(
+        "decided", step=state.progress.num_steps, seconds=loop.seconds, **decision.to_json()
+    )
     if decision.knob == "stop":
         loop.stop_reason = STOPS[decision.new]
         return

@@ -75,7 +75,9 @@ class Diagnostics:
 
 def diagnose_if_due(loop: Loop) -> None:
     """Measure one subject of the noise in depth, if its share of the time allows."""
-    if loop.diagnostics is None or not loop.diagnostics.is_due(loop.seconds - loop.seconds_before):
+    if loop.diagnostics is None or loop.trials is not None:
+        return
+    if not loop.diagnostics.is_due(loop.seconds - loop.seconds_before):
         return
     collect(loop)
     if loop.trouble is not None:

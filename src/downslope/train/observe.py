@@ -34,7 +34,7 @@ def observe(loop: Loop, call: Call) -> Observation:
         results = evaluate(loop)
         if loop.trouble is None:
             return _evaluated(loop, results)
-    return _observation(loop, "collected")
+    return _observation(loop, "collected" if loop.trouble is None else "in_trouble")
 
 
 def observe_end(loop: Loop) -> Observation | None:

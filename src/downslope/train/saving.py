@@ -12,8 +12,9 @@ MAX_COPY_SHARE = 0.01  # share of the time for copies of good states
 
 
 def save_if_due(loop: Loop) -> None:
-    """Save a checkpoint when the last one is old enough."""
-    if time.perf_counter() - loop.saved_at >= loop.setup.training.checkpoint_seconds:
+    """Save a checkpoint when the last one is old enough; none in a trial."""
+    age = time.perf_counter() - loop.saved_at
+    if loop.trials is None and age >= loop.setup.training.checkpoint_seconds:
         save(loop)
 
 
@@ -62,5 +63,5 @@ def undo(loop: Loop) -> None:
 def returned(loop: Loop) -> None:
     """Clean up after a return to another state: nothing of the updates since is left."""
     change_step(loop, loop.steps.current)
-    loop.trouble = None
+    loop.trouble = loop.results = loop.saved_moment = None
     loop.writer.begin(loop.state.progress.num_examples)
