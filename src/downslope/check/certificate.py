@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from downslope.check.factor import Factor
-from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.arrays import Floats
 
 NEAR_ZERO = 1e-10  # of the way down from the start: enough where the loss itself ends at 0
 ROUNDINGS = 4.0  # units in the last place of a sum of losses' gradients; assumed

@@ -9,7 +9,7 @@ import numpy as np
 from downslope.check.sample import Sample
 from downslope.estimate import Estimate
 from downslope.metrics.intervals import wilson_interval
-from downslope.noise.statistics.delete_one import jackknife_error, linear_interval
+from downslope.noise.statistics.intervals import jackknife_error, linear_interval
 
 NUM_BINS = 64  # of a number, with equally many rows each
 MIN_CLASS_ROWS = 10  # in each half: by chance AUC 0.99 is then 5 deviations off

@@ -13,7 +13,7 @@ from scipy import linalg
 from downslope.check.certificate import Outcome, failed, fits, with_bound
 from downslope.check.quadratics import bend_far_out, far_line
 from downslope.check.row_sums import RowSums
-from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.arrays import Floats
 
 FLAT = 1e-8  # of the largest curvature: what float32 products cannot tell from 0
 RESTARTS = 12

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from downslope.arguments import whole
 from downslope.check.precision import cast, wide
 from downslope.check.problem import Problem, prepare, spread_sample
 from downslope.errors import DataError, UsageError
-from downslope.noise.statistics.ranges import Floats, count
+from downslope.noise.statistics.arrays import Floats
 from downslope.objective import Loss, Model
 
 Verdict = Literal["right", "wrong", "kink", "unresolved"]
@@ -148,7 +149,7 @@ def gradient(
 
     Source: for the step, Nocedal and Wright, Numerical Optimization, 8.1.
     """
-    count("num_rows", num_rows)
+    whole("num_rows", num_rows)
     problem = prepare(loss, model, data, penalty=penalty)
     rows, draw = spread_sample(problem.source, num_rows), np.random.default_rng(seed)
     with wide():

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import linalg
 
-from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.arrays import Floats
 
 (_inverse_condition,) = linalg.get_lapack_funcs(("pocon",), dtype=np.float64)
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
+from downslope.arguments import whole
 from downslope.check.findings import Finding, Severity
-from downslope.noise.statistics.ranges import count
 
 USABLE_SHARE = 0.8  # of the free memory that a run may fill; the rest is for what is not counted
 UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
@@ -123,7 +123,7 @@ def largest_microbatch(
         >>> largest_microbatch(lambda m: 1000 + 40 * m, 45_000, tried=32, most=10**6)
         1024
     """
-    tried, most = count("tried", tried), count("most", most)
+    tried, most = whole("tried", tried), whole("most", most)
     low, high = temporary(tried), temporary(4 * tried)
     per_row = max((high - low) / (3 * tried), 0.0)
     fixed = max(low - per_row * tried, 0.0)

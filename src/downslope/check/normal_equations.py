@@ -9,7 +9,7 @@ from downslope.check.certificate import Certificate, Outcome, failed, with_facto
 from downslope.check.factor import Factor, factorize
 from downslope.check.quadratics import bend_far_out, far_line
 from downslope.check.row_sums import RowSums
-from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.arrays import Floats
 
 REFINED = 1e-12  # of the loss: about what rounding float32 parameters leaves
 REFINEMENTS = 6

@@ -15,7 +15,7 @@ from downslope.check.precision import wide
 from downslope.check.problem import prepare, spread_sample
 from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.arrays import Arrays
-from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.arrays import Floats
 from downslope.objective import Loss, Model
 from downslope.tree import map_arrays
 

@@ -15,7 +15,7 @@ from downslope.check.precision import cast
 from downslope.check.problem import Problem
 from downslope.data.source import Source
 from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.arrays import Floats
 from downslope.tree import Rows, aligned_empty, map_arrays, pad
 
 DIRECTIONS = 256  # products taken side by side

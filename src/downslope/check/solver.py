@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from downslope.arguments import number
 from downslope.check.certificate import Outcome, fits
 from downslope.check.conjugate_gradients import solve_conjugate_gradients
 from downslope.check.normal_equations import solve_normal_equations
@@ -17,7 +18,6 @@ from downslope.check.quadratics import precision_of
 from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.generator import Generator
 from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import positive
 from downslope.objective import Loss, Model, Params
 
 TOLERANCE = 1e-6  # of the loss
@@ -106,7 +106,7 @@ def solve_loss(
         >>> model["w"].round(5).tolist(), round(float(model["b"]), 5), solution.is_solved
         ([1.0, -2.0, 3.0], 5.0, True)
     """
-    positive("tolerance", tolerance)
+    number("tolerance", tolerance, above=0)
     problem = prepare(loss, model, data, penalty=penalty, l2=l2, penalize=penalize)
     if problem.objective.interacts or not problem.objective.separable:
         raise UsageError("solve needs one loss per example; the examples of this loss interact")

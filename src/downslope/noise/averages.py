@@ -6,15 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from downslope.arguments import number, whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.ranges import (
-    as_measurement,
-    count,
-    not_negative,
-    positive,
-    share_below_one,
-)
+from downslope.noise.statistics.intervals import as_estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +57,9 @@ def memory(decay: float, steps_per_epoch: float | None = None) -> Memory:
         >>> print(memory(0.99, steps_per_epoch=50))
         half-life 69 steps (1.38 epochs), worth 199 independent samples
     """
-    rho = share_below_one("decay", decay)
+    rho = number("decay", decay, least=0, below=1)
     if steps_per_epoch is not None:
-        positive("steps_per_epoch", steps_per_epoch)
+        number("steps_per_epoch", steps_per_epoch, above=0)
     constant = 1 / (1 - rho)
     half_life = math.log(0.5) / math.log(rho) if rho > 0 else 0.0
     return Memory(
@@ -91,7 +86,7 @@ def memories(
     """
     found = {}
     for name, decay in decays.items():
-        share_below_one(f"decays[{name!r}]", decay)
+        number(f"decays[{name!r}]", decay, least=0, below=1)
         found[name] = memory(decay, steps_per_epoch)
     return found
 
@@ -116,11 +111,11 @@ def stall_ratio(accumulator: float, gradient_square: float | Estimate, steps_lef
         >>> print(stall, stall.flags)
         200 ('stalled: old gradients rule the step size to the end of the run',)
     """
-    not_negative("accumulator", accumulator)
-    left = count("steps_left", steps_left, 0)
+    number("accumulator", accumulator, least=0)
+    left = whole("steps_left", steps_left, least=0)
     if not isinstance(gradient_square, Estimate) and gradient_square < 0:
         raise UsageError(f"gradient_square must be 0 or more; got {gradient_square}")
-    square = as_measurement(gradient_square, unit="")
+    square = as_estimate(gradient_square, unit="")
     method = "accumulator / (squared gradient * steps left)"
 
     def ratio(value: float | None) -> float | None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from scipy import special
 
+from downslope.arguments import number
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.ranges import as_measurement, not_negative, positive
+from downslope.noise.statistics.intervals import as_estimate
 from downslope.noise.temperature.dynamics import Sampling, population_factor
 
 __all__ = ["SaddleEscape", "noise_free_steps", "saddle_escape"]
@@ -57,8 +58,8 @@ def noise_free_steps(
         >>> round(noise_free_steps(1.0, 1e-6, 1.0, learning_rate=0.01), 1)
         1388.4
     """
-    rate = positive("learning_rate", learning_rate) * positive("curvature", curvature)
-    start, end = not_negative("offset", offset), positive("distance", distance)
+    rate = number("learning_rate", learning_rate, above=0) * number("curvature", curvature, above=0)
+    start, end = number("offset", offset, least=0), number("distance", distance, above=0)
     if start == 0:
         return math.inf
     return max(0.0, math.log(end / start)) / math.log1p(rate)
@@ -109,11 +110,11 @@ def saddle_escape(
 
     Source: Jin et al. 2017; Daneshmand et al. 2018.
     """
-    positive("learning_rate", learning_rate)
-    positive("distance", distance)
+    number("learning_rate", learning_rate, above=0)
+    number("distance", distance, above=0)
     share = population_factor(batch_size, num_rows, sampling) / batch_size
-    curvature = as_measurement(lambda_min, unit="loss / parameter^2")
-    noise = as_measurement(noise_variance, unit="(loss / parameter)^2")
+    curvature = as_estimate(lambda_min, unit="loss / parameter^2")
+    noise = as_estimate(noise_variance, unit="(loss / parameter)^2")
     if noise.value is not None and noise.value < 0:
         raise UsageError(f"noise_variance must be 0 or more; got {noise.value}")
     reason = _reason_for_none(curvature, noise, share)

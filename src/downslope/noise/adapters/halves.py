@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from downslope.arguments import number, whole
 from downslope.errors import UsageError
 from downslope.noise.scale.steps import Noise, from_halves
-from downslope.noise.statistics.ranges import positive
 
 
 class HalfBatches:
@@ -64,7 +64,7 @@ class HalfBatches:
             UsageError: halves that do not match, a size that is not above 0.
         """
         for name, size in (("size_first", size_first), ("size_second", size_second)):
-            positive(name, size)
+            number(name, size, above=0)
         dot = distance = 0.0
         one, two = dict(_leaves(first)), dict(_leaves(second))
         if one.keys() != two.keys():
@@ -90,8 +90,7 @@ class HalfBatches:
         Raises:
             UsageError: last below 1.
         """
-        if last is not None and last < 1:
-            raise UsageError(f"last must be at least 1; got {last}")
+        whole("last", last, optional=True)
         terms = self._terms if last is None else self._terms[-last:]
         columns = np.array(terms, dtype=np.float64).reshape(-1, 4).T
         return from_halves(*columns, interacting=self.interacting)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.noise.scale.steps import Noise, from_terms
 
@@ -63,10 +64,8 @@ def measure_noise(
 
     Source: McCandlish et al. (2018), An empirical model of large-batch training, appendix A.1.
     """
-    if microbatch_size < 1:
-        raise UsageError(f"microbatch_size must be at least 1; got {microbatch_size}")
-    if window < 2:
-        raise UsageError(f"window must be at least 2; got {window}")
+    whole("microbatch_size", microbatch_size)
+    whole("window", window, least=2)
 
     def init(params: optax.Params) -> NoiseState:
         del params

@@ -15,10 +15,8 @@ from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable, t_quantile
-from downslope.noise.statistics.delete_one import (
-    Floats,
-    as_rows,
-    centred,
+from downslope.noise.statistics.arrays import Floats, array, centred
+from downslope.noise.statistics.intervals import (
     jackknife_error,
     linear_interval,
     log_interval,
@@ -62,7 +60,7 @@ def sharpness_ratio(
 
     Source: Zhu et al. 2019, section 3; its isotropic value as the baseline.
     """
-    rows = as_rows(gradients)
+    rows = array("gradients", gradients, 2)
     n, d = rows.shape
     fields = {"unit": "", "num_examples": n, "method": "Hessian products; jackknife over examples"}
     deviation = centred(rows)

@@ -13,17 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import whole
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.covariance.rank import effective_rank
-from downslope.noise.statistics.delete_one import (
-    TOO_LARGE,
-    Floats,
-    as_rows,
-    centred,
-    log_interval,
-    measured,
-)
-from downslope.noise.statistics.ranges import count
+from downslope.noise.statistics.arrays import TOO_LARGE, Floats, array, centred
+from downslope.noise.statistics.intervals import log_interval, measured
 
 UNIT = "(loss/param)^2"
 STABLE_ROWS = 10  # rows per effective rank for stable eigenvectors; assumed
@@ -76,8 +70,8 @@ def top_eigenpairs(gradients: ArrayLike, num: int = 10, *, batch_size: int = 1) 
 
     Source: snapshots method, Sirovich 1987; influence of an eigenvalue, Critchley 1985.
     """
-    rows = as_rows(gradients)
-    num, batch_size = count("num", num), count("batch_size", batch_size)
+    rows = array("gradients", gradients, 2)
+    num, batch_size = whole("num", num), whole("batch_size", batch_size)
     rank = effective_rank(rows, batch_size=batch_size)
     deviation = centred(rows)
     if isinstance(deviation, str):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
-from downslope.noise.statistics.delete_one import Floats, as_rows
-from downslope.noise.statistics.ranges import count
+from downslope.noise.statistics.arrays import Floats, array
 
 
 def input_alignment(weight_gradients: ArrayLike, inputs: ArrayLike, num: int = 3) -> Floats:
@@ -37,7 +37,7 @@ def input_alignment(weight_gradients: ArrayLike, inputs: ArrayLike, num: int = 3
         >>> print(f"{input_alignment(gradients, inputs)[0, 0]:.3f}")
         1.000
     """
-    x = as_rows(inputs, "inputs")
+    x = array("inputs", inputs, 2)
     grads = np.asarray(weight_gradients, dtype=np.float64)
     grads = grads[:, :, None] if grads.ndim == 2 else grads
     if grads.ndim != 3 or grads.shape[:2] != x.shape:
@@ -45,7 +45,7 @@ def input_alignment(weight_gradients: ArrayLike, inputs: ArrayLike, num: int = 3
             f"weight_gradients must have shape [{x.shape[0]}, {x.shape[1]}, outputs]; "
             f"got {list(grads.shape)}"
         )
-    num = min(count("num", num), x.shape[1])
+    num = min(whole("num", num), x.shape[1])
     if not (np.isfinite(x).all() and np.isfinite(grads).all()) or len(x) < 2:
         return np.full((num, num), np.nan)
     noise = grads - grads.mean(axis=0)

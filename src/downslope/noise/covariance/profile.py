@@ -7,18 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import (
-    Floats,
-    as_column,
-    as_rows,
-    centred,
-    jackknife_error,
-    log_interval,
-    measured,
-)
-from downslope.noise.statistics.ranges import count
+from downslope.noise.statistics.arrays import Floats, array, centred
+from downslope.noise.statistics.intervals import jackknife_error, log_interval, measured
 
 NUM_RESAMPLES = 999
 LEAST_ROWS = 10  # a bootstrap of fewer examples repeats itself; assumed
@@ -85,9 +78,9 @@ def noise_profile(
         >>> print(profile.sharp_over_flat)  # truth: 0.75 / 0.0293 = 25.6
         26.9 (23.5 to 30.9)
     """
-    rows, lams = as_rows(gradients), as_column(curvatures, "curvatures")
-    basis = as_rows(directions, "directions")
-    sharp = count("num_sharp", num_sharp)
+    rows, lams = array("gradients", gradients, 2), array("curvatures", curvatures, 1)
+    basis = array("directions", directions, 2)
+    sharp = whole("num_sharp", num_sharp)
     if basis.shape != (len(lams), rows.shape[1]):
         raise UsageError(
             f"directions must have shape [{len(lams)}, {rows.shape[1]}]; got {list(basis.shape)}"

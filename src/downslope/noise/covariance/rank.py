@@ -9,18 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import whole
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import (
-    TOO_LARGE,
-    Floats,
-    as_rows,
-    centred,
+from downslope.noise.statistics.arrays import TOO_LARGE, Floats, array, centred
+from downslope.noise.statistics.intervals import (
     jackknife_error,
     linear_interval,
     log_interval,
     measured,
 )
-from downslope.noise.statistics.ranges import count
 
 LEAST_ROWS = 3  # tr(Sigma^2) without bias divides by n - 2
 
@@ -52,8 +49,8 @@ def trace_of_square(gradients: ArrayLike, *, batch_size: int = 1) -> Estimate:
 
     Source: Bai and Saranadasa 1996, section 3; any distribution: Himeno and Yamada 2014.
     """
-    rows = as_rows(gradients)
-    b2 = count("batch_size", batch_size) ** 2
+    rows = array("gradients", gradients, 2)
+    b2 = whole("batch_size", batch_size) ** 2
     fields = {
         "unit": "(loss/param)^4",
         "num_examples": len(rows) * batch_size,
@@ -105,10 +102,10 @@ def effective_rank(gradients: ArrayLike, *, batch_size: int = 1) -> Estimate:
 
     Source: Bai and Saranadasa 1996.
     """
-    rows = as_rows(gradients)
+    rows = array("gradients", gradients, 2)
     fields = {
         "unit": "directions",
-        "num_examples": len(rows) * count("batch_size", batch_size),
+        "num_examples": len(rows) * whole("batch_size", batch_size),
         "method": "(tr S)^2 over tr S^2, both corrected; delete-one jackknife, log scale",
     }
     deviation = centred(rows, LEAST_ROWS)

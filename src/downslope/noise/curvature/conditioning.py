@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import jackknife_error, log_interval
-from downslope.noise.statistics.ranges import Floats, array
+from downslope.noise.statistics.arrays import Floats, array
+from downslope.noise.statistics.intervals import jackknife_error, log_interval
 
 RANK_TOLERANCE = 1e-12  # of eigenvalues, relative to the largest: rounding of a covariance
 NUM_GROUPS = 20

@@ -14,8 +14,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpy.typing import ArrayLike
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import Floats, count
+from downslope.noise.statistics.arrays import Floats
 
 
 def hessian_product(loss: Callable[..., Any], params: Any, *data: Any) -> Callable[[Any], Any]:
@@ -80,7 +81,7 @@ def chunked_hessian_product(
         [1.0, 4.0]
     """
     flat, unravel = _flat(params)
-    num_rows, size = _num_rows(rows), count("chunk_size", chunk_size)
+    num_rows, size = _num_rows(rows), whole("chunk_size", chunk_size)
     size = min(size, num_rows)
     num_chunks = -(-num_rows // size)
 
@@ -136,7 +137,7 @@ def directional_curvatures(
     vectors = jnp.asarray(directions, flat.dtype)
     if vectors.ndim != 2 or vectors.shape[1] != flat.size:
         raise UsageError(f"directions must have shape [k, {flat.size}]; got {vectors.shape}")
-    num_rows, size = _num_rows(rows), count("chunk_size", chunk_size)
+    num_rows, size = _num_rows(rows), whole("chunk_size", chunk_size)
 
     @jax.jit
     def curvatures(flat: Any, vectors: Any, part: Any) -> Any:

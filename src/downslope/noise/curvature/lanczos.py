@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.arrays import Floats
 
 Product = Callable[[Any], Any]
 

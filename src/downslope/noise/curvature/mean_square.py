@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import jackknife_error, log_interval
-from downslope.noise.statistics.ranges import Floats, array
+from downslope.noise.statistics.arrays import Floats, array
+from downslope.noise.statistics.intervals import jackknife_error, log_interval
 from downslope.noise.temperature.dynamics import Sampling, population_factor
 
 UNIT = "parameter^2 / loss"

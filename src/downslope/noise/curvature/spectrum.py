@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature.lanczos import Product, Tridiagonal, lanczos, product
-from downslope.noise.statistics.delete_one import linear_interval
-from downslope.noise.statistics.ranges import Floats, array, count
+from downslope.noise.statistics.arrays import Floats, array
+from downslope.noise.statistics.intervals import linear_interval
 
 UNIT = "loss / parameter^2"
 BIASED_UP = "upper: the largest curvature of a mini-batch is biased up"
@@ -89,11 +90,11 @@ def extreme_eigenvalues(
     Source: Golub and Van Loan, Matrix Computations; for the bound Kuczynski and
     Wozniakowski 1992, shifted by lambda_min for indefinite operators.
     """
-    count("dim", dim)
-    count("num_vectors", num_vectors)
+    whole("dim", dim)
+    whole("num_vectors", num_vectors)
     if num_products is None:
         num_products = _num_products(dim)
-    steps = min(dim, max(count("num_products", num_products), min(num_vectors, dim)))
+    steps = min(dim, max(whole("num_products", num_products), min(num_vectors, dim)))
     run = lanczos(matvec, dim, steps, np.random.default_rng(key))
     if isinstance(run, str):
         none = not_estimable(run, unit=unit, method="Lanczos")
@@ -136,8 +137,8 @@ def trace(matvec: Product, dim: int, num_probes: int, key: int, *, unit: str = U
 
     Source: Hutchinson 1990.
     """
-    count("dim", dim)
-    num = min(count("num_probes", num_probes), dim)
+    whole("dim", dim)
+    num = min(whole("num_probes", num_probes), dim)
     rng, exact = np.random.default_rng(key), num == dim
     values = np.empty(num)
     for i in range(num):

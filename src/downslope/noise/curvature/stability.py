@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import number
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.ranges import array, as_measurement, positive
+from downslope.noise.statistics.arrays import array
+from downslope.noise.statistics.intervals import as_estimate
 from downslope.noise.temperature.dynamics import MomentumKind, checked_kind, recursion
 
 MONOTONE = "decays monotonically"
@@ -101,9 +103,9 @@ def stability_ratio(
 
     Source: Cohen, Kaur et al. 2021.
     """
-    positive("learning_rate", learning_rate)
+    number("learning_rate", learning_rate, above=0)
     limit = rate_limit(momentum, momentum_kind)
-    curvature = as_measurement(lambda_max, unit="loss / parameter^2")
+    curvature = as_estimate(lambda_max, unit="loss / parameter^2")
     ratio = curvature.scaled(learning_rate / limit, unit="")
     if curvature.value is None:
         regime = f"unknown: {curvature.reason}"

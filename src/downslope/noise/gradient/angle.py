@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from downslope.errors import UsageError
+from downslope.arguments import whole
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.scale.examples import from_examples
 from downslope.noise.scale.steps import monotone, of_part
@@ -40,7 +40,8 @@ def batch_variance(gradients: ArrayLike, batch_size: int, num_rows: int | None =
 
     Source: Cochran (1977), Sampling Techniques, theorem 2.2.
     """
-    _check_batch(batch_size, num_rows)
+    whole("num_rows", num_rows, optional=True)
+    whole("batch_size", batch_size, most=num_rows)
     sample = read_sample(gradients)
     if isinstance(sample, str):
         return not_estimable(sample, unit=SQUARED)
@@ -86,7 +87,7 @@ def expected_angle(gradients: ArrayLike, batch_size: int) -> AngleReport:
         >>> print(report.angle_degrees)
         59.6 (57.9 to 61.4) degrees
     """
-    _check_batch(batch_size)
+    whole("batch_size", batch_size)
     noise = from_examples(gradients)
     scale = noise.scale
     cosine = monotone(scale, lambda b: 1 / (1 + b / batch_size), unit="", falling=True)
@@ -129,10 +130,3 @@ def _probability_obtuse(sample: Sample, batch_size: int) -> Estimate:
             num_examples=sample.num, **named,
         )  # fmt: skip
     return Estimate(value=chance(signal.value), lo=lo, hi=hi, num_examples=sample.num, **named)
-
-
-def _check_batch(batch_size: int, num_rows: int | None = None) -> None:
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1; got {batch_size}")
-    if num_rows is not None and batch_size > num_rows:
-        raise UsageError(f"batch_size must be at most num_rows {num_rows}; got {batch_size}")

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from downslope.errors import UsageError
+from downslope.arguments import number, whole
 from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.scale.weighted import HessianProduct, with_products
-from downslope.noise.statistics.ranges import positive
 from downslope.noise.statistics.sample import Sample, read_sample
 
 NUM_PAIRS = 4000  # draws and their mirror images: the chance is then good to about 0.006
@@ -69,9 +68,8 @@ def one_step_change(
     Source: Bottou, Curtis and Nocedal (2018), Optimization methods for large-scale machine
     learning, equation 4.4, with equality on a quadratic.
     """
-    positive("learning_rate", learning_rate)
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1; got {batch_size}")
+    number("learning_rate", learning_rate, above=0)
+    whole("batch_size", batch_size)
     found = read_sample(gradients)
     if not isinstance(found, str) and found.num < 2 * NUM_GROUPS:
         found = f"{found.num} examples: at least {2 * NUM_GROUPS} are needed"

@@ -12,7 +12,7 @@ import numpy as np
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.online.probes import PROJECTED, Probe
 from downslope.noise.scale.steps import Noise, from_halves, no_noise
-from downslope.noise.statistics.ranges import Floats
+from downslope.noise.statistics.arrays import Floats
 from downslope.noise.statistics.series import ratio_of_series
 from downslope.noise.tails.clipping import clip_fraction
 from downslope.noise.temperature.dynamics import PRECONDITIONED, MomentumKind, Sampling

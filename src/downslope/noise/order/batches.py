@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import NOT_FINITE, centred, measured
-from downslope.noise.statistics.ranges import count
+from downslope.noise.statistics.arrays import NOT_FINITE, centred
+from downslope.noise.statistics.intervals import measured
 
 MIN_BATCHES = 20  # for the chi-square interval; assumed
 UNIT = "times"
@@ -58,7 +59,7 @@ def batch_variance_ratio(values: ArrayLike, batch_size: int) -> VarianceRatio:
     items = items[:, None] if items.ndim == 1 else items
     if items.ndim != 2:
         raise UsageError(f"values must have shape [n] or [n, k]; got {list(items.shape)}")
-    size = count("batch_size", batch_size)
+    size = whole("batch_size", batch_size)
     if reason := _too_few(len(items), size):
         return _not_estimable(reason, len(items))
     if not np.isfinite(items).all():
@@ -96,7 +97,7 @@ def label_variance_ratio(labels: ArrayLike, batch_size: int) -> VarianceRatio:
         50.1
     """
     codes, counts = class_codes(labels)
-    size = count("batch_size", batch_size)
+    size = whole("batch_size", batch_size)
     if reason := _too_few(len(codes), size):
         return _not_estimable(reason, len(codes))
     num = len(codes) // size

@@ -12,7 +12,7 @@ from scipy import special
 
 from downslope.errors import UsageError
 from downslope.noise.order.batches import class_codes
-from downslope.noise.statistics.delete_one import Floats, as_column
+from downslope.noise.statistics.arrays import Floats, array
 
 MIN_ITEMS = 20  # for the normal limits below; assumed
 MAX_PERMUTED = 2000  # items up to which neighbours are permuted, in 40 ms; above, the limit serves
@@ -117,7 +117,7 @@ def ljung_box_test(values: ArrayLike, name: str = "autocorrelation") -> OrderTes
 
     Source: Ljung and Box 1978.
     """
-    x = as_column(values)
+    x = array("values", values, 1)
     if len(x) < MIN_ITEMS:
         return OrderTest(name=name, reason=f"needs {MIN_ITEMS} values; got {len(x)}")
     if not np.isfinite(x).all() or not np.ptp(x):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate
 from downslope.noise.order.batches import (
@@ -22,7 +23,6 @@ from downslope.noise.order.randomness import (
     ljung_box_test,
     neighbours_test,
 )
-from downslope.noise.statistics.ranges import count
 
 ALPHA = 0.05  # of the whole report, after Holm's correction
 LABELS = "labels"
@@ -82,7 +82,7 @@ def is_ordered(
 
     Source: analysis of variance; Ljung and Box 1978; Holm 1979.
     """
-    size = count("batch_size", batch_size)
+    size = whole("batch_size", batch_size)
     arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     classes = None if labels is None else np.asarray(labels)
     _check_lengths(arrays, classes)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.order.batches import UNIT, batch_variance_ratio, label_variance_ratio
-from downslope.noise.statistics.ranges import count
 
 
 def shuffle_buffer_order(num_rows: int, buffer_size: int, seed: int = 0) -> NDArray[np.int64]:
@@ -34,8 +34,8 @@ def shuffle_buffer_order(num_rows: int, buffer_size: int, seed: int = 0) -> NDAr
         >>> print(f"{moved.std():.0f}")  # near K
         979
     """
-    n = count("num_rows", num_rows, 0)
-    size = min(count("buffer_size", buffer_size), max(n, 1))
+    n = whole("num_rows", num_rows, least=0)
+    size = min(whole("buffer_size", buffer_size), max(n, 1))
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, size, max(n - size, 0)).tolist()
     buffer, out = list(range(size if n else 0)), []

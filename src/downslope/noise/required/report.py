@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import number, whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.noise.required import rules
 from downslope.noise.scale.steps import SIGNAL
-from downslope.noise.statistics.ranges import positive
 from downslope.noise.statistics.sample import Sample, read_sample
 
 NUM_GROUPS = 10  # of the jackknife over groups of examples
@@ -126,13 +126,10 @@ def required_batch(
 def _check(error, relative_error, miss_probability, num_rows, bound) -> None:
     if (error is None) == (relative_error is None):
         raise UsageError("error, relative_error must be exactly one of them; got both or neither")
-    for name, number in (("error", error), ("relative_error", relative_error), ("bound", bound)):
-        if number is not None:
-            positive(name, number)
-    if not 0 < miss_probability < 1:
-        raise UsageError(f"miss_probability must be above 0 and below 1; got {miss_probability}")
-    if num_rows is not None and num_rows < 1:
-        raise UsageError(f"num_rows must be at least 1; got {num_rows}")
+    for name, value in (("error", error), ("relative_error", relative_error), ("bound", bound)):
+        number(name, value, above=0, optional=True)
+    number("miss_probability", miss_probability, above=0, below=1)
+    whole("num_rows", num_rows, optional=True)
 
 
 def _moments(sample: Sample, bound: float | None, miss_probability: float) -> _Moments | str:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import one_of
 from downslope.errors import UsageError
 from downslope.noise.scale.steps import SIGNAL, Noise, no_noise, of_part
 from downslope.noise.statistics.ratios import Part, ratio
@@ -54,8 +55,7 @@ def from_examples(
     Source: Cochran (1977), Sampling Techniques, sections 2.4 to 2.6; Chen and Qin (2010), A two-
     sample test for high-dimensional data, equation 2.1, for the error of |G|^2.
     """
-    if target not in ("population", "dataset"):
-        raise UsageError(f"target must be 'population' or 'dataset'; got {target!r}")
+    one_of("target", target, ("population", "dataset"))
     if target == "dataset" and num_rows is None:
         raise UsageError("num_rows must be given for target='dataset'; got None")
     sample = read_sample(gradients)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import number
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.ranges import positive
 from downslope.noise.statistics.ratios import (
     Part,
     jackknife_means,
@@ -55,7 +55,7 @@ class Noise:
 
         Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.11.
         """
-        b = positive("batch_size", batch_size)
+        b = number("batch_size", batch_size, above=0)
         return self._of_scale(lambda scale: b / (b + scale), "share of examples")
 
     def steps_saved_by_doubling(self, batch_size: float) -> Estimate:
@@ -68,7 +68,7 @@ class Noise:
             >>> print(noise.steps_saved_by_doubling(45))
             0.250 (0.228 to 0.276) share of steps
         """
-        b = positive("batch_size", batch_size)
+        b = number("batch_size", batch_size, above=0)
         return self._of_scale(lambda scale: scale / (2 * (scale + b)), "share of steps")
 
     def to_json(self) -> dict[str, Any]:

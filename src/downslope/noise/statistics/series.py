@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable, t_quantile
-from downslope.noise.statistics.ranges import Floats, array
+from downslope.noise.statistics.arrays import Floats, array
 
 NUM_BLOCKS = 16  # measured here on AR(1) series: 8 to 64 blocks cover alike, 93 to 97 %
 MIN_STEPS = 8  # for an interval

@@ -14,18 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import number
 from downslope.estimate import Estimate, not_estimable, t_quantile
-from downslope.noise.statistics.delete_one import (
-    NOT_FINITE,
-    Floats,
-    as_column,
-    as_rows,
+from downslope.noise.statistics.arrays import NOT_FINITE, Floats, array
+from downslope.noise.statistics.intervals import (
     jackknife_error,
     linear_interval,
     log_interval,
     measured,
 )
-from downslope.noise.statistics.ranges import positive
 
 MIN_ROWS = 3
 Z95 = 1.959964
@@ -67,7 +64,7 @@ def clip_fraction(norms: ArrayLike, threshold: float) -> Estimate:
 
     Source: Wilson 1927.
     """
-    x, border = as_column(norms, "norms"), positive("threshold", threshold)
+    x, border = array("norms", norms, 1), number("threshold", threshold, above=0)
     fields = {"unit": "share of gradients", "num_examples": len(x), "method": "Wilson score"}
     if not len(x):
         return not_estimable("no gradients", **fields)
@@ -107,7 +104,7 @@ def clipping_bias(gradients: ArrayLike, threshold: float) -> ClippingBias:
         >>> print(found.cosine, found.norm_ratio)
         0.77 (0.67 to 0.87) 0.68 (0.55 to 0.84)
     """
-    rows, border = as_rows(gradients), positive("threshold", threshold)
+    rows, border = array("gradients", gradients, 2), number("threshold", threshold, above=0)
     n = len(rows)
     finite = bool(np.isfinite(rows).all())
     # of the largest entry first, so that squares stay within range
@@ -152,7 +149,7 @@ def clipped_mean(cdf: Callable[[float], float], threshold: float) -> float:
     """
     from scipy import integrate  # slow to import, rarely needed
 
-    border = positive("threshold", threshold)
+    border = number("threshold", threshold, above=0)
     # split by powers of 2, for the step near 0 may be much narrower than the threshold
     ends = [0.0, *(border * 2.0**-k for k in range(12, -1, -1))]
     parts = (

@@ -16,15 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import (
-    NOT_FINITE,
-    Floats,
-    as_column,
-    as_rows,
-    centred,
-    linear_interval,
-    measured,
-)
+from downslope.noise.statistics.arrays import NOT_FINITE, Floats, array, centred
+from downslope.noise.statistics.intervals import linear_interval, measured
 
 MIN_TAIL_POINTS = 30  # smallest k scanned; assumed
 MAX_CANDIDATES = 400  # values of k tried; between them the curve is smooth
@@ -62,7 +55,7 @@ def deviation_norms(gradients: ArrayLike) -> Floats:
         >>> deviation_norms([[0.0, 0.0], [6.0, 8.0]]).tolist()
         [5.0, 5.0]
     """
-    rows = as_rows(gradients)
+    rows = array("gradients", gradients, 2)
     deviation = centred(rows, 1)
     if isinstance(deviation, str):
         return np.full(len(rows), np.nan if not np.isfinite(rows).all() else 0.0)
@@ -91,7 +84,7 @@ def hill(x: ArrayLike, num_tail: int | None = None) -> Estimate:
 
     Source: Hill 1975; choice of k: Clauset, Shalizi and Newman 2009, section 3.3.
     """
-    values = as_column(x, "x")
+    values = array("x", x, 1)
     if reason := unusable(values):
         return not_estimable(reason, unit="", num_examples=len(values))
     if num_tail is not None:
@@ -137,7 +130,7 @@ def hill_curve(x: ArrayLike) -> HillCurve | str:
         >>> print(curve.num_tail[0], curve.num_tail[-1], f"{curve.alpha[-1]:.2f}")
         30 500 2.30
     """
-    values = as_column(x, "x")
+    values = array("x", x, 1)
     if reason := unusable(values):
         return reason
     most = len(values) // 10

@@ -10,16 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import (
-    NOT_FINITE,
-    Floats,
-    as_column,
-    linear_interval,
-    measured,
-)
-from downslope.noise.statistics.ranges import count
+from downslope.noise.statistics.arrays import NOT_FINITE, Floats, array
+from downslope.noise.statistics.intervals import linear_interval, measured
 from downslope.noise.tails.index import tail_logs, unusable
 
 VUONG_BORDER = 1.645  # 95 % point of the normal
@@ -55,7 +50,7 @@ def power_law_or_lognormal(x: ArrayLike, num_tail: int) -> Estimate:
 
     Source: Vuong 1989, equation 5.6; Clauset, Shalizi and Newman 2009, section 5.
     """
-    values = as_column(x, "x")
+    values = array("x", x, 1)
     fields = {"unit": "", "num_examples": len(values), "method": f"Vuong, k = {num_tail}"}
     if reason := unusable(values):
         return not_estimable(reason, **fields)
@@ -147,8 +142,8 @@ def averaging_slope(
     Source: Samorodnitsky and Taqqu 1994, property 1.2.1; error of a median absolute deviation:
     Hampel 1974.
     """
-    x = as_column(values)
-    sizes = sorted({count("batch_sizes", size) for size in batch_sizes})
+    x = array("values", values, 1)
+    sizes = sorted({whole("batch_sizes", size) for size in batch_sizes})
     if len(sizes) < 2:
         raise UsageError(f"batch_sizes must hold two different sizes; got {list(batch_sizes)}")
     fields = {"unit": "", "num_examples": len(x), "method": "median |batch mean - median|"}

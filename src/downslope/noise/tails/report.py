@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import number
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import as_column, measured
-from downslope.noise.statistics.ranges import positive
+from downslope.noise.statistics.arrays import array
+from downslope.noise.statistics.intervals import measured
 from downslope.noise.tails.index import HillCurve, Indices, hill_at_best, hill_curve, unusable
 from downslope.noise.tails.models import (
     VUONG_BORDER,
@@ -98,7 +99,7 @@ def concentration(norms: ArrayLike) -> Concentration:
         >>> print(found.top_share, found.rows.tolist())
         0.503 share [99]
     """
-    x = as_column(norms, "norms")
+    x = array("norms", norms, 1)
     fields = {"unit": "share", "num_examples": len(x)}
     if reason := unusable(x):
         none = not_estimable(reason, **fields)
@@ -135,7 +136,7 @@ def max_to_sum(x: ArrayLike, power: float = 2.0) -> Estimate:
 
     Source: Maller and Resnick 1984; limit of the mean: Darling 1952, theorem 5.1.
     """
-    values, p = as_column(x, "x"), positive("power", power)
+    values, p = array("x", x, 1), number("power", power, above=0)
     method = f"largest over sum, p = {p:g}"
     fields = {"unit": "share", "num_examples": len(values), "method": method}
     if reason := unusable(values):
@@ -173,7 +174,7 @@ def tail_report(norms: ArrayLike) -> TailReport:
 
     Source: Clauset, Shalizi and Newman 2009, sections 3 and 5; Vuong 1989.
     """
-    x = as_column(norms, "norms")
+    x = array("norms", norms, 1)
     curve = hill_curve(x)
     shares, largest = concentration(x), max_to_sum(x, 2)
     if isinstance(curve, str):

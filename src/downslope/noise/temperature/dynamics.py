@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from downslope.arguments import number, one_of, whole
 from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import count, one_of, positive, share_below_one
 
 MomentumKind = Literal["heavy_ball", "ema", "nesterov"]
 """Momentum: v <- beta v + eta g, Adam's average, or Nesterov's."""
@@ -44,7 +44,7 @@ def heavy_ball_rate(
         >>> round(heavy_ball_rate(0.1, 0.9, "ema"), 12)
         0.01
     """
-    positive("learning_rate", learning_rate)
+    number("learning_rate", learning_rate, above=0)
     kind = checked_kind(momentum, momentum_kind)
     return float(learning_rate) * (1 - momentum if kind == "ema" else 1.0)
 
@@ -63,7 +63,7 @@ def effective_rate(
 
 def checked_kind(momentum: float, momentum_kind: MomentumKind | None) -> str:
     """The kind of momentum, checked; plain SGD is heavy ball with momentum 0."""
-    share_below_one("momentum", momentum)
+    number("momentum", momentum, least=0, below=1)
     if momentum_kind is None:
         if momentum > 0:
             raise UsageError(
@@ -108,13 +108,13 @@ def population_factor(batch_size: int, num_rows: int | None, sampling: Sampling)
         >>> round(population_factor(5, 60, "reshuffled"), 8)
         0.93220339
     """
-    count("batch_size", batch_size)
+    whole("batch_size", batch_size)
     one_of("sampling", sampling, SAMPLINGS)
     if sampling != "reshuffled":
         return 1.0
     if num_rows is None:
         raise UsageError("num_rows must be given where sampling is 'reshuffled'; got None")
-    count("num_rows", num_rows, 1)
+    whole("num_rows", num_rows)
     if batch_size > num_rows:
         raise UsageError(f"batch_size must be at most num_rows ({num_rows}); got {batch_size}")
     return (num_rows - batch_size) / (num_rows - 1) if num_rows > 1 else 0.0

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import jackknife_error, log_interval
-from downslope.noise.statistics.ranges import Floats, array, as_measurement, count
+from downslope.noise.statistics.arrays import Floats, array
+from downslope.noise.statistics.intervals import as_estimate, jackknife_error, log_interval
 from downslope.noise.statistics.series import mean_of_series
 from downslope.noise.temperature.dynamics import (
     MomentumKind,
@@ -114,8 +115,8 @@ def effective_temperature(
         learning_rate, batch_size, num_rows=num_rows, sampling=sampling, momentum=momentum,
         momentum_kind=momentum_kind,
     )  # fmt: skip
-    trace = as_measurement(noise_trace, unit=NOISE_UNIT)
-    found = trace.scaled(factor / count("dim", dim), unit=UNIT)
+    trace = as_estimate(noise_trace, unit=NOISE_UNIT)
+    found = trace.scaled(factor / whole("dim", dim), unit=UNIT)
     return found.flagged(OVERSTATED) if sampling == "reshuffled" else found
 
 
@@ -143,7 +144,7 @@ def measured_temperature(
         0.0498 (0.0473 to 0.0524) loss
     """
     rate = heavy_ball_rate(learning_rate, momentum, momentum_kind)
-    scale = (1 + momentum) / (2 * rate * count("dim", dim))
+    scale = (1 + momentum) / (2 * rate * whole("dim", dim))
     if (array("square_velocity", square_velocity, 1) < 0).any():
         raise UsageError("square_velocity must be 0 or more; got a negative value")
     return mean_of_series(
@@ -167,7 +168,7 @@ def temperature_proxy(
         0.02
     """
     rate = effective_rate(learning_rate, momentum, momentum_kind)
-    return rate / count("batch_size", batch_size)
+    return rate / whole("batch_size", batch_size)
 
 
 def direction_temperatures(

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import number
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature.stability import rate_limit
-from downslope.noise.statistics.ranges import Floats, as_measurement, positive
+from downslope.noise.statistics.arrays import Floats
+from downslope.noise.statistics.intervals import as_estimate
 from downslope.noise.temperature.dynamics import (
     PRECONDITIONED,
     MomentumKind,
@@ -94,7 +96,7 @@ def temperature_record(
         >>> print(found.effective, found.reshuffling.round(3))
         0.014 loss [0.042 0.342]
     """
-    trace = as_measurement(noise_trace, unit="(loss / parameter)^2")
+    trace = as_estimate(noise_trace, unit="(loss / parameter)^2")
     effective = effective_temperature(
         trace, dim, learning_rate=learning_rate, batch_size=batch_size, num_rows=num_rows,
         sampling=sampling, momentum=momentum, momentum_kind=momentum_kind,
@@ -114,7 +116,7 @@ def temperature_record(
     elif curvatures is not None:
         values = np.asarray(curvatures, np.float64).ravel()
         for value in values:
-            positive("curvatures", value)
+            number("curvatures", value, above=0)
         flags += _finite_step(values.max(initial=0.0) * learning_rate, momentum, momentum_kind)
         if sampling == "reshuffled" and num_rows is not None:
             rate = effective_rate(learning_rate, momentum, momentum_kind)

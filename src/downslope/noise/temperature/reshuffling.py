@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from downslope.arguments import number, whole
 from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import Floats, count, positive
+from downslope.noise.statistics.arrays import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ def reshuffling_ratio(rate_times_curvature: float, batches_per_epoch: int) -> Re
 
     Source: Kuehn and Rosenow 2023, for the anti-correlation over an epoch.
     """
-    x = positive("rate_times_curvature", rate_times_curvature)
-    n = count("batches_per_epoch", batches_per_epoch, 2)
+    x = number("rate_times_curvature", rate_times_curvature, above=0)
+    n = whole("batches_per_epoch", batches_per_epoch, least=2)
     if x >= 2:
         raise UsageError(f"rate_times_curvature must be below 2; got {rate_times_curvature}")
     lost = _lost(x, n)  # 1 - (1 - x)^j for j = 0..n; the weights (eta = 1) are 1 - lost

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
-from downslope.noise.statistics.ranges import Floats, count
+from downslope.noise.statistics.arrays import Floats
 
 CAPACITY = 1024  # points; even, so that thinning keeps the first
 
@@ -33,7 +34,7 @@ class Trajectory:
     """
 
     def __init__(self, size: int):
-        self.size = count("size", size)
+        self.size = whole("size", size)
         self.stride = 1
         self._points = np.zeros((CAPACITY, self.size))
         self._steps = np.zeros(CAPACITY, dtype=np.int64)

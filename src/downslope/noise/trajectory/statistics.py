@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.delete_one import (
-    Floats,
-    centred,
+from downslope.noise.statistics.arrays import Floats, centred
+from downslope.noise.statistics.intervals import (
     jackknife_error,
     linear_interval,
     log_interval,
     measured,
 )
-from downslope.noise.statistics.ranges import count
 
 WINDOW = 5.0  # window of at least 5 autocorrelation times: Sokal 1997, section 3
 MIN_POINTS = 20
@@ -164,7 +163,7 @@ def principal_path(points: Floats, steps: NDArray[np.int64], num: int = 2) -> Pr
 
     Source: flags: Antognini and Sohl-Dickstein 2018.
     """
-    num = count("num", num)
+    num = whole("num", num)
     deviation = centred(points)
     if isinstance(deviation, str):
         none = np.zeros((len(points), 0))

@@ -1,4 +1,4 @@
-"""Arrays of rows, intervals of a value with a standard error, and the delete-one jackknife."""
+"""Intervals of a value with a standard error, and the delete-one jackknife."""
 
 from __future__ import annotations
 
@@ -6,67 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable, t_quantile
-from downslope.noise.statistics.ranges import Floats
-
-NOT_FINITE = "a value is not finite"
-TOO_LARGE = "the result is too large, or too small, for double precision"
-
-
-def as_rows(values: ArrayLike, name: str = "gradients") -> Floats:
-    """`values` as float64 of shape [n, d].
-
-    Raises:
-        UsageError: they do not have two dimensions.
-
-    Example:
-        >>> as_rows([[1, 2], [3, 4], [5, 6]]).shape
-        (3, 2)
-    """
-    rows = np.asarray(values, dtype=np.float64)
-    if rows.ndim != 2:
-        raise UsageError(f"{name} must have shape [n, d]; got {list(rows.shape)}")
-    return rows
-
-
-def as_column(values: ArrayLike, name: str = "values") -> Floats:
-    """`values` as float64 of shape [n].
-
-    Raises:
-        UsageError: they do not have one dimension.
-
-    Example:
-        >>> as_column([1, 2, 3]).tolist()
-        [1.0, 2.0, 3.0]
-    """
-    column = np.asarray(values, dtype=np.float64)
-    if column.ndim != 1:
-        raise UsageError(f"{name} must have shape [n]; got {list(column.shape)}")
-    return column
-
-
-def centred(rows: Floats, least: int = 2) -> Floats | str:
-    """Rows minus their mean, or the reason why they have no spread.
-
-    Example:
-        >>> centred(np.array([[1.0, 0.0], [3.0, 0.0]])).tolist()
-        [[-1.0, 0.0], [1.0, 0.0]]
-        >>> centred(np.ones((3, 2)))
-        'every row is the same'
-    """
-    if len(rows) < least or rows.shape[1] == 0:
-        return f"needs at least {least} rows, and a column; got {list(rows.shape)}"
-    if not np.isfinite(rows).all():
-        return NOT_FINITE
-    if (rows == rows[0]).all():
-        return "every row is the same"
-    with np.errstate(over="ignore", invalid="ignore"):
-        deviation = rows - rows[0]  # first a row, then the mean: no rounding from a large mean
-        deviation -= deviation.mean(axis=0)
-    return deviation if np.isfinite(deviation).all() else TOO_LARGE
+from downslope.noise.statistics.arrays import TOO_LARGE, Floats
 
 
 def jackknife_error(without: Floats) -> float:
@@ -122,3 +64,12 @@ def measured(
         return not_estimable(TOO_LARGE, unit=unit, **fields)
     lo, hi = interval if interval and all(map(math.isfinite, interval)) else (None, None)
     return Estimate(value=float(value), lo=lo, hi=hi, unit=unit, **fields)
+
+
+def as_estimate(value: float | Estimate, *, unit: str) -> Estimate:
+    """An estimate without an interval from a number; an estimate unchanged."""
+    if isinstance(value, Estimate):
+        return value
+    if not math.isfinite(value):
+        return not_estimable(f"the value given is {value}", unit=unit)
+    return Estimate(value=float(value), unit=unit, method="given")

@@ -1,0 +1,50 @@
+"""Arrays of floats, checked and centred."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from downslope.errors import UsageError
+
+Floats = NDArray[np.float64]
+NOT_FINITE = "a value is not finite"
+TOO_LARGE = "the result is too large, or too small, for double precision"
+SHAPES = {1: "[n]", 2: "[n, d]"}
+
+
+def array(name: str, values: ArrayLike, num_axes: int) -> Floats:
+    """The values as float64 with one or two axes; they need not be finite.
+
+    Raises:
+        UsageError: another number of axes.
+
+    Example:
+        >>> array("gradients", [[1, 2], [3, 4], [5, 6]], 2).shape
+        (3, 2)
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if found.ndim != num_axes:
+        raise UsageError(f"{name} must have shape {SHAPES[num_axes]}; got {list(found.shape)}")
+    return found
+
+
+def centred(rows: Floats, least: int = 2) -> Floats | str:
+    """Rows minus their mean, or the reason why they have no spread.
+
+    Example:
+        >>> centred(np.array([[1.0, 0.0], [3.0, 0.0]])).tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
+        >>> centred(np.ones((3, 2)))
+        'every row is the same'
+    """
+    if len(rows) < least or rows.shape[1] == 0:
+        return f"needs at least {least} rows, and a column; got {list(rows.shape)}"
+    if not np.isfinite(rows).all():
+        return NOT_FINITE
+    if (rows == rows[0]).all():
+        return "every row is the same"
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = rows - rows[0]  # first a row, then the mean: no rounding from a large mean
+        deviation -= deviation.mean(axis=0)
+    return deviation if np.isfinite(deviation).all() else TOO_LARGE
