@@ -30,6 +30,7 @@ MODULES = {
     "downslope.choose.stop": "downslope.choose.divergence",
     "downslope.choose.trouble": "downslope.choose.recovery",
     "downslope.choose.exchange": "downslope.choose.workers",
+    "downslope.metrics.estimate": "downslope.metrics.intervals",
     "downslope.noise.record": "downslope.estimate",
     "downslope.noise.running.watch": "downslope.noise.online.monitor",
     "downslope.noise.running.probes": "downslope.noise.online.probes",
@@ -56,6 +57,7 @@ OBJECTS = {
         "Seen": "downslope.choose.scenario:RunFacts",
         "look_at_batch": "downslope.choose.explore:try_batch",
     },
+    "downslope.metrics": {"Estimate": "downslope.estimate:Estimate"},
     "downslope.noise": {
         "Measurement": "downslope.estimate:Estimate",
         "Setting": "downslope.noise.survey.point:PointSettings",

@@ -20,7 +20,7 @@ _TIMES = (
 class Estimate:
     """One measured quantity with its 95 % interval, or the reason why it has no value.
 
-    Three kinds, told apart by `value` and `reason`:
+    There are three kinds, distinguished by `value` and `reason`:
 
     - measured: `value` is finite; `lo` and `hi` are None where the data do not give an interval.
     - unresolved: no `value`, but a bound: `lo` (at least) or `hi` (at most), with a `reason`.

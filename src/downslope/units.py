@@ -1,4 +1,4 @@
-"""Times, sizes and rates as a person types them, for flags of the command line."""
+"""Times, sizes and rates as typed on the command line."""
 
 from __future__ import annotations
 

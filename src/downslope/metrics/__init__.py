@@ -12,6 +12,6 @@ Intervals take rows as independent and are meant for many rows: on few rows with
 of rmse and r2 are too short.
 """
 
-import lazy_loader as _lazy
+from downslope import _moved
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _moved.attach_stub(__name__, __file__)
