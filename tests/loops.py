@@ -48,6 +48,20 @@ def setup_of(data=(X, Y), *, loss=None, validation=None, **options):
     return assemble(loss or Line(), model(), data, training, validation=validation)
 
 
+def visits(model, batch, key):
+    """Descent at rate 1 adds 1/B to the entry of each row at each visit."""
+    return -model["seen"][batch]
+
+
+def visiting_setup(**options):
+    """A run whose batch size may change; its visits of 4,096 rows are told by its parameters."""
+    given = {"optimizer": "sgd", "learning_rate": 1.0, "batch_size": "auto", "epochs": 1}
+    rows = np.arange(4096, dtype=np.int32)
+    return assemble(
+        visits, {"seen": np.zeros(4096, "float32")}, rows, plain.training(**given | options)
+    )
+
+
 def loop_of(setup, *, asked=None, run=None, last=None):
     """A loop at its first update, or at a checkpoint."""
     run = run or RunFolder(None)

@@ -152,6 +152,33 @@ def test_waiting_is_measured():
         assert stream.seconds_waited < 0.1
 
 
+def test_reading_time_never_falls_while_a_buffer_is_waited_for():
+    """Catches waiting that is taken off before the work that it belongs to is put on."""
+    buffers, seen, done = ring(), [], threading.Event()
+
+    def blocks():
+        for number in range(8):
+            slot = buffers.take()
+            time.sleep(0.02)
+            yield block(number, slot=slot)
+
+    def watch():
+        while not done.wait(0.001):
+            seen.append(stream.seconds_read)
+
+    with Stream(blocks(), buffers) as stream:
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        for number, each in enumerate(stream):
+            if number == 4:  # all buffers are out: the reader waits
+                time.sleep(0.15)
+            if number >= 4:
+                stream.release(each)
+        done.set()
+        watcher.join()
+        assert seen == sorted(seen) and 8 * 0.02 <= stream.seconds_read < 8 * 0.02 + 0.1
+
+
 def test_positions_after_each_window():
     """Catches an epoch that ends at its last block's first window, or that never ends."""
     here = block(2)

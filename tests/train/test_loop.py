@@ -28,8 +28,6 @@ from loops import BATCH, ROWS, X, Y, core, decision, loop_of, planted, records, 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 __all__ = ["planted", "short_calls"]
 
-NUMBERS = np.arange(4096, dtype=np.int32)
-
 
 @pytest.fixture(scope="module")
 def setup():
@@ -147,18 +145,9 @@ def test_times_are_kept_by_batch_size_and_only_the_latest(setup):
     assert list(loop.step_seconds[BATCH]) == [n / 2 for n in range(3, MAX_CALLS_TIMED + 3)]
 
 
-def visits(model, batch, key):
-    """Descent at rate 1 adds 1/B to the entry of each row at each visit."""
-    return -model["seen"][batch]
-
-
 @pytest.fixture(scope="module")
 def ladder():
-    """A run whose batch size may change; its rows are counted in its parameters."""
-    return core.assemble(
-        visits, {"seen": np.zeros(4096, "float32")}, NUMBERS,
-        plain.training(optimizer="sgd", learning_rate=1.0, batch_size="auto", epochs=1),
-    )  # fmt: skip
+    return loops.visiting_setup()
 
 
 @pytest.mark.parametrize("plan", [{3: 512}, {2: 32}, {1: 128, 3: 32, 5: 512}])
