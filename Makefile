@@ -10,6 +10,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 
 VENV := .venv
 PY := $(VENV)/bin/python
+# Without compiling: Python compiles what is imported, when it is, which is a fraction.
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 READY := $(VENV)/.ready
 
@@ -31,7 +32,7 @@ help: ## Say what can be made
 demo: $(READY)-examples ## Train a real model on real data and say what to do next
 	$(PY) examples/demo.py
 
-test: $(READY)-test ## Run the tests that are fast, docstring examples included
+test: $(READY)-$(if $(SLOW),slow-test,test) ## Run the tests that are fast, docstring examples included
 	$(PY) -m pytest -n 2 --durations=10 --durations-min=2 $(if $(SLOW),,-m "not slow")
 
 test-all: ## Run every test, the slow ones too
@@ -75,8 +76,8 @@ clean: ## Remove what these commands made, .venv too
 # One stamp an extra, so that the demo need not wait for the tools that only developers use.
 # Without build isolation the build back end is pinned like the rest.
 $(READY)-%: pyproject.toml constraints.txt | $(PY)
-	$(PIP) install -c constraints.txt hatchling
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[$*]'
+	$(PIP) install --no-compile -c constraints.txt hatchling
+	$(PIP) install --no-compile -c constraints.txt --no-build-isolation -e '.[$*]'
 	@touch $@
 
 $(PY):
