@@ -70,7 +70,7 @@ RULES = {
     "check": Rule(others=only("jax numpy scipy"), parts=only("data noise")),
     "report": Rule(  # the journal only, and what follows from its numbers
         ours=only(f"{BASE} config storage"),
-        others=only("rich tensorboard mlflow matplotlib jinja2 markupsafe"),
+        others=only("jinja2 markupsafe matplotlib numpy rich"),
         parts=only("choose"),
     ),
     # Records in, numbers out; packages of others are imported when a logger is made.
