@@ -1,8 +1,8 @@
 """Area under the ROC curve from a stream of scores, in bounded memory.
 
-Scores fall into a histogram of the leading bits of their float32 pattern, mapped to an
-integer of the same order. Pairs in different bins are ranked exactly, pairs in one bin
-count one half; how far that can move the area is known and added to the interval.
+Scores are counted in a histogram of the leading bits of their float32 pattern. Pairs in
+different bins are ranked exactly, pairs in one bin count one half; the error that this can cause
+is known, and added to the interval.
 """
 
 from __future__ import annotations
@@ -71,11 +71,10 @@ class RankHistogram:
         self._mixed = np.zeros(columns * self._num_bins, np.bool_)  # holds two different scores
 
     def add(self, scores: Floats, targets: NDArray[np.integer], weight: Floats | None = None):
-        """Add rows.
+        """Add rows; scores are compared as float32, and those that are not finite are counted.
 
         Args:
-            scores: [n] for two classes (larger means class 1), else [n, K], of any float type;
-                compared as float32. Rows with a score that is not finite are counted as bad.
+            scores: [n] for two classes (larger means class 1), else [n, K].
             targets: class index [n], 0 to K - 1.
             weight: [n], positive, or None for ones.
         """
@@ -110,13 +109,13 @@ class RankHistogram:
         mixed = self._mixed.reshape(shape[1:])
         both = [k for k in range(shape[1]) if mass[0, k].any() and mass[1, k].any()]
         if not both:
-            only = self._only_class(mass)
+            positive = np.flatnonzero(mass[1].any(axis=1))  # columns with positive rows
+            only = len(positive) if self.num_classes == 2 else positive[0]
             return _none(f"only class {only} is present, so there is no pair to rank")
         areas = [_area(mass[:, k], squares[:, k], mixed[k]) for k in both]
         if self.num_classes == 2:
-            return self._estimate(
-                areas[0], "ROC area; DeLong's variance, logit scale, binning error added", []
-            )
+            method = "ROC area; DeLong's variance, logit scale, binning error added"
+            return self._estimate(areas[0], method, [])
         absent = self.num_classes - len(both)
         flags = [f"{absent} of {self.num_classes} classes are not present"] if absent else []
         perfect = sum(area.variance == 0 for area in areas)
@@ -131,16 +130,14 @@ class RankHistogram:
     def _estimate(self, area: _Area, method: str, flags: list[str]) -> Estimate:
         if area.binning > MAX_BINNING:
             return _none(
-                f"the scores lie too close together: their histogram leaves the area open by "
-                f"{area.binning:.2g} either way; scores nearer to zero are told apart more finely"
+                "the scores are too close together: their histogram leaves the area uncertain by "
+                f"{area.binning:.2g} either way; scores nearer to zero are resolved more finely"
             )
         lo, hi = NO_INTERVAL
         if area.variance is None:
             flags.append("no interval: a class has a single row")
         elif area.variance == 0:
-            flags.append(
-                "no interval: no spread was seen between rows (the ranking is all or none)"
-            )
+            flags.append("no interval: no spread between rows (the ranking is all or none)")
         else:
             lo, hi = logit_interval(area.value, math.sqrt(area.variance), area.freedom)
         if area.binning > 0:
@@ -173,9 +170,9 @@ class RankHistogram:
             np.add.at(self._squares, flat, mass * mass)
 
     def _mark_ties(self, bins: NDArray[np.int64], low: Keys) -> None:
-        """Mark bins that hold different scores; equal scores share a bin without any error.
+        """Mark bins that hold different scores: equal ones share a bin without any error.
 
-        Saturated models put thousands of rows at exactly 0 or 1: without this the bound on the
+        Saturated models put thousands of rows at exactly 0 or 1; without this the bound on the
         binning error would be useless for them.
         """
         seen = self._first_key[bins]
@@ -187,12 +184,6 @@ class RankHistogram:
 
     def _weight_squares(self) -> Floats:
         return self._mass if self._squares is None else self._squares
-
-    def _only_class(self, mass: Floats) -> int:
-        present = np.flatnonzero(mass[1].any(axis=1))  # of the columns, as positives
-        if self.num_classes == 2:
-            return len(present)
-        return int(present[0])
 
 
 def _none(reason: str) -> Estimate:
