@@ -8,6 +8,12 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
+# The newest release that runs, on the path or of pyenv.
+NEWEST ?= $(shell for minor in 14 13 12 11; do \
+	for python in python3.$$minor $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.$$minor.*/bin/python3; do \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info[3] != "final")' 2>/dev/null \
+	&& echo $$python && exit; done; done)
+
 VENV := .venv
 PY := $(VENV)/bin/python
 # Without compiling: Python compiles what is imported, when it is, which is a fraction.
@@ -17,6 +23,8 @@ READY := $(VENV)/.ready
 # `make test SLOW=1` runs the slow tests too.
 SLOW ?=
 
+NEWEST_TESTS := tests/step tests/choose tests/train tests/golden tests/test_fit.py tests/test_resume.py
+
 # Versions are pinned: pyright need not ask for a newer one, nor the theme announce its successor.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export NO_MKDOCS_2_WARNING := 1
@@ -24,7 +32,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes mutate clean
+.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes mutate newest clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -66,11 +74,20 @@ bench-recipes: $(READY)-bench ## Measure the recipes beside the packages that pe
 		$(PY) -m benchmarks.$$name || exit; \
 	done
 
+newest: ## Run the demo and the core's fast tests on the newest Python, with packages unpinned
+	@test -n "$(NEWEST)" || { echo "Python 3.11 or newer is needed: make NEWEST=/path/to/python" >&2; exit 1; }
+	@test "$$($(VENV)-newest/bin/python -VV 2>&1)" = "$$($(NEWEST) -VV)" || $(NEWEST) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip --disable-pip-version-check --quiet install --upgrade \
+		--upgrade-strategy eager -e '.[examples]' hypothesis pytest pytest-xdist
+	$(VENV)-newest/bin/python -VV && $(VENV)-newest/bin/python -m pip list | grep -E '^(jax|numpy|optax|pyarrow) '
+	$(VENV)-newest/bin/python examples/demo.py
+	$(VENV)-newest/bin/python -m pytest -n 2 -m "not slow" $(NEWEST_TESTS)
+
 mutate: $(READY)-mutate ## Put small faults into the core and say which of them the tests miss
 	$(PY) -m benchmarks.mutate
 
 clean: ## Remove what these commands made, .venv too
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis .mutate
+	rm -rf $(VENV) $(VENV)-newest build dist site .pytest_cache .ruff_cache .hypothesis .mutate
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp an extra, so that the demo need not wait for the tools that only developers use.
