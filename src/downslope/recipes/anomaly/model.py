@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh, solve
-from scipy.stats import t as student
 
-from downslope.estimate import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable, t_quantile
 
 HIDDEN = 32  # units that bend what is rebuilt. Assumed
 MOST_CODE = 1 / 4  # of a window's samples. Assumed: a wider code rebuilds anything
@@ -104,7 +103,7 @@ def gain(before: Model, after: Model, windows: np.ndarray, *, overlap: int) -> E
     whole = max(old.mean(), 1e-12)
     share = 1 - new.mean() / whole
     spread = (old - new - share * old).std(ddof=1) / whole  # of a ratio, to first order
-    reach = student.ppf(0.975, independent - 1) * spread / np.sqrt(independent)
+    reach = t_quantile(independent - 1) * spread / np.sqrt(independent)
     low, high = float(share - reach), float(share + reach)
     return Estimate(
         value=float(share), lo=low, hi=high, unit=GAIN, num_examples=len(windows), method=METHOD

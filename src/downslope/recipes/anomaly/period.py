@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from scipy.signal import detrend
-from scipy.stats import t as student
 
 from downslope import DataError
-from downslope.estimate import Estimate, not_estimable
+from downslope.estimate import Estimate, not_estimable, t_quantile
 from downslope.recipes.labels import missing
 
 BLOCKS = 8  # parts that are measured apart; 7 degrees of freedom for the interval. Assumed
@@ -77,7 +76,7 @@ def find_period(signal: Any) -> Estimate:
     if lines.std(ddof=1) > 0.1 * centre:
         return _none("parts of the signal have different periods", len(x))
     # a peak is read between bins to a hundredth of one, whatever the blocks' agreement says
-    reach = student.ppf(0.975, BLOCKS - 1) * error + 0.01 / len(x) / (chosen + 1)
+    reach = t_quantile(BLOCKS - 1) * error + 0.01 / len(x) / (chosen + 1)
     return Estimate(
         value=float(1 / centre),
         lo=float(1 / (centre + reach)),

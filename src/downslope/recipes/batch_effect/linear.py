@@ -13,6 +13,7 @@ import numpy as np
 
 from downslope import DataError, UsageError
 from downslope.arguments import plain
+from downslope.estimate import t_quantile
 from downslope.recipes.batch_effect.cells import open_cells
 from downslope.recipes.batch_effect.confounding import Confounding, check_design, require_estimable
 from downslope.recipes.batch_effect.design import Covariate
@@ -127,7 +128,7 @@ def effects(
     before, error_before, freedom_before = _fit(total, 1, contrast)
     centred = contrast @ np.linalg.pinv(total.cc[0], rcond=RANK, hermitian=True) @ inside.cy[0]
     width, width_before = (
-        e * _student(f) for e, f in ((error, freedom), (error_before, freedom_before))
+        e * t_quantile(f) for e, f in ((error, freedom), (error_before, freedom_before))
     )
     return Effects(
         of=pair[0], against=pair[1],
@@ -190,12 +191,6 @@ def _fit(
         )
     variance = residual / freedom * (contrast @ inverse @ contrast)
     return contrast @ beta, np.sqrt(variance), freedom
-
-
-def _student(freedom: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, freedom))
 
 
 def _p_value(effect: np.ndarray, error: np.ndarray, freedom: int) -> np.ndarray:

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
+from downslope.estimate import t_quantile
 from downslope.metrics import MeanLoss
 from downslope.metrics.intervals import wilson_interval
 from downslope.table.evidence.scene import LeftOut
@@ -103,5 +103,5 @@ def mean_of_pairs(cells: Any, partners: Any, weight: Any) -> Estimate:
         for means in (parts.mean(0), by_partner.mean(0))
     )
     rest = max(0.0, whole - rows - others)
-    reach = float(stdtrit(n - 1, 0.975)) * math.sqrt((rows + others) / n + rest / (n * draws))
+    reach = t_quantile(n - 1) * math.sqrt((rows + others) / n + rest / (n * draws))
     return {"value": value, "lo": value - reach, "hi": value + reach}
