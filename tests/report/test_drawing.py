@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 
 from downslope.report import drawing
-from downslope.report.blocks import Chart, Table
+from downslope.report.blocks import CellTable, Chart
 
 NAME = "$x_1$ </text> #0072b2 <script> \u05e9\u05dc\u05d5\u05dd"
 
@@ -21,7 +21,7 @@ def chart(name="one", words=NAME):
         ax.set_yscale("log")
         ax.set_xlabel(words)
 
-    return Chart(name=name, title="<b> & more", reading="", table=Table(head=(), rows=()),
+    return Chart(name=name, title="<b> & more", reading="", table=CellTable(head=(), rows=()),
                  draw=draw)  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def test_labels_of_logarithms_are_plain(values) -> None:
         ax.plot([1, 2], values)
         ax.set_yscale("log")
 
-    table = Table(head=(), rows=())
+    table = CellTable(head=(), rows=())
     svg = drawing.picture(Chart(name="a", title="", reading="", table=table, draw=draw))
     assert "mathdefault" not in svg
     assert svg.count("<text") >= 4

@@ -15,7 +15,7 @@ NOT_RECORDED = "not examined: the journal holds no such record"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class CellTable:
     """Rows under a head.
 
     Attributes:
@@ -40,7 +40,7 @@ class Chart:
     name: str
     title: str
     reading: str
-    table: Table
+    table: CellTable
     draw: Callable[[Any], None]
     height: float = HEIGHT
 
@@ -115,11 +115,11 @@ class Grid:
         )
 
 
-Block = Table | Chart | Gap | Facts | Notes | Grid
+Block = CellTable | Chart | Gap | Facts | Notes | Grid
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class PageSection:
     """A part of the page: its name in links, heading, introduction and blocks in order."""
 
     name: str
@@ -147,18 +147,18 @@ class SectionPlan:
         """The name in links."""
         return self.title.split()[-1].lower()
 
-    def section(self, run: RunData) -> Section:
+    def section(self, run: RunData) -> PageSection:
         """The section on this run."""
         lead = self.lead if isinstance(self.lead, str) else self.lead(run)
         blocks = [block for make in self.blocks if (block := make(run)) is not None]
-        return Section(name=self.name, title=self.title, lead=lead, blocks=tuple(blocks))
+        return PageSection(name=self.name, title=self.title, lead=lead, blocks=tuple(blocks))
 
 
 class Shown(NamedTuple):
     """The contents of a chart: message, numbers, drawing, height as a share of the width."""
 
     reading: str
-    table: Table
+    table: CellTable
     draw: Callable[[Any], None]
     height: float = HEIGHT
 
@@ -194,7 +194,7 @@ def why_not(record: Record | None, reason: str = NOT_RECORDED) -> str:
 
 def thinned(
     head: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str = "", note: str = ""
-) -> Table:
+) -> CellTable:
     """A table of at most 60 evenly spaced rows, first and last included; its note says so.
 
     Example:
@@ -206,4 +206,4 @@ def thinned(
     if count > MAX_ROWS:
         rows = [rows[round(i * (count - 1) / (MAX_ROWS - 1))] for i in range(MAX_ROWS)]
         note = f"{MAX_ROWS} of {count:,} rows are shown, evenly spaced. {note}".strip()
-    return Table(head=tuple(head), rows=tuple(map(tuple, rows)), note=note, caption=caption)
+    return CellTable(head=tuple(head), rows=tuple(map(tuple, rows)), note=note, caption=caption)

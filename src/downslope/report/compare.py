@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.estimate import Estimate, short, spoken
 from downslope.report import drawing
-from downslope.report.blocks import Block, Chart, Gap, Notes, Section, Table, thinned
+from downslope.report.blocks import Block, CellTable, Chart, Gap, Notes, PageSection, thinned
 from downslope.report.measurements import readings
 from downslope.report.reading import mapping, number, step_of, text
 from downslope.report.run_data import RunData
@@ -25,23 +25,23 @@ class Figure:
     show: Callable[[float], str] = short
 
 
-def comparison(runs: Sequence[RunData]) -> list[Section]:
+def comparison(runs: Sequence[RunData]) -> list[PageSection]:
     """The parts of the page that compares runs."""
     names = labels(runs)
     return [
-        Section(
+        PageSection(
             name="verdict",
             title="Side by side",
             lead=_lead(runs, names),
             blocks=(key_figures(runs, names), settings(runs, names)),
         ),
-        Section(
+        PageSection(
             name="descent",
             title="The descents",
             lead="The loss on rows kept out of training, with its interval.",
             blocks=tuple(held_chart(runs, names, over) for over in ("time", "examples")),
         ),
-        Section(
+        PageSection(
             name="decisions",
             title="Decisions that differ",
             lead="What one run chose and another did not, by knob and value.",
@@ -112,7 +112,7 @@ FIGURES = (
 )  # fmt: skip
 
 
-def key_figures(runs: Sequence[RunData], names: Sequence[str]) -> Table:
+def key_figures(runs: Sequence[RunData], names: Sequence[str]) -> CellTable:
     """Each figure by run, with its difference to that of the first run."""
     rows: list[tuple[Any, ...]] = []
     for figure in FIGURES:
@@ -130,7 +130,7 @@ def key_figures(runs: Sequence[RunData], names: Sequence[str]) -> Table:
     rows.append(("what", *map(verdict.trained, runs)))
     head = ("figure", *(cut(name, 40) for name in names))
     note = "In square brackets: the difference to the first run."
-    return Table(caption="Key figures", head=head, rows=tuple(rows), note=note)
+    return CellTable(caption="Key figures", head=head, rows=tuple(rows), note=note)
 
 
 def _against(value: float | None, first: float | None) -> str:
@@ -145,7 +145,7 @@ def _against(value: float | None, first: float | None) -> str:
     return f" [{'+' if change > 0 else MINUS}{percent(abs(change))}]"
 
 
-def settings(runs: Sequence[RunData], names: Sequence[str]) -> Table | Gap:
+def settings(runs: Sequence[RunData], names: Sequence[str]) -> CellTable | Gap:
     """The settings asked for that are not the same in all runs."""
     rows = []
     for part in ([mapping(run.metadata.get("options")) for run in runs],
@@ -157,7 +157,7 @@ def settings(runs: Sequence[RunData], names: Sequence[str]) -> Table | Gap:
     if not rows:
         return Gap(title="Settings", reason="they are the same for all runs")
     head = ("setting", *(cut(name, 40) for name in names))
-    return Table(caption="Settings that differ", head=head, rows=tuple(rows))
+    return CellTable(caption="Settings that differ", head=head, rows=tuple(rows))
 
 
 def held_chart(runs: Sequence[RunData], names: Sequence[str], over: str) -> Chart | Gap:

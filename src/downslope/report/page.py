@@ -14,7 +14,7 @@ from typing import Any
 
 from downslope.errors import DataError, UsageError
 from downslope.report import words
-from downslope.report.blocks import Chart, Gap, Section, SectionPlan
+from downslope.report.blocks import Chart, Gap, PageSection, SectionPlan
 from downslope.report.compare import comparison
 from downslope.report.drawing import LEFT, picture
 from downslope.report.run_data import RunData
@@ -93,7 +93,7 @@ def short_form(run: RunData) -> str:
                    prefix=secrets.token_hex(4))  # fmt: skip
 
 
-def _guarded(plan: SectionPlan, run: RunData) -> Section:
+def _guarded(plan: SectionPlan, run: RunData) -> PageSection:
     """The section, or in its place a line saying why its records cannot be read.
 
     A journal may have been edited, or written by another version: one odd record must not
@@ -104,7 +104,7 @@ def _guarded(plan: SectionPlan, run: RunData) -> Section:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = f"its records cannot be read ({type(error).__name__}: {words.cut(error, 100)})"
         gap = Gap(title="Left out", reason=reason)
-        return Section(name=plan.name, title=plan.title, lead="", blocks=(gap,))
+        return PageSection(name=plan.name, title=plan.title, lead="", blocks=(gap,))
 
 
 def _render(template: str, **values: Any) -> str:

@@ -23,7 +23,7 @@ MAX_BATCHES = 1200  # points of the saw-tooth: the page stays small
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class HeldOutLoss:
     """The held-out loss at one evaluation: place on the axis, step, loss and interval."""
 
     at: float
@@ -40,7 +40,7 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainingLoss:
     """The training loss at a progress record: place on the axis, step, loss and trend."""
 
     at: float
@@ -61,13 +61,13 @@ def place(run: RunData, over: str) -> Callable[[Record], float | None]:
     return of
 
 
-def trained(run: RunData, over: str) -> list[Trained]:
+def training_losses(run: RunData, over: str) -> list[TrainingLoss]:
     """The training losses of the progress records."""
     at = place(run, over)
     rows = [(at(r), step_of(r), number(r.get("loss"))) for r in run.of("progress")]
     known = [(x, step, y) for x, step, y in rows if x is not None and y is not None]
     smooth = trend([loss for *_, loss in known])
-    return [Trained(at=x, step=step, loss=loss, trend=mean)
+    return [TrainingLoss(at=x, step=step, loss=loss, trend=mean)
             for (x, step, loss), mean in zip(known, smooth, strict=True)]  # fmt: skip
 
 
@@ -108,20 +108,20 @@ def saw_tooth(run: RunData, over: str) -> list[tuple[float, float]]:
     return found
 
 
-def held_out(run: RunData, over: str) -> list[Held]:
+def held_out(run: RunData, over: str) -> list[HeldOutLoss]:
     """The held-out losses of the run."""
     at, found = place(run, over), []
     for record in run.of("evaluated"):
         loss, x = estimate(mapping(record.get("metrics")).get("loss")), at(record)
         if loss.value is not None and x is not None:
             step = step_of(record)
-            found.append(Held(at=x, step=step, value=loss.value, lo=loss.lo, hi=loss.hi))
+            found.append(HeldOutLoss(at=x, step=step, value=loss.value, lo=loss.lo, hi=loss.hi))
     return found
 
 
 def _losses(run: RunData, over: str) -> Shown | str:
     """Losses over "examples" or "time", decisions marked on the axis."""
-    losses, held = trained(run, over), held_out(run, over)
+    losses, held = training_losses(run, over), held_out(run, over)
     if run.find("solved") and not losses:
         return "the minimum was computed directly: there was no descent"
     if not losses and not held:
@@ -166,7 +166,7 @@ def over_time(run: RunData) -> Shown | str:
 
 
 def draw_held(
-    ax: Any, held: Sequence[Held], colour: str = drawing.RED, dash: Any = "--",
+    ax: Any, held: Sequence[HeldOutLoss], colour: str = drawing.RED, dash: Any = "--",
     label: str = "held out",
 ) -> None:  # fmt: skip
     """Draw held-out losses: bars for few evaluations, a band for many."""
@@ -210,7 +210,7 @@ def distance(at: float, over: str) -> str:
     return spoken(at) if over == "time" else counted(at, "example")
 
 
-def _reading(losses: Sequence[Trained], held: Sequence[Held], over: str) -> str:
+def _reading(losses: Sequence[TrainingLoss], held: Sequence[HeldOutLoss], over: str) -> str:
     parts = []
     if losses:
         first, end = losses[0], losses[-1]

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from downslope.report import drawing
-from downslope.report.blocks import Shown, Table, chart, thinned
+from downslope.report.blocks import CellTable, Shown, chart, thinned
 from downslope.report.measurements import NOT_MEASURED, Reading, readings
 from downslope.report.reading import estimate, mapping, step_of
 from downslope.report.run_data import RunData
@@ -122,7 +122,7 @@ def angle_chart(run: RunData) -> Shown | str:
     return Shown(reading, _table("degrees", found), draw)
 
 
-def _table(what: str, points: list[Point]) -> Table:
+def _table(what: str, points: list[Point]) -> CellTable:
     head = ("step", "examples", "batch size", what, "from", "to")
     return thinned(head, [(int(r.step), r.examples, r.batch_size, *of) for r, *of in points])
 

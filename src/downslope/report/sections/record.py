@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from downslope.report.blocks import Facts, Gap, Notes, SectionPlan, Table, why_not
+from downslope.report.blocks import CellTable, Facts, Gap, Notes, SectionPlan, why_not
 from downslope.report.reading import mapping, text
 from downslope.report.run_data import RunData
 from downslope.report.words import cell, cut, sentence
@@ -14,7 +14,7 @@ MAX_ROWS = 60
 CHOSEN = ("optimizer", "batch_size", "learning_rate")  # by the run, where they were "auto"
 
 
-def configuration(run: RunData) -> Table | Gap:
+def configuration(run: RunData) -> CellTable | Gap:
     """Every setting as asked, and as it was at the end where the run chose it."""
     if not run.training:
         return Gap(title="Configuration", reason="run.json holds none")
@@ -22,7 +22,9 @@ def configuration(run: RunData) -> Table | Gap:
     for name, value in list(run.training.items())[:MAX_ROWS]:
         end = run.result.get(name) if name in CHOSEN else None
         rows.append((cut(name), "none" if value is None else cell(value), cell(end) if end else ""))
-    return Table(caption="Configuration", head=("setting", "asked", "at the end"), rows=tuple(rows))
+    return CellTable(
+        caption="Configuration", head=("setting", "asked", "at the end"), rows=tuple(rows)
+    )
 
 
 def facts(name: str) -> Callable[[RunData], Facts | Gap]:
