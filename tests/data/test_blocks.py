@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from downslope.data import order as order_module
 from downslope.data.arrays import Arrays, shuffled_copy
 from downslope.data.blocks import table_stream
-from downslope.data.order import in_order, plan
+from downslope.data.order import plan_order, sequential_order
 from downslope.data.stream import AHEAD, Position, Ring
 from downslope.errors import UsageError
 from downslope.tree import map_arrays
@@ -62,7 +62,7 @@ def small_order(source, kind, step_rows, batch_rows, seed=0, buffer_bytes=512):
         UNIT_BYTES=32,
         WINDOW_BYTES=512,
     ):
-        return plan(
+        return plan_order(
             source.num_rows,
             source.row_bytes,
             step_rows=step_rows,
@@ -321,7 +321,7 @@ def test_an_evaluation_reads_in_order_through_views(run_of):
     """Catches held-out rows that come shuffled."""
     source = memory(1000)
     with mock.patch.object(order_module, "BUFFER_BYTES", 1024):
-        order = in_order(1000, 8, step_rows=16)
+        order = sequential_order(1000, 8, step_rows=16)
     windows = run_of(source, order, batch_rows=16, step_rows=16)
     np.testing.assert_array_equal(np.concatenate([w[0] for w in windows]), source.tree)
 
@@ -343,7 +343,7 @@ def test_batches_of_a_table_sorted_by_label(run_of):
             UNIT_BYTES=32,
             WINDOW_BYTES=1 << 12,
         ):
-            order = plan(
+            order = plan_order(
                 size, 4, step_rows=batch, batch_size=batch, shuffled=source.shuffled, seed=0
             )
         windows = run_of(source, order, batch_rows=batch, step_rows=batch, epochs=8)

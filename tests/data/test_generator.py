@@ -74,7 +74,7 @@ def test_the_stream_is_the_batches_one_after_another(first, batch_rows, data):
     step_rows = data.draw(st.integers(1, batch_rows))
     sizes = {"batch_rows": batch_rows, "step_rows": step_rows, "seed": 3}
     parts = -(-batch_rows // step_rows)
-    with mock.patch.object(generator_module, "MOST_BATCHES", 4):
+    with mock.patch.object(generator_module, "MAX_BATCHES", 4):
         windows = first(parts * 10, POINTS, **sizes)
     assert [ends for _, ends, _ in windows] == ([False] * (parts - 1) + [True]) * 10
     rows = np.concatenate([rows for rows, _, _ in windows])
@@ -88,7 +88,7 @@ def test_a_resumed_stream_draws_what_remained(first, batch_rows, done, data):
     """Catches a resume at a block's beginning, or in the middle of a batch at its start."""
     step_rows = data.draw(st.integers(1, batch_rows))
     sizes = {"batch_rows": batch_rows, "step_rows": step_rows, "seed": 0}
-    with mock.patch.object(generator_module, "MOST_BATCHES", 4):
+    with mock.patch.object(generator_module, "MAX_BATCHES", 4):
         windows = first(done + 10, POINTS, **sizes)
         start = windows[done - 1][2] if done else START
         rest = first(10, POINTS, start, **sizes)
@@ -111,7 +111,7 @@ def test_a_resumed_stream_does_not_draw_again_what_is_done(first):
     ((rows, _, after),) = first(1, Generator(draw), start, batch_rows=8, step_rows=8, seed=0)
     np.testing.assert_array_equal(rows, Generator(draw).batch(seed=0, number=1000, num_rows=8))
     assert after == Position(0, 8 * 1000 + 8)
-    assert len(drawn) <= 2 + generator_module.MOST_BATCHES * (AHEAD + 2)
+    assert len(drawn) <= 2 + generator_module.MAX_BATCHES * (AHEAD + 2)
 
 
 def test_a_batch_larger_than_a_block_comes_alone():
@@ -135,7 +135,7 @@ def test_drawing_ahead_is_bounded():
     stream = generator_stream(Generator(draw), batch_rows=8, step_rows=8, seed=0, start=START)
     with stream as blocks:
         next(iter(blocks))
-    assert len(drawn) <= 1 + generator_module.MOST_BATCHES * (AHEAD + 2)
+    assert len(drawn) <= 1 + generator_module.MAX_BATCHES * (AHEAD + 2)
 
 
 def test_an_error_of_the_function_is_raised_where_one_iterates():

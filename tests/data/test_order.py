@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from downslope.data import order as order_module
-from downslope.data.order import Order, in_order, plan
+from downslope.data.order import Order, plan_order, sequential_order
 
 KINDS = ("mixed", "rotated", "windowed")
 
@@ -23,7 +23,7 @@ def small_plan(kind, num_rows, *, step_rows=4, batch_size=4, seed=0, row_bytes=4
     if kind == "mixed":
         small["MIXED_BYTES"] = num_rows * row_bytes
     with mock.patch.multiple(order_module, **small):
-        return plan(
+        return plan_order(
             num_rows,
             row_bytes,
             step_rows=step_rows,
@@ -141,7 +141,7 @@ def test_buffers_hold_whole_steps_and_are_bounded(num_rows, row_bytes, batch_siz
     """Catches windows that grow with the batch or the row: a full batch must not load it all."""
     batch_size = min(batch_size, num_rows)
     step_rows = min(part, batch_size)
-    order = plan(
+    order = plan_order(
         num_rows,
         row_bytes,
         step_rows=step_rows,
@@ -157,14 +157,14 @@ def test_buffers_hold_whole_steps_and_are_bounded(num_rows, row_bytes, batch_siz
 
 def test_a_row_larger_than_a_unit_or_a_window():
     """Catches a unit of no rows, and 1,024 units of a megabyte each."""
-    order = plan(5000, 1 << 20, step_rows=8, batch_size=8, shuffled=False, seed=0)
+    order = plan_order(5000, 1 << 20, step_rows=8, batch_size=8, shuffled=False, seed=0)
     assert (order.unit_rows, order.buffer_rows) == (1, 128)
 
 
 def test_in_order_reads_from_first_to_last():
     """Catches an evaluation whose rows come shuffled."""
     with mock.patch.object(order_module, "BUFFER_BYTES", 64):
-        order = in_order(101, 4, step_rows=5)
+        order = sequential_order(101, 4, step_rows=5)
     assert order.num_buffers > 2
     for epoch in range(2):
         np.testing.assert_array_equal(visited(order, epoch), np.arange(101))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from downslope.data.stream import AHEAD, Block, Position, Replay, Ring, Stream
-from downslope.data.windows import cut
+from downslope.data.windows import split_buffer
 
 
 def block(number=0, *, slot=None, rows=None, ends_epoch=False):
-    windows = cut(8 * number, 8, 10**6, batch_rows=4, step_rows=2, buffer_rows=8)
+    windows = split_buffer(8 * number, 8, 10**6, batch_rows=4, step_rows=2, buffer_rows=8)
     return Block(
         rows=np.full(8, number) if rows is None else rows,
         windows=windows,

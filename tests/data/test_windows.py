@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from downslope.data.windows import capacity, cut
+from downslope.data.windows import capacity, split_buffer
 
 
 @st.composite
@@ -25,7 +25,7 @@ def cuts(num_rows, batch_rows, step_rows, buffer_rows):
         length = min(buffer_rows, num_rows - first)
         yield (
             first,
-            cut(
+            split_buffer(
                 first,
                 length,
                 num_rows,
@@ -89,7 +89,7 @@ def test_shapes_never_change(given_sizes):
 def test_a_batch_as_long_as_an_endless_epoch_is_cut_cheaply():
     """Catches a cut that lists all parts of a batch of 10^12 rows, not those in the buffer."""
     first = 500 * 10**9 + 100
-    windows = cut(
+    windows = split_buffer(
         first, 4096, 10**12, batch_rows=10**12, step_rows=512, buffer_rows=4096
     )  # fmt: skip
     assert windows.count == 9  # 512 does not divide the first position: the seam splits a part

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import downslope
 import plain
 from downslope.data.stream import Position
-from downslope.data.windows import cut
+from downslope.data.windows import split_buffer
 from downslope.noise.online.probes import Probe
 from downslope.objective import build
 from downslope.step.gradient import make_gradients
@@ -363,7 +363,7 @@ def test_what_is_compared_has_keys_of_its_own(step_rows, batch_rows):
     accumulates = step_rows < batch_rows
     objective, params = build(drawn, {"w": np.float32(0)}, rows, lambda r: r, num_rows=step_rows)
     gradients = make_gradients(objective, step_rows, accumulates=accumulates)
-    windows = cut(0, 96, 96, batch_rows=batch_rows, step_rows=step_rows, buffer_rows=96)
+    windows = split_buffer(0, 96, 96, batch_rows=batch_rows, step_rows=step_rows, buffer_rows=96)
     rows, windows = jax.tree.map(jnp.asarray, (rows, windows))
     state = State(params, None, None, None, None, jnp.int32(0), jnp.array([0, 1], "uint32"))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from downslope.data.stream import Block, Position
-from downslope.data.windows import cut
+from downslope.data.windows import split_buffer
 from downslope.train.calls import (
     FIRST_CALL_WINDOWS,
     MAX_CALL_SECONDS,
@@ -24,7 +24,7 @@ def blocks(num_rows, batch_rows, step_rows, steps_per_buffer, num_epochs=2):
     for epoch in range(num_epochs):
         for first in range(0, num_rows, size):
             length = min(size, num_rows - first)
-            windows = cut(
+            windows = split_buffer(
                 first, length, num_rows, batch_rows=batch_rows, step_rows=step_rows,
                 buffer_rows=size,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Source to blocks: everything about rows, with NumPy and Arrow only."""
+"""From sources to blocks of rows, with NumPy and Arrow only."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def open(
     With `options`, any table (Parquet, Arrow IPC, CSV, `.npy`, `.npz`, or a pandas, polars or
     Arrow table in memory) is converted once into shuffled rows of float32, kept in a cache
     folder. Its `.train` and `.held_out` are sources whose batches are `(x [B, n],
-    codes [B, c], y [B], weight [B])`; `.encoding` says how columns became numbers, `.notes`
+    codes [B, c], y [B], weight [B])`; `.encoding` describes how columns become numbers, `.notes`
     what was left out.
 
     Args:
-        path: the table: a path, or a data frame.
+        path: a path, or a data frame.
         options: target column and how to read the others; see `downslope.TableOptions`.
 
     Raises:
-        DataError: the table is missing, corrupt or unusable, with the place and the remedy.
+        DataError: a table that is missing, corrupt or unusable, with the place and the remedy.
         UsageError: a table file without options, or neither a path nor a data frame.
 
     Example:

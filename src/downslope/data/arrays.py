@@ -1,4 +1,4 @@
-"""Sources whose rows are arrays: in memory, or a memory map of a `.npy` file."""
+"""Sources of rows in arrays: in memory, or a memory map of a `.npy` file."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from downslope.data.frames import is_frame, numeric_columns
 from downslope.errors import DataError, UsageError
 from downslope.tree import Rows, aligned_empty, arrays, map_arrays, row_bytes
 
+_NARROW: dict[str, Any] = {"f8": np.float32, "i8": np.int32, "u8": np.uint32}
+
 
 class Arrays:
-    """Rows of arrays that lie in memory or in a memory map; `read` gives views.
+    """Rows of arrays in memory or in a memory map; `read` gives views.
 
     Args:
         tree: an array, or tuples, lists and dicts of arrays, all with the same first axis; or
             a data frame (pandas, polars, Arrow), which is a dict of its columns by name.
-        shuffled: the rows lie in random order already.
+        shuffled: the rows are in random order already.
         wide: keep 64-bit numbers; otherwise they become 32-bit, in which JAX computes
             unless `jax_enable_x64` is set.
 
     Raises:
         UsageError: no arrays, no rows, or first axes of different length.
-        DataError: a column of a data frame that holds no numbers, or misses a value.
+        DataError: a column of a data frame without numbers, or with a missing value.
 
     Example:
         >>> import numpy as np
@@ -49,7 +51,7 @@ class Arrays:
             raise UsageError("data must have at least one row; got none")
         self.row_bytes = row_bytes(self.tree)
         self.shuffled = shuffled
-        self.row_numbers: np.ndarray | None = None  # of the caller's rows, where these are a part
+        self.row_numbers: np.ndarray | None = None  # in the caller's rows, where these are a part
 
     @property
     def fingerprint(self) -> str:
@@ -69,14 +71,14 @@ class Arrays:
         return out
 
     def expect(self, start: int, stop: int) -> None:
-        """Nothing to do: the rows are in memory, or the kernel's to map."""
+        """Do nothing: the rows are in memory, or mapped by the kernel."""
 
     def unpack(self, rows: Any) -> Any:
         """The rows as they are."""
         return rows
 
     def close(self) -> None:
-        """Nothing to release: the arrays are the caller's."""
+        """Do nothing: the arrays belong to the caller."""
 
 
 def _as_array(a: Any, wide: bool) -> np.ndarray:
@@ -86,20 +88,24 @@ def _as_array(a: Any, wide: bool) -> np.ndarray:
         raise UsageError(f"data must be arrays with one row per example; got the number {a!r}")
     if a.dtype.kind not in "biufc":
         raise UsageError(f"data must be numeric arrays; got one of type {a.dtype}")
-    narrow = {"f8": np.float32, "i8": np.int32, "u8": np.uint32}.get(a.dtype.str[1:])
+    narrow = _NARROW.get(a.dtype.str[1:])
     # A memory map is narrowed block by block on its way to the device, never as a whole.
     if wide or narrow is None or mapped:
         return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
-    if a.dtype.kind in "iu" and a.size and not _fits(a, narrow):
-        raise UsageError(
-            "integers in data must fit in 32 bits; set jax_enable_x64 or renumber them"
-        )
+    if a.dtype.kind in "iu" and a.size:
+        limits = np.iinfo(narrow)
+        if a.min() < limits.min or a.max() > limits.max:
+            raise UsageError(
+                "integers in data must fit in 32 bits; set jax_enable_x64 or renumber them"
+            )
     return a.astype(narrow)
 
 
-def _fits(a: np.ndarray, dtype: Any) -> bool:
-    limits = np.iinfo(dtype)
-    return limits.min <= a.min() and a.max() <= limits.max
+def narrowed(a: Any) -> np.ndarray:
+    """The array with 64-bit numbers as 32-bit ones."""
+    a = np.asarray(a)
+    narrow = _NARROW.get(a.dtype.str[1:])
+    return a if narrow is None else a.astype(narrow)
 
 
 def open_array_file(path: Path) -> Arrays:
@@ -126,14 +132,14 @@ def open_array_file(path: Path) -> Arrays:
         raise DataError(str(error), path=path) from error
 
 
-def drawn(seed: int, purpose: str) -> np.random.Generator:
-    """A random generator of its own for each purpose, so that no two share their numbers."""
+def random_generator(seed: int, purpose: str) -> np.random.Generator:
+    """A random generator for each purpose, so that no two share their numbers."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *purpose.encode()))))
 
 
 def shuffled_copy(source: Arrays, seed: int) -> Arrays:
-    """The same rows in a random order, in aligned memory: one pass of gathering."""
-    order = drawn(seed, "shuffle").permutation(source.num_rows)
+    """The rows in a random order, in aligned memory."""
+    order = random_generator(seed, "shuffle").permutation(source.num_rows)
     out = map_arrays(lambda a: aligned_empty(a.shape, a.dtype), source.tree)
     map_arrays(lambda a, o: np.take(a, order, axis=0, out=o, mode="clip"), source.tree, out)
     return Arrays(out, shuffled=True, wide=True)

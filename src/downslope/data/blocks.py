@@ -1,7 +1,7 @@
 """Blocks of a table: buffers of rows with their windows, in the order of an `Order`.
 
-Where a source lies in memory and in random order, a block is a view and nothing is
-copied; otherwise rows are read or gathered into a small ring of aligned buffers.
+A block of a source that is in memory and in random order is a view, without a copy; other rows
+are read or gathered into a small ring of aligned buffers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from downslope.data.arrays import Arrays
 from downslope.data.order import Order
 from downslope.data.source import Source
 from downslope.data.stream import Block, Position, Ring, Stream
-from downslope.data.windows import Windows, cut
+from downslope.data.windows import Windows, split_buffer
 from downslope.errors import UsageError
 from downslope.tree import Rows, aligned_empty, map_arrays, pad
 
-EXPECTED = 2  # buffers announced to the disk before they are read; one hardly hides a seek
+EXPECTED = 2  # buffers announced to the disk in advance; one hardly hides a seek
 
 
 def table_stream(
@@ -41,13 +41,13 @@ def table_stream(
         step_rows: rows the device takes at once, at most `batch_rows`.
         start: position to begin at.
         num_epochs: stop before this epoch; None never stops.
-        shard: (index, count): one worker's equal share of every batch out of `count`.
-            The batches are the same whatever the count.
-        spare: rings of earlier streams of this source and order, to be used again; this one's
-            goes there too.
+        shard: (index, count): the equal share of one worker of `count` in every batch. The
+            batches are the same whatever the count.
+        spare: rings of earlier streams of this source and order, to use again; the ring of this
+            stream is added when it closes.
 
     Raises:
-        UsageError: the windows cannot be shared equally.
+        UsageError: windows that cannot be shared equally.
     """
     if step_rows % shard[1]:
         raise UsageError(
@@ -59,10 +59,7 @@ def table_stream(
         size = order.buffer_rows
         return map_arrays(lambda a: aligned_empty((size, *a.shape[1:]), a.dtype), template)
 
-    try:
-        ring = Ring(empty) if spare is None else spare.pop()
-    except IndexError:
-        ring = Ring(empty)
+    ring = spare.pop() if spare else Ring(empty)
     reader = _Reader(source, order, batch_rows, step_rows, shard, ring)
     return Stream(reader.blocks(start, num_epochs), ring, spare)
 
@@ -92,18 +89,17 @@ class _Reader:
             epoch, row = epoch + 1, 0
 
     def _expect(self, epoch: int, index: int, count: int) -> None:
-        """Announces the `count` newest of the buffers up to `EXPECTED` ahead."""
-        ahead = range(index + 1 + EXPECTED - count, index + 1 + EXPECTED)
-        for each in ahead:
-            if each < self.order.num_buffers:
-                for start, stop in self.order.ranges(epoch, each):
-                    self.source.expect(start, stop)
+        """Announce the last `count` of the next `EXPECTED` buffers."""
+        last = min(index + EXPECTED, self.order.num_buffers - 1)
+        for each in range(index + 1 + EXPECTED - count, last + 1):
+            for start, stop in self.order.ranges(epoch, each):
+                self.source.expect(start, stop)
 
     def _block(self, epoch: int, index: int, row: int) -> Block:
-        """Buffer `index` of an epoch, without the windows that end at or before `row`."""
+        """Buffer `index` of an epoch, without windows that end at or before `row`."""
         order = self.order
         first_row = index * order.buffer_rows
-        windows = cut(
+        windows = split_buffer(
             first_row,
             order.length(index),
             order.num_rows,
@@ -112,8 +108,7 @@ class _Reader:
             buffer_rows=order.buffer_rows,
         )
         rows_after = first_row + windows.highs.astype(np.int64)
-        done = int(np.searchsorted(rows_after[: windows.count], row, side="right"))
-        windows = windows._replace(first=done, count=windows.count - done)
+        windows = windows.after(row - first_row)
         rows, slot = self._rows(epoch, index)
         if self.shard[1] > 1:
             rows, windows = take_share(rows, windows, self.step_rows, self.shard)
@@ -127,7 +122,7 @@ class _Reader:
         )
 
     def _rows(self, epoch: int, index: int) -> tuple[Rows, int | None]:
-        """The buffer's rows: a view where one stretch of memory holds them all, else a copy."""
+        """The buffer's rows: a view where they are contiguous in memory, else a copy."""
         order, source = self.order, self.source
         ranges = order.ranges(epoch, index)
         whole = order.length(index) == order.buffer_rows
@@ -153,7 +148,7 @@ class _Reader:
 def take_share(
     rows: Rows, windows: Windows, step_rows: int, shard: tuple[int, int]
 ) -> tuple[Rows, Windows]:
-    """One worker's equal part of every window, stacked, and the windows of that stack."""
+    """The equal part of one worker in every window, stacked, and the windows of that stack."""
     index, count = shard
     share = step_rows // count
     offsets = windows.starts[:, None] + index * share + np.arange(share)

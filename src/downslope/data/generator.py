@@ -1,4 +1,4 @@
-"""A source without a table: batches drawn by a function, for problems that sample their points."""
+"""A source of batches drawn by a function, for problems that sample their points."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from downslope.data.arrays import narrowed
 from downslope.data.stream import Block, Position, Ring, Stream
-from downslope.data.windows import cut
+from downslope.data.windows import split_buffer
 from downslope.errors import UsageError
 from downslope.tree import Rows, aligned_empty, arrays, map_arrays, pad, row_bytes
 
 BLOCK_BYTES = 8 << 20
-MOST_BATCHES = 64  # drawn for one block: the first step should not wait for more
+MAX_BATCHES = 64  # in one block: the first step should not wait for more
 ENDLESS = 2**62
 
 
 class Generator:
-    """Rows made by `draw(rng, num_rows) -> rows`, as many as are asked for, for ever.
+    """Rows drawn by `draw(rng, num_rows) -> rows`, without end.
 
-    Each batch gets a random generator of its own, a pure function of the seed and of the
-    batch's number, so a resumed run draws exactly what the first one would have drawn.
+    Each batch has a random generator of its own, a pure function of the seed and of the
+    batch's number, so a resumed run draws exactly what an uninterrupted one would have drawn.
 
     Args:
         draw: takes a `numpy.random.Generator` and a number of rows; returns an array, or
@@ -39,17 +40,17 @@ class Generator:
 
     @property
     def fingerprint(self) -> str:
-        """The function's name: what it draws cannot be compared without drawing it."""
+        """The function's name, since its rows cannot be compared without drawing them."""
         return f"generator {getattr(self.draw, '__qualname__', type(self.draw).__name__)}"
 
     def batch(self, *, seed: int, number: int, num_rows: int) -> Rows:
-        """Batch `number`, as arrays of at most 32-bit numbers.
+        """Batch `number` as arrays of at most 32-bit numbers.
 
         Raises:
             UsageError: the function returned another number of rows.
         """
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number))))
-        rows = map_arrays(_narrow, self.draw(rng, num_rows))
+        rows = map_arrays(narrowed, self.draw(rng, num_rows))
         lengths = {a.shape[0] if a.ndim else None for a in arrays(rows)}
         if lengths != {num_rows}:
             raise UsageError(
@@ -66,19 +67,13 @@ class Generator:
         """Nothing to release."""
 
 
-def _narrow(a: Any) -> np.ndarray:
-    a = np.asarray(a)
-    narrow = {"f8": np.float32, "i8": np.int32, "u8": np.uint32}.get(a.dtype.str[1:])
-    return a.astype(narrow) if narrow else a
-
-
 def generator_stream(
     source: Generator, *, batch_rows: int, step_rows: int, seed: int, start: Position
 ) -> Stream:
-    """Blocks of drawn batches; a position counts the rows drawn in an endless epoch 0."""
+    """Blocks of drawn batches; a position is the number of rows drawn in an endless epoch 0."""
     template = source.batch(seed=seed, number=0, num_rows=1)
     batches = BLOCK_BYTES // max(1, batch_rows * row_bytes(template))
-    batches = min(max(1, batches), MOST_BATCHES)
+    batches = min(max(1, batches), MAX_BATCHES)
     buffer_rows = batches * math.ceil(batch_rows / step_rows) * step_rows
     ring = Ring(
         lambda: map_arrays(lambda a: aligned_empty((buffer_rows, *a.shape[1:]), a.dtype), template)
@@ -93,17 +88,15 @@ def generator_stream(
                 _write(rows, ring.slots[slot], place * batch_rows)
             length = batches * batch_rows
             pad(ring.slots[slot], length)
-            windows = cut(
+            windows = split_buffer(
                 number * batch_rows, length, ENDLESS,
                 batch_rows=batch_rows, step_rows=step_rows, buffer_rows=buffer_rows,
             )  # fmt: skip
-            rows_after = number * batch_rows + windows.highs.astype(np.int64)
-            done = int(np.searchsorted(rows_after[: windows.count], start.row, side="right"))
             yield Block(
                 rows=ring.slots[slot],
-                windows=windows._replace(first=done, count=windows.count - done),
+                windows=windows.after(start.row - number * batch_rows),
                 epoch=0,
-                rows_after=rows_after,
+                rows_after=number * batch_rows + windows.highs.astype(np.int64),
                 ends_epoch=False,
                 slot=slot,
             )

@@ -1,15 +1,15 @@
-"""In which order an epoch visits the rows: a pure function of seed, epoch and position.
+"""The order in which an epoch visits the rows: a pure function of seed, epoch and position.
 
-An epoch is a stream of positions 0 to N-1, cut into buffers of equal size. A buffer is
-the engine's unit of reading; batches are consecutive positions inside it. The number of
-workers plays no part, so any number of them sees the same batches.
+An epoch is a stream of positions 0 to N-1, divided into buffers of equal size. A buffer is
+the unit of reading; batches are consecutive positions inside it. The order does not depend on
+the number of workers, so any number of them sees the same batches.
 
-Three plans, chosen by `plan`:
+`plan_order` chooses one of three:
 
-- mixed: the whole table fits one buffer, and each epoch is a fresh permutation of rows;
+- mixed: the whole table fits into one buffer, and each epoch is a new permutation of the rows;
 - rotated: the rows were stored in random order, so contiguous stretches are as good as
-  random rows. Each epoch starts at another row and visits the stretches in another order.
-- windowed: rows in an unknown order. Small units are drawn at random into a buffer and
+  random rows. Each epoch starts at another row and visits the stretches in another order;
+- windowed: the order of the rows is unknown. Small units are drawn at random into a buffer and
   the rows are permuted inside it.
 """
 
@@ -21,10 +21,10 @@ import math
 
 import numpy as np
 
-MIXED_BYTES = 32 << 20  # up to this size a full permutation of each epoch costs less than a step
-BUFFER_BYTES = 16 << 20  # contiguous stretch: a call's fixed cost is a hundredth of it
+MIXED_BYTES = 32 << 20  # up to this size, permuting all rows in each epoch costs less than a step
+BUFFER_BYTES = 16 << 20  # of a stretch: the fixed cost of a call is a hundredth of its time
 UNIT_BYTES = 32 << 10  # rows drawn together from a file of unknown order (measured: 16 to 32 KiB)
-WINDOW_BYTES = 128 << 20  # bound of a windowed buffer
+WINDOW_BYTES = 128 << 20  # upper bound of a windowed buffer
 ALIGN_ROWS = 64  # a stretch that begins at a multiple of 64 rows is aligned to 64 bytes
 
 
@@ -34,11 +34,11 @@ class Order:
 
     Attributes:
         num_rows: rows of the source, N.
-        buffer_rows: positions in a buffer, C; the last buffer of an epoch may hold fewer.
-        unit_rows: consecutive rows that are moved together.
+        buffer_rows: positions in a buffer, C; the last buffer of an epoch may have fewer.
+        unit_rows: consecutive rows that stay together.
         mix: permute the rows inside a buffer.
         shuffle: begin each epoch at another row and visit units in random order; False reads
-            the source from first to last row.
+            the source from the first row to the last.
         seed: seed of the order.
     """
 
@@ -59,7 +59,7 @@ class Order:
         return min(self.buffer_rows, self.num_rows - index * self.buffer_rows)
 
     def ranges(self, epoch: int, index: int) -> list[tuple[int, int]]:
-        """Ranges (start, stop) of source rows that fill buffer `index`, in reading order."""
+        """Ranges (start, stop) of source rows for buffer `index`, in reading order."""
         units, shift = _units(self, epoch)
         first = index * self.buffer_rows
         stop = first + self.length(index)
@@ -73,10 +73,10 @@ class Order:
         return found
 
     def _rows(self, start: int, stop: int, shift: int) -> list[tuple[int, int]]:
-        """Source rows of positions start to stop: turned by `shift`, but for a short tail.
+        """Source rows of positions start to stop, rotated by `shift` except for a short tail.
 
-        Turning a multiple of 64 rows keeps every stretch aligned, also after the turn's end;
-        the at most 63 rows beyond stay last in each epoch.
+        Rotating a multiple of 64 rows keeps every stretch aligned, also after the wrap;
+        the at most 63 rows beyond it stay last in each epoch.
         """
         ring = self.num_rows
         if self.unit_rows % ALIGN_ROWS == 0:
@@ -98,10 +98,10 @@ class Order:
     def inflation(self, batch_size: int) -> float:
         """Worst-case factor on the variance of batch means, 1 for a perfect shuffle.
 
-        It is reached by a file whose units each hold one value only (a sorted file):
-        about 1 + (B - 1)/m with m units to a buffer, the mean over an epoch whose last buffer
-        may be short. A slow drift across windows larger than a buffer is not covered.
-        Rows read in stored order are taken to lie in random order.
+        A file in which each unit has only one value (a sorted file) reaches it: about
+        1 + (B - 1)/m with m units per buffer, the mean over an epoch whose last buffer may be
+        short. It does not cover a slow drift over more rows than a buffer. Rows read in stored
+        order are assumed to be in random order.
         """
         if not self.mix or self.buffer_rows >= self.num_rows:
             return 1.0
@@ -109,7 +109,7 @@ class Order:
         return 1.0 + (min(batch_size, self.buffer_rows) - 1) / units
 
     def describe(self, batch_size: int) -> str:
-        """One sentence: how rows are shuffled, and what is left undone."""
+        """How the rows are shuffled, and how far from perfectly, in one sentence."""
         if not self.shuffle:
             return "rows are read in stored order"
         if self.mix and self.buffer_rows >= self.num_rows:
@@ -127,17 +127,17 @@ class Order:
         )
 
 
-def plan(
+def plan_order(
     num_rows: int, row_bytes: int, *, step_rows: int, batch_size: int, shuffled: bool, seed: int
 ) -> Order:
-    """The order for a table, from its size and from whether it was shuffled when stored.
+    """The order for a table, from its size and whether it was stored in random order.
 
     Args:
         num_rows: rows, at least 1.
         row_bytes: bytes per row.
-        step_rows: rows the device takes at once; buffers hold a whole number of them.
+        step_rows: rows the device takes at once; buffers are a multiple of it.
         batch_size: examples per update; a window over a sorted file grows with it.
-        shuffled: the rows lie in random order.
+        shuffled: the rows are in random order.
         seed: seed of the order.
     """
     whole = math.ceil(num_rows / step_rows) * step_rows
@@ -146,7 +146,7 @@ def plan(
     if shuffled:
         unit = math.lcm(step_rows, ALIGN_ROWS)
         if unit * row_bytes > 4 * BUFFER_BYTES:
-            unit = step_rows  # unaligned stretches are copied; still right, only slower
+            unit = step_rows  # unaligned stretches are copied, which is only slower
         rows = min(whole, unit * max(1, BUFFER_BYTES // (unit * row_bytes)))
         return Order(num_rows=num_rows, buffer_rows=rows, unit_rows=rows, seed=seed)
     units = min(max(1024, 4 * batch_size), max(1, WINDOW_BYTES // row_bytes))
@@ -155,15 +155,15 @@ def plan(
     return Order(num_rows=num_rows, buffer_rows=rows, unit_rows=unit, mix=True, seed=seed)
 
 
-def in_order(num_rows: int, row_bytes: int, *, step_rows: int) -> Order:
-    """The order of an evaluation: from the first row to the last."""
+def sequential_order(num_rows: int, row_bytes: int, *, step_rows: int) -> Order:
+    """The order of an evaluation, from the first row to the last."""
     whole = math.ceil(num_rows / step_rows) * step_rows
     rows = min(whole, step_rows * max(1, BUFFER_BYTES // (step_rows * row_bytes)))
     return Order(num_rows=num_rows, buffer_rows=rows, unit_rows=rows, shuffle=False)
 
 
 def _generator(seed: int, epoch: int, role: int) -> np.random.Generator:
-    # SeedSequence hashes its three words apart, so no two (seed, epoch, role) share a stream
+    # SeedSequence hashes all three words, so no two (seed, epoch, role) share a stream
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, role))))
 
 
@@ -171,14 +171,14 @@ def _generator(seed: int, epoch: int, role: int) -> np.random.Generator:
 def _units(order: Order, epoch: int) -> tuple[np.ndarray, int]:
     """Units in visiting order, the short one last, and the row at which the epoch begins."""
     count = math.ceil(order.num_rows / order.unit_rows)
-    # A single unit that is mixed needs no turn, which would make the order depend on its size:
-    # a table in one buffer then has the same batches whatever the micro-batch.
+    # A single unit that is mixed needs no rotation, which would make the order depend on its size:
+    # a table in one buffer has the same batches whatever the micro-batch.
     if not order.shuffle or (order.mix and count == 1):
         return np.arange(count), 0
     draw = _generator(order.seed, epoch, 0)
     full = order.num_rows // order.unit_rows
     units = np.concatenate([draw.permutation(full), np.arange(full, count)])
-    # A turn by a multiple of 64 rows keeps stretches aligned; with units below that, any will do.
+    # Rotating by a multiple of 64 rows keeps stretches aligned; smaller units need no alignment.
     step = ALIGN_ROWS if order.unit_rows % ALIGN_ROWS == 0 else 1
     shift = int(draw.integers(max(1, order.num_rows // step))) * step
     return units, shift

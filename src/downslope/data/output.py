@@ -1,4 +1,4 @@
-"""Writing a Parquet file that is either whole or absent."""
+"""Parquet files that are either whole or absent."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def write_parquet(
     *,
     overwrite: bool = False,
 ) -> int:
-    """The number of rows written to `path`, which appears when all are on the disk.
+    """Write a Parquet file, which appears once all rows are on the disk; returns their number.
 
-    Batches are written as they come, under a temporary name beside `path`; whatever is
-    raised meanwhile, that file is removed. Pages carry checksums.
+    Batches are written as they come to a temporary file beside `path`, which is removed if
+    anything is raised. Pages have checksums.
 
     Args:
-        path: the file to write; its folder exists.
-        schema: of every batch.
+        path: the file to write, in a folder that exists.
+        schema: the schema of every batch.
         batches: record batches of any sizes.
-        overwrite: replace a file that exists.
+        overwrite: replace an existing file.
 
     Raises:
         DataError: `path` exists, or its folder does not.
@@ -55,10 +55,10 @@ def write_parquet(
 
 
 def check_writable(path: Path, *, overwrite: bool = False) -> None:
-    """Refuses a path that exists, or whose folder cannot take a file, before costly work.
+    """Check, before costly work, that a file can be written to a path.
 
     Raises:
-        DataError: says which.
+        DataError: the path exists, or its folder does not, or it cannot be written to.
     """
     if path.is_dir() or (path.exists() and not overwrite):
         raise DataError(

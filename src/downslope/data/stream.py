@@ -1,7 +1,7 @@
-"""Blocks read ahead by one thread, with bounded memory.
+"""Blocks read ahead by one thread, in bounded memory.
 
-The thread stays at most `AHEAD` blocks in front. Buffers that are written to come from a
-ring and go back to it once nothing on the device reads them any more.
+The thread is at most `AHEAD` blocks ahead. It fills buffers of a ring, which return to the ring
+once nothing on the device reads them any more.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from downslope.data.ahead import ReadAhead
 from downslope.data.windows import Windows
 from downslope.tree import Rows, aligned_empty, map_arrays
 
-AHEAD = 2  # blocks read before they are asked for; two hide a block's reading and its jitter
+AHEAD = 2  # blocks read in advance; two hide the time to read a block and its jitter
 
 
 class Position(NamedTuple):
-    """Where a run stands: an epoch, and how many of its rows have been used."""
+    """The position of a run: an epoch, and the number of its rows that have been used."""
 
     epoch: int = 0
     row: int = 0
@@ -31,15 +31,15 @@ class Position(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True)
 class Block:
-    """A buffer of rows [C, ...], and what is to be done with it.
+    """A buffer of rows [C, ...] and its windows.
 
     Attributes:
         rows: tree of arrays whose first axis has the same length C in every block.
-        windows: the updates, or parts of updates, that the rows are cut into.
-        epoch: the epoch the rows belong to.
+        windows: the updates, or parts of updates, in these rows.
+        epoch: the epoch of the rows.
         rows_after: position in the epoch after each window, int [M].
-        ends_epoch: the last block of its epoch.
-        slot: number of the ring's buffer that holds the rows, or None for a view.
+        ends_epoch: whether this is the last block of its epoch.
+        slot: number of the ring's buffer with the rows, or None for a view.
     """
 
     rows: Rows
@@ -50,7 +50,7 @@ class Block:
     slot: int | None
 
     def position_after(self, window: int) -> Position:
-        """Where the run stands when the windows before `window` are done."""
+        """The position of the run when the windows before `window` are done."""
         if self.ends_epoch and window == self.windows.first + self.windows.count:
             return Position(self.epoch + 1, 0)
         return Position(self.epoch, int(self.rows_after[window - 1]))
@@ -61,10 +61,10 @@ class Closed(Exception):
 
 
 class Ring:
-    """A few buffers, made when first needed and used again and again.
+    """A few buffers, allocated when first needed and then reused.
 
     Args:
-        empty: makes one buffer.
+        empty: allocates one buffer.
     """
 
     # one being filled, AHEAD waiting, one in use, and one in use by the call before
@@ -76,7 +76,7 @@ class Ring:
         self.reopen()
 
     def take(self) -> int:
-        """The number of a buffer that nothing reads; waits for one.
+        """The number of a free buffer, waiting for one if necessary.
 
         Raises:
             Closed: the stream was closed meanwhile.
@@ -92,15 +92,15 @@ class Ring:
         return slot
 
     def close(self) -> None:
-        """End the wait of whoever wants a buffer."""
+        """End the wait for a buffer."""
         self._free.put(None)
 
     def give(self, slot: int) -> None:
-        """Make a buffer free again."""
+        """Free a buffer."""
         self._free.put(slot)
 
     def reopen(self) -> None:
-        """Make all buffers free, for another stream; nothing may use them any more."""
+        """Free all buffers for another stream; nothing may use them any more."""
         self._free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         for slot in range(len(self.slots)):
             self._free.put(slot)
@@ -110,15 +110,15 @@ class Ring:
 class Stream:
     """Blocks in order, read ahead. Use as a context manager and iterate.
 
-    `seconds_waited` is the time that the caller has spent waiting for data, `seconds_read` the
-    time that reading, ordering and gathering took, mostly beside the caller's own work and without
+    `seconds_waited` is the time that the caller has spent waiting for data. `seconds_read` is the
+    time of reading, ordering and gathering, mostly concurrent with the caller's own work, without
     the wait for a free buffer.
 
     Args:
-        blocks: makes the blocks; runs in the reading thread.
-        ring: where they keep their rows.
-        spare: takes the ring once the stream is closed. Memory used before is not cleared
-            again by the system, which takes longer than filling it.
+        blocks: the blocks; runs in the reading thread.
+        ring: the buffers of their rows.
+        spare: list to which the ring is added when the stream closes. The system does not clear
+            reused memory again, which would take longer than filling it.
     """
 
     def __init__(self, blocks: Iterator[Block], ring: Ring, spare: list[Ring] | None = None):
@@ -148,14 +148,14 @@ class Stream:
             yield block
 
     def release(self, block: Block) -> None:
-        """Let the block's rows be overwritten; call it once nothing reads them any more."""
+        """Free the buffer of a block; call this once nothing reads its rows any more."""
         if block.slot is not None:
             self._ring.give(block.slot)
 
     def _timed(self, blocks: Iterator[Block]) -> Generator[Block, None, None]:
         begin, idle = time.perf_counter(), self._ring.seconds_waited
         for block in blocks:
-            # once a block, so that it never falls while a buffer is waited for
+            # updated once per block, so that it never decreases during a wait for a buffer
             idle = self._ring.seconds_waited - idle
             self.seconds_read += time.perf_counter() - begin - idle
             yield block
@@ -163,12 +163,12 @@ class Stream:
 
 
 class Replay:
-    """The first blocks of a stream, gone over as often as wanted. Use it like the stream.
+    """The first blocks of a stream, for repeated iteration. Use it like the stream.
 
-    Two blocks stay in the ring's buffers; of more, copies are made.
+    Two blocks stay in the ring's buffers; further ones are copied.
 
     Args:
-        stream: to read from; closed with this.
+        stream: the stream to read, which closes with the replay.
     """
 
     def __init__(self, stream: Stream):
@@ -197,20 +197,20 @@ class Replay:
             yield self._kept[number]
 
     def release(self, block: Block) -> None:
-        """Nothing: the block will be gone over again."""
+        """Do nothing: the block is kept for the next iteration."""
 
     @property
     def seconds_waited(self) -> float:
-        """As of the stream."""
+        """That of the stream."""
         return self._stream.seconds_waited
 
     @property
     def seconds_read(self) -> float:
-        """As of the stream."""
+        """That of the stream."""
         return self._stream.seconds_read
 
 
 def _copy(values: np.ndarray) -> np.ndarray:
-    out = aligned_empty(values.shape, values.dtype)  # which a device may take as it is
+    out = aligned_empty(values.shape, values.dtype)  # a device may use aligned memory as it is
     np.copyto(out, values)
     return out

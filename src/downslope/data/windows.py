@@ -1,9 +1,9 @@
-"""How a buffer's rows are cut into what the device takes at once.
+"""Windows of a buffer: the rows that the device takes at once.
 
 A window is a range of rows inside a buffer. One window is one update, or, when the
 gradient is accumulated, one part of an update; `ends` marks the part that completes it.
-The device reads `step_rows` rows beginning at `starts`, and counts those from `lows` to
-`highs` only: a short last batch is thus padded with rows of zero weight.
+The device reads `step_rows` rows from `starts` on, and counts only those from `lows` to
+`highs`: a short last batch is padded with rows of zero weight.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ class Windows(NamedTuple):
     """Windows of one buffer; every array has the same fixed length M.
 
     `starts`, `lows` and `highs` are int32 row numbers inside the buffer, `offsets` are those of
-    `lows` inside the update, `ends` is bool, and windows `first` to `first + count` are to be
-    run.
+    `lows` inside the update, `ends` is bool, and windows `first` to `first + count` are to run.
     """
 
     starts: np.ndarray
@@ -34,21 +33,26 @@ class Windows(NamedTuple):
         """Rows counted in each window, int32 [M]."""
         return self.highs - self.lows
 
+    def after(self, row: int) -> Windows:
+        """The windows without those that end at or before `row` of the buffer."""
+        done = int(np.searchsorted(self.highs[: self.count], row, side="right"))
+        return self._replace(first=done, count=self.count - done)
+
 
 def capacity(buffer_rows: int, batch_rows: int, step_rows: int) -> int:
-    """Upper bound of the windows in a buffer, for arrays whose length never changes."""
+    """Upper bound on the number of windows in a buffer, for arrays of a fixed length."""
     if batch_rows == step_rows:
         return -(-buffer_rows // step_rows)
     return buffer_rows // step_rows + buffer_rows // batch_rows + 3
 
 
-def cut(
+def split_buffer(
     first_row: int, length: int, num_rows: int, *, batch_rows: int, step_rows: int, buffer_rows: int
 ) -> Windows:
     """The windows of a buffer that begins at position `first_row` of an epoch of `num_rows`.
 
-    Batches are cut at multiples of `batch_rows` from the epoch's beginning, so where they
-    lie depends on neither buffer nor window size.
+    Batches begin at multiples of `batch_rows` from the beginning of the epoch, whatever the size
+    of buffers and windows.
     """
     stop = first_row + length
     batches = np.arange(first_row // batch_rows, -(-stop // batch_rows)) * batch_rows

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from downslope.data.blocks import table_stream
-from downslope.data.order import in_order
+from downslope.data.order import sequential_order
 from downslope.data.source import Source
 from downslope.metrics import MeanLoss, Results
 from downslope.objective import Objective, Params
@@ -57,7 +57,7 @@ def make_evaluator(
             it is trained with: the result is then the mean over such windows.
     """
     step_rows = min(step_rows or WINDOW_ROWS, source.num_rows)
-    order = in_order(source.num_rows, source.row_bytes, step_rows=step_rows)
+    order = sequential_order(source.num_rows, source.row_bytes, step_rows=step_rows)
     key = jax.random.key(0)  # one key for all evaluations, so that only the model makes them differ
 
     @jax.jit

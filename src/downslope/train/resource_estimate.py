@@ -25,7 +25,7 @@ from downslope.check.pace import epoch_time
 from downslope.config import Training
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
-from downslope.data.order import plan
+from downslope.data.order import plan_order
 from downslope.data.stored import RowFile
 from downslope.data.stream import Position, Ring
 from downslope.data.windows import Windows, capacity
@@ -114,7 +114,7 @@ def forecast(
 def _layout(setup: TrainSetup, training: Training) -> _Layout:
     source = setup.source
     batch_rows, step_rows = sizes(source, training)
-    order = plan(
+    order = plan_order(
         source.num_rows, source.row_bytes, step_rows=step_rows, batch_size=batch_rows,
         shuffled=source.shuffled, seed=training.seed,
     )  # fmt: skip

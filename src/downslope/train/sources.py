@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from downslope.config import FULL_BATCH, Training
-from downslope.data.arrays import Arrays, drawn, shuffled_copy
+from downslope.data.arrays import Arrays, random_generator, shuffled_copy
 from downslope.data.blocks import table_stream
 from downslope.data.generator import ENDLESS, Generator, generator_stream
-from downslope.data.order import MIXED_BYTES, plan
+from downslope.data.order import MIXED_BYTES, plan_order
 from downslope.data.source import Source
 from downslope.data.stream import Position, Ring, Stream
 from downslope.errors import UsageError
@@ -35,7 +35,7 @@ def sources(data: Any, validation: Any, seed: int) -> tuple[Any, Source | None]:
         raise UsageError("validation as a share needs data in arrays; give a source instead")
     if not 0 < validation < 1:
         raise UsageError(f"validation must be greater than 0 and less than 1; got {validation!r}")
-    rows = drawn(seed, "validation").permutation(source.num_rows)
+    rows = random_generator(seed, "validation").permutation(source.num_rows)
     count = min(max(1, round(validation * source.num_rows)), source.num_rows - 1)
     if count < 1:
         raise UsageError("validation needs at least two rows of data; got one")
@@ -112,7 +112,7 @@ def sample(source: Any, count: int, seed: int) -> tuple[Any, np.ndarray | None]:
         # a batch of its own, which training does not use
         return source.batch(seed=seed, number=ENDLESS, num_rows=count), None
     count = min(count, source.num_rows)
-    draw = drawn(seed, "sample")
+    draw = random_generator(seed, "sample")
     if isinstance(source, Arrays):
         places = np.sort(draw.choice(source.num_rows, count, replace=False))
         names = places if source.row_numbers is None else source.row_numbers[places]
@@ -151,7 +151,7 @@ def open_streams(
             )
 
         return drawn, "every batch is drawn anew"
-    order = plan(
+    order = plan_order(
         source.num_rows,
         source.row_bytes,
         step_rows=plan_rows,

@@ -10,7 +10,7 @@ import numpy as np
 
 from downslope.config import Training, is_auto
 from downslope.data.arrays import Arrays
-from downslope.data.windows import cut
+from downslope.data.windows import split_buffer
 from downslope.errors import DataError, UsageError
 from downslope.objective import Loss, Model, build
 from downslope.step.loop import compile_steps
@@ -106,7 +106,7 @@ class Stepper:
         )
         source.read(0, count, map_arrays(lambda a: a[:count], buffer))
         pad(buffer, count)
-        windows = cut(
+        windows = split_buffer(
             0, count, count, batch_rows=step_rows, step_rows=step_rows, buffer_rows=buffer_rows
         )
         knobs = self._knobs(batch_rows)

@@ -146,7 +146,9 @@ def test_moments_in_float32_are_exact_enough():
 def test_number_column_whose_first_batch_is_null():
     """Wrong: a center is taken from a batch without values."""
     values = [5.0, None, 7.0, 9.0]
-    raw, found, _ = learned(NumericLearner("x", pa.float64(), "number"), pa.nulls(2), pa.array(values))
+    raw, found, _ = learned(
+        NumericLearner("x", pa.float64(), "number"), pa.nulls(2), pa.array(values)
+    )
     column = found.column
     assert column.indicator and np.isnan(raw[0, [0, 1, 3]]).all()
     assert column.center + column.mean == pytest.approx(7) and column.scale == pytest.approx(
@@ -157,7 +159,9 @@ def test_number_column_whose_first_batch_is_null():
 @pytest.mark.parametrize("values", [[3.0, 3.0], [None, None], [0.1, 0.1, 0.1], [3.0, None]])
 def test_number_columns_without_information(values):
     """Wrong: rounding gives a constant a spread of 1e-17, and 1e17 as its inverse."""
-    _, found, notes = learned(NumericLearner("x", pa.float64(), "number"), pa.array(values, pa.float64()))
+    _, found, notes = learned(
+        NumericLearner("x", pa.float64(), "number"), pa.array(values, pa.float64())
+    )
     assert found is None and "'x'" in notes[0] and "left out" in notes[0]
 
 

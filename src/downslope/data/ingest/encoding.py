@@ -247,7 +247,9 @@ def _column_from_json(record: dict[str, Any]) -> Column:
     makers: dict[str, Any] = dict.fromkeys(PARTS, TimeColumn)
     makers |= {"number": NumberColumn, "category": CategoryColumn, "text": TextColumn}
     maker = makers[record["kind"]]
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+    }
     if maker is not TimeColumn:  # the kind of the others is that of their class
         del values["kind"]
     return maker(**values)
