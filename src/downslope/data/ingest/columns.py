@@ -283,6 +283,11 @@ def strings(array: pa.Array) -> pa.Array:
     return array.cast(pa.large_string())
 
 
+def in_use(distinct: pa.Array, indices: np.ndarray) -> np.ndarray:
+    """Whether each of the distinct values is used by some index, bool [len(distinct)]."""
+    return np.bincount(indices[indices >= 0], minlength=len(distinct)) > 0
+
+
 def encoded_strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """Distinct strings and, for each row, the index of its string; -1 where missing.
 

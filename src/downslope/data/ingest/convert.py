@@ -7,12 +7,11 @@ appends them.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,7 +93,6 @@ class Conversion:
         self.weight: WeightLearner | None = None
         if options.weight is not None:
             self.weight = WeightLearner(options.weight, table.types[options.weight])
-        self.learners: list[Learner] = []
         self.num_rows = self.num_held_out = self.num_train = 0
         self._columns = np.empty((0, 0), np.float32)
 
@@ -111,10 +109,9 @@ class Conversion:
             self._begin(first, features)
             try:
                 self._add(first, alone=second is None)
-                if second is not None:
-                    self._add(second)
+                rest = itertools.chain([second] if second is not None else [], batches)
                 del first, second
-                for batch in batches:
+                for batch in rest:
                     self._add(batch)
                 self._write()
             finally:
@@ -122,14 +119,15 @@ class Conversion:
 
     def _begin(self, first: pa.RecordBatch, features: list[str]) -> None:
         """Choose each column's kind, and the buckets, from the first rows."""
+        learners: list[Learner] = []
         for name in features:
             kind = column_kind(name, self.table.types[name], first.column(name), self.options)
             if kind == "text" and name not in self.options.text:
                 self.notes.append(
                     f"column {name!r} is read as text; --categorical {name} undoes it"
                 )
-            self.learners.append(learner_for(name, kind, self.table.types[name]))
-        self.learners.sort(key=lambda learner: learner.coded)  # numbers first; stable
+            learners.append(learner_for(name, kind, self.table.types[name]))
+        self.learners = sorted(learners, key=lambda learner: learner.coded)  # numbers first
         self.num_raw = sum(learner.num_raw for learner in self.learners)
         self.width = self.num_raw + RAW_SLOTS + 1
         num_buckets = -(-self._estimated_rows(first) * self.width * 4 // BUCKET_BYTES)
@@ -184,11 +182,9 @@ class Conversion:
         if alone and self.options.validation > 0 and np.count_nonzero(usable) > 1:
             keys = np.where(usable, keys, np.nan)  # at least one row in each part
             held_out[np.nanargmin(keys)], held_out[np.nanargmax(keys)] = True, False
-        bucket = np.full(len(usable), self.num_buckets, np.uint16)
+        bucket = np.zeros(len(usable), np.uint16)
         if self.num_buckets > 1:
-            bucket[:] = self.rng.integers(self.num_buckets, size=len(usable), dtype=np.uint16)
-        else:
-            bucket[:] = 0
+            bucket = self.rng.integers(self.num_buckets, size=len(usable), dtype=np.uint16)
         bucket[held_out] = self.num_buckets
         rows = np.flatnonzero(usable)
         bucket = bucket[rows]
@@ -251,24 +247,26 @@ class Conversion:
             self.notes.append("one row only: none was held out for validation")
 
     def _write_rows(self, writer: RowWriter) -> None:
-        with _synced_file(self.scratch / TRAIN) as fd:
-            starts = np.cumsum([0, *self.buckets.counts[: self.num_buckets]]).tolist()
+        starts = np.cumsum([0, *self.buckets.counts[: self.num_buckets]]).tolist()
+        with open(self.scratch / TRAIN, "xb") as file:
 
             def write(bucket: int) -> None:
                 # One generator a bucket, so that the order does not depend on threads.
                 seeds = np.random.Philox(key=[self.options.seed, 0x5F1E], counter=[0, 0, 0, bucket])
                 places = np.random.Generator(seeds).permutation(self.buckets.counts[bucket])
-                writer.write(fd, starts[bucket], self.buckets.take(bucket, places))
+                writer.write(file.fileno(), starts[bucket], self.buckets.take(bucket, places))
 
             with ThreadPoolExecutor(_THREADS) as pool:
                 for _ in pool.map(write, range(self.num_buckets)):
                     pass
+            os.fsync(file.fileno())
         if self.num_held_out:
-            with _synced_file(self.scratch / HELD_OUT) as fd:
+            with open(self.scratch / HELD_OUT, "xb") as file:
                 at = 0
                 for raw in self.buckets.pieces(self.num_buckets):
-                    writer.write(fd, at, raw)
+                    writer.write(file.fileno(), at, raw)
                     at += len(raw)
+                os.fsync(file.fileno())
         self.buckets.close()
 
     def _record(self, encoding: Encoding) -> dict[str, Any]:
@@ -311,16 +309,6 @@ class RowWriter(NamedTuple):
             rows[:, -2] = self.target(target)
             np.multiply(part[:, weight_at], np.float32(self.weight_scale), out=rows[:, -1])
             write_all(fd, rows, (first + start) * rows.shape[1] * 4)
-
-
-@contextlib.contextmanager
-def _synced_file(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        yield fd
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def transposed(columns: np.ndarray) -> np.ndarray:

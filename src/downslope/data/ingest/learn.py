@@ -21,6 +21,7 @@ from downslope.data.ingest.columns import (
     canonical_time,
     center_of,
     encoded_strings,
+    in_use,
     raw_vectors,
     readable_as,
     strings,
@@ -175,17 +176,17 @@ class Vocabulary:
     def __init__(self, dtype: pa.DataType, limit: int):
         self.values = pa.nulls(0, dtype)
         self.limit = limit
-        self.full = False  # a value had to be turned away
+        self.full = False  # whether a value was refused
 
-    def ids(self, distinct: pa.Array) -> np.ndarray:
-        """The id of each of these distinct, non-null values, adding new ones; -1 past the limit."""
-        found = pc.index_in(distinct, value_set=self.values)
-        new = distinct.filter(found.is_null())
-        room = self.limit - len(self.values)
-        if len(new):
+    def ids(self, values: pa.Array) -> np.ndarray:
+        """The id of each of these non-null values, adding new ones; -1 past the limit."""
+        found = pc.index_in(values, value_set=self.values)
+        if found.null_count:
+            new = pc.unique(values.filter(found.is_null()))
+            room = self.limit - len(self.values)
             self.full |= len(new) > room
             self.values = pa.concat_arrays([self.values, new.slice(0, room)])
-            found = pc.index_in(distinct, value_set=self.values)
+            found = pc.index_in(values, value_set=self.values)
         return np.asarray(pc.fill_null(found, -1)).astype(np.int64)
 
 
@@ -219,12 +220,11 @@ class CategoryLearner:
         self.counts = counts
 
     def _codes(self, words: pa.Array, indices: np.ndarray) -> np.ndarray:
-        used = np.bincount(indices[indices >= 0], minlength=len(words)) > 0
+        used = in_use(words, indices)
         codes = np.full(len(words) + 1, MISSING, np.int64)
         chosen = words.filter(pa.array(used))
-        ids = self.vocabulary.ids(pc.unique(chosen) if len(chosen) else chosen)
-        ids = np.asarray(pc.fill_null(pc.index_in(chosen, value_set=self.vocabulary.values), -1))
-        found = ids.astype(np.int64) + FIRST_VALUE
+        ids = self.vocabulary.ids(chosen)
+        found = ids + FIRST_VALUE
         if self.vocabulary.full and (ids < 0).any():
             base = FIRST_VALUE + MAX_VALUES
             found = np.where(ids < 0, base + hash_strings(chosen, HASH_BUCKETS), found)

@@ -14,7 +14,7 @@ import pyarrow.types as pt
 
 from downslope.config import Task
 from downslope.data.ingest.arrow import compute as pc
-from downslope.data.ingest.columns import encoded_strings, is_number, is_string
+from downslope.data.ingest.columns import encoded_strings, in_use, is_number, is_string
 from downslope.data.ingest.learn import Placement, Vocabulary, describe
 from downslope.data.ingest.moments import Moments
 from downslope.data.ingest.records import Target
@@ -123,18 +123,17 @@ class TargetLearner:
             encoded = array.dictionary_encode()
             distinct = encoded.dictionary
             indices = np.asarray(pc.fill_null(encoded.indices, -1)).astype(np.int64)
-        used = np.bincount(indices[indices >= 0], minlength=len(distinct)) > 0
+        used = in_use(distinct, indices)
         ids = np.full(len(distinct) + 1, np.nan)
         chosen = self._harmonised(distinct.filter(pa.array(used)))
         assert self._vocabulary is not None
-        self._vocabulary.ids(pc.unique(chosen))
+        ids[:-1][used] = self._vocabulary.ids(chosen)
         if self._vocabulary.full:
             raise DataError(
                 f"more than {MAX_CLASSES:,} classes",
                 column=self.name,
                 remedy="--task regress, or choose another target",
             )
-        ids[:-1][used] = self._vocabulary.ids(chosen)
         return ids[indices]
 
     def _harmonised(self, distinct: pa.Array) -> pa.Array:
@@ -146,11 +145,8 @@ class TargetLearner:
             return distinct
         if not (is_number(known.type) and is_number(distinct.type)):
             return distinct.cast(known.type)
-        wide = (
-            pa.float64()
-            if pt.is_floating(known.type) or pt.is_floating(distinct.type)
-            else pa.int64()
-        )
+        floats = pt.is_floating(known.type) or pt.is_floating(distinct.type)
+        wide = pa.float64() if floats else pa.int64()
         self._vocabulary.values = known.cast(wide)
         return distinct.cast(wide)
 
@@ -166,12 +162,15 @@ class TargetLearner:
         """The task, the target's encoding and the transform of raw values."""
         if self._ids or self._may_be_classes:
             return self._classes(notes)
-        if self._moments.constant:
-            few = self._moments.count < 2
+        if self._moments.count < 2:
             raise DataError(
-                "fewer than two training rows" if few else "the target is constant in training",
+                "fewer than two training rows", column=self.name, remedy="give more rows"
+            )
+        if self._moments.constant:
+            raise DataError(
+                "the target is constant in training",
                 column=self.name,
-                remedy="give more rows" if few else "choose another target",
+                remedy="choose another target",
             )
         mean, scale = self._moments.mean, self._moments.scale
         target = Target(name=self.name, type=str(self.dtype), mean=mean, scale=scale)
