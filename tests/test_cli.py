@@ -281,7 +281,7 @@ def test_what_can_be_lived_with_is_said_once(run):
     pq.write_table(table.append_column("extra", pa.nulls(ROWS)), "new.parquet")
     out, err = run("predict", "run", "new.parquet", "--out", "p.parquet")
     assert out == "600 rows of predictions in p.parquet\n"
-    seen = "a category that training had not seen in 400 rows, read as unknown"
+    seen = "categories not seen in training in 400 rows, treated as unknown"
     assert err == f"column 'kind': {seen}\n"
 
 

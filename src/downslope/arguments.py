@@ -6,7 +6,7 @@ Each check takes a Python, NumPy or JAX number and returns it as Python's own; a
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,6 +141,22 @@ def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:
     if not any(value is each or (type(value) is type(each) and value == each) for each in choices):
         raise UsageError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
     return value
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant, whatever its capitals; None if none is near.
+
+    Example:
+        >>> nearest("epohcs", ["epochs", "steps"])
+        'epochs'
+    """
+    import difflib  # here, since it is needed only in messages
+
+    folded = {each.casefold(): each for each in known}
+    word = word.casefold()
+    begun = [each for each in folded if len(word) > 3 and each.startswith(word)]
+    close = begun or difflib.get_close_matches(word, folded, n=1)
+    return folded[close[0]] if close else None
 
 
 def plain(value: Any) -> Any:

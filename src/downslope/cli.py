@@ -1,7 +1,7 @@
-"""The command line: finds the command for some words, runs it, and ends with an exit code.
+"""The command line: parse the words, run the command, and end with an exit code.
 
-Results go to standard output, everything said on the way to standard error. Heavy modules
-are imported once a command runs, so that `--help` answers at once.
+Results go to standard output, all other messages to standard error. Heavy modules are imported
+when a command runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from downslope.commands.usage import usage_of
 from downslope.errors import CapacityError, DataError, DownslopeError, UsageError
 from downslope.launch.local import Terminated, terminable
 
-# Every command with the first line of its help; `application` says why it stands here too.
+# Every command with the first line of its help, so that `--help` need not import all of them.
 COMMANDS = {
     "fit": "Train a model on a table.",
     "predict": "Predict with a trained run.",
     "report": "Write the report of a run, or of several side by side.",
-    "measure": "Look at the gradient's noise where a run stands.",
-    "check": "Look at a table before training on it.",
+    "measure": "Measure the gradient noise of a run or a table.",
+    "check": "Check a table before training on it.",
     "plan": "Ask a run what if: another batch size, another machine, more workers.",
     "detect": "Find anomalies in a periodic signal.",
     "completion": "Complete commands and options in a shell.",
@@ -41,21 +41,17 @@ EXIT_CODES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code.
-
-    0 done, 1 a fault of ours, 2 usage, 3 bad input, 4 diverged, 5 out of memory or disk,
-    6 checkpoint and run do not match, 130 or 143 interrupted after saving.
-    """
+    """Run a command and return its exit code; see `EXIT_CODES`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     common = None
     try:
         if not words:
             raise UsageError(f"a command is needed: {', '.join(COMMANDS)}; see downslope --help")
         with terminable():
-            command, bound, to_be_told = application(words[:1]).parse_args(words)
+            command, bound, unparsed = application(words[:1]).parse_args(words)
             common = bound.arguments.get("common")
-            told = {"line": shlex.join(["downslope", *words])}
-            return command(*bound.args, **bound.kwargs, **{k: told[k] for k in to_be_told}) or 0
+            extra = {"line": shlex.join(["downslope", *words])} if "line" in unparsed else {}
+            return command(*bound.args, **bound.kwargs, **extra) or 0
     except CycloptsError as error:
         print(f"downslope: {usage_of(error)}", file=sys.stderr)
         return UsageError.exit_code
@@ -72,18 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def application(whole: Collection[str] = tuple(COMMANDS)) -> App:
-    """The commands and their options, for words to be read by.
+    """The commands and their options.
 
     Args:
-        whole: commands to import; of others the first line of the help is known, which makes
-            `downslope --help` a quarter quicker.
+        whole: commands to import; the others have only the first line of their help, which makes
+            `downslope --help` a quarter faster.
     """
     common: dict[str, Any] = {
         "help_format": "plaintext",  # Markdown would cost 40 ms
         "exit_on_error": False,
         "print_error": False,
         "suppress_keyboard_interrupt": False,
-        # defaults stand in the texts, as people write them; the last of a repeated flag holds
+        # the texts name the defaults, as people write them; the last of a repeated flag counts
         "default_parameter": Parameter(show_default=False, allow_repeating=True),
     }
     app = App(
@@ -110,7 +106,7 @@ def _texts(module: str, name: str) -> dict[str, str]:
 
 
 def _known(error: Exception) -> DownslopeError | None:
-    """The error as one of ours, where a user can do something about it."""
+    """The error as one of this package, if a user can do something about it."""
     if isinstance(error, DownslopeError):
         return error
     if isinstance(error, MemoryError):

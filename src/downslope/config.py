@@ -1,8 +1,8 @@
 """Every default, range and flag, in one place.
 
-A frozen dataclass per subject. The command line builds its flags from the fields'
-metadata, `fit` takes the same names as keywords, and both validate here, once,
-before any costly work.
+One frozen dataclass per subject. The command line builds its flags from the metadata of the
+fields, `fit` takes the same names as keywords, and both validate here, once, before any costly
+work.
 """
 
 from __future__ import annotations
@@ -27,34 +27,28 @@ Auto = Literal["auto"]
 LossName = Literal["squared", "absolute", "huber", "logistic", "softmax", "hinge", "squared_hinge"]
 
 EPOCHS = 100  # assumed; a run usually ends earlier, by its held-out loss
-MOST_EPOCHS = 1000  # where the end is left to choose: only a run that still gains comes to it
-STEPS = 20_000  # assumed: small tables get at least this many updates, whatever the epochs
+MOST_EPOCHS = 1000  # with automatic stopping, reached only by a run that still improves
+STEPS = 20_000  # assumed: the least number of updates on a small table, whatever the epochs
+
+POSITIVE, NOT_NEGATIVE, AT_LEAST_ONE = Interval(above=0), Interval(least=0), Interval(least=1)
+SEED = Interval(least=0, most=2**63 - 1)
 
 FULL_BATCH: Literal["full"] = "full"
 AUTO: Auto = "auto"
 
 
 def option(
-    default: Any,
-    help: str,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    exclusive: bool = False,
-    metavar: str | None = None,
+    default: Any, help: str, *, within: Interval | None = None, metavar: str | None = None
 ) -> Any:
-    """A dataclass field with its help text and, for numbers, its range.
-
-    `low` and `high` are allowed values unless `exclusive`, which leaves `low` and `high` out.
-    """
-    metadata = {"help": help, "low": low, "high": high, "exclusive": exclusive, "metavar": metavar}
+    """A dataclass field with its help text and, for numbers, its range."""
+    metadata = {"help": help, "range": within, "metavar": metavar}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def check_ranges(config: Any) -> None:
-    """Raises UsageError, in one form, for the first field outside its type, choices or range.
+    """Raise UsageError for the first field outside its type, choices or range.
 
-    Numbers of NumPy become Python's and lists become tuples, since a configuration is
+    NumPy numbers become Python's and lists become tuples, since a configuration is
     written to JSON and compared with one that was read from it.
     """
     hints = get_type_hints(type(config))
@@ -94,16 +88,8 @@ def _in_words(kind: Any) -> str:
 
 
 def _broken_range(field: dataclasses.Field[Any], value: Any) -> str | None:
-    if not isinstance(value, (int, float)):
-        return None
-    low, high = (
-        None if math.isinf(field.metadata[end]) else field.metadata[end] for end in ("low", "high")
-    )
-    if field.metadata["exclusive"]:
-        allowed = Interval(above=low, below=high)
-    else:
-        allowed = Interval(least=low, most=high)
-    if value in allowed:
+    allowed: Interval | None = field.metadata["range"]
+    if allowed is None or not isinstance(value, (int, float)) or value in allowed:
         return None
     is_open = not (allowed.is_bounded or math.isfinite(value))
     return f"finite and {allowed}" if is_open else str(allowed)
@@ -111,11 +97,11 @@ def _broken_range(field: dataclasses.Field[Any], value: Any) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions:
-    """How a table is read: which column is the target, and what the others are.
+    """The target, weights and kinds of a table's columns, and the share of held-out rows.
 
     Columns not named here get their kind from their type: numbers and booleans are
-    numbers, dates and times are dates, strings are categories, or text when most of
-    their values are several words.
+    numbers, dates and times are dates, strings are categories, or text if most of
+    their values have several words.
     """
 
     target: str | None = option(None, "column to predict", metavar="COLUMN")
@@ -133,9 +119,11 @@ class TableOptions:
     text: tuple[str, ...] = option((), "column to read as text (hashed words)", metavar="COLUMN")
     ignore: tuple[str, ...] = option((), "column to leave out", metavar="COLUMN")
     validation: float = option(
-        0.1, "share of the rows held out for validation; 0 holds out none", low=0, high=0.9
+        0.1,
+        "share of the rows held out for validation; 0 holds out none",
+        within=Interval(least=0, most=0.9),
     )
-    seed: int = option(0, "seed of every random choice", low=0, high=2**63 - 1)
+    seed: int = option(0, "seed of every random choice", within=SEED)
 
     def __post_init__(self):
         check_ranges(self)
@@ -143,7 +131,7 @@ class TableOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Which model a table is fitted with, and by which loss."""
+    """The model of a table and its loss."""
 
     model: ModelName = option(
         "linear",
@@ -165,128 +153,120 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a run descends: the keywords of `downslope.fit` and the flags of `downslope fit`.
+    """Training options: the keywords of `downslope.fit` and the flags of `downslope fit`.
 
-    What is "auto" is chosen while training, from what the run measures; a given value is obeyed.
+    An option that is "auto" is chosen while training, from measurements; a given value is kept.
 
     Raises:
-        UsageError: a value lies outside its range, or two of them contradict each other.
+        UsageError: a value outside its range, or options that contradict each other.
     """
 
     optimizer: Any = option(
         AUTO,
-        "how a gradient becomes a step: one of " + ", ".join(get_args(OptimizerName)) + "; auto "
-        "solves an exact convex quadratic at once and takes adam otherwise",
+        "rule for the update: one of " + ", ".join(get_args(OptimizerName)) + "; auto "
+        "solves an exact convex quadratic directly and uses adam otherwise",
         metavar="NAME",
     )
     learning_rate: float | Auto = option(
-        AUTO,
-        "step size; auto finds it by short trials",
-        low=0,
-        high=math.inf,
-        exclusive=True,
+        AUTO, "step size; auto finds it by short trials", within=POSITIVE
     )
     momentum: float = option(
-        0.9, "share of the velocity kept by momentum and nesterov", low=0, high=0.9999
+        0.9,
+        "share of the velocity kept by momentum and nesterov",
+        within=Interval(least=0, most=0.9999),
     )
     batch_size: int | Literal["full"] | Auto = option(
         AUTO,
         "examples per update; 1 is plain stochastic descent, 'full' is all rows, auto follows "
         "the gradient's noise and the measured time of a step",
-        low=1,
+        within=AT_LEAST_ONE,
     )
     microbatch_size: int | None = option(
-        None, "examples on the device at once; the gradient of a larger batch is accumulated", low=1
+        None,
+        "examples on the device at once; the gradient of a larger batch is accumulated",
+        within=AT_LEAST_ONE,
     )
     epochs: int | None = option(
         None,
         f"passes over the rows; if neither steps nor time are given {EPOCHS}, or where patience is "
         f"auto {MOST_EPOCHS:,} and at least {STEPS:,} updates",
-        low=1,
+        within=AT_LEAST_ONE,
     )
-    steps: int | None = option(None, "updates to make", low=1)
-    seconds: float | None = option(
-        None, "time budget in seconds", low=0, exclusive=True, high=math.inf
-    )
+    steps: int | None = option(None, "updates to make", within=AT_LEAST_ONE)
+    seconds: float | None = option(None, "time budget in seconds", within=POSITIVE)
     schedule: ScheduleName | Auto = option(
         AUTO,
-        "how the learning rate changes: constant, cosine to zero, or inverse_time; auto holds it "
+        "course of the learning rate: constant, cosine to zero, or inverse_time; auto keeps it "
         "while the held-out loss falls and lowers it at the noise floor",
     )
     warmup_steps: int = option(
-        0, "steps over which the learning rate rises linearly to its value", low=0
+        0, "steps over which the learning rate rises linearly to its value", within=NOT_NEGATIVE
     )
     decay_steps: int | None = option(
-        None, "steps after which inverse_time has halved the learning rate", low=1
+        None, "steps after which inverse_time halves the learning rate", within=AT_LEAST_ONE
     )
     clip_norm: float | Auto | None = option(
         AUTO,
-        "largest global norm of a gradient; longer ones are shortened to it; auto clips only "
-        "where the norms have a heavy tail",
-        low=0,
-        exclusive=True,
-        high=math.inf,
+        "largest global norm of a gradient; longer ones are scaled down to it; auto clips only "
+        "if the norms have a heavy tail",
+        within=POSITIVE,
     )
     weight_decay: float | None = option(
-        None, "decoupled weight decay; by default 1e-4 for adamw and none for the others", low=0
+        None,
+        "decoupled weight decay; by default 1e-4 for adamw and none for the others",
+        within=NOT_NEGATIVE,
     )
     l1: float = option(
-        0.0, "weight of the sum of |w|, by a proximal step: zeros are exact zeros", low=0
+        0.0,
+        "weight of the sum of |w|, by a proximal step that gives exact zeros",
+        within=NOT_NEGATIVE,
     )
-    l2: float = option(0.0, "weight of half the sum of w squared", low=0)
+    l2: float = option(0.0, "weight of half the sum of w squared", within=NOT_NEGATIVE)
     average: AverageName | Auto | None = option(
         AUTO,
         "average of the parameters to evaluate and keep: tail (the last tenth of the updates), "
-        "polyak (plain mean) or ema; auto is tail where the schedule is auto too, else none",
+        "polyak (plain mean) or ema; auto is tail if the schedule is auto too, else none",
     )
     ema_decay: float = option(
-        0.999, "share of the old average that ema keeps at each step", low=0, high=1, exclusive=True
+        0.999,
+        "share of the old average that ema keeps at each step",
+        within=Interval(above=0, below=1),
     )
-    average_from_step: int = option(0, "step at which averaging begins", low=0)
+    average_from_step: int = option(0, "step at which averaging begins", within=NOT_NEGATIVE)
     patience: int | Auto | None = option(
         AUTO,
         "evaluations without a better held-out loss after which the run has converged; auto "
-        "asks whether a gain stands out of the noise, and lowers the learning rate before it stops",
-        low=1,
+        "tests gains against their noise, and lowers the learning rate before it stops",
+        within=AT_LEAST_ONE,
     )
     tolerance: float = option(
-        1e-3, "relative gain in held-out loss that counts as better", low=0, high=1
+        1e-3,
+        "relative gain in held-out loss that counts as better",
+        within=Interval(least=0, most=1),
     )
     measure_every: int | None = option(
-        256,
-        "measure the noise of the gradient in one of this many updates",
-        low=1,
+        256, "measure the noise of the gradient in one of this many updates", within=AT_LEAST_ONE
     )
     anatomy_share: float | None = option(
         None,
         "largest share of the time for diagnostics of the gradient's noise while training, "
         "such as 0.1; by default none",
-        low=0,
-        high=0.9,
+        within=Interval(least=0, most=0.9),
     )
-    checkpoint_seconds: float = option(30.0, "seconds between checkpoints", low=0, high=math.inf)
-    seed: int = option(0, "seed of every random choice", low=0, high=2**63 - 1)
+    checkpoint_seconds: float = option(30.0, "seconds between checkpoints", within=NOT_NEGATIVE)
+    seed: int = option(0, "seed of every random choice", within=SEED)
 
     def __post_init__(self):
         check_ranges(self)
         named = (*get_args(OptimizerName), AUTO)
         if isinstance(self.optimizer, str) and self.optimizer not in named:
             raise UsageError(f"optimizer must be one of {', '.join(named)}; got {self.optimizer!r}")
-        if (
-            isinstance(self.batch_size, int)
-            and self.microbatch_size is not None
-            and self.microbatch_size > self.batch_size
-        ):
+        if isinstance(self.batch_size, int) and (self.microbatch_size or 0) > self.batch_size:
             raise UsageError(
                 f"microbatch_size must be at most batch_size ({self.batch_size}); "
                 f"got {self.microbatch_size}"
             )
-        if (
-            self.schedule == "cosine"
-            and self.epochs is None
-            and self.steps is None
-            and self.seconds
-        ):
+        if self.schedule == "cosine" and self.seconds and not (self.epochs or self.steps):
             raise UsageError(
                 "schedule cosine needs epochs or steps: a time budget has no known last step"
             )
@@ -297,17 +277,17 @@ class Training:
 
     @property
     def free(self) -> frozenset[str]:
-        """The settings that are left to choose."""
+        """The options that are "auto"."""
         return frozenset(f.name for f in dataclasses.fields(self) if is_auto(getattr(self, f.name)))
 
     def resolved(self, **chosen: Any) -> Training:
-        """The configuration with these values in place of what was "auto"; others stay."""
+        """A copy with these values for options that were "auto"; others stay."""
         return dataclasses.replace(self, **{k: v for k, v in chosen.items() if k in self.free})
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnobSettings:
-    """Settings that decisions change while a run trains, as they stand.
+    """Current values of the settings that decisions change while a run trains.
 
     Attributes:
         learning_rate: before the schedule's factor; None where the optimizer holds its own.
@@ -321,5 +301,5 @@ class KnobSettings:
 
 
 def is_auto(value: Any) -> bool:
-    """Whether a setting is left to choose; an array or an object never is."""
+    """Whether an option is "auto"; an array or an object never is."""
     return isinstance(value, str) and value == AUTO

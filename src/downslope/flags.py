@@ -1,4 +1,4 @@
-"""Command-line flags made from the configuration, where names, defaults and ranges stand."""
+"""Command-line flags built from the configuration, which holds names, defaults and ranges."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from downslope.arguments import Interval
 from downslope.config import AUTO, ModelOptions, OptimizerName, TableOptions, Training
 from downslope.errors import MismatchError, UsageError
 from downslope.units import parse_duration
 
 # The command line says `--time 60s` where Python says `seconds=60`.
 RENAMED = {"seconds": "time"}
-NONE = "none"  # for Python's None, where that is not the default
+NONE = "none"  # for Python's None if that is not the default
 CONFIGS = {"table": TableOptions, "model": ModelOptions, "training": Training}
 
 
 def flags_of(configs: Mapping[str, type]) -> Any:
-    """A type with a flag for each field of configurations, which a command takes as one argument.
+    """A type with a flag for each field of configurations, for one argument of a command.
 
-    What a command gets is a dict of the flags that were given, by field: no default is written
-    twice, and a resumed run can tell what it is asked anew.
+    The command gets a dict of the flags that were given, by field: no default is written twice,
+    and a resumed run can distinguish new values.
 
     Args:
-        configs: configurations by the title that their flags stand under in the help. Where two
-            share a field, such as the seed, one flag sets both.
+        configs: configurations by the title of their flags in the help. A field of two
+            configurations, such as the seed, has one flag that sets both.
     """
     fields: dict[str, Any] = {}
     for place, (title, config) in enumerate(configs.items(), start=1):
@@ -59,9 +60,9 @@ def flag_of(name: str) -> str:
 
 
 def in_flags(sentence: str) -> str:
-    """A sentence about fields, with the flags that a user typed in their place.
+    """A sentence with the names of fields replaced by flags.
 
-    Names of one word are also words, so they are replaced at the beginning only.
+    Names of one word are also ordinary words, so they are replaced at the beginning only.
 
     Example:
         >>> in_flags("microbatch_size must be at most batch_size (128); got 512")
@@ -80,15 +81,13 @@ def in_flags(sentence: str) -> str:
 
 
 def _kind(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, dict[str, Any]]:
-    """The type that a flag's words are read as, and what else `Parameter` is to know."""
+    """The type of a flag's value, and further arguments of `Parameter`."""
     metavar = field.metadata.get("metavar")
     if field.name == "optimizer":
-        return Literal[(*typing.get_args(OptimizerName), AUTO)], {
-            "metavar": "NAME",
-            "show_choices": False,
-        }
+        choices: Any = Literal[(*typing.get_args(OptimizerName), AUTO)]
+        return choices, {"metavar": "NAME", "show_choices": False}
     if field.name == "seconds":
-        return float, {"converter": read(parse_duration), "metavar": "60s"}
+        return float, {"converter": converter(parse_duration), "metavar": "60s"}
     if hint == tuple[int, ...]:
         return tuple[int, ...], {"converter": _counts, "n_tokens": 1, "metavar": metavar}
     if hint == tuple[str, ...]:
@@ -101,13 +100,13 @@ def _kind(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, dict[str, Any]
     shown = metavar or {float: "X", int: "N", str: "TEXT"}[kind]
     if kind is str:
         return str, {"metavar": shown}
-    # Where pydantic is loaded, the library checks what a converter gives against its type.
+    # If pydantic is loaded, cyclopts checks the result of a converter against its type.
     held = kind | Literal[words] if words else kind
     return held, {"converter": _number_or(kind, words), "metavar": "|".join((shown, *words))}
 
 
 def _words(field: dataclasses.Field[Any], hint: Any) -> tuple[str, ...]:
-    """The words that a flag takes beside numbers."""
+    """The words that a flag accepts beside numbers."""
     # `Literal[...] | None` is an old-style Union, `int | None` is not
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     parts = typing.get_args(hint) if is_union else (hint,)
@@ -126,33 +125,28 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
     return f" (default: {shown})"
 
 
-def read(parse: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
-    """A converter of the command line's library from a function of one word.
+def converter(parse: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
+    """A converter for cyclopts from a function of one word.
 
     Args:
         parse: gives the value of a word, or raises ValueError with a message about it.
     """
-
-    def convert(_: Any, tokens: Any) -> Any:
-        return parse(tokens[0].value)
-
-    return convert
+    return lambda _, tokens: parse(tokens[0].value)
 
 
-def at_least(least: int) -> Callable[[Any, Any], None]:
-    """A validator of the command line's library: refuses what is smaller."""
+def within(**ends: float) -> Callable[[Any, Any], None]:
+    """A validator for cyclopts that refuses numbers outside a range.
+
+    Args:
+        ends: those of `downslope.arguments.Interval`: above, least, below, most.
+    """
+    allowed = Interval(**ends)
 
     def check(_: Any, value: Any) -> None:
-        if value is not None and value < least:
-            raise ValueError(f"must be at least {least}; got {value}")
+        if value is not None and value not in allowed:
+            raise ValueError(f"must be {allowed}; got {value:g}")
 
     return check
-
-
-def is_share(_: Any, value: Any) -> None:
-    """A validator of the command line's library: refuses what does not lie between 0 and 1."""
-    if not 0 < value < 1:
-        raise ValueError(f"must be above 0 and below 1; got {value:g}")
 
 
 def _number_or(number: type, words: tuple[str, ...]) -> Callable[[Any, Any], Any]:
@@ -168,13 +162,13 @@ def _number_or(number: type, words: tuple[str, ...]) -> Callable[[Any, Any], Any
             known = " nor ".join((kind, *map(repr, words)))
             raise ValueError(f"{text!r} is neither {known}") from None
 
-    return read(parse)
+    return converter(parse)
 
 
 def names_of(_: Any, tokens: Any) -> tuple[str, ...]:
-    """The parts of NAME,NAME, or of a list in a file; a converter of the library.
+    """The parts of NAME,NAME, or of a list in a file; a converter for cyclopts.
 
-    A list in a file has a token for each part; of a repeated flag the last one holds.
+    A list in a file has a token for each part; the last of a repeated flag counts.
     """
     held = tokens[-1:] if tokens[0].source == "cli" else tokens
     return tuple(part for token in held for part in token.value.split(",") if part)
@@ -195,17 +189,17 @@ def configured(
     before: Mapping[str, Any] | None = None,
     limits: Collection[str] = (),
 ) -> Any:
-    """A configuration from given flags, over those that a resumed run began with.
+    """A configuration from the given flags and the options of a run to resume.
 
     Args:
         config: the configuration's class.
         given: values of flags, by field.
-        before: values that the run to go on with began with.
-        limits: fields that may have another value than before.
+        before: the original options of the run to resume.
+        limits: fields that may change when a run is resumed.
 
     Raises:
-        UsageError: a value lies outside its range, or values contradict each other.
-        MismatchError: a value is not the one that the run began with.
+        UsageError: a value outside its range, or options that contradict each other.
+        MismatchError: an option that differs from that of the run.
     """
     hints = typing.get_type_hints(config)
     fields = {field.name: field for field in dataclasses.fields(config)}

@@ -81,8 +81,8 @@ def test_no_report_of_an_interrupted_run(told, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("part", "error", "code", "why"),
     [
-        ("recipes.evidence.gather", ValueError("two\nlines"), 0, "ValueError: two lines"),
-        ("recipes.evidence.gather", KeyboardInterrupt(), 130, "interrupted"),
+        ("table.evidence.gather", ValueError("two\nlines"), 0, "ValueError: two lines"),
+        ("table.evidence.gather", KeyboardInterrupt(), 130, "interrupted"),
         ("report.write_report", MemoryError(), 0, "MemoryError:"),
         ("report.write_report", ImportError("No module 'jinja2'"), 0, "ImportError: No module"),
     ],
@@ -100,7 +100,7 @@ def test_a_report_that_fails_costs_no_training(part, error, code, why, told, cap
     assert (found["run"], found["report"]) == ("run", None)
     said = [line for line in err.splitlines() if "no report" in line]
     assert len(said) == 1 and err.endswith(said[0] + "\n")
-    assert said[0].startswith(f"downslope: no report, but the model is kept: {why}")
+    assert said[0].startswith(f"downslope: no report, but the model is saved: {why}")
     assert said[0].endswith("; try downslope report run")
     assert Path("run/model").is_dir()
 

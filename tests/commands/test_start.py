@@ -39,16 +39,17 @@ def test_help_needs_no_heavy_module(words):
 
 def test_help_is_quick():
     """Processor time, which other tests on the same cores do not change much."""
-    took = []
-    for _ in range(3):
+    for _ in range(5):
         before = sum(os.times()[2:4])
         start = time.perf_counter()
         subprocess.run(
             [sys.executable, "-m", "downslope.cli", "--help"],
             stdout=subprocess.DEVNULL, env=ENVIRONMENT, check=True,
         )  # fmt: skip
-        took.append(min(sum(os.times()[2:4]) - before, time.perf_counter() - start))
-    assert min(took) < 0.25
+        took = min(sum(os.times()[2:4]) - before, time.perf_counter() - start)
+        if took < 0.25:
+            return
+    pytest.fail(f"--help took {took:.2f} s of processor time")
 
 
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3|4|9|10)\d[\d;]*m")  # bold is none

@@ -1,1 +1,1 @@
-"""The commands of `downslope`, a module each: what its words mean, and whom it asks."""
+"""The commands of `downslope`, one module each."""

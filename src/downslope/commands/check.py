@@ -13,15 +13,15 @@ from downslope.commands.common import (
     Common,
     Given,
     Names,
+    cache_programs,
     configs_of,
     show,
-    use_cache,
 )
 from downslope.errors import UsageError
 
 
 def check(
-    table: Annotated[Path, Parameter(help="the table to look at")],
+    table: Annotated[Path, Parameter(help="the table to check")],
     /,
     *,
     only: Annotated[
@@ -31,12 +31,12 @@ def check(
     given: Given | None = None,
     common: Common = COMMON,
 ) -> int:
-    """Look at a table before training on it.
+    """Check a table before training on it.
 
-    Says what is to be known of a table, and of a run on it, before the first step, one line a
-    check, the worst first: target, leaks, overlap, duplicates, constant, categories, missing,
-    scale, condition, order, memory, pace. Nothing is trained. Exit code 3 says that training
-    would be meaningless, 5 that it would not fit into memory.
+    Prints one line a check about the table and a run on it, the worst first: target, leaks,
+    overlap, duplicates, constant, categories, missing, scale, condition, order, memory, pace.
+    Nothing is trained. Exit code 3 means that training would be meaningless, 5 that it would not
+    fit into memory.
 
     Example:
         $ downslope check houses.csv --target price --model mlp
@@ -44,7 +44,7 @@ def check(
     configs = configs_of(given)
     if configs[0].target is None:
         raise UsageError("target is needed: the column to predict")
-    use_cache()
+    cache_programs()
 
     from downslope.table.check import check_table
 

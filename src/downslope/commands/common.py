@@ -1,4 +1,4 @@
-"""What the commands share: options that all of them have, and how a result is shown."""
+"""What the commands share: common options, types of options, and how results are shown."""
 
 from __future__ import annotations
 
@@ -13,9 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from downslope.config import ModelOptions, TableOptions, Training
-from downslope.flags import CONFIGS, configured, flags_of, names_of
+from downslope.flags import CONFIGS, configured, converter, flags_of, names_of, within
+from downslope.units import parse_duration
 
 LAST = Group("Every command", sort_key=20)
+
+if TYPE_CHECKING:
+    Given = dict[str, Any]
+else:
+    Given = flags_of(CONFIGS)
+Names = Annotated[tuple[str, ...], Parameter(converter=names_of, n_tokens=1, negative="")]
+Count = Annotated[int, Parameter(metavar="N", validator=within(least=1))]
+Share = Annotated[float, Parameter(metavar="X", validator=within(above=0, below=1))]
+Seconds = Annotated[float, Parameter(metavar="60s", converter=converter(parse_duration))]
+Switch = Annotated[bool, Parameter(negative="")]
+AsJson = Annotated[Switch, Parameter(help="print one JSON object on standard output")]
 
 
 @Parameter(name="*", group=LAST, negative="")
@@ -27,8 +39,8 @@ class Common:
         Path | None,
         Parameter(
             metavar="FILE.toml",
-            help="options from a file, under a table named like the command, such as [fit]; "
-            "what is given on the line wins",
+            help="options from a file, in a table named like the command, such as [fit]; options "
+            "on the command line take precedence",
         ),
     ] = None
     debug: Annotated[bool, Parameter(help="show tracebacks")] = False
@@ -36,26 +48,19 @@ class Common:
 
 COMMON = Common()
 
-if TYPE_CHECKING:
-    Given = dict[str, Any]
-else:
-    Given = flags_of(CONFIGS)
-AsJson = Annotated[bool, Parameter(help="print one JSON object on standard output", negative="")]
-Names = Annotated[tuple[str, ...], Parameter(converter=names_of, n_tokens=1, negative="")]
-
 
 def configs_of(given: Given | None) -> tuple[TableOptions, ModelOptions, Training]:
-    """The three configurations, from the flags that were given.
+    """The three configurations from the flags that were given.
 
     Raises:
-        UsageError: a value lies outside its range, or values contradict each other.
+        UsageError: a value outside its range, or options that contradict each other.
     """
     table, model, training = (configured(config, given or {}) for config in CONFIGS.values())
     return table, model, training
 
 
-def use_cache() -> None:
-    """Keeps compiled programs beside converted tables, where there is room for them."""
+def cache_programs() -> None:
+    """Keep compiled programs beside converted tables, if there is room for them."""
     from downslope.data.ingest.cache import cache_folder
     from downslope.launch.local import use_compilation_cache
 
@@ -64,9 +69,9 @@ def use_cache() -> None:
 
 
 def show(found: Any, as_json: bool) -> None:
-    """Prints a result: as JSON what its `to_json` gives, or a dict; else its text.
+    """Print a result: as JSON a dict or what its `to_json` gives, else its text.
 
-    It does not matter when nobody reads on (`downslope fit ... | true`).
+    A closed pipe is no error (`downslope fit ... | true`).
     """
     text = str(found)
     if as_json:
@@ -79,11 +84,11 @@ def show(found: Any, as_json: bool) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def rows(count: int) -> str:
-    """A count of rows, in words.
+def format_rows(count: int) -> str:
+    """A number of rows in words.
 
     Example:
-        >>> rows(1), rows(1200)
+        >>> format_rows(1), format_rows(1200)
         ('1 row', '1,200 rows')
     """
     return f"{count:,} row{'s' * (count != 1)}"

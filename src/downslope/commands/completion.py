@@ -1,4 +1,4 @@
-"""`downslope completion`: what a shell needs to complete commands and options."""
+"""`downslope completion`: completion of commands and options in a shell."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from downslope.commands.common import COMMON, Common, show
+from downslope.commands.common import COMMON, Common, Switch, show
 
 
 def completion(
-    shell: Annotated[
-        Literal["bash", "zsh", "fish"], Parameter(help="the shell that the script is for")
-    ],
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="the shell of the script")],
     /,
     *,
     install: Annotated[
-        bool,
-        Parameter(negative="", help="write it where the shell finds it, and say where"),
+        Switch, Parameter(help="write the script to where the shell finds it, and print where")
     ] = False,
     common: Common = COMMON,
 ) -> int:
     """Complete commands and options in a shell.
 
-    Prints a script to be read by the shell, or installs it: for bash and zsh a line is added to
+    Prints a script for the shell, or installs it: for bash and zsh a line is added to
     ~/.bashrc or ~/.zshrc.
 
     Example:
@@ -33,8 +30,6 @@ def completion(
     from downslope.cli import application
 
     app = application()
-    if install:
-        show(app.install_completion(shell=shell), as_json=False)
-    else:
-        show(app.generate_completion(shell=shell), as_json=False)
+    make = app.install_completion if install else app.generate_completion
+    show(make(shell=shell), as_json=False)
     return 0

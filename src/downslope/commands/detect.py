@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from downslope.commands.common import COMMON, AsJson, Common, show, use_cache
+from downslope.commands.common import COMMON, AsJson, Common, Share, cache_programs, show
 from downslope.errors import DataError, UsageError
-from downslope.flags import is_share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,16 +17,14 @@ LEARNING = Group("With fit", sort_key=0)
 
 
 def detect(
-    action: Annotated[Literal["fit", "score"], Parameter(help="learn, or look for anomalies")],
+    action: Annotated[Literal["fit", "score"], Parameter(help="learn, or find anomalies")],
     first: Annotated[Path, Parameter(name="SIGNAL|DETECTOR", help="a signal; a folder for score")],
     second: Annotated[Path | None, Parameter(name="SIGNAL", help="the signal to score")] = None,
     /,
     *,
     out: Annotated[
         Path | None,
-        Parameter(
-            metavar="PATH", help="fit: folder to make; score: new Parquet file of all windows"
-        ),
+        Parameter(metavar="PATH", help="fit: new folder; score: new Parquet file of all windows"),
     ] = None,
     column: Annotated[
         str | None, Parameter(metavar="NAME", help="column of a table with several")
@@ -36,30 +33,23 @@ def detect(
         float | None, Parameter(metavar="N", group=LEARNING, help="in samples (default: found)")
     ] = None,
     false_alarm_rate: Annotated[
-        float | None,
-        Parameter(
-            metavar="P",
-            group=LEARNING,
-            validator=lambda kind, value: value is None or is_share(kind, value),
-            help="false alarms per window (default: 0.001)",
-        ),
+        Share | None,
+        Parameter(metavar="P", group=LEARNING, help="false alarms per window (default: 0.001)"),
     ] = None,
     sampling_rate: Annotated[
         float | None,
-        Parameter(
-            metavar="X", group=LEARNING, help="samples in a unit of time, for frequencies (1)"
-        ),
+        Parameter(metavar="X", group=LEARNING, help="samples per unit of time (default: 1)"),
     ] = None,
     max_iter: Annotated[
-        int | None, Parameter(metavar="N", group=LEARNING, help="passes of a descent, at most")
+        int | None, Parameter(metavar="N", group=LEARNING, help="largest number of passes")
     ] = None,
     json: AsJson = False,
     common: Common = COMMON,
 ) -> int:
     """Find anomalies in a periodic signal.
 
-    `fit` learns from a signal that is normal and keeps a detector in a folder; `score` says where
-    another signal is not like it: which samples, which frequency. A signal is a column of a
+    `fit` learns from a normal signal and saves a detector in a folder; `score` prints where
+    another signal differs from it: which samples, which frequency. A signal is a column of a
     .parquet, .csv or .npy file, in the order of time.
 
     Example:
@@ -77,7 +67,7 @@ def detect(
         if second is not None:
             raise UsageError(f"detect fit takes one SIGNAL; got {second} too")
         if out is None:
-            raise UsageError("--out is needed: the folder to keep the detector in")
+            raise UsageError("--out is needed: the folder for the detector")
         return _fit(read_signal(first, column), out, given, json)
     if second is None:
         raise UsageError("detect score needs a DETECTOR, the folder that fit made, and a SIGNAL")
@@ -94,7 +84,7 @@ def detect(
 def _fit(signal: np.ndarray, out: Path, given: dict[str, Any], as_json: bool) -> int:
     if out.exists():
         raise DataError("already exists", path=out, remedy="choose another name or remove it")
-    use_cache()
+    cache_programs()
 
     from downslope.recipes.anomaly import AnomalyDetector
 
@@ -154,14 +144,14 @@ def _score(folder: Path, signal: np.ndarray, out: Path | None, as_json: bool) ->
 
 
 def read_signal(path: Path, column: str | None = None) -> np.ndarray:
-    """A column of a file as float64 [n], in its order; missing values are NaN.
+    """A column of a file as float64 [n], in file order; missing values are NaN.
 
     Args:
         path: Parquet, Arrow, CSV, `.npy` or `.npz`.
-        column: its name; needed where there are several.
+        column: name of the column; needed for a file with several.
 
     Raises:
-        DataError: no such file or column, or it is not numeric.
+        DataError: no such file or column, or a column that is not numeric.
     """
     import numpy as np
 

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from downslope.commands.common import COMMON, AsJson, Common, Given, Names, show, use_cache
+from downslope.commands.common import (
+    COMMON,
+    AsJson,
+    Common,
+    Given,
+    Names,
+    Switch,
+    cache_programs,
+    show,
+)
 from downslope.errors import CapacityError, MismatchError, StopReason, UsageError
 from downslope.flags import CONFIGS, configured
 from downslope.launch.local import Terminated
@@ -38,32 +47,27 @@ def fit(
         Parameter(
             metavar="RUN",
             group=RUN,
-            help="go on with a run from its last checkpoint; table and options are those it "
-            "began with, limits (--epochs, --steps, --time, --patience) may be new",
+            help="continue a run from its last checkpoint, with the same table and options; only "
+            "limits (--epochs, --steps, --time, --patience) may change",
         ),
     ] = None,
     explain: Annotated[
-        bool,
-        Parameter(group=RUN, negative="", help="say every choice that is made, and why"),
+        Switch, Parameter(group=RUN, help="print every choice and its reason")
     ] = False,
     dry_run: Annotated[
-        bool,
+        Switch,
         Parameter(
             group=RUN,
-            negative="",
-            help="say what would be done (batch size, learning rate, memory, time), train nothing",
+            help="print the plan (batch size, learning rate, memory, time) and train nothing",
         ),
     ] = False,
-    no_report: Annotated[
-        bool, Parameter(group=RUN, negative="", help="write no report at the end")
-    ] = False,
+    no_report: Annotated[Switch, Parameter(group=RUN, help="write no report at the end")] = False,
     log: Annotated[
         Names | None,
         Parameter(
             metavar="NAME:WHERE",
             group=RUN,
-            help="hand the run to a logger too: tensorboard:FOLDER, mlflow:URI, wandb:PROJECT or "
-            "trackio:PROJECT",
+            help="also log to tensorboard:FOLDER, mlflow:URI, wandb:PROJECT or trackio:PROJECT",
         ),
     ] = None,
     json: Annotated[AsJson, Parameter(group=RUN)] = False,
@@ -72,10 +76,10 @@ def fit(
 ) -> int:
     """Train a model on a table.
 
-    Trains a model that predicts one column of a table from the others, keeps it in a folder
+    Trains a model that predicts one column of a table from the others, saves it in a folder
     and writes a report beside it. TABLE is a Parquet file or a folder of them, Arrow IPC, CSV,
-    .npy or .npz. What is not given is chosen while training. The last lines say what to type
-    next.
+    .npy or .npz. Options that are not given are chosen while training. The last line is the
+    command to type next.
 
     Example:
         $ downslope fit houses.csv --target price
@@ -87,30 +91,37 @@ def fit(
         configured(config, given or {}, before and before[part], limits)
         for part, config in CONFIGS.items()
     ]
-    use_cache()
+    cache_programs()
     if dry_run:
-        return _dry_run(path, configs, json)
+        from downslope.table.dry_run import dry_run as preview
+
+        planned = preview(path, *configs)
+        show(planned, json)
+        return 0 if planned.fits else CapacityError.exit_code
     folder = resume or out or _free_folder(path)
     findings: list[Finding] = []
     with contextlib.ExitStack() as stack:
-        loggers = [stack.enter_context(logger) for logger in _loggers(log)]
+        loggers = [stack.enter_context(_logger(name)) for name in log or ()]
         found = _train(path, configs, folder, resume is not None, explain, loggers, findings)
+    terminated = found.result.signal == signal.SIGTERM
+    code = 128 + signal.SIGTERM if terminated else found.result.stop_reason.exit_code
     page = None
-    code = _exit_code(found)
     if not (no_report or found.result.stop_reason is StopReason.INTERRUPTED):
-        page, stopped = _report(folder, line, findings)
-        code = stopped or code
-    _show(found, path, page, json)
+        page, interrupted = _report(folder, line, findings)
+        code = interrupted or code
+    from downslope.table.fit import describe
+
+    if json:
+        show({**found.summary(), "report": None if page is None else str(page)}, json)
+    else:
+        show(describe(found, path, report=page), json)
     return code
 
 
-def _loggers(names: tuple[str, ...] | None) -> list[Any]:
-    if not names:
-        return []
-
+def _logger(name: str) -> Any:
     from downslope.loggers.names import from_name
 
-    return [from_name(name) for name in names]
+    return from_name(name)
 
 
 def _train(
@@ -122,7 +133,7 @@ def _train(
     loggers: list[Any],
     findings: list[Finding],
 ) -> TableResult:
-    """Trains; what the table was found to be like is added to the findings."""
+    """Train; findings about the table are appended to `findings`."""
     from downslope.report.progress import Progress
     from downslope.table import fit as recipe
     from downslope.table.check import quick_checks
@@ -144,13 +155,13 @@ def _train(
             )
     except (KeyboardInterrupt, CapacityError) as stop:
         if folder.exists():
-            go_on = f"go on with: downslope fit --resume {shlex.quote(str(folder))}"
-            stop.args = (f"{stop}; then {go_on}" if stop.args else go_on,)
+            resume = f"go on with: downslope fit --resume {shlex.quote(str(folder))}"
+            stop.args = (f"{stop}; then {resume}" if stop.args else resume,)
         raise
 
 
 def _report(run: Path, line: str | None, findings: list[Finding]) -> tuple[Path | None, int]:
-    """The page, and the exit code where a signal ended the writing; training is done already."""
+    """The page, and an exit code other than 0 if a signal ended the writing."""
     code = 0
     try:
         from downslope.report import write_report
@@ -158,37 +169,20 @@ def _report(run: Path, line: str | None, findings: list[Finding]) -> tuple[Path 
 
         gather(run, command=line, findings=findings or None)
         return write_report([run]), code
-    except Exception as error:  # whatever it is: the model is there, and is what was asked for
+    except Exception as error:  # of any kind: the model is saved, and is what the user wanted
         why = " ".join(f"{type(error).__name__}: {error}".split())
     except KeyboardInterrupt as stop:
         why = "interrupted"
         code = 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     again = shlex.join(["downslope", "report", str(run)])
-    print(f"downslope: no report, but the model is kept: {why}; try {again}", file=sys.stderr)
+    print(f"downslope: no report, but the model is saved: {why}; try {again}", file=sys.stderr)
     return None, code
-
-
-def _show(found: TableResult, path: Path, page: Path | None, as_json: bool) -> None:
-    from downslope.table.fit import describe
-
-    if as_json:
-        show({**found.summary(), "report": None if page is None else str(page)}, as_json)
-    else:
-        show(describe(found, path, report=page), as_json)
-
-
-def _dry_run(path: Path, configs: Any, as_json: bool) -> int:
-    from downslope.table.dry_run import dry_run
-
-    found = dry_run(path, *configs)
-    show(found, as_json)
-    return 0 if found.fits else CapacityError.exit_code
 
 
 def _request(
     table: Path | None, out: Path | None, resume: Path | None
 ) -> tuple[Path, dict[str, Any] | None, Collection[str]]:
-    """The table; what a resumed run was begun with, and what it may be asked anew."""
+    """The table, and for a run to resume its options and the names of those that may change."""
     if resume is None:
         if table is None:
             raise UsageError("TABLE is needed: a Parquet, Arrow, CSV, .npy or .npz file")
@@ -216,10 +210,3 @@ def _free_folder(path: Path) -> Path:
     while (folder := Path("runs") / f"{name}-{number}").exists():
         number += 1
     return folder
-
-
-def _exit_code(found: TableResult) -> int:
-    result = found.result
-    if result.signal == signal.SIGTERM:
-        return 128 + signal.SIGTERM
-    return result.stop_reason.exit_code

@@ -1,4 +1,4 @@
-"""`downslope measure`: the gradient's noise, of a run or of a table."""
+"""`downslope measure`: the gradient noise of a run or of a table."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from downslope.commands.common import (
     Common,
     Given,
     Names,
+    Seconds,
+    Share,
+    cache_programs,
     configs_of,
     show,
-    use_cache,
 )
 from downslope.errors import DataError, UsageError
-from downslope.flags import at_least, flag_of, is_share, read
-from downslope.units import parse_duration
+from downslope.flags import flag_of, within
 
-LOOKS = Group("Measuring", sort_key=0)
+MEASURING = Group("Measuring", sort_key=0)
 
 
 def measure(
@@ -30,54 +31,43 @@ def measure(
     *,
     sections: Annotated[
         Names | None,
-        Parameter(metavar="NAME,NAME", group=LOOKS, help="subjects to look at (default: all)"),
+        Parameter(metavar="NAME,NAME", group=MEASURING, help="subjects (default: all)"),
     ] = None,
     examples: Annotated[
         int,
         Parameter(
             metavar="N",
-            group=LOOKS,
-            validator=at_least(2),
+            group=MEASURING,
+            validator=within(least=2),
             help="rows of the random sample (default: 1024)",
         ),
     ] = 1024,
     stop_after: Annotated[
-        float | None,
-        Parameter(
-            metavar="60s",
-            group=LOOKS,
-            converter=read(parse_duration),
-            help="begin no further subject after",
-        ),
+        Seconds | None, Parameter(group=MEASURING, help="begin no further subject after this time")
     ] = None,
     error: Annotated[
-        float,
+        Share,
         Parameter(
-            metavar="X",
-            group=LOOKS,
-            validator=is_share,
-            help="error of the gradient, as a share of its length, for which a batch is asked "
+            group=MEASURING,
+            help="error of the gradient, relative to its length, for the required batch size "
             "(default: 0.5)",
         ),
     ] = 0.5,
     miss: Annotated[
-        float,
+        Share,
         Parameter(
-            metavar="P",
-            group=LOOKS,
-            validator=is_share,
-            help="chance of a larger error (default: 0.1)",
+            metavar="P", group=MEASURING, help="probability of a larger error (default: 0.1)"
         ),
     ] = 0.1,
     json: AsJson = False,
     given: Given | None = None,
     common: Common = COMMON,
 ) -> int:
-    """Look at the gradient's noise where a run stands.
+    """Measure the gradient noise of a run or a table.
 
-    Says what the noise of the gradient is like, by subject: gradient, scale, required,
+    Prints what the noise of the gradient is like, by subject: gradient, scale, required,
     curvature, covariance, tails, temperature, escape, memory, order, trajectory. RUN is the
-    folder of a run on a table; for a TABLE the model is looked at before its first step, with
+    folder of a run on a table. For a TABLE the model is measured before its first step, with
     the options of table, model and training below. Nothing is trained.
 
     Example:
@@ -94,7 +84,7 @@ def measure(
         raise UsageError(f"{flag} belongs to a TABLE; a RUN is measured as it was trained")
     if not is_run and "target" not in given:
         raise UsageError("target is needed with a TABLE; a RUN is a folder that fit made")
-    use_cache()
+    cache_programs()
 
     from downslope.table.measure import measure_run, measure_table
 

@@ -1,4 +1,4 @@
-"""`downslope plan`: a run asked what if."""
+"""`downslope plan`: what-if questions about a run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from downslope.commands.common import COMMON, AsJson, Common, show, use_cache
+from downslope.commands.common import (
+    COMMON,
+    AsJson,
+    Common,
+    Count,
+    Seconds,
+    Switch,
+    cache_programs,
+    show,
+)
 from downslope.errors import UsageError
-from downslope.flags import at_least, read
-from downslope.units import parse_bytes, parse_duration, parse_rate
-
-COUNT = at_least(1)
+from downslope.flags import converter
+from downslope.units import parse_bytes, parse_rate
 
 
 def plan(
@@ -20,58 +27,45 @@ def plan(
     /,
     *,
     batch_size: Annotated[
-        int | None,
-        Parameter(metavar="N", validator=COUNT, help="examples of a step (default: the best)"),
+        Count | None, Parameter(help="examples of a step (default: the best)")
     ] = None,
     step_overhead: Annotated[
-        float,
-        Parameter(
-            metavar="5ms",
-            converter=read(parse_duration),
-            help="what each step costs beyond what it did (default: 0s)",
-        ),
+        Seconds, Parameter(metavar="5ms", help="additional time of every step (default: 0s)")
     ] = 0.0,
     memory: Annotated[
         float | None,
-        Parameter(
-            metavar="8GB", converter=read(parse_bytes), help="memory that a step must fit into"
-        ),
+        Parameter(metavar="8GB", converter=converter(parse_bytes), help="memory limit of a step"),
     ] = None,
     measure: Annotated[
-        bool,
+        Switch,
         Parameter(
-            negative="",
-            help="time updates of several batch sizes on this machine first, and keep them in "
-            "the run",
+            help="first time updates of several batch sizes on this machine, and keep the times "
+            "in the run"
         ),
     ] = False,
     workers: Annotated[
-        int | None, Parameter(metavar="N", validator=COUNT, help="workers (default: the best)")
+        Count | None, Parameter(help="number of workers (default: the best)")
     ] = None,
     link: Annotated[
         float | None,
         Parameter(
             metavar="1Gbit/s",
-            converter=read(parse_rate),
+            converter=converter(parse_rate),
             help="speed of a worker's connection",
         ),
     ] = None,
     latency: Annotated[
-        float,
-        Parameter(
-            metavar="50us",
-            converter=read(parse_duration),
-            help="what a message costs whatever its size (default: 50us)",
-        ),
+        Seconds,
+        Parameter(metavar="50us", help="time of a message whatever its size (default: 50us)"),
     ] = 50e-6,
     json: AsJson = False,
     common: Common = COMMON,
 ) -> int:
     """Ask a run what if: another batch size, another machine, more workers.
 
-    Answers from the journal of a run: the best batch size, the time it would have taken, how
-    many workers are worth it and what their steps go into. Nothing is trained; what the journal
-    cannot tell is said.
+    Answers from the journal of a run: the best batch size, the time the run would have taken, how
+    many workers are worthwhile and how a step spends its time. Nothing is trained; the answer
+    says what the journal cannot tell.
 
     Example:
         $ downslope plan runs/houses-1 --workers 8 --link 1Gbit/s
@@ -83,7 +77,7 @@ def plan(
     from downslope.table import plan as recipe
 
     if measure:
-        use_cache()
+        cache_programs()
 
         from downslope.table.time_batches import time_batches
 

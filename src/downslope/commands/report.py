@@ -1,4 +1,4 @@
-"""`downslope report`: runs as one page."""
+"""`downslope report`: one page about one or several runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def report(
         Path | None,
         Parameter(
             metavar="FILE",
-            help="the page to write (default: RUN/report.html, or report.html here for several)",
+            help="the page to write (default: RUN/report.html; for several runs report.html)",
         ),
     ] = None,
     json: AsJson = False,
@@ -25,9 +25,9 @@ def report(
 ) -> int:
     """Write the report of a run, or of several side by side.
 
-    One HTML file that stands by itself: what was trained and how well, the descent, the noise,
-    the machine, the landscape, the data, and the command to repeat it. A run in progress can be
-    reported on.
+    Writes one self-contained HTML file: what was trained and how well, the descent, the noise,
+    the machine, the landscape, the data, and the command to repeat it. A run in progress has a
+    report too.
 
     Example:
         $ downslope report runs/houses-1

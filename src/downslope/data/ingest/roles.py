@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 import pyarrow as pa
 
+from downslope.arguments import nearest
 from downslope.config import TableOptions
 from downslope.data.ingest.columns import Kind, natural_kind, readable_as
 from downslope.data.ingest.learn import looks_like_text
@@ -28,20 +27,13 @@ def check_names(table: Table, options: TableOptions) -> None:
     for role, names in roles.items():
         for name in names:
             if name not in table.types:
-                near = _nearest(name, table.names)
+                near = nearest(name, table.names)
                 hint = f"did you mean {near!r}?" if near else f"it has {_some(table.names)}"
                 raise DataError(
                     f"no such column (named as {role})", path=table.path, column=name, remedy=hint
                 )
             if seen.setdefault(name, role) != role:
                 raise UsageError(f"column {name!r} is named as {seen[name]} and as {role}")
-
-
-def _nearest(name: str, names: list[str]) -> str | None:
-    """The column that was probably meant, whatever its capitals."""
-    folded = {each.casefold(): each for each in names}
-    close = difflib.get_close_matches(name.casefold(), folded, 1)
-    return folded[close[0]] if close else None
 
 
 def _some(names: list[str]) -> str:
