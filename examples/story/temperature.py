@@ -24,7 +24,7 @@ def fresh(width: int) -> downslope.Generator:
 def heat(
     rate: float, batch: int, momentum: float, walkers: int, steps: int
 ) -> tuple[float, float, float]:
-    """Temperature of walkers at rest: as seen, as the essay has it, as the settings have it."""
+    """Temperature of walkers at rest: measured, as in the story, and from the settings."""
     trail = descend(bowl, np.zeros(walkers), fresh(walkers), learning_rate=rate, batch_size=batch,
                     steps=steps, momentum=momentum or None, keep_every=10)  # fmt: skip
     at_rest = trail.places[len(trail.places) // 4 :]

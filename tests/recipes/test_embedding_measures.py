@@ -142,7 +142,7 @@ def test_alignment_and_uniformity_by_pairs():
 
 
 def test_losses_of_other_batches_are_refused_or_corrected():
-    """Catches a silent comparison: the sheet's encoder has .41, 1.31, 2.54 at 4, 16, 64 pairs."""
+    """Catches a silent comparison: one encoder may have .41, 1.31, 2.54 at 4, 16, 64 pairs."""
     with pytest.raises(UsageError, match="correct=True"):
         loss_difference(1.31, 0.41, num_rows=32, other_num_rows=8)
     with pytest.raises(UsageError, match="triplet"):
@@ -154,7 +154,7 @@ def test_losses_of_other_batches_are_refused_or_corrected():
 
 
 def test_information_bound_of_correlated_normals():
-    """The sheet: rho = .99, I = 1.959; bounds 1.03, 1.64, 1.87, 1.93 for K = 4, 16, 64, 256."""
+    """Closed form: rho = .99, I = 1.959; bounds 1.03, 1.64, 1.87, 1.93 for K = 4, 16, 64, 256."""
     draw, rho, found = np.random.default_rng(0), 0.99, []
     for K in (4, 16, 64, 256):
         losses = []
