@@ -30,7 +30,7 @@ def linear(function):
 
 
 def paths(found):
-    return [leaf.path for leaf in found.leaves]
+    return list(found.leaves)
 
 
 def spoiled(change):
@@ -74,14 +74,13 @@ def test_losses_of_ours_are_right(name):
 def test_a_scaled_leaf():
     found = gradient(with_spoiled("w", lambda t: 3 * t), ZEROS, (X, Y))
     assert found.verdict == "wrong"
-    (leaf,) = found.leaves
-    assert leaf.path == "['w']" and leaf.factor == pytest.approx(3, rel=1e-4)
+    assert str(found) == "the gradient is wrong in ['w'] (it is 3 times the true one)"
 
 
 def test_one_coordinate_off_by_a_tenth():
     found = gradient(with_spoiled("w", lambda t: t.at[4].mul(1.1)), DRAWN, (X, Y))
     assert found.verdict == "wrong" and paths(found) == ["['w']"]
-    assert found.leaves[0].factor is None
+    assert "in some of its numbers" in str(found)
 
 
 def test_one_coordinate_of_a_matrix():
@@ -100,7 +99,7 @@ def test_a_wrong_sign_and_a_forgotten_path():
 
     found = gradient(stopped, DRAWN, (X, Y))
     assert paths(found) == ["['w']"]
-    assert found.leaves[0].factor == 0
+    assert "it is 0 where the loss does change" in str(found)
 
     def all_stopped(m, batch, key):
         return losses.squared(batch[0] @ jax.lax.stop_gradient(m), batch[1]) + 0 * m.sum()

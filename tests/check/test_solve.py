@@ -10,8 +10,7 @@ import pytest
 
 from downslope import Arrays, Generator, losses
 from downslope.check import solve_loss
-from downslope.check.precision import wide
-from downslope.check.problem import prepare
+from downslope.check.problem import prepare, wide
 from downslope.check.row_sums import RowSums, buffers
 from downslope.check.solver import solve
 from downslope.errors import UsageError

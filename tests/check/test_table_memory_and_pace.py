@@ -15,7 +15,7 @@ from downslope.check import (
     largest_microbatch,
     median_seconds,
     memory,
-    program_memory,
+    temporary_bytes,
     tree_bytes,
 )
 
@@ -32,12 +32,10 @@ def test_bytes_of_a_tree():
     assert tree_bytes(jax.eval_shape(lambda: jnp.zeros((10**6, 10**5), jnp.bfloat16))) == 2 * 10**11
 
 
-def test_a_program_says_what_it_needs_and_what_it_gives_back_in_place():
+def test_a_program_says_what_it_needs_meanwhile():
+    """Catches inputs or outputs that are counted as temporary."""
     shape = jax.ShapeDtypeStruct((MIB,), np.float32)
-    added = program_memory(jax.jit(lambda a: a + 1).lower(shape).compile())
-    assert added is not None and added.arguments == added.outputs == 4 * MIB
-    in_place = jax.jit(lambda a: a + 1, donate_argnums=0).lower(shape).compile()
-    assert program_memory(in_place).outputs == 0  # type: ignore[union-attr]
+    assert temporary_bytes(jax.jit(lambda a: a + 1).lower(shape).compile()) < MIB
 
 
 def test_a_device_that_does_not_say():
@@ -45,7 +43,7 @@ def test_a_device_that_does_not_say():
         def memory_analysis(self):
             return None
 
-    assert program_memory(Silent()) is None
+    assert temporary_bytes(Silent()) is None
 
 
 def test_free_memory_of_a_device_that_tells():

@@ -12,17 +12,16 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from downslope.arguments import whole
-from downslope.check.precision import cast, wide
-from downslope.check.problem import Problem, prepare, spread_sample
+from downslope.check.problem import Problem, cast, in_widest_type, prepare, spread_sample, wide
 from downslope.errors import DataError, UsageError
 from downslope.noise.statistics.arrays import Floats
 from downslope.objective import Loss, Model
 
-Verdict = Literal["right", "wrong", "kink", "unresolved"]
-
 NUM_ROWS = 256  # of the sample
 NUM_DIRECTIONS = 7  # random ones in each leaf; the median is judged, so that a few may meet kinks
-MOVED = 0.1  # of every parameter, for the second point: zeros hide what lies behind them; assumed
+# By how much every parameter is moved for the second point: zeros hide what lies behind them, and
+# are where kinks lie. Assumed.
+MOVED = 0.1
 # Median error of a right gradient, over a leaf's typical slope: above what was seen on smooth
 # networks (3e-11 and 3e-5 in the median, 1.2e-10 and 1.1e-4 at most).
 TOLERANCE = {"float64": 1e-8, "float32": 3e-4}
@@ -31,42 +30,8 @@ TOLERANCE = {"float64": 1e-8, "float32": 3e-4}
 RESOLVED_CHANGE = {"float64": 2.0**-33, "float32": 2.0**-17}
 MANY = 64
 CLEARLY = 10.0  # times the differences' own error: then it is not theirs; assumed
-# Halving the step halves the distance of both one-sided slopes where the loss is smooth, and
-# leaves it where there is a kink at the point itself.
-PERSISTS = 0.75
 SHRINKS = (1.0, 0.1, 10.0, 0.01)  # factors on the step, until one resolves the gradient
 ONE_FACTOR = 0.02  # of the slopes may be left over where one factor explains a leaf
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeafGradient:
-    """Verdict on the gradient of one leaf of the parameters.
-
-    Attributes:
-        path: where the leaf is in the model: `['w']`.
-        verdict: right, wrong, at a kink, or unresolved.
-        error: median error over the typical slope; infinite where the gradient is not finite.
-        factor: of a wrong one, it is this times the true one; None where no factor explains it.
-    """
-
-    path: str
-    verdict: Verdict
-    error: float = 0.0
-    factor: float | None = None
-
-    def __str__(self) -> str:
-        if not np.isfinite(self.error):
-            return f"{self.path} (it is not finite)"
-        if self.factor is None:
-            return f"{self.path} (in some of its numbers)"
-        if self.factor == 0:
-            return (
-                f"{self.path} (it is 0 where the loss does change; is a stop_gradient or a cast "
-                "in the way?)"
-            )
-        if abs(self.factor + 1) < ONE_FACTOR:
-            return f"{self.path} (it has the wrong sign)"
-        return f"{self.path} (it is {self.factor:.4g} times the true one)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,35 +39,32 @@ class GradientCheck:
     """Whether a gradient is right, and where not.
 
     Attributes:
-        verdict: right; wrong; kink: right near the model, and at the model one of the slopes of a
-            kink; unresolved: differences cannot tell.
+        verdict: right; wrong; kink: right near the model, and at the model another slope than on
+            both sides; unresolved: differences cannot tell.
         precision: float64, or float32 where the loss insists on it.
-        error: the largest error of a leaf that is right; None where none is.
-        leaves: those that are wrong or at a kink.
-        statement: all this in one sentence.
+        error: the largest error of a leaf that is right, over its typical slope; None where none
+            is.
+        leaves: paths of those that are wrong or at a kink, such as `['w']`.
+        statement: all this in one sentence, with what is wrong.
     """
 
-    verdict: Verdict
+    verdict: Literal["right", "wrong", "kink", "unresolved"]
     precision: str
     error: float | None
-    leaves: tuple[LeafGradient, ...] = ()
-
-    @property
-    def statement(self) -> str:
-        if self.verdict == "wrong":
-            return "the gradient is wrong in " + ", ".join(map(str, self.leaves))
-        if self.verdict == "kink":
-            paths = ", ".join(leaf.path for leaf in self.leaves)
-            return f"the loss has a kink at the model, in {paths}; near it the gradient is right"
-        if self.verdict == "unresolved":
-            return f"differences cannot tell whether the gradient is right, in {self.precision}"
-        return (
-            f"the gradient is right: differences agree to {self.error:.1g} of a typical slope "
-            f"in {self.precision}, {TOLERANCE[self.precision]:.0e} is allowed"
-        )
+    leaves: tuple[str, ...]
+    statement: str
 
     def __str__(self) -> str:
         return self.statement
+
+
+class _Leaf(NamedTuple):
+    """Verdict on one leaf: right, wrong or unresolved; its error, and what is wrong."""
+
+    path: str
+    verdict: str
+    error: float = 0.0
+    fault: str = ""
 
 
 def gradient(
@@ -153,7 +115,7 @@ def gradient(
     problem = prepare(loss, model, data, penalty=penalty)
     rows, draw = spread_sample(problem.source, num_rows), np.random.default_rng(seed)
     with wide():
-        function = _traced(problem, rows, seed)
+        function = in_widest_type(lambda dtype: _function(problem, rows, seed, dtype))
         moved = function.start + MOVED * draw.standard_normal(function.start.size)
         finite = [np.isfinite(function.value(x)) for x in (function.start, moved)]
         if not any(finite):
@@ -166,13 +128,33 @@ def gradient(
             _judge_leaves(function, x, precision, draw) if ok else []
             for x, ok in zip((function.start, moved), finite, strict=True)
         )
-    wrong = [leaf for leaf in near or here if leaf.verdict == "wrong"]
-    wrong = wrong or [leaf for leaf in here if leaf.verdict == "wrong"]
-    kinks = [leaf for leaf in here if leaf.verdict == "kink"]
-    right = [leaf.error for leaf in (*here, *near) if leaf.verdict == "right"]
+    return _conclude(here, near, precision)
+
+
+def _conclude(here: list[_Leaf], near: list[_Leaf], precision: str) -> GradientCheck:
+    right_near = {leaf.path for leaf in near if leaf.verdict == "right"}
+    at_model = {leaf.path: leaf for leaf in here if leaf.verdict == "wrong"}
+    wrong = {p: leaf for p, leaf in at_model.items() if p not in right_near or leaf.error == np.inf}
+    wrong |= {leaf.path: leaf for leaf in near if leaf.verdict == "wrong"}
+    error = max((e.error for e in (*here, *near) if e.verdict == "right"), default=None)
+    if wrong:
+        faults = ", ".join(f"{path} ({leaf.fault})" for path, leaf in wrong.items())
+        verdict, statement = "wrong", f"the gradient is wrong in {faults}"
+    elif at_model:
+        verdict, paths = "kink", ", ".join(at_model)
+        statement = f"the loss has a kink at the model, in {paths}; near it the gradient is right"
+    elif error is None:
+        verdict = "unresolved"
+        statement = f"differences cannot tell whether the gradient is right, in {precision}"
+    else:
+        verdict = "right"
+        statement = (
+            f"the gradient is right: differences agree to {error:.1g} of a typical slope in "
+            f"{precision}, {TOLERANCE[precision]:.0e} is allowed"
+        )
     return GradientCheck(
-        verdict="wrong" if wrong else "kink" if kinks else "right" if right else "unresolved",
-        precision=precision, error=max(right, default=None), leaves=tuple(wrong or kinks),
+        verdict=verdict, precision=precision, error=error, leaves=tuple(wrong or at_model),
+        statement=statement,
     )  # fmt: skip
 
 
@@ -183,20 +165,6 @@ class _Function(NamedTuple):
     value: Callable[[Floats], float]
     gradient: Callable[[Floats], Floats]
     leaves: list[tuple[str, int]]  # path and size
-
-
-def _traced(problem: Problem, rows: Any, seed: int) -> _Function:
-    """The function in float64, or in float32 where it cannot be traced otherwise."""
-    fault: Exception | None = None
-    for dtype in (np.float64, np.float32):
-        try:
-            function = _function(problem, rows, seed, dtype)
-            function.gradient(function.start)
-            return function
-        except (TypeError, ValueError) as error:
-            fault = error
-    first = str(fault).splitlines()[0]
-    raise UsageError(f"loss must do with 64-bit numbers of JAX; got {first}") from fault
 
 
 def _function(problem: Problem, rows: Any, seed: int, dtype: Any) -> _Function:
@@ -211,6 +179,7 @@ def _function(problem: Problem, rows: Any, seed: int, dtype: Any) -> _Function:
         return found if penalty is None else found + penalty(model).astype(np.float64)
 
     values, gradients = jax.jit(value), jax.jit(jax.grad(value))
+    gradients(flat, rows)  # raises where the loss cannot do with this type
     return _Function(
         start=np.asarray(flat, np.float64),
         value=lambda x: float(values(x, rows)),
@@ -242,63 +211,55 @@ def _precision(function: _Function, x: Floats, draw: np.random.Generator) -> str
 
 def _judge_leaves(
     function: _Function, x: Floats, precision: str, draw: np.random.Generator
-) -> list[LeafGradient]:
+) -> list[_Leaf]:
     gradient, found, start = function.gradient(x), [], 0
     for path, size in function.leaves:
-        span = slice(start, start + size)
-        start += size
-        if not np.isfinite(gradient[span]).all():
-            found.append(LeafGradient(path=path, verdict="wrong", error=np.inf))
+        part, start = slice(start, start + size), start + size
+        if not np.isfinite(gradient[part]).all():
+            found.append(_Leaf(path, "wrong", np.inf, "it is not finite"))
         elif size:
             vectors = np.zeros((NUM_DIRECTIONS, x.size))
-            vectors[:, span] = draw.standard_normal((NUM_DIRECTIONS, size))
+            vectors[:, part] = draw.standard_normal((NUM_DIRECTIONS, size))
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            given = vectors[:, span] @ gradient[span]
-            reach = max(1.0, float(np.linalg.norm(x[span])))
-            typical = float(np.linalg.norm(gradient[span])) / np.sqrt(size)
-            verdict, error, factor = _judge(function, x, vectors, given, precision, reach, typical)
-            leaf = LeafGradient(path=path, verdict=verdict, error=error, factor=factor)
-            found.append(leaf)
+            found.append(_Leaf(path, *_judge(function, x, vectors, gradient, part, precision)))
     return found
 
 
 def _judge(
-    function: _Function, x: Floats, vectors: Floats, given: Floats, precision: str, reach: float,
-    typical: float,
-) -> tuple[Verdict, float, float | None]:  # fmt: skip
-    """Verdict, error and factor of the slopes `given`, by the first step that gives a verdict."""
-    epsilon, tolerance = float(jnp.finfo(precision).eps), TOLERANCE[precision]
-    value = function.value(x)
+    function: _Function, x: Floats, vectors: Floats, gradient: Floats, part: slice, precision: str
+) -> tuple[str, float, str]:
+    """Verdict, error and fault along vectors inside a leaf, by the first step that decides."""
+    epsilon, given = float(jnp.finfo(precision).eps), vectors[:, part] @ gradient[part]
+    size = float(np.linalg.norm(gradient[part])) / np.sqrt(len(gradient[part]))
     for shrink in SHRINKS:
-        step = shrink * epsilon ** (1 / 3) * reach
-        ahead, behind, ahead_half, behind_half = (
-            np.array([function.value(x + t * v) for v in vectors]) - value
-            for t in (step, -step, step / 2, -step / 2)
+        step = shrink * epsilon ** (1 / 3) * max(1.0, float(np.linalg.norm(x[part])))
+        slopes, halves = (
+            np.array([function.value(x + t * v) - function.value(x - t * v) for v in vectors])
+            / (2 * t)
+            for t in (step, step / 2)
         )
-        slopes, halves = (ahead - behind) / (2 * step), (ahead_half - behind_half) / step
-        scale = max(typical, float(np.sqrt(np.mean(slopes**2))))
+        scale = max(size, float(np.sqrt(np.mean(slopes**2))))
         if scale == 0:
-            return "right", 0.0, None
-        errors = np.abs(slopes - given)
-        doubts = np.abs(slopes - halves) + epsilon * abs(value) / step
-        error = float(np.median(errors)) / scale
-        if error <= tolerance:
-            return "right", error, None
-        gap, gap_half = (ahead + behind) / step, (ahead_half + behind_half) / (step / 2)
-        kinked = np.abs(gap) > CLEARLY * (tolerance * scale + doubts)
-        kinked &= np.abs(gap_half) > PERSISTS * np.abs(gap)
-        if kinked[errors > tolerance * scale].mean() > 0.5:
-            return "kink", error, None
-        if error > CLEARLY * float(np.median(doubts)) / scale:
-            return "wrong", error, _factor(given, slopes)
-    return "unresolved", 0.0, None
+            return "right", 0.0, ""
+        error = float(np.median(np.abs(slopes - given))) / scale
+        if error <= TOLERANCE[precision]:
+            return "right", error, ""
+        rounding = epsilon * abs(function.value(x)) / step
+        doubt = float(np.median(np.abs(slopes - halves))) + rounding
+        if error > CLEARLY * doubt / scale:
+            return "wrong", error, _fault(given, slopes)
+    return "unresolved", 0.0, ""
 
 
-def _factor(given: Floats, true: Floats) -> float | None:
-    """The factor c with given = c * true along all directions, or None where none explains it."""
+def _fault(given: Floats, true: Floats) -> str:
+    """What is wrong with the slopes that a gradient gives."""
     squares = float(true @ true)
-    if squares == 0:
-        return None
-    factor = float(given @ true) / squares
+    factor = float(given @ true) / squares if squares else 1.0
     left = float(np.linalg.norm(given - factor * true))
-    return factor if left <= ONE_FACTOR * abs(1 - factor) * np.sqrt(squares) else None
+    if left > ONE_FACTOR * abs(1 - factor) * np.sqrt(squares):
+        return "in some of its numbers"
+    if factor == 0:
+        return "it is 0 where the loss does change; is a stop_gradient or a cast in the way?"
+    if abs(factor + 1) < ONE_FACTOR:
+        return "it has the wrong sign"
+    return f"it is {factor:.4g} times the true one"

@@ -16,22 +16,6 @@ USABLE_SHARE = 0.8  # of the free memory that a run may fill; the rest is for wh
 UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 
 
-class ProgramMemory(NamedTuple):
-    """Bytes of a compiled program, by its own account.
-
-    Attributes:
-        arguments: of its inputs.
-        outputs: of its results, beside arguments used again in place.
-        temporary: needed meanwhile: activations, gradients.
-        code: the program itself.
-    """
-
-    arguments: int
-    outputs: int
-    temporary: int
-    code: int
-
-
 class FreeMemory(NamedTuple):
     """Free bytes, None where that cannot be asked, and of which memory."""
 
@@ -51,8 +35,11 @@ def tree_bytes(shapes: Any) -> int:
     )
 
 
-def program_memory(compiled: Any) -> ProgramMemory | None:
-    """Memory of a compiled program (`jax.jit(f).lower(shapes).compile()`).
+def temporary_bytes(compiled: Any) -> int | None:
+    """Bytes that a compiled program needs beside its inputs and outputs, by its own account.
+
+    Args:
+        compiled: `jax.jit(f).lower(shapes).compile()`.
 
     Returns:
         None where the device does not say.
@@ -60,22 +47,14 @@ def program_memory(compiled: Any) -> ProgramMemory | None:
     Example:
         >>> shape = jax.ShapeDtypeStruct((1024, 1024), np.float32)
         >>> program = jax.jit(lambda a: jax.numpy.tanh(a @ a) @ a)
-        >>> found = program_memory(program.lower(shape).compile())
-        >>> found.arguments, found.temporary >= 4 * 1024**2  # the first product is held
-        (4194304, True)
+        >>> temporary_bytes(program.lower(shape).compile()) >= 4 * 1024**2  # the first product
+        True
     """
     try:
         analysis = compiled.memory_analysis()
     except (NotImplementedError, jax.errors.JaxRuntimeError):
         return None
-    if analysis is None:
-        return None
-    return ProgramMemory(
-        arguments=analysis.argument_size_in_bytes,
-        outputs=max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes),
-        temporary=analysis.temp_size_in_bytes,
-        code=analysis.generated_code_size_in_bytes,
-    )
+    return None if analysis is None else analysis.temp_size_in_bytes
 
 
 def free_memory(device: Any = None) -> FreeMemory:

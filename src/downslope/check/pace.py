@@ -78,7 +78,7 @@ def epoch_time(
 
     Example:
         >>> print(epoch_time([1e-4] * 9, 20_000, num_steps=20_000, reading_seconds=0.5).sentence)
-        an epoch of 20,000 updates takes about 2 s, 100 us each; reading its rows 0.5 s,
+        an epoch of 20,000 updates takes about 2 s, 100 µs each; reading its rows 0.5 s,
         beside that
     """
     if num_windows < 1 or num_steps < 1:

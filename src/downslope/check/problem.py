@@ -1,12 +1,14 @@
-"""A loss on data, checked and put into the package's own terms."""
+"""A loss on data in the package's own terms, a sample of its rows, and 64-bit numbers for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from downslope.data.arrays import Arrays
@@ -17,6 +19,7 @@ from downslope.tree import map_arrays
 
 STRETCHES = 8  # of consecutive rows that a sample is put together from
 EXAMPLE_ROWS = 2
+Traced = TypeVar("Traced")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,3 +96,36 @@ def spread_sample(source: Any, count: int) -> Any:
         start = round(i * (total - size) / max(1, stretches - 1))
         parts.append(map_arrays(np.array, source.read(start, start + size)))
     return map_arrays(lambda *a: np.concatenate(a), *parts)
+
+
+def wide() -> AbstractContextManager[Any]:
+    """A context in which JAX has 64-bit numbers; nothing outside it changes."""
+    return jax.enable_x64(True)
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """The tree with its floating-point arrays as `dtype`, everything else as it is."""
+
+    def one(leaf: Any) -> Any:
+        kind = getattr(leaf, "dtype", None)
+        if kind is None or not jnp.issubdtype(kind, jnp.floating) or kind == dtype:
+            return leaf
+        return leaf.astype(dtype)
+
+    return jax.tree.map(one, tree)
+
+
+def in_widest_type(attempt: Callable[[Any], Traced]) -> Traced:
+    """What `attempt(dtype)` returns for float64, or for float32 where that cannot be traced.
+
+    Raises:
+        UsageError: neither can be traced where JAX has 64-bit numbers.
+    """
+    fault: Exception | None = None
+    for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
+        try:
+            return attempt(dtype)
+        except (TypeError, ValueError) as error:
+            fault = error
+    first = str(fault).splitlines()[0]
+    raise UsageError(f"loss must do with 64-bit numbers of JAX; got {first}") from fault

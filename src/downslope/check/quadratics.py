@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from downslope.check.precision import wide
-from downslope.check.problem import prepare, spread_sample
+from downslope.check.problem import prepare, spread_sample, wide
 from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.arrays import Arrays
 from downslope.noise.statistics.arrays import Floats

@@ -11,10 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from downslope.check.precision import cast
-from downslope.check.problem import Problem
+from downslope.check.problem import Problem, cast, in_widest_type
 from downslope.data.source import Source
-from downslope.errors import UsageError
 from downslope.noise.statistics.arrays import Floats
 from downslope.tree import Rows, aligned_empty, map_arrays, pad
 
@@ -77,24 +75,18 @@ class RowSums:
         self._penalty_gradients = jax.jit(jax.vmap(self._penalty))
         self._penalty_products = jax.jit(self._make_penalty_products)
         self._is_penalized = _is_penalized(problem)
-        self.dtype = self._traceable()
+        self.dtype = in_widest_type(self._traced)
 
-    def _traceable(self) -> Any:
-        """The widest type that the loss can be traced with."""
+    def _traced(self, dtype: Any) -> Any:
+        """The type, if the loss can be traced with it."""
         source = self.problem.source
         count = self._padded_count(min(SAMPLE_ROWS, source.num_rows))
         rows = map_arrays(
             lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), source.read(0, 1)
         )
-        for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
-            points = jax.ShapeDtypeStruct((3, self.start.size), dtype)
-            try:
-                jax.eval_shape(self._sample_sums, points, rows, np.int32(1), np.uint32(0))
-                return dtype
-            except (TypeError, ValueError) as error:
-                fault = error
-        first = str(fault).splitlines()[0]
-        raise UsageError(f"loss must do with 64-bit numbers of JAX; got {first}") from fault
+        points = jax.ShapeDtypeStruct((3, self.start.size), dtype)
+        jax.eval_shape(self._sample_sums, points, rows, np.int32(1), np.uint32(0))
+        return dtype
 
     # --- what is asked ------------------------------------------------------------------------
 
@@ -158,9 +150,9 @@ class RowSums:
 
     def _padded_count(self, count: int) -> int:
         """Rows up to the end of a part, or of a shape that is compiled anyhow."""
-        return (
-            self._buffer_rows if self._is_small else -(-count // self._part_rows) * self._part_rows
-        )
+        if self._is_small:
+            return self._buffer_rows
+        return -(-count // self._part_rows) * self._part_rows
 
     def _padded(self, a: np.ndarray) -> np.ndarray:
         return np.resize(a, (self._padded_count(len(a)), *a.shape[1:]))

@@ -12,8 +12,7 @@ from downslope.arguments import number
 from downslope.check.certificate import Outcome, fits
 from downslope.check.conjugate_gradients import solve_conjugate_gradients
 from downslope.check.normal_equations import solve_normal_equations
-from downslope.check.precision import wide
-from downslope.check.problem import prepare
+from downslope.check.problem import prepare, wide
 from downslope.check.quadratics import precision_of
 from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.generator import Generator

@@ -18,7 +18,7 @@ from downslope.check.footprint import (
     free_memory,
     largest_microbatch,
     memory,
-    program_memory,
+    temporary_bytes,
     tree_bytes,
 )
 from downslope.check.pace import epoch_time
@@ -153,7 +153,7 @@ def _memory(
     layout = _layout(setup, training)
     state = jax.eval_shape(setup.initial_state, _shapes(setup.params))
     whole, parameters = tree_bytes(state), tree_bytes(state.params)
-    program = program_memory(compiled)
+    temporary = temporary_bytes(compiled)
     buffers = 0 if layout.is_view else _num_buffers(setup, layout)
     parts = {
         "parameters": 2 * parameters,  # those given, and those that are trained
@@ -162,13 +162,13 @@ def _memory(
         "copies to go back to": SNAPSHOTS * whole
         + (parameters if holds_out and training.patience else 0),
         "rows read ahead": buffers * layout.buffer_rows * setup.source.row_bytes,
-        "activations and gradients": program.temporary if program else 0,
+        "activations and gradients": temporary or 0,
         "the compiler": COMPILER_BYTES,
     }
     largest = None
-    if free.bytes is not None and program is not None:
-        rest = free.bytes - sum(parts.values()) + program.temporary
-        largest = _largest(setup, layout.step_rows, program.temporary, rest)
+    if free.bytes is not None and temporary is not None:
+        rest = free.bytes - sum(parts.values()) + temporary
+        largest = _largest(setup, layout.step_rows, temporary, rest)
     return memory(parts, free, microbatch_size=layout.step_rows, largest=largest)
 
 
@@ -195,8 +195,7 @@ def _temporary(setup: TrainSetup, num_rows: int) -> int:
     counted = jax.ShapeDtypeStruct((num_rows,), np.bool_)
     gradient = jax.jit(jax.grad(setup.objective.loss_sum))
     compiled = gradient.lower(params, rows, counted, jax.random.key(0)).compile()
-    program = program_memory(compiled)
-    return program.temporary if program else 0
+    return temporary_bytes(compiled) or 0
 
 
 # --- time --------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from downslope.check.precision import wide
-from downslope.check.problem import Problem
+from downslope.check.problem import Problem, wide
 from downslope.check.quadratics import examine
 from downslope.check.row_sums import SAMPLE_ROWS, OutOfTimeError, RowSums
 from downslope.check.solver import DENSE_DIM, Solution, solve
