@@ -38,9 +38,9 @@ class OutOfTimeError(Exception):
 class RowSums:
     """Mean loss, gradient and Hessian products over all rows, in the memory of a buffer.
 
-    Use inside `wide`: sums are taken in float64. Gradients are taken at three points side by side,
-    which costs about what one does: a point and its neighbours on a line, where a quadratic's
-    gradient has no second difference.
+    Use inside `wide`: sums are taken in float64. Gradients are taken at three points, a point and
+    its neighbours on a line, where a quadratic's gradient has no second difference; in a pass over
+    many rows they are taken side by side, which costs about what one does.
 
     Attributes:
         problem: loss, parameters and rows.
@@ -66,10 +66,8 @@ class RowSums:
         parts = BUFFER_BYTES // max(1, self._part_rows * source.row_bytes)
         parts = max(1, min(parts, MOST_PARTS, source.num_rows // self._part_rows))
         self._buffer_rows = parts * self._part_rows
-        quick = jax.jit(self._make_gradients, compiler_options=QUICK_COMPILATION)
-        self._sample_sums = self._gradient_sums = quick
-        if not self._is_small:
-            self._gradient_sums = jax.jit(self._make_gradients)
+        self._sample_sums = jax.jit(self._make_gradients, compiler_options=QUICK_COMPILATION)
+        self._gradient_sums = jax.jit(self._make_gradients)
         options = QUICK_COMPILATION if self._is_small else None
         self._product_sums = jax.jit(self._make_products, compiler_options=options)
         self._penalty_gradients = jax.jit(jax.vmap(self._penalty))
@@ -84,8 +82,8 @@ class RowSums:
         rows = map_arrays(
             lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), source.read(0, 1)
         )
-        points = jax.ShapeDtypeStruct((3, self.start.size), dtype)
-        jax.eval_shape(self._sample_sums, points, rows, np.int32(1), np.uint32(0))
+        point = jax.ShapeDtypeStruct(self.start.shape, dtype)
+        jax.eval_shape(self._sample_sums, point, rows, np.int32(1), np.uint32(0))
         return dtype
 
     # --- what is asked ------------------------------------------------------------------------
@@ -93,8 +91,11 @@ class RowSums:
     def gradients(self, points: Floats) -> tuple[Floats, Floats]:
         """Mean losses [3] without penalties, and gradients [3, dim] with them, over all rows."""
         self.num_passes += 1
+        source = self.problem.source
+        if self._is_small:
+            return self.sample_gradients(source.read(0, source.num_rows), points)
         sums = self._over(self._gradient_sums, points.astype(self.dtype), np.uint32(0))
-        return self._means(sums, points, self.problem.source.num_rows)
+        return self._means(_added(sums), points, source.num_rows)
 
     def sample_gradients(
         self, rows: Rows, points: Floats, *, length: int | None = None, key: int = 0
@@ -106,11 +107,10 @@ class RowSums:
             key: seed of the random key that the loss is given.
         """
         count = jax.tree.leaves(rows)[0].shape[0]
-        buffer = map_arrays(self._padded, rows)
         length = int(count if length is None else length)
-        sums = self._sample_sums(points.astype(self.dtype), buffer, np.int32(length),
-                                 np.uint32(key))  # fmt: skip
-        return self._means([sums], points, length)
+        more = jax.device_put(map_arrays(self._padded, rows)), np.int32(length), np.uint32(key)
+        sums = [self._sample_sums(point, *more) for point in points.astype(self.dtype)]
+        return self._means([np.stack(part) for part in zip(*sums, strict=True)], points, length)
 
     def products(
         self, x: Floats, vectors: Floats, dtype: Any = np.float64
@@ -149,17 +149,18 @@ class RowSums:
         return jax.tree.unflatten(self._treedef, parts)
 
     def _padded_count(self, count: int) -> int:
-        """Rows up to the end of a part, or of a shape that is compiled anyhow."""
+        """Rows of a sample: as many, or up to the end of a part, or of what is compiled anyhow."""
         if self._is_small:
             return self._buffer_rows
-        return -(-count // self._part_rows) * self._part_rows
+        parts = -(-count // self._part_rows)
+        return count if parts == 1 else parts * self._part_rows
 
     def _padded(self, a: np.ndarray) -> np.ndarray:
-        return np.resize(a, (self._padded_count(len(a)), *a.shape[1:]))
+        count = self._padded_count(len(a))
+        return a if count == len(a) else np.resize(a, (count, *a.shape[1:]))
 
     def _means(self, sums: Any, points: Floats, count: int) -> tuple[Floats, Floats]:
-        losses, gradients = _added(sums)
-        gradients = gradients / count
+        losses, gradients = sums[0], sums[1] / count
         if self._is_penalized:
             gradients = gradients + np.asarray(self._penalty_gradients(points.astype(self.dtype)))
         return losses / count, gradients
@@ -179,7 +180,7 @@ class RowSums:
     def _make_gradients(self, points: Any, rows: Any, length: Any, number: Any) -> Any:
         def of_part(part: Any, counted: Any) -> Any:
             one = jax.value_and_grad(lambda x: self._total(x, part, counted, number))
-            return jax.vmap(one)(points)
+            return (jax.vmap(one) if points.ndim == 2 else one)(points)
 
         return self._sum(of_part, rows, length)
 
@@ -207,8 +208,9 @@ class RowSums:
 
     def _sum(self, of_part: Callable[..., Any], rows: Any, length: Any) -> Any:
         """The sum over the parts of a buffer whose first `length` rows count, in float64."""
-        size = self._part_rows
-        if jax.tree.leaves(rows)[0].shape[0] == size:
+        num_rows = jax.tree.leaves(rows)[0].shape[0]
+        size = min(self._part_rows, num_rows)
+        if num_rows == size:
             found = of_part(rows, jnp.arange(size, dtype=jnp.int32) < length)
             return jax.tree.map(lambda f: f.astype(jnp.float64), found)
         parts = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), rows)
