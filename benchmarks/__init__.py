@@ -1,1 +1,1 @@
-"""Speed and memory beside other packages: `python -m benchmarks`, explained in README.md."""
+"""Speed and memory compared with other packages: `python -m benchmarks`, explained in README.md."""

@@ -1,4 +1,4 @@
-"""Runs the benchmarks and prints the table of the README."""
+"""Run the benchmarks and print the table of the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The anomaly detector beside PyOD on the same windows: detections, average precision, time.
+"""The anomaly detector and PyOD on the same windows: detections, average precision, time.
 
 python -m benchmarks.anomaly                    # needs pyod, torch and heartpy
 python -m benchmarks.anomaly --ecg FOLDER       # electrocardiograms too, see anomaly_signals.py
@@ -59,7 +59,7 @@ NETS = (
 
 
 def touches(scores: Scores, places: np.ndarray) -> np.ndarray:
-    """Which windows [k] share a sample with an anomaly, as its number or -1."""
+    """For each window [k] the number of an anomaly that it shares a sample with, or -1."""
     number = np.searchsorted(places[:, 1], scores.starts, side="right")
     number = np.minimum(number, len(places) - 1)
     inside = (scores.ends > places[number, 0]) & (scores.starts < places[number, 1])
@@ -104,7 +104,7 @@ def peers(rows: int, seed: int) -> dict[str, Callable[[], Any]]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What the work gives, and its seconds by the clock and of the processor."""
+    """Result of the work, with its wall and processor seconds."""
     clock, processor = time.perf_counter(), time.process_time()
     found = work()
     return found, time.perf_counter() - clock, time.process_time() - processor
@@ -116,7 +116,7 @@ def share(count: float, whole: float) -> str:
 
 
 def detections(task: Task) -> None:
-    """Prints which share of the faults is found, and when."""
+    """Print which share of the faults is found, and when."""
     detector = detector_of(task, 0).fit(task.normal)
     layout, threshold = detector.layout_, detector.threshold_
     print(f"\n## {task.name}\n\n{sum(map(len, task.normal)):,} normal samples; windows of "
@@ -153,7 +153,7 @@ def scored(task: Task, detector: AnomalyDetector, seed: int) -> Iterator[tuple[A
 
 
 def ranked(tasks: Callable[[int], Task], seeds: int) -> None:
-    """Prints average precisions and times over seeds, ours and peers' in turn."""
+    """Print average precisions and times over seeds, ours and peers' in turn."""
     precision: dict[str, list[float]] = {}
     seconds: dict[str, list[tuple[float, float]]] = {}
     for seed in range(seeds):
@@ -168,7 +168,7 @@ def ranked(tasks: Callable[[int], Task], seeds: int) -> None:
         seconds.setdefault("downslope", []).append((took[0], took[1]))
         for peer, make in peers(len(train), seed).items():
             if seed == 0:
-                make().fit(train[:256])  # torch and numba start up once: not the fit's time
+                make().fit(train[:256])  # torch and numba start up once, before the fit
             model = make()
             _, *took = timed(lambda m=model, x=train: m.fit(x))
             seconds.setdefault(peer, []).append((took[0], took[1]))
@@ -190,7 +190,7 @@ def ranked(tasks: Callable[[int], Task], seeds: int) -> None:
 
 
 def cold(task: Task, folder: Path) -> None:
-    """Prints what a first fit in a new process takes, imports and all."""
+    """Print the time of a first fit in a new process, including imports."""
     layout = detector_of(task, 0).fit(task.normal).layout_
     rows = np.concatenate([cut(x, layout.swept(len(x)), layout.length) for x in task.normal])
     np.save(folder / "rows.npy", rows)
@@ -211,7 +211,7 @@ def cold(task: Task, folder: Path) -> None:
 
 
 def report(task: Task) -> None:
-    """Prints what becomes of labelled beats, at the least rate that can be stated."""
+    """Print the detections of labelled beats, at the lowest false alarm rate that can be stated."""
     assert task.places is not None
     detector = detector_of(task, 0, rate=0.01).fit(task.normal)
     scores, rate = detector.windows(task.test), detector.threshold_.rate

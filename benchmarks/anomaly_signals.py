@@ -1,4 +1,4 @@
-"""Signals for the benchmark of anomalies: one simulated, three recorded, one of them labelled.
+"""Signals for the anomaly benchmark: one simulated, three recorded, one of them labelled.
 
 The electrocardiograms are in the folder `sample-data` of the source of WFDB for Python
 (github.com/MIT-LCP/wfdb-python): record 3975656 of MIMIC-II, 125 samples a second over nearly five
@@ -20,7 +20,7 @@ from downslope.recipes.anomaly import simulate
 # recorded while the patient moved. It is no part of the normal signal, and of the test neither.
 QUIET, PIECE, SHORTEST = (-60, 20), 1250, 6
 ROOM = 3000  # samples around an anomaly planted in the beam
-# Faults of slow signals last so many periods; strengths where they differ from the simulator's.
+# Faults of slow signals last this many periods; strengths only if unlike the simulator's.
 PERIODS = {"dropout": 1, "drift": 5, "phase_jump": 3, "amplitude_loss": 3, "noise_burst": 1}
 SLOW = {"spike": 5.0}
 STRONG = {
@@ -40,7 +40,7 @@ class Task:
     """A signal to learn from and another to find anomalies in.
 
     Attributes:
-        name: shown.
+        name: as shown.
         normal: stretches without anomalies.
         test: [n], normal too.
         period: samples.

@@ -1,4 +1,4 @@
-"""Batch correction beside scanpy's ComBat (memory, time, equality) and Harmony (mixing, types).
+"""Batch correction compared with ComBat of scanpy (memory, time, equality) and Harmony (quality).
 
 python -m benchmarks.batch_effect [--cells 1000000] [--folder FOLDER]
 
@@ -33,7 +33,7 @@ class Settings(dict[str, Any]):
 GENES, FILLED, LABS = 2000, 200, 4  # genes, those that a cell expresses, laboratories
 SIZES = (5_000, 20_000, 80_000)
 CHUNK = 5_000
-HARMONY = (  # beside its defaults: the best found by hand for small and for large shifts
+HARMONY = (  # besides its defaults: the best found by hand for small and for large shifts
     Settings(lamb=1.0, theta=4, max_iter_harmony=50),
     Settings(lamb=1.0, nclust=3, sigma=0.3, max_iter_harmony=50),
     Settings(lamb=1.0, theta=6, sigma=0.5, max_iter_harmony=50),
@@ -74,7 +74,7 @@ def make(path: Path, cells: int) -> None:
 
 
 def child(what: str, path: Path, out: Path) -> None:
-    """One correction by itself, so that the peak of memory is its own."""
+    """One correction in its own process, to measure its peak memory."""
     warnings.simplefilter("ignore")
     begin = time.perf_counter()
     if what == "ours":

@@ -1,4 +1,4 @@
-"""Batch normalisation beside Flax's and PyTorch's: time of a step, and the statistics at the end.
+"""Batch normalisation compared with Flax and PyTorch: time of a step, and final statistics.
 
 python -m benchmarks.batch_norm [speed] [statistics]
 """
@@ -133,7 +133,7 @@ class Running:
 
 @jax.jit
 def given(model: Any, x: Any) -> dict[str, Any]:
-    """What the layers are given, each normalised by the mini-batch."""
+    """Inputs of the layers, each normalised by the mini-batch."""
     found, norm = {}, batch_norm.by_batch()
 
     def keep(name: str, h: Any, layer: Any = None) -> Any:
@@ -145,7 +145,7 @@ def given(model: Any, x: Any) -> dict[str, Any]:
 
 
 def statistics() -> None:
-    """How far running averages are from the statistics of all rows, and what it costs."""
+    """Error of running averages against the statistics of all rows, and the cost of the latter."""
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     train = np.random.default_rng(0).random(len(x)) < 0.7

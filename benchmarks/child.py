@@ -1,4 +1,4 @@
-"""One part of a table's way in a process of its own, so that its memory can be watched.
+"""One stage of a table's processing in its own process, to measure its memory.
 
 `python -m benchmarks.child convert|train TABLE`, started by `memory.py`.
 """

@@ -1,15 +1,15 @@
 """Whether the measured noise scale predicts the measured critical batch size, on real data.
 
-Beside each other, at the same points of training:
+Compared at the same points of training:
 
 - B_crit, from S(B) = S_min + E_min/B fitted to the steps that runs at several batch sizes take to
   a training loss, the learning rate retuned at every batch size.
-- The mean of B_simple over that way. A step of batch B is worth 1/(1 + B_simple/B) steps of a
+- The mean of B_simple along the way. A step of batch B is worth 1/(1 + B_simple/B) steps of a
   very large batch; with ds counting those, E_min is the sum of B_simple ds, so B_crit is the
   mean of B_simple weighted by ds (McCandlish et al. 2018, appendix D). It is read off runs at one
   moderate batch size and the rate that is best there for the last loss, from the gradients of
   single examples; and off runs at a quarter of that rate.
-- What `downslope.fit` says of itself at the end of a run that ends at that loss.
+- The noise scale that `downslope.fit` reports at the end of a run that ends at that loss.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ from downslope.noise.scale import fit_critical_batch, from_examples
 BAR = 3.0
 AT = 64  # the moderate batch size at which noise is measured
 PATH_SEEDS = 4
-FIRST_PATH_SEED = 100  # others than those of the runs that steps are counted in
-QUIETER = 4  # a run at the best rate is kept at a gradient by its own noise; one at less is not
-POINTS = 4  # of a stretch between two targets, where gradients are looked at
+FIRST_PATH_SEED = 100  # seeds other than those of the runs whose steps are counted
+QUIETER = 4  # at the best rate a run is held at a gradient by its own noise, at a lower one not
+POINTS = 4  # points of a stretch between two targets, where gradients are measured
 RATES = 2.0 ** np.arange(-3, 4)  # about rate/(1 + 64/B): the grid at each batch size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A data set and how it is learnt.
+    """A data set and its training.
 
     Attributes:
         rate: middle of the grid of learning rates for a very large batch.
         num_seeds: runs at each batch size and rate.
-        num_examples: whose gradients are looked at, at each point of the path.
+        num_examples: examples whose gradients are measured at each point of the trajectory.
     """
 
     name: str
@@ -90,7 +90,7 @@ QUICK = Task(
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A noise scale beside a critical batch size, both in examples."""
+    """A noise scale and a critical batch size, both in examples."""
 
     way: str
     noise_scale: Estimate
@@ -140,7 +140,7 @@ def run(quick: bool = False) -> Findings:
 
 
 def compare(task: Task) -> tuple[list[Compared], list[str]]:
-    """All comparisons of a task, and what to know of its runs."""
+    """All comparisons of a task, with remarks on its runs."""
     x, y = (jnp.asarray(a) for a in task.data())
     upto, between = _best_steps(task, x, y)
     rate = upto[-1][AT].rate
@@ -183,7 +183,7 @@ def compare(task: Task) -> tuple[list[Compared], list[str]]:
 
 
 def _best_steps(task: Task, x: Any, y: Any) -> tuple[list[dict[int, Tuned]], ...]:
-    """By target, then batch size: steps from the start, and steps from the target before."""
+    """Steps from the start, and from the target before, by target and batch size."""
     upto: list[dict[int, Tuned]] = [{} for _ in task.targets]
     between: list[dict[int, Tuned]] = [{} for _ in task.targets]
     for size in task.batch_sizes:
@@ -228,7 +228,7 @@ class Path:
     batch_size: int
 
     def mean(self, stretches) -> Estimate:
-        """The mean of B_simple over stretches, weighted by the progress made.
+        """Mean of B_simple over stretches, weighted by the progress made.
 
         At each point the ratio of means over the seeds; interval by leaving out a seed.
         """
@@ -253,7 +253,7 @@ class Path:
 
 
 def noise_path(task: Task, x: Any, y: Any, at: int, rate: float) -> Path:
-    """The noise at `POINTS` points of each stretch, of runs at one batch size and rate."""
+    """Noise at `POINTS` points of each stretch, of runs at one batch size and rate."""
     ends = _ends(task, x, y, at, rate)
     runs = Runs.of(x, 1, PATH_SEEDS, FIRST_PATH_SEED)
     bounds = np.concatenate([[0.0], ends])
@@ -297,7 +297,7 @@ def _example_gradients(model: Any, x: Any, y: Any) -> Any:
 
 
 def said_by_fit(task: Task, best: Tuned, seed: int = 0) -> Estimate:
-    """The noise scale that `downslope.fit` reports at the end of a run of so many steps."""
+    """Noise scale that `downslope.fit` reports at the end of a run of this many steps."""
     x, y = task.data()
     result = downslope.fit(
         mlp_loss, mlp_model((x.shape[1], HIDDEN, CLASSES), seed=seed), (x, y),

@@ -1,4 +1,4 @@
-"""A linear model on a table larger than one would hold: converted once, read every epoch."""
+"""A linear model on a table larger than memory: converted once, read every epoch."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _conversion(name: str, path: Path, found: Findings, repeats: int) -> None:
 
 
 def _epoch(data: Any, loss: Any, between: Callable[[], Any] = lambda: None) -> float:
-    """Seconds of an epoch, compilation left out: the median of the epochs after the first."""
+    """Seconds of an epoch without compilation: the median of the epochs after the first."""
     run = timed_fit(
         loss, linear_model(tables.WIDTH), data, epochs=3, between=between,
         batch_size=BATCH, optimizer="sgd", patience=None,

@@ -1,4 +1,4 @@
-"""Embeddings beside pytorch-metric-learning: recall and time, the same net, rows and batches.
+"""Embeddings compared with pytorch-metric-learning: recall and time, same net, rows and batches.
 
 python -m benchmarks.embedding [--seeds 5] [--sets digits mnist] [--losses supervised triplet]
                                [--rate 0.001]
@@ -85,14 +85,14 @@ def peer(
 
 
 def timed(action: Any) -> tuple[np.ndarray, Any]:
-    """Seconds by the clock and of processors, and what was found."""
+    """Wall and processor seconds, with the result."""
     begin = np.array([time.perf_counter(), time.process_time()])
     found = action()
     return np.array([time.perf_counter(), time.process_time()]) - begin, found
 
 
 def best_peer(x: np.ndarray, y: np.ndarray, shape: Any, loss: str) -> tuple[float, int]:
-    """The rate with the best recall on rows held out, and the faster number of threads."""
+    """Learning rate with the best recall on held-out rows, and the faster number of threads."""
     import torch
 
     a, b, c, d = train_test_split(x, y, test_size=0.25, random_state=99, stratify=y)
@@ -110,7 +110,7 @@ def best_peer(x: np.ndarray, y: np.ndarray, shape: Any, loss: str) -> tuple[floa
     return rate, threads
 
 
-def race(name: str, loss: str, seeds: int, own_rate: Any) -> None:
+def compare(name: str, loss: str, seeds: int, own_rate: Any) -> None:
     import torch
 
     x, y = rows_of(name)
@@ -157,7 +157,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in asked.sets:
         for loss in asked.losses:
-            race(name, loss, asked.seeds, asked.rate)
+            compare(name, loss, asked.seeds, asked.rate)
 
 
 if __name__ == "__main__":

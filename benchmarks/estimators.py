@@ -1,4 +1,4 @@
-"""Estimators beside scikit-learn's nearest: quality on held-out rows, and time.
+"""Estimators compared with the nearest of scikit-learn: quality on held-out rows, and time.
 
 python -m benchmarks.estimators
 """
@@ -40,7 +40,7 @@ def tables() -> dict[str, tuple[str, Any]]:
 
 
 def pairs(task: str, rows: int) -> list[tuple[Any, Any]]:
-    """Ours beside theirs, each with its defaults but for what makes the problem the same."""
+    """Ours and theirs, each with its defaults except where the problem would differ."""
     if task == "numbers":
         return [
             (ours.LinearRegressor(), linear_model.LinearRegression()),
@@ -57,7 +57,7 @@ def pairs(task: str, rows: int) -> list[tuple[Any, Any]]:
 
 
 def measure(model: Any, data: Any) -> tuple[float, float, float]:
-    """Seconds of the first fit, median of the next ones, and the mean held-out score."""
+    """Seconds of the first fit, median of later ones, and the mean held-out score."""
     x_train, x_test, y_train, y_test = train_test_split(*data, test_size=0.25, random_state=0)
     seconds, scores = [], []
     for seed in range(1 + REPEATS):

@@ -1,4 +1,4 @@
-"""Numbers and words together, beside each alone and beside peers on concatenated columns.
+"""Numbers and words together, compared with each alone and with peers on concatenated columns.
 
 python -m benchmarks.fusion [--seeds 5] [--rows 4000] [made | birds]
 
@@ -182,7 +182,7 @@ def models(problem: Problem, seed: int) -> dict[str, Any]:
 
 
 def compare(name: str, problems: Iterator[Problem]) -> None:
-    """Prints a row of the table for each model."""
+    """Print a row of the table for each model."""
     losses, seconds, bayes = defaultdict(list), defaultdict(list), []
     for seed, problem in enumerate(problems):
         bayes.append(problem.bayes_loss)

@@ -1,4 +1,4 @@
-"""Hinge loss on rows in memory: an epoch beside scikit-learn's and beside reading the bytes."""
+"""Hinge loss on rows in memory: an epoch compared with scikit-learn and with reading the bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anonymous memory of a process: what it holds beyond files that the kernel can drop."""
+"""Anonymous memory of a process: its memory beyond files that the kernel can drop."""
 
 from __future__ import annotations
 

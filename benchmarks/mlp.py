@@ -1,4 +1,4 @@
-"""Nets of rectified layers with Adam, beside PyTorch in the fastest way found here."""
+"""Nets of rectified layers with Adam, compared with PyTorch in the fastest way found here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TRIAL_SECONDS = 1.5  # to find PyTorch's best settings
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How PyTorch is run."""
+    """Configuration of PyTorch."""
 
     threads: int
     adam: str
@@ -134,7 +134,7 @@ def _fastest(trials: dict[Settings, float | None]) -> list[Settings]:
 
 
 def _trial(task: Task, x: Any, y: Any, settings: Settings, limit: float) -> float | None:
-    """Seconds per step, or None where PyTorch cannot run so (no C++ compiler)."""
+    """Seconds per step, or None if PyTorch cannot run so (no C++ compiler)."""
     try:
         step = _torch_step(task, settings)
         rows = _tensor(x[: task.batch]), _tensor(y[: task.batch]).long()

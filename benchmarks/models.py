@@ -1,4 +1,4 @@
-"""Models and losses of the benchmarks, and what is read from a run of `downslope.fit`."""
+"""Models and losses of the benchmarks, and times of a run of `downslope.fit`."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def timed_fit(
     between: Callable[[], Any] = lambda: None,
     **options: Any,
 ) -> Epochs:
-    """A run of `downslope.fit` and how long its epochs took, seen by a reader of its journal.
+    """Run `downslope.fit` and time its epochs by a reader of its journal.
 
     The record that ends an epoch is written once the device has finished the epoch.
 
     Args:
-        between: called after each epoch; its time counts in none.
+        between: called after each epoch; its time is not counted.
     """
     begin = time.perf_counter()
     begins, ends = [begin], []

@@ -1,4 +1,4 @@
-"""What measuring every run costs: epochs with it beside epochs without."""
+"""Cost of measuring every run: epochs with and without it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WITH, WITHOUT = "with measuring", "without"
 
 
 class Problem(NamedTuple):
-    """What is trained; `epochs` are so many that a turn's epochs take a second or more."""
+    """A problem to train on; `epochs` is chosen so that a turn takes a second or more."""
 
     what: str
     loss: Any

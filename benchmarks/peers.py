@@ -1,8 +1,8 @@
 """Wall time to the same held-out loss, from rows on disk: Vowpal Wabbit and scikit-learn.
 
-Everybody has the same training rows, stored in the form it reads fastest, and the same
-held-out rows. The loss to reach lies 0.02 % above that of the model the classes were drawn
-from. A trial finds the fewest rows after which each gets there; then all take turns.
+Each has the same training rows, stored in the form it reads fastest, and the same held-out
+rows. The target loss is 0.02 % above that of the model that the classes were drawn from. A
+trial finds the fewest rows after which each reaches it; then all take turns.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WABBIT = "--sgd -l 0.05"
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """Training on the first rows: the seconds it took and the held-out loss it reached."""
+    """Training on the first rows: its seconds and the held-out loss it reached."""
 
     seconds: float
     loss: float

@@ -1,4 +1,4 @@
-"""What a benchmark found, and the table that goes into the README."""
+"""Findings of a benchmark, and the table for the README."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Row:
     Attributes:
         what: what was measured.
         ours: downslope's figure with its unit.
-        peer: who it is compared with, and their figure.
-        ratio: the figure that the bar is about.
+        peer: the package it is compared with, and its figure.
+        ratio: the figure that the bar applies to.
         bar: the bar in words.
-        met: it is met; None where there is no bar.
+        met: whether it is met; None without a bar.
     """
 
     what: str
@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(kw_only=True)
 class Findings:
-    """What one benchmark found: rows of the table, remarks, and every sample in seconds."""
+    """Findings of one benchmark: rows of the table, remarks, and every sample in seconds."""
 
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

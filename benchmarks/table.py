@@ -27,7 +27,7 @@ GROUP_ROWS = 1 << 17
 
 @contextlib.contextmanager
 def scratch(needed_bytes: float) -> Iterator[Path]:
-    """A folder that is removed also after an error or a polite kill; caches go there too."""
+    """Folder that is removed even after an error or SIGTERM; caches go there too."""
     folder = Path(tempfile.mkdtemp(prefix="downslope-benchmark-"))
     before = os.environ.get("DOWNSLOPE_CACHE")
     old = signal.signal(signal.SIGTERM, _leave)
@@ -72,7 +72,7 @@ def write_parquet(path: Path, num_rows: int) -> None:
 
 
 def decode(path: Path) -> float:
-    """Seconds in which pyarrow alone brings every column into NumPy, and nothing is done."""
+    """Seconds in which pyarrow alone decodes every column into NumPy."""
     import pyarrow.parquet as pq
 
     begin = time.perf_counter()
@@ -105,7 +105,7 @@ def read(path: Path, ahead: int = 0) -> float:
 
 
 def evict(path: Path) -> float:
-    """Takes a file out of the page cache as far as the kernel lets it; gives what is left."""
+    """Drop a file from the page cache as far as the kernel allows; returns what is left."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)  # a page that still has to be written stays
@@ -116,7 +116,7 @@ def evict(path: Path) -> float:
 
 
 def _resident(fd: int) -> float:
-    """Share of a file's pages that lie in the page cache."""
+    """Share of a file's pages in the page cache."""
     size = os.fstat(fd).st_size
     pages = -(-size // mmap.PAGESIZE)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,6 +1,6 @@
-"""Times that can be compared: contestants take turns, and ratios are formed turn by turn.
+"""Comparable times: contestants take turns, and ratios are formed turn by turn.
 
-Another program on the machine slows a whole turn, so it hardly moves a ratio inside one.
+Another program on the machine slows a whole turn, so it hardly changes the ratios within it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Samples = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median of the ratios of the turns, with the smallest and the largest of them."""
+    """Median of the ratios of all turns, with the smallest and the largest."""
 
     median: float
     low: float
@@ -47,8 +47,8 @@ def take_turns(
 
     Args:
         contestants: functions that give the seconds they took.
-        repeats: turns that count.
-        warm_up: run one turn before, which does not count.
+        repeats: number of turns that count.
+        warm_up: run one turn first that does not count.
     """
     found: Samples = {name: [] for name in contestants}
     for turn in range(-1 if warm_up else 0, repeats):
@@ -62,7 +62,7 @@ def take_turns(
 
 
 def ratio(samples: Samples, over: str, under: str) -> Ratio:
-    """How many times the seconds of `under` those of `over` are, turn by turn."""
+    """Seconds of `over` relative to those of `under`, turn by turn."""
     return ratio_of(samples[over], samples[under])
 
 
@@ -85,12 +85,12 @@ def has(package: str) -> bool:
 
 
 def load() -> str:
-    """What else runs: the load average, one being a busy core."""
+    """Load of the machine: the load average, where 1 is a busy core."""
     return "load average " + " ".join(f"{x:.1f}" for x in os.getloadavg())
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on: processor, cores, memory, Python, versions."""
+    """Facts that the figures depend on: processor, cores, memory, Python, versions."""
     names = ("downslope", "jax", "numpy", "optax", "pyarrow", "scikit-learn", "torch")
     return {
         "processor": _proc("/proc/cpuinfo", "model name") or platform.processor(),

@@ -1,4 +1,4 @@
-"""Steps that a small net needs to reach a training loss, by batch size and learning rate.
+"""Steps of a small net to a training loss, by batch size and learning rate.
 
 Batches are drawn with replacement, so that the noise of a batch falls as 1/B up to any B. All
 learning rates of a seed see the same start and the same batches.
@@ -20,10 +20,10 @@ import numpy as np
 from benchmarks.models import mlp_loss, mlp_model
 
 HIDDEN, CLASSES = 64, 10
-EVALUATIONS = 8  # in a call
+EVALUATIONS = 8  # updates in a call
 FINENESS = 32  # evaluations before a step number doubles
 MOST_STEPS = 20_000
-BEYOND = 1.5  # a rate that takes so many times the best one's steps is given up
+BEYOND = 1.5  # a rate that takes this many times the steps of the best one is given up
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +43,7 @@ def mnist() -> tuple[np.ndarray, np.ndarray]:
 
 
 def start(x: Any, num_seeds: int, first_seed: int = 0) -> list[Any]:
-    """Models of that many seeds, stacked along a first axis."""
+    """Initial models of that many seeds, stacked along a first axis."""
     sizes = (x.shape[1], HIDDEN, CLASSES)
     models = [mlp_model(sizes, seed=first_seed + i) for i in range(num_seeds)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
@@ -55,7 +55,7 @@ def mean_loss(model: Any, x: Any, y: Any) -> Any:
 
 @dataclass(kw_only=True)
 class Runs:
-    """Runs under way: every leaf of `models` and `velocities` is [seeds, rates, ...]."""
+    """Runs in progress: every leaf of `models` and `velocities` is [seeds, rates, ...]."""
 
     models: Any
     velocities: Any
@@ -70,7 +70,7 @@ class Runs:
         return cls(models=models, velocities=jax.tree.map(jnp.zeros_like, models), keys=keys)
 
     def advance(self, x, y, rates, *, batch_size: int, momentum: float, every: int, times: int):
-        """Goes on by every * times steps; the full training losses [seeds, times, rates]."""
+        """Train `every` times `times` more steps; full training losses [seeds, times, rates]."""
         self.models, self.velocities, losses = _advance(
             (self.models, self.velocities, self.keys), x, y, jnp.asarray(rates, jnp.float32),
             self.step, every, batch_size, momentum, times,
@@ -111,7 +111,7 @@ def steps_to(x, y, rates, targets, *, batch_size: int, momentum: float, num_seed
     """Steps until the training loss falls to each target: [targets, seeds, rates], nan if never.
 
     Args:
-        targets: losses, falling.
+        targets: losses, in falling order.
     """
     runs = Runs.of(x, len(rates), num_seeds)
     first = jax.vmap(jax.vmap(mean_loss, (0, None, None)), (0, None, None))(runs.models, x, y)
@@ -131,7 +131,7 @@ def steps_to(x, y, rates, targets, *, batch_size: int, momentum: float, num_seed
 
 
 def crossings(steps, losses, targets) -> np.ndarray:
-    """Where the losses [times, ...] first fall to each target, interpolated between steps.
+    """Steps at which the losses [times, ...] first fall to each target, interpolated between steps.
 
     The logarithm of the loss is averaged over three evaluations.
     """
@@ -151,7 +151,7 @@ def crossings(steps, losses, targets) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """Fewest steps over the learning rates, the rate, and whether it ended the grid."""
+    """Fewest steps over the learning rates, with the rate and whether it ended the grid."""
 
     steps: float
     rate: float
@@ -159,8 +159,8 @@ class Tuned:
 
 
 def tuned(steps: np.ndarray, rates: np.ndarray) -> Tuned:
-    """The best rate by mean steps [seeds, rates], by a parabola through its neighbours' logs."""
-    means = steps.mean(axis=0)  # nan where one seed never got there
+    """Best rate by mean steps [seeds, rates], by a parabola through its neighbours' logarithms."""
+    means = steps.mean(axis=0)  # nan if one seed never got there
     if not np.isfinite(means).any():
         return Tuned(steps=math.nan, rate=math.nan, at_edge=True)
     i = int(np.nanargmin(means))

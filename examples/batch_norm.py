@@ -16,7 +16,7 @@ from downslope.recipes import batch_norm
 
 
 def net(model, x, norm):
-    """Ten outputs of two layers; `norm` decides by which statistics their inputs are normalised."""
+    """Two layers with ten outputs; `norm` selects the statistics that normalise their inputs."""
     x = norm("pixels", x)
     hidden = jax.nn.relu(norm("hidden", x @ model["into"], model["norm"]))
     return hidden @ model["out"] + model["shift"]

@@ -1,4 +1,4 @@
-"""A beam monitor learns its normal signal, then hears of faults while the samples come in."""
+"""A beam monitor learns its normal signal, then detects faults as samples arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job on real data: scikit-learn's digits, written to Parquet and trained on from there.
+"""The main use on real data: scikit-learn's digits, written to Parquet and trained on.
 
 Run by `make demo`. It calls the same command that a user types, so what it prints is what a
 user sees.
@@ -19,7 +19,7 @@ TABLE = Path("runs") / "digits.parquet"
 
 
 def write_digits(path: Path) -> None:
-    """1,797 images of 8 x 8 pixels, one column a pixel, and the digit they show."""
+    """1,797 images of 8 x 8 pixels, one pixel per column, and the digit that they show."""
     digits = load_digits()
     columns = {f"pixel_{i}": digits.data[:, i] for i in range(digits.data.shape[1])}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""A Flax NNX network: an `nnx.Module` is a pytree, so it is trained as it is.
+"""A Flax NNX network: an `nnx.Module` is a pytree, so it can be trained directly.
 
-Dropout takes its keys in the loss: `net(images, rngs=nnx.Rngs(key))`. Where a module holds
+Dropout takes its keys in the loss: `net(images, rngs=nnx.Rngs(key))`. If a module holds
 arrays that are not to be trained, such as the statistics of `nnx.BatchNorm`, take them out:
 `graph, params, rest = nnx.split(net, nnx.Param, ...)`, train `params`, and let the loss begin
 with `net = nnx.merge(graph, params, rest)`.

@@ -1,7 +1,7 @@
-"""A power grid learns eleven months of its demand, then says which days of January are unlike them.
+"""A detector learns eleven months of a power grid's demand, then finds unusual days in January.
 
-Half-hourly demand of the state of Victoria in 2014, in gigawatts, and the temperature beside it.
-The detector never sees the temperature: the heat wave of 14 to 17 January is there to check it by.
+Half-hourly demand of the state of Victoria in 2014, in gigawatts, with the temperature.
+The detector never sees the temperature: the heat wave of 14 to 17 January serves to check it.
 """
 
 from __future__ import annotations

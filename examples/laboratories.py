@@ -1,4 +1,4 @@
-"""Blood cells measured in three laboratories: check the design, take the laboratories off, look.
+"""Blood cells measured in three laboratories: check the design, remove batch effects, compare.
 
 The cells are real (700, from scanpy); the effects of the laboratories are planted, so that what a
 correction should find is known.

@@ -1,4 +1,4 @@
-"""A linear model of three lines, trained on arrays in memory with a loss of your own."""
+"""A linear model in three lines, trained on arrays in memory with a loss of your own."""
 
 from __future__ import annotations
 

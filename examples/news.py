@@ -1,7 +1,7 @@
 """Numbers and words together: which bird strikes changed a flight, by remarks, height and speed.
 
-The strikes are of the 1990s (`openintro`, `birds`). The latest ones are held out, twice: to stop
-by and to judge by.
+The strikes are of the 1990s (`openintro`, `birds`). The latest ones are held out in
+two parts: for early stopping and for the final score.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gradient noise scale of an optax loop that is not ours: one more link in its chain."""
+"""Gradient noise scale in your own optax loop: one more link in the chain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(steps: int = 300, batch_size: int = 64) -> Noise:
         "last": 0.1 * jax.random.normal(two, (32, 10)),
     }
     optimizer = optax.chain(measure_noise(window=50), optax.adam(1e-3))
-    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))  # one a row, not averaged
+    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))  # one per row, not averaged
 
     @jax.jit
     def step(params, opt_state, key):

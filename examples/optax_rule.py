@@ -1,4 +1,4 @@
-"""Any optax optimizer: a chain of one's own, finished, or as a function of the learning rate."""
+"""Any optax optimizer: a finished chain of your own, or a function of the learning rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def loss(model, batch, key):
 
 
 def chain(learning_rate):
-    """Lion on gradients without their mean, with weight decay; any chain will do."""
+    """Lion on centred gradients with weight decay, as an example of a chain."""
     return optax.chain(optax.centralize(), optax.lion(learning_rate, weight_decay=1e-3))
 
 
@@ -32,10 +32,10 @@ def main(epochs: int = 20) -> downslope.Result:
             loss, model, (x, y), batch_size=32, epochs=epochs, validation=0.2, **optimizer
         )
 
-    # As a function of the learning rate: ours to set, so that schedules and decisions reach it.
+    # As a function of the learning rate, so that schedules and decisions can set it.
     result = trained(optimizer=chain, learning_rate=3e-3)
     print("a chain:        held-out loss", result.validation["loss"], "nats")
-    # Finished, with a schedule inside: nothing is left for us to choose.
+    # Finished, with a schedule inside: nothing is left to choose.
     schedule = optax.cosine_decay_schedule(0.05, decay_steps=15 * epochs)
     finished = trained(optimizer=optax.adabelief(schedule))
     print("a finished one: held-out loss", finished.validation["loss"], "nats")

@@ -1,4 +1,4 @@
-"""The instruments on gradients of one's own: logistic regression in plain NumPy, no JAX."""
+"""Instruments on your own gradients: logistic regression in plain NumPy, no JAX."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(steps: int = 300, batch_size: int = 32) -> Noise:
         theta -= 0.05 * (chance(theta) - y)[rows] @ x[rows] / batch_size
 
     p = chance(theta)
-    gradients = (p - y)[:, None] * x  # [n, d]: one a row, not averaged
+    gradients = (p - y)[:, None] * x  # [n, d]: one per row, not averaged
     hessian = (x * (p * (1 - p))[:, None]).T @ x / len(x)
 
     noise = from_examples(gradients)

@@ -1,4 +1,4 @@
-"""A small network in a plain dict, on the columns of a data frame, which a loss sees by name."""
+"""A small network in a plain dict, on the columns of a data frame, which the loss reads by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(epochs: int = 60) -> downslope.Result:
     data = load_wine()
     scaled = (data.data - data.data.mean(axis=0)) / data.data.std(axis=0)
     frame = pa.table({**dict(zip(data.feature_names, scaled.T, strict=True)), "kind": data.target})
-    # A pandas or polars data frame, or any other that speaks Arrow, is given in the same way.
+    # A pandas or polars data frame, or any other with the Arrow interface, works the same way.
     rng = np.random.default_rng(0)
     model = {
         "first": rng.normal(size=(len(NAMES), 16)).astype("float32"),

@@ -1,4 +1,4 @@
-"""Points drawn anew for every batch: a small network learns a function it can ask anywhere."""
+"""Points drawn anew for every batch: a small network learns a function it can sample anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gradient noise scale of a PyTorch loop: gradients of both halves of every batch."""
+"""Gradient noise scale in a PyTorch loop: gradients of both halves of every batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from downslope.noise.scale import Noise
 
 try:
     import torch
-except ModuleNotFoundError:  # the noise is measured without it; only this loop needs it
+except ModuleNotFoundError:  # only this loop needs PyTorch; measuring the noise does not
     torch = None
 
 

@@ -1,1 +1,1 @@
-"""Automatic training beside a grid search and the defaults people use: `make bench-auto`."""
+"""Automatic training compared with a grid search and common defaults: `make bench-auto`."""

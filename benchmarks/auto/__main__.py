@@ -1,4 +1,4 @@
-"""Runs the tasks, prints the table and says which bars are met."""
+"""Run the tasks, print the table and say which bars are met."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every run there")
     parser.add_argument(
         "--resume-from", type=Path, metavar="FILE",
-        help="go on with the runs kept there; also written there, without --json",
+        help="continue with the runs kept there; also written there, without --json",
     )  # fmt: skip
     options = parser.parse_args(argv)
     unknown = set(options.tasks or ()) - set(RECIPES)

@@ -1,4 +1,4 @@
-"""What the models of step time and of steps to a target foretell, beside what is seen."""
+"""Predictions of step times and of steps to a target, compared with measurements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMED_SECONDS = 0.3  # of each repeat, after compiling
 
 
 def step_errors(task: Task, *, quick: bool = False) -> dict[str, float]:
-    """How far off the model is at every second batch size, fitted on the others: shares by size.
+    """Relative error of the model at every second batch size, fitted to the others: shares by size.
 
     The sizes take turns, and medians of the turns are compared.
     """
@@ -28,7 +28,7 @@ def step_errors(task: Task, *, quick: bool = False) -> dict[str, float]:
     for _ in range(1 if quick else REPEATS):
         for size in sizes:
             times[size].append(step_seconds(task, size))
-    left_out = sizes[1:-1:2]  # both ends are fitted: beyond them nothing is claimed
+    left_out = sizes[1:-1:2]  # both ends are fitted: the model does not extrapolate
     fitted = [size for size in sizes if size not in left_out]
     model = fit_step_times(fitted, [times[size] for size in fitted])
     seen = fit_step_times(sizes, [times[size] for size in sizes])
@@ -40,7 +40,7 @@ def step_seconds(task: Task, batch_size: int) -> float:
     begin: list[float] = []
     seen: list[tuple[float, int]] = []
 
-    class Enough(BaseException):  # an Exception would only cost the reader that raises it
+    class Enough(BaseException):  # an Exception would only drop the reader that raises it
         pass
 
     def note(record: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def step_seconds(task: Task, batch_size: int) -> float:
 def time_ratios(
     task: Task, traces: dict[str, Trace], speeds: dict[int, float], target: float
 ) -> dict[str, float]:
-    """Predicted over seen time to the target without compiling, by a batch size left out.
+    """Predicted over measured time to the target, without compiling, by the batch size left out.
 
     Steps by `S_min + E_min/B`, fitted to the runs at the other sizes, each at its best constant
     rate; seconds of a step by the model fitted to the other sizes, evaluations included.
@@ -76,7 +76,7 @@ def time_ratios(
         if point is not None and (size not in best or point.step < best[size].step):
             best[size] = point
     found = {}
-    for size in sorted(best)[1:-1]:  # beyond both ends nothing is claimed
+    for size in sorted(best)[1:-1]:  # the model does not extrapolate
         others = [b for b in best if b != size]
         fit = fit_critical_batch(others, [best[b].step for b in others])
         if len(others) < FEWEST or fit.min_steps.value is None or fit.min_examples.value is None:

@@ -5,10 +5,10 @@ every other seed: the target is the lowest loss that one of them reaches on ever
 The settings that were fastest to it on the first seed run again on every seed, and the fastest
 run on a seed is the oracle of that seed.
 
-Two economies. Programs that the grid has compiled are kept on disk while it runs, so that its
-total cost is understated; runs of the oracle compile anew. A run that is behind ends early: at a
-fourth of its time with a constant rate, at half of it with cosine, it has not come to a loss
-that another run had at a tenth.
+Two savings. Programs that the grid has compiled are kept on disk while it runs, so its total cost
+is understated; runs of the oracle compile again. A run that is behind ends early: if at a fourth
+of its time with a constant rate, at half of it with cosine, it has not reached a loss that another
+run had at a tenth.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SCHEDULES = ("constant", "cosine")
 ALLOWANCE = 1.03
 FASTEST = 3  # settings that run again on every seed, for the time
 LOWEST = 3  # settings that run again on every other seed, for the target
-PACE = 1 / 10  # of the budget, where the loss is read that others must have come to
-CHECKED = {"constant": 1 / 4, "cosine": 1 / 2}  # share of the budget at which they must
+PACE = 1 / 10  # of the budget, where the loss is read that others must reach
+CHECKED = {"constant": 1 / 4, "cosine": 1 / 2}  # share of the budget by which they must
 OVERTIME = 1.5  # budgets after which a run with cosine ends whatever its step
 LONGEST = 3  # budgets of a run that goes to a known target: the machine may be slower by then
 CALIBRATED = 1 / 8  # of the budget, to measure how many steps it holds
@@ -74,7 +74,7 @@ def settings(task: Task, quick: bool = False) -> list[Setting]:
 
 @contextlib.contextmanager
 def compiled_kept() -> Iterator[None]:
-    """Inside, programs compiled once are taken from disk; afterwards all is as it was."""
+    """Keep compiled programs on disk inside the block, and restore the settings afterwards."""
     from jax.experimental.compilation_cache import compilation_cache
 
     names = {
@@ -96,7 +96,7 @@ def compiled_kept() -> Iterator[None]:
 
 
 def steps_per_second(task: Task, batch_size: int) -> float:
-    """Measured in a short run, evaluations included."""
+    """Speed measured in a short run, evaluations included."""
     seen: list[Point] = []
 
     def look(point: Point) -> str | None:
@@ -115,10 +115,10 @@ def steps_per_second(task: Task, batch_size: int) -> float:
 def grid(
     task: Task, speeds: dict[int, float], done: dict[str, Trace], *, quick: bool = False
 ) -> Iterator[Trace]:
-    """Traces of all settings on the first seed, as they come.
+    """Traces of all settings on the first seed, as they finish.
 
     Args:
-        done: those known from before, by the text of their setting.
+        done: traces of earlier runs, by the text of their setting.
     """
     pace = math.inf  # lowest loss that any run had at a tenth of its time
     for setting in settings(task, quick):
@@ -141,10 +141,10 @@ def run(
     task: Task, setting: Setting, speeds: dict[int, float], *, seed: int, ends: Any,
     cold: bool = False, overtime: float = 1,
 ) -> Trace:  # fmt: skip
-    """A run of the grid, over the budget of the task.
+    """Run of the grid, over the budget of the task.
 
-    With a constant rate the time is kept; with cosine, whose steps must be known before, as many
-    as the budget holds by the speed measured.
+    With a constant rate the time is limited; with cosine, whose number of steps must be known
+    in advance, it makes as many as fit into the budget at the measured speed.
 
     Args:
         overtime: budgets that a constant rate may take; cosine may take `OVERTIME` at least.
@@ -153,7 +153,7 @@ def run(
     steps = max(1, round(task.budget_seconds * speeds[setting.batch_size])) if cosine else None
 
     def over(point: Point) -> str | None:
-        # the speed may have changed since it was measured: cosine is left some more time
+        # the speed may have changed since it was measured: cosine gets some more time
         limit = task.budget_seconds * max(overtime, OVERTIME if cosine else 1)
         return ends(point) or ("time up" if point.training > limit else None)
 
@@ -173,13 +173,13 @@ def run(
 
 
 def lowest(task: Task, traces: dict[str, Trace], count: int) -> list[Setting]:
-    """The settings of lowest held-out loss, the lowest first."""
+    """Settings of lowest held-out loss, the lowest first."""
     known = [setting for setting in settings(task) if str(setting) in traces]
     return sorted(known, key=lambda setting: traces[str(setting)].best_loss)[:count]
 
 
 def fastest(task: Task, traces: dict[str, Trace], target: float, count: int) -> list[Setting]:
-    """The settings that came first to the target, without compiling, the fastest first."""
+    """Settings that reached the target first, without compiling, the fastest first."""
     found = []
     for setting in settings(task):
         point = traces[str(setting)].reach(target) if str(setting) in traces else None
@@ -189,7 +189,7 @@ def fastest(task: Task, traces: dict[str, Trace], target: float, count: int) -> 
 
 
 def reaching(target: float, cap: float = math.inf) -> Any:
-    """Ends a run at the target, or once it has trained for `cap` seconds."""
+    """Function that ends a run at the target, or after `cap` seconds of training."""
 
     def ends(point: Point) -> str | None:
         if point.loss <= target:
@@ -200,6 +200,6 @@ def reaching(target: float, cap: float = math.inf) -> Any:
 
 
 def throughput_batch(speeds: dict[int, float]) -> int:
-    """The batch size of the grid with most examples per second."""
+    """Batch size of the grid with most examples per second."""
     sizes = sorted(speeds)
     return sizes[int(np.argmax([size * speeds[size] for size in sizes]))]

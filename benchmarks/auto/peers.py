@@ -1,4 +1,4 @@
-"""Defaults that people use, to the target of the oracle."""
+"""Common defaults, to the target of the oracle."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LEAST_CAP = 1.0  # seconds: of an oracle of some milliseconds five times are non
 
 
 def cap_of(oracle_seconds: float) -> float:
-    """Seconds after which a peer that has not reached the target ends."""
+    """Seconds after which a peer ends that has not reached the target."""
     return max(CAP * oracle_seconds, LEAST_CAP)
 
 
 def run(
     name: str, task: Task, *, seed: int, target: float, cap: float, throughput_batch: int
 ) -> Trace:
-    """One peer's way to the target."""
+    """Run of one peer to the target."""
     if name == SKLEARN:
         return _sklearn(task, seed=seed, target=target, cap=cap)
     adam = {"optimizer": "adam", "learning_rate": 1e-3}

@@ -1,4 +1,4 @@
-"""One run of `downslope.fit`, watched from outside: held-out losses and when they were seen."""
+"""One run of `downslope.fit`, observed from outside: held-out losses and their times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPILING = (
 
 
 class CompileClock:
-    """Seconds that this thread has spent in tracing, lowering and compiling.
+    """Seconds that this thread has spent on tracing, lowering and compiling.
 
     A trace may contain others: what counts is the union of the intervals.
     """
@@ -44,7 +44,7 @@ class CompileClock:
             return
         now = time.perf_counter()
         while self._spans and self._spans[-1][0] >= now - seconds:
-            self._spans.pop()  # it lies inside this one
+            self._spans.pop()  # it is inside this one
         self._spans.append((now - seconds, now))
 
     @property
@@ -74,11 +74,11 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """A run.
+    """Record of a run.
 
     Attributes:
-        setting: what it was told, for people.
-        lows: evaluations that were lower than all before.
+        setting: its settings as text, for people.
+        lows: evaluations with a lower loss than all before.
         final_loss: held-out loss of the parameters that `fit` returned; None if it did not end.
         end: the stop reason of `fit`, or why the benchmark ended it.
         seconds, compiling: the whole run.
@@ -97,11 +97,11 @@ class Trace:
         return min((p.loss for p in self.lows), default=math.inf)
 
     def reach(self, target: float) -> Point | None:
-        """The first evaluation at or below the target."""
+        """First evaluation at or below the target."""
         return next((p for p in self.lows if p.loss <= target), None)
 
     def loss_by(self, training: float) -> float:
-        """Lowest loss seen by so many seconds without compiling."""
+        """Lowest loss within this many seconds, without compiling."""
         return min((p.loss for p in self.lows if p.training <= training), default=math.inf)
 
     @classmethod
@@ -112,8 +112,8 @@ class Trace:
         return dataclasses.asdict(self)
 
 
-class Enough(BaseException):  # an Exception would only cost the reader that raises it
-    """Ends a run from its reader; its text says why."""
+class Enough(BaseException):  # an Exception would only drop the reader that raises it
+    """Raised by a reader to end a run; its text says why."""
 
 
 def watch(
@@ -125,12 +125,12 @@ def watch(
     cold: bool = True,
     **options: Any,
 ) -> Trace:
-    """A run of `downslope.fit` on the task's training rows, its held-out rows as validation.
+    """Run `downslope.fit` on the task's training rows, with its held-out rows as validation.
 
     Args:
-        ends: asked at every evaluation and progress record; a text ends the run. A point of
+        ends: called at every evaluation and progress record; a text ends the run. A point of
             progress has the lowest held-out loss so far.
-        cold: forget first what this process has compiled, as a new one would have to.
+        cold: drop first what this process has compiled, as if it were new.
         options: for `fit`.
     """
     if cold:
@@ -162,14 +162,14 @@ def watch(
                 l2=task.l2, readers=(note,), **options,
             )  # fmt: skip
             if result.stop_reason is downslope.StopReason.INTERRUPTED:
-                raise KeyboardInterrupt  # `fit` keeps the signal; it was meant for the benchmark
+                raise KeyboardInterrupt  # `fit` caught the signal meant for the benchmark
             end = str(result.stop_reason)
             if result.validation is not None and result.validation["loss"].value is not None:
                 final = float(result.validation["loss"].value)
         except Enough as enough:
             end = str(enough)
         seconds, compiling = time.perf_counter() - begin, clock.seconds
-    if final is not None and final < low:  # parameters that no evaluation had seen before
+    if final is not None and final < low:  # parameters that no evaluation had before
         step = result.num_steps
         lows.append(Point(seconds=seconds, compiling=compiling, loss=final, step=step))
     return Trace(

@@ -1,4 +1,4 @@
-"""All runs of one task, in an order that can be broken off and gone on with."""
+"""All runs of one task, in an order that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from benchmarks.auto.runs import Point, Trace
 from benchmarks.auto.tasks import Task
 
 SAVE_SECONDS = 5.0
-LARGE_SECONDS = 5.0  # of the oracle, without compiling: a larger task
+LARGE_SECONDS = 5.0  # oracle's time without compiling: a larger task
 
 Say = Callable[[str], None]
 
 
 @dataclass(kw_only=True)
 class Study:
-    """What is known of a task. Keys of dicts by seed are texts, as in JSON.
+    """Results of a task. Keys of dicts by seed are strings, as in JSON.
 
     Attributes:
-        num_rows: to train on.
-        speeds: steps a second by batch size, evaluations included.
+        num_rows: number of training rows.
+        speeds: steps per second by batch size, evaluations included.
         grid: the whole grid on the first seed, by setting.
-        full: the settings of lowest loss, to their end, by other seeds.
+        full: the settings of lowest loss, run to their end, by other seeds.
         again: the fastest settings, by seed.
-        auto, in_time: training with nothing said, and with a time given, by seed.
+        auto, in_time: automatic training without and with a time budget, by seed.
         peers: by name, then by seed.
-        step_errors: of the model of step times at batch sizes it was not fitted on, as shares.
-        time_ratios: predicted over seen time to the target, by a batch size that was left out.
+        step_errors: relative errors of the model of step times at batch sizes it was not fitted to.
+        time_ratios: predicted over measured time to the target, by the batch size left out.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Study:
 
     @property
     def target(self) -> float:
-        """What is to be reached: 3 % above the best loss."""
+        """Target loss: 3 % above the best loss."""
         return grid.ALLOWANCE * self.best_loss
 
     @property
     def grid_seconds(self) -> float:
-        """What the grid cost, compiling included."""
+        """Cost of the grid, compiling included."""
         return sum(trace.seconds for trace in self.grid.values())
 
     @property
@@ -80,11 +80,11 @@ class Study:
         return list(self.auto)
 
     def oracle(self, seed: str) -> tuple[Trace, Point] | None:
-        """The run that was first at the target, without compiling."""
+        """Run that reached the target first, without compiling."""
         return min(self._reached(seed), key=lambda pair: pair[1].training, default=None)
 
     def oracle_seconds(self, seed: str, *, compiling: bool) -> float | None:
-        """The least time to the target of all runs, each clock its own best."""
+        """Least time to the target of all runs, with compiling or without."""
         times = [p.seconds if compiling else p.training for _, p in self._reached(seed)]
         return min(times, default=None)
 
@@ -129,7 +129,7 @@ class Study:
 
 
 class Notebook:
-    """Studies on their way, kept in a file."""
+    """Studies in progress, kept in a file."""
 
     def __init__(self, path: Path | None, about: dict[str, Any]):
         self.path, self.about, self.studies = path, about, {}
@@ -154,12 +154,12 @@ class Notebook:
 
 
 def go(task: Task, study: Study, *, seeds: int, quick: bool, save: Callable[[], None], say: Say):
-    """Makes the runs that the study lacks."""
+    """Make the runs that the study lacks."""
     _grid(task, study, seeds=seeds, quick=quick, save=save, say=say)
     for seed in range(seeds):
         _seed(task, study, seed, quick=quick, save=save, say=say)
     for name in (peers.ADAM, peers.SKLEARN) if quick else peers.NAMES:
-        # the default that a bar is about on every seed, the others on the first
+        # the default with a bar on every seed, the others on the first
         for seed in range(seeds if name == peers.ADAM else 1):
             _peer(task, study, name, seed, save=save, say=say)
     if study.step_errors is None:
@@ -184,7 +184,7 @@ def _grid(
         runs = study.full.get(str(seed), [])
         for setting in best[len(runs) :]:
             runs = [*runs, _whole(task, setting, study, seed)]
-        study.full[str(seed)] = runs  # whole: the target is known once all have run
+        study.full[str(seed)] = runs  # complete: the target is known once all have run
         save()
     say(
         f"  grid: {len(study.grid)} runs in {study.grid_seconds:.0f} s, "

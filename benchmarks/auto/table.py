@@ -1,4 +1,4 @@
-"""The table, and which bars it meets."""
+"""Results table, and the bars that are met."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STEP_BAR = 0.1
 
 
 def ratios(study: Study, *, compiling: bool) -> list[float]:
-    """Auto's time to the target over the oracle's, by seed; infinite where it is not reached."""
+    """Auto's time to the target over the oracle's, by seed; infinite if it was not reached."""
     found = []
     for seed, trace in study.auto.items():
         oracle, point = study.oracle_seconds(seed, compiling=compiling), trace.reach(study.target)
         if oracle is None:
-            continue  # nobody reached it: there is no time to compare with
+            continue  # no run reached it: there is no time to compare with
         if point is None:
             found.append(math.inf)
         else:
@@ -35,7 +35,7 @@ def ratios(study: Study, *, compiling: bool) -> list[float]:
 def peer_ratio(study: Study, name: str, seed: str) -> tuple[float, bool] | None:
     """A peer's time over the oracle's, and whether it reached the target.
 
-    Where it did not, the time it was given: its ratio is above that.
+    If it did not, its time limit: the ratio is above that.
     """
     trace = study.peers.get(name, {}).get(seed)
     clock = study.is_large
@@ -49,7 +49,7 @@ def peer_ratio(study: Study, name: str, seed: str) -> tuple[float, bool] | None:
 
 
 def adam_gains(study: Study) -> list[float]:
-    """How many times faster than Adam's default auto is, by seed; at least so many times."""
+    """Speed-up of auto over Adam's default, by seed; a lower bound if Adam missed the target."""
     found = []
     own = dict(zip(_with_oracle(study), ratios(study, compiling=study.is_large), strict=True))
     for seed, ratio in own.items():
@@ -70,12 +70,12 @@ def loss_ratios(study: Study) -> list[float]:
 
 
 def cost_share(study: Study) -> float:
-    """Seconds of a whole automatic run over those of the grid, compiling included in both."""
+    """Seconds of a whole automatic run over those of the grid, both with compiling."""
     return median(trace.seconds for trace in study.auto.values()) / study.grid_seconds
 
 
 def markdown(studies: Iterable[Study]) -> str:
-    """Both tables: auto and the oracle, the peers."""
+    """Both tables: auto with the oracle, and the peers."""
     studies = list(studies)
     heads = ["task", "rows", "target", "oracle", "its time", "auto's time", "ratio with compiling",
              "without", "final loss / grid's best", "cost / grid's"]  # fmt: skip
@@ -143,7 +143,7 @@ def _table(heads: list[str], lines: list[list[str]]) -> str:
 
 
 def bars(studies: Iterable[Study]) -> list[Row]:
-    """The bars, each met or not."""
+    """All bars, each met or not."""
     studies = [study for study in studies if study.auto]
     large = [s for s in studies if s.is_large]
     small = [s for s in studies if not s.is_large]
@@ -205,7 +205,7 @@ def _cost(studies: list[Study]) -> Row:
 
 
 def _luck(studies: list[Study]) -> list[Row]:
-    """How often the lowest loss of the first seed, plus 3 %, is reached on other seeds."""
+    """Share of other seeds that reach the lowest loss of the first seed, plus 3 %."""
     grids = [
         any(run.best_loss <= ALLOWANCE * s.luckiest_loss for run in runs)
         for s in studies
@@ -236,7 +236,7 @@ def _foresight(studies: list[Study]) -> list[Row]:
     if times:
         rows.append(
             Row(what="time to target at batch sizes not fitted", ours=f"{len(times)} sizes",
-                ratio=f"predicted over seen {median(times):.2f} "
+                ratio=f"predicted over measured {median(times):.2f} "
                 f"({min(times):.2f} to {max(times):.2f})")
         )  # fmt: skip
     return rows

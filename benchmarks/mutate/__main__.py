@@ -1,4 +1,4 @@
-"""Prints the share of the core's mutants that its tests kill, and those that survive.
+"""Print the share of the core's mutants that its tests kill, and those that survive.
 
 A first run of the tests records which of them executes which line. Each mutant of a reproducible
 sample is then met by the tests that execute its line, the quickest first, until one fails.
@@ -46,7 +46,7 @@ _TICKS = itertools.count(2, 2)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a mutant."""
+    """Result of a mutant."""
 
     mutant: Mutant
     killed_by: str | None
@@ -72,7 +72,7 @@ def chosen(mutant: Mutant, tests: dict[str, Any]) -> list[str]:
 
 
 def copy_tree(target: Path) -> Path:
-    """A copy of the working tree as git sees it, ignored files left out."""
+    """Copy of the working tree as git sees it, without ignored files."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, names.decode().split("\0")):
@@ -83,7 +83,7 @@ def copy_tree(target: Path) -> Path:
 
 
 def run_tests(tree: Path, arguments: list[str], seconds: float | None, **more: str) -> int | None:
-    """Exit code of pytest in a copy; None where it took too long."""
+    """Exit code of pytest in a copy; None if it took too long."""
     paths = os.pathsep.join([str(tree / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": paths} | more
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(KEPT / "programs"))
@@ -103,7 +103,7 @@ def run_tests(tree: Path, arguments: list[str], seconds: float | None, **more: s
 
 
 def coverage_of(tree: Path, names: list[str]) -> dict[str, Any]:
-    """What each test executes, from `.mutate/` where nothing changed since."""
+    """Lines that each test executes, from `.mutate/` if nothing changed since."""
     digest = hashlib.sha256(" ".join(names).encode())
     for path in sorted([*(tree / "src").rglob("*.py"), *(tree / "tests").rglob("*.*")]):
         if "__pycache__" not in path.parts:
@@ -123,7 +123,7 @@ def coverage_of(tree: Path, names: list[str]) -> dict[str, Any]:
 
 
 def check(mutant: Mutant, tree: Path, tests: dict[str, Any]) -> Outcome:
-    """Puts a fault into a copy, runs the tests that meet it, and takes it out again."""
+    """Put a fault into a copy, run the tests that execute it, and take it out again."""
     path = tree / mutant.path
     source = path.read_text()
     code = mutated(mutant, source)
@@ -155,7 +155,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the share of mutants that the tests kill, and those that survive."""
+    """Print the share of mutants that the tests kill, and those that survive."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutate", description=__doc__)
     parser.add_argument("--sample", type=int, default=100, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")

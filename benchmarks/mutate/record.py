@@ -1,4 +1,4 @@
-"""A plugin of pytest that records which test executes which line of the core.
+"""Pytest plugin that records which test executes which line of the core.
 
 Fixtures of several tests run once; what they execute counts for every test that uses them.
 """
@@ -84,5 +84,5 @@ def _fixture(node: str, name: str) -> str:
 
 
 def pytest_configure(config: Any) -> None:
-    """Registers the recorder; `MUTATE_OUT` names the file to write."""
+    """Register the recorder; `MUTATE_OUT` names the file to write."""
     config.pluginmanager.register(Recorder(Path(os.environ["MUTATE_OUT"])))

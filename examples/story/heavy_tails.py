@@ -1,4 +1,4 @@
-"""Heavy tails: what averaging does to them, what clipping saves, and what it bends."""
+"""Heavy tails: the effect of averaging, and the gains and the bias of clipping."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def stable(draw, alpha: float, num: int):
 
 
 def rest(draws, clip_norm: float | None, steps: int) -> np.ndarray:
-    """Places of a run that has settled, one row a step."""
+    """Places of a run that has settled, one row per step."""
     trail = descend(loss, [1.0], downslope.Generator(draws), learning_rate=0.02, batch_size=1,
                     steps=steps, keep_every=10, clip_norm=clip_norm)  # fmt: skip
     return trail.places[len(trail.places) // 10 :, 0]
 
 
 def told_place(threshold: float) -> float:
-    """Where the mean of the clipped gradients of exponential numbers is 0."""
+    """Point where the mean of the clipped gradients of exponential numbers is 0."""
 
     def force(place: float) -> float:
         return clipped_mean(stats.expon(loc=-place).cdf, threshold)

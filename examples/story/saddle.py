@@ -1,4 +1,4 @@
-"""A saddle point: the noise of batches leaves it, plain descent stays, and one where both stay."""
+"""A saddle point: batch noise leaves it, plain descent stays; and one where both stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CURVATURE, RATE, BATCH, FREE = 1.0, 0.01, 8, 0.3  # free: this far from the sadd
 
 
 def ridge(model, batch, key):
-    """Down on both sides of 0, and up again from 1 on; one walker a column."""
+    """Down on both sides of 0, and up again from 1 on; one walker per column."""
     y = model["w"]
     return 1 + jnp.sum(-CURVATURE * y**2 / 2 + y**4 / 4 + batch * y, axis=1)
 

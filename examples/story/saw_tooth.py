@@ -24,7 +24,7 @@ def problem(rows: int, width: int):
 
 
 def gradients_at(x, y, w):
-    return ((x @ w - y)[:, None] * x).astype("float64")  # [n, d]: one a row
+    return ((x @ w - y)[:, None] * x).astype("float64")  # [n, d]: one per row
 
 
 def batches(gradients, batch: int, num: int, seed: int):
@@ -54,7 +54,7 @@ def main(
         full = np.mean((trail.places @ x.T - y) ** 2, axis=1) / 2
         found[f"rises at the floor, batch {batch}"] = float(np.mean(np.diff(full[50:]) > 0))
         found[f"mean loss at the floor, batch {batch}"] = float(full[50:].mean())
-        if batch == 8:  # on the way down: what the instrument tells, and a thousand steps tried
+        if batch == 8:  # on the way down: the instrument's prediction, and a thousand steps tried
             place = trail.places[10]
             there, rate = gradients_at(x, y, place), 0.1
             told = one_step_change(

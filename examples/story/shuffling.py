@@ -1,4 +1,4 @@
-"""A file sorted by class, read front to back, and what a shuffle buffer mends of it."""
+"""A file sorted by class, read from front to back, and the effect of a shuffle buffer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chances(x, w):
 
 
 def read_in_order(x, y, epochs: int, buffer: int, every: int):
-    """What a loop does that reads the file as it lies, through a shuffle buffer of some rows."""
+    """Descent that reads the file in stored order, through a shuffle buffer of some rows."""
     w, places = np.zeros(640), []
     for epoch in range(epochs):
         order = shuffle_buffer_order(len(x), buffer, seed=epoch)

@@ -1,4 +1,4 @@
-"""The batch size that arrives first: steps to a target, times seconds a step, as measured."""
+"""Batch size that reaches a target soonest: measured steps times measured seconds per step."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main(
     target = least + 0.02 * (np.log(2) - least)  # all but a fiftieth of the way down
 
     # Steps to the target, each size at the best rate of three: once, twice and four times that of
-    # the size before, since larger batches bear larger rates.
+    # the size before, since larger batches allow larger rates.
     steps, halfway, first_rates = {}, None, sizes[0] * np.array([0.01, 0.02, 0.04, 0.08])
     before = 0.02
     for size in sizes:

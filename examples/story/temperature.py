@@ -13,7 +13,7 @@ from downslope.noise.temperature import effective_temperature, reshuffling_ratio
 
 
 def bowl(model, batch, key):
-    """Half the squared distance from the batch's points; one walker a column, all alike."""
+    """Half the squared distance from the batch's points; one walker per column, all alike."""
     return 0.5 * jnp.sum((model["w"] - batch) ** 2, axis=1)
 
 

@@ -1,4 +1,4 @@
-"""One valley, three ways down: all rows a step, one row a step, a few rows a step."""
+"""One valley, three descents: all rows, one row, or a few rows per step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(
         return 0.5 * np.einsum("ni,ij,nj->n", away, hessian, away)
 
     def walk(batch: int | str, rate: float) -> tuple[int, Trail]:
-        """Steps until the walker has arrived, or one more than were made."""
+        """Number of steps until the walker has arrived, or one more than were made."""
         steps = 400 if batch == "full" else most
         trail = descend(loss, start, (x, y), learning_rate=rate, batch_size=batch, steps=steps)
         there = np.flatnonzero(height(trail.places) < NEAR * height(start[None])[0])

@@ -1,4 +1,4 @@
-"""What the chapters of the story share: a run whose every step is kept, and how pictures look."""
+"""Shared parts of the story's chapters: a run with recorded steps, and the look of pictures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "story" / "pictures"
 
-# Colours of Okabe and Ito, told apart by most colour-blind readers; every line has its dashes too.
+# Colours of Okabe and Ito, for colour-blind readers; lines differ in dashes too.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 
 PLAIN = {"schedule": "constant", "average": None, "clip_norm": None, "patience": None}
 
 
 class Trail(NamedTuple):
-    """One descent: where each kept step stood before it was made, and what the run said."""
+    """One descent: the position before each recorded step, and the result of the run."""
 
     steps: np.ndarray
     places: np.ndarray
@@ -45,10 +45,10 @@ def descend(
     momentum: float | None = None,
     **options: Any,
 ) -> Trail:
-    """Plain descent by `downslope.fit`, nothing chosen, with the parameters written down.
+    """Plain descent by `downslope.fit` with all settings given, recording the parameters.
 
     An optax transformation at the end of the chain sends them out of the compiled loop. That is
-    slow, so only every `keep_every`-th step is kept.
+    slow, so only every `keep_every`-th step is recorded.
     """
     kept: list[tuple[int, np.ndarray]] = []
 
@@ -73,13 +73,13 @@ def descend(
         measure_every=None,
         **PLAIN | options,
     )
-    jax.effects_barrier()  # the last ones may still be on their way
+    jax.effects_barrier()  # the last ones may still be in transit
     kept.sort(key=lambda each: each[0])
     return Trail(np.array([s for s, _ in kept]), np.array([p for _, p in kept]), result)
 
 
 def canvas(panels: int = 1, width: float = 7.6, height: float = 3.3) -> tuple[Any, list[Any]]:
-    """A figure with axes side by side."""
+    """Figure with axes side by side."""
     plt.rcParams.update(
         {
             "svg.fonttype": "none",
@@ -98,7 +98,7 @@ def canvas(panels: int = 1, width: float = 7.6, height: float = 3.3) -> tuple[An
 
 
 def plain_ticks(axes: Any, *names: str, within: tuple[float, ...] = (1,)) -> None:
-    """Powers of ten on a logarithmic axis as numbers: the usual ones need parsed mathematics.
+    """Label powers of ten on a logarithmic axis as plain numbers.
 
     `within=(1, 2, 5)` labels these steps of each power too.
     """
@@ -110,7 +110,7 @@ def plain_ticks(axes: Any, *names: str, within: tuple[float, ...] = (1,)) -> Non
 
 
 def save(figure: Any, out: Path) -> None:
-    """The same bytes for the same numbers: no date, no random names."""
+    """Write the same bytes for the same numbers: no date, no random names."""
     figure.savefig(out, format="svg", metadata={"Date": None})
     plt.close(figure)
     # matplotlib leaves a space at the end of some lines
