@@ -82,7 +82,7 @@ class Halving:
     "a knob, with a policy for it": {
         "config.py": (
             "    clip_norm: float | Auto | None = option(",
-            '    scale: float = option(1.0, "factor of every update", low=0)\n'
+            '    scale: float = option(1.0, "factor of every update")\n'
             "    clip_norm: float | Auto | None = option(",
             "    clip_norm: float | None\n",
             "    clip_norm: float | None\n    scale: float\n",

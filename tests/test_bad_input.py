@@ -149,7 +149,11 @@ TABLES = {
     ),
     "missing": (lambda: None, "not-there.parquet", "no such file or folder; check the path"),
     "no tables": (lambda: Path("t").mkdir(), "t", "no table in this folder; tables end in .par"),
-    "unknown": (lambda: Path("t.xlsx").write_text("x"), "t.xlsx", "not a kind; tables end in"),
+    "unknown": (
+        lambda: Path("t.xlsx").write_text("x"),
+        "t.xlsx",
+        "not a known kind; tables end in",
+    ),
 }
 
 

@@ -99,9 +99,9 @@ def test_too_little_to_time_is_refused(options, words):
 def test_batches_that_cannot_be_cut_anew_are_refused():
     """Catches a generator, or a loss of whole batches, that is timed in one size only."""
     drawn = Generator(lambda rng, num: rng.normal(size=(num, 200)).astype("float32"))
-    with pytest.raises(UsageError, match="rows of a table"):
+    with pytest.raises(UsageError, match="stored rows"):
         time_steps(loss, model(), drawn, training=Training(steps=10, batch_size=16))
-    with pytest.raises(UsageError, match="rows of a table"):
+    with pytest.raises(UsageError, match="stored rows"):
         time_steps(lambda m, b, k: loss(m, b, k).mean(), model(), X)
 
 

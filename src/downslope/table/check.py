@@ -237,10 +237,10 @@ def sample_of(
     dense = [c for c in encoding.columns if c.kind not in ("category", "text")]
     place = {name: j for j, name in enumerate(names)}
     for column in dense:
-        parts: Any = getattr(column, "parts", None)
-        if parts is not None and "elapsed" not in parts:
+        name = column.name if column.kind == "number" else f"{column.name} elapsed"
+        if name not in place:  # of this time only the phases are used
             continue
-        at = place[column.name if parts is None else f"{column.name} elapsed"]
+        at = place[name]
         power = 2.0**column.exponent  # type: ignore[union-attr]
         means[at] = column.center + column.mean * power  # type: ignore[union-attr]
         scales[at] = column.scale * power  # type: ignore[union-attr]
