@@ -24,18 +24,12 @@ def blocks(num_rows, batch_rows, step_rows, steps_per_buffer, num_epochs=2):
     for epoch in range(num_epochs):
         for first in range(0, num_rows, size):
             length = min(size, num_rows - first)
-            windows = split_buffer(
-                first, length, num_rows, batch_rows=batch_rows, step_rows=step_rows,
-                buffer_rows=size,
-            )  # fmt: skip
+            sizes = {"batch_rows": batch_rows, "step_rows": step_rows, "buffer_rows": size}
+            windows = split_buffer(first, length, num_rows, **sizes)
             yield Block(
-                rows=None,
-                windows=windows,
-                epoch=epoch,
-                rows_after=first + windows.highs,
-                ends_epoch=first + length == num_rows,
-                slot=None,
-            )
+                rows=None, windows=windows, epoch=epoch, rows_after=first + windows.highs,
+                ends_epoch=first + length == num_rows, slot=None,
+            )  # fmt: skip
 
 
 @st.composite
@@ -54,7 +48,9 @@ def paced(windows):
 
 @given(cases(), st.integers(1, 20))
 def test_calls_cover_all_windows_in_order(case, windows):
-    """Catches windows run twice or never, and calls longer than the length allows."""
+    """Catches windows run twice or never, calls longer than the length allows, and examples
+    counted by batch size, where the last batch is short.
+    """
     made = list(calls(blocks(*case), paced(windows), None))
     assert all(1 <= c.windows.count <= windows for c in made)
     assert sum(c.num_examples for c in made) == 2 * case[0]
@@ -70,8 +66,8 @@ def test_calls_cover_all_windows_in_order(case, windows):
 
 @given(cases(), st.integers(1, 20), st.data())
 def test_exactly_the_asked_steps_and_no_part_of_another(case, windows, data):
-    """Catches a run of N steps that also begins the next one, when gradients are accumulated:
-    its rows would be counted, and its checkpoint would lie in the middle of an update.
+    """Catches a run of N steps that also begins the next one, when gradients are accumulated: its
+    rows would be counted, and its checkpoint would lie in the middle of an update.
     """
     total = 2 * -(-case[0] // case[1])
     num_steps = data.draw(st.integers(0, total))
@@ -83,17 +79,6 @@ def test_exactly_the_asked_steps_and_no_part_of_another(case, windows, data):
     if made:
         last = made[-1]
         assert last.block.windows.ends[last.windows.first + last.windows.count - 1]
-
-
-def test_no_block_is_asked_for_when_no_step_is_left():
-    """Catches calls after the last step."""
-    assert list(calls(blocks(100, 10, 10, 2), CallLength(), 0)) == []
-
-
-def test_the_rows_of_a_call_count_real_rows_only():
-    """Catches examples counted by batch size, where the last batch is short."""
-    made = list(calls(blocks(25, 10, 10, 9, num_epochs=1), CallLength(), None))
-    assert [(c.num_steps, c.num_examples) for c in made] == [(3, 25)]
 
 
 @pytest.mark.parametrize("seconds_each", [1e-6, 1e-4, 0.003, 0.05, 1.0])
@@ -110,16 +95,14 @@ def test_calls_become_neither_short_nor_long(seconds_each):
     assert len(set(settled)) == 1
 
 
-def test_a_short_call_says_nothing_about_the_pace():
-    """Catches a length that doubles at each block's short last call, without a bound."""
+def test_a_short_call_says_nothing_about_the_length():
+    """Catches a length that doubles at each block's short last call, without a bound, and one that
+    is fixed when the block arrives: a slow first call must shorten the next.
+    """
     length = CallLength()
     for _ in range(100):
         length.saw(3, 0.001)
     assert length.windows == FIRST_CALL_WINDOWS
-
-
-def test_pace_changes_between_the_calls_of_a_block():
-    """Catches a division fixed when the block arrives: a slow first call must shorten the next."""
     length = paced(4)
     made = calls(blocks(100, 10, 10, 10, num_epochs=1), length, None)
     assert next(made).windows.count == 4

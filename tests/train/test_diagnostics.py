@@ -1,34 +1,31 @@
-"""Close looks at the noise while a run trains: their time, what they tell, what they spare."""
+"""Diagnostics of the noise while a run trains: their time, what they find, what they spare."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import plain
+import loops
+from downslope import StopReason
 from downslope.estimate import Estimate
 from downslope.noise.online.monitor import NoiseMonitor
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.record import Section
 from downslope.train import diagnostics
-from downslope.train.assemble import assemble
-from downslope.train.diagnostics import Diagnostics, short_record
-from downslope.train.progress import TrainingProgress
+from downslope.train.diagnostics import Diagnostics, diagnose_if_due, short_record
+from loops import ROWS, X, decision, loop_of, planted, records, train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+__all__ = ["planted"]
 
-X = np.random.default_rng(0).normal(size=(512, 4)).astype("f4")
-DATA = X, np.tanh(X[:, 0])
-OPTIONS = {"optimizer": "momentum", "batch_size": 16, "learning_rate": 0.05, "measure_every": 2}
-
-
-def loss(model, batch, key):
-    return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
+SUBJECTS = [name for name in SECTIONS if name != "order"]
 
 
-def model():
-    return {"w": np.full(4, 0.5, "f4")}
+def setup_of(share, **options):
+    return loops.setup_of(anatomy_share=share, steps=90, measure_every=2, **options)
 
 
 class Clock:
@@ -42,84 +39,66 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(diagnostics, "time", clock)
-    return clock
+def costly(monkeypatch):
+    """Subjects of known cost, in the order in which they were measured."""
+    clock, costs, asked = Clock(), {"gradient": 30.0, "scale": 1.0}, []
 
-
-def looker(share):
-    training = plain.training(**OPTIONS, anatomy_share=share)
-    engine = assemble(loss, model(), DATA, training)
-    return Diagnostics(engine), engine
-
-
-@pytest.fixture
-def dear(monkeypatch, clock):
-    """Subjects of known cost, in the order in which they were looked at."""
-    costs, asked = {"gradient": 30.0, "scale": 1.0}, []
-
-    def look(self, name, *_):
+    def measure(self, name, *_):
         clock.now += costs.get(name, 5.0)
         asked.append(name)
         return "nothing to see"
 
-    monkeypatch.setattr(Diagnostics, "_measure", look)
-    return asked
+    monkeypatch.setattr(diagnostics, "time", clock)
+    monkeypatch.setattr(Diagnostics, "_measure", measure)
+    return clock, asked
 
 
-def test_the_time_stays_within_its_share(clock, dear):
-    found, _ = looker(0.1)
+def test_the_time_stays_within_its_share(costly):
+    """Catches subjects beyond their share, one that is left out for ever, and a share unused."""
+    clock, asked = costly
+    found = Diagnostics(setup_of(0.1))
     while clock.now < 5000:
         clock.now += 0.5
         if found.is_due(clock.now):
             at, name = clock.now, found.measure(None, None, None)[0]
             # a subject may take longer than was thought the first time, never again
-            assert found._spent <= 0.1 * at or dear.count(name) == 1
-    names = [name for name in SECTIONS if name != "order"]
-    assert dear[: len(names)] == names
-    assert dear[len(names) : 2 * len(names)] == names
-    # what is left unused is less than the dearest look
-    assert 0.1 * clock.now - found._spent < 31
+            assert found._spent <= 0.1 * at or asked.count(name) == 1
+    num = len(SUBJECTS)
+    assert asked[:num] == asked[num : 2 * num] == SUBJECTS
+    assert 0.1 * clock.now - found._spent < 31  # less than the dearest of them
+    assert not Diagnostics(setup_of(None)).is_due(1e9)
 
 
-def test_no_share_no_look(clock, dear):
-    found, _ = looker(None)
-    assert not found.is_due(1e9)
+def test_a_subject_that_fails_is_recorded(monkeypatch):
+    """Catches a fault of an instrument that ends the run."""
 
-
-def test_a_look_that_fails_is_told(monkeypatch):
     def fails(*_):
         raise MemoryError("too large")
 
     monkeypatch.setattr(Diagnostics, "_measure", fails)
-    found, _ = looker(0.5)
+    found = Diagnostics(setup_of(0.5))
     assert found.measure(None, None, None) == ("gradient", "MemoryError: too large")
     assert found.measure(None, None, None)[0] == "scale"
 
 
 def test_every_subject_at_the_parameters_that_are_trained():
-    found, engine = looker(0.5)
-    state = engine.start()
-    seen = dict(
-        found.measure(state, NoiseMonitor(engine.setting), 100) for _ in range(len(SECTIONS) - 1)
-    )
-    assert set(seen) == set(SECTIONS) - {"order"}
+    """Catches curvature at an average of the parameters, and a subject without its data."""
+    setup = setup_of(0.5)
+    found, monitor = Diagnostics(setup), NoiseMonitor(setup.setting)
+    seen = dict(found.measure(setup.start(), monitor, 100) for _ in SUBJECTS)
+    assert set(seen) == set(SUBJECTS)
     assert isinstance(seen["scale"], Section)
     assert seen["trajectory"] == "no path was kept"
     curvature = seen["curvature"].records["lambda_max"].value
-    assert curvature == pytest.approx(np.linalg.eigvalsh(X.T @ X / 512)[-1], rel=0.3)
+    assert curvature == pytest.approx(np.linalg.eigvalsh(X.T @ X / ROWS)[-1], rel=0.3)
 
 
 def test_the_short_record_keeps_numbers_and_reasons():
-    section = Section(
-        title="t", sentences=("s",),
-        records={
-            "a": Estimate(value=0.0, lo=-1.0, hi=1.0, unit="m", method="long", flags=("x",)),
-            "b": Estimate(value=None, unit="", reason="why"),
-        },
-    )  # fmt: skip
-    assert short_record(section) == {
+    records = {
+        "a": Estimate(value=0.0, lo=-1.0, hi=1.0, unit="m", method="long", flags=("x",)),
+        "b": Estimate(value=None, unit="", reason="why"),
+    }
+    assert short_record(Section(title="t", sentences=("s",), records=records)) == {
         "sentences": ["s"],
         "records": {
             "a": {"value": 0.0, "lo": -1.0, "hi": 1.0, "unit": "m"},
@@ -128,50 +107,43 @@ def test_the_short_record_keeps_numbers_and_reasons():
     }
 
 
-@pytest.fixture
-def eager(monkeypatch):
-    """Diagnostics as soon as there is any time at all."""
+def test_training_does_not_notice(planted, monkeypatch):
+    """Catches diagnostics that move the parameters, a key, or the row that comes next."""
     monkeypatch.setattr(Diagnostics, "is_due", lambda self, _: True)
+    with_them, without = (train(loop_of(setup_of(share))) for share in (0.5, None))
+    one, other = (loop.state.to_checkpoint("").tensors for loop in (with_them, without))
+    for name in (name for name in one if "/path" not in name):
+        assert_array_equal(one[name], other[name], name)
+    found = records(with_them, "anatomy")
+    assert [r["subject"] for r in found] == ["gradient", "scale", "required"]
+    assert found[0]["records"]["batch_variance"]["value"] > 0
+    assert [r["step"] for r in found] == [30, 60, 90] and records(without, "anatomy") == []
 
 
-def train(folder=None, **options):
-    return plain.fit(loss, model(), DATA, out=folder, **{**OPTIONS, "epochs": 6, **options})
-
-
-def subjects(result):
-    return [record["subject"] for record in result.history if record["event"] == "anatomy"]
-
-
-def test_training_does_not_notice(eager, tmp_path):
-    with_looks = train(tmp_path / "run", anatomy_share=0.5)
-    without = train()
-    assert_array_equal(with_looks.params["w"], without.params["w"])
-    assert subjects(without) == []
-    named = subjects(with_looks)
-    assert named[:3] == ["gradient", "scale", "required"]
-    first = next(r for r in with_looks.history if r["event"] == "anatomy")
-    assert first["records"]["batch_variance"]["value"] > 0
-    assert 0 < first["step"] <= with_looks.num_steps
-
-
-def test_a_resumed_run_may_ask_for_another_share(eager, tmp_path):
-    train(tmp_path / "run", epochs=2)
-    resumed = plain.fit(loss, model(), DATA, resume=tmp_path / "run", anatomy_share=0.3,
-                            **{**OPTIONS, "epochs": 6})  # fmt: skip
-    assert subjects(resumed)
-    assert_array_equal(resumed.params["w"], train().params["w"])
-
-
-def test_the_share_counts_the_present_sitting(monkeypatch, tmp_path):
-    """Hours trained before a resume give no right to catch up at once."""
-    train(tmp_path / "run", epochs=2)
+@pytest.mark.parametrize(
+    "changed", [{"trouble": ("exploded", 3)}, {"trials": SimpleNamespace()}, {"diagnostics": None}]
+)
+def test_none_in_a_trial_or_in_trouble(changed, monkeypatch):
+    """Catches diagnostics of parameters that are about to be thrown away."""
+    loop = loop_of(setup_of(0.5))
     asked = []
-    monkeypatch.setattr(Diagnostics, "is_due", lambda self, seconds: bool(asked.append(seconds)))
-    before = TrainingProgress.from_json
-    monkeypatch.setattr(
-        TrainingProgress, "from_json", staticmethod(lambda d: before({**d, "seconds": 36_000.0}))
-    )
-    plain.fit(loss, model(), DATA, resume=tmp_path / "run", anatomy_share=0.3,
-                  **{**OPTIONS, "epochs": 6})  # fmt: skip
-    assert asked
-    assert max(asked) < 1000
+    monkeypatch.setattr(Diagnostics, "is_due", lambda self, seconds: asked.append(seconds) or True)
+    monkeypatch.setattr(Diagnostics, "measure", lambda *_: ("gradient", "why"))
+    loop.seconds_before = 36_000.0
+    diagnose_if_due(loop)
+    assert [r["reason"] for r in records(loop, "anatomy")] == ["why"]
+    # hours trained before a resume give no right to catch up at once
+    assert 0 <= asked[0] < 1000
+    vars(loop).update(changed)
+    diagnose_if_due(loop)
+    assert len(records(loop, "anatomy")) == 1
+
+
+def test_a_resumed_run_may_ask_for_another_share(planted):
+    """Catches a share that the checkpoint overrules."""
+    planted.plan = {2: (decision("stop", "converged"),)}
+    first = train(loop_of(setup_of(None)))
+    planted.plan = {}
+    second = loop_of(setup_of(0.3), last=first.state.to_checkpoint(""))
+    assert second.diagnostics is not None and second.diagnostics.is_due(1e9)
+    assert train(second).stop_reason is StopReason.FINISHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from downslope.data.stream import Block, Position
-from downslope.data.windows import cut
+from downslope.data.windows import split_buffer
 from downslope.train import dispatch as dispatch_module
 from downslope.train.calls import FIRST_CALL_WINDOWS, CallLength, calls
 from downslope.train.dispatch import Dispatcher
@@ -17,49 +18,30 @@ from downslope.train.dispatch import Dispatcher
 WINDOWS = 12  # of a block: 6 updates of two micro-batches
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def perf_counter(self):
-        return self.now
-
-
 class Device:
-    """In the place of a compiled step: each call takes the seconds planted, the first one more."""
+    """In the place of a compiled step and its stream; calls take the seconds planted."""
 
-    def __init__(self, clock, seconds=(), bad_window=None):
-        self.clock, self.seconds, self.bad = clock, list(seconds), bad_window
-        self.given, self.after = [], None
-
-    def open_stream(self, position):
-        self.position = position
-        return self
-
-    def __enter__(self):
-        self.released = []
-        return self
-
-    def __exit__(self, *fault):
-        """Nothing to close."""
+    def __init__(self, clock, seconds=(), bad_window=None, after=None):
+        self.clock, self.seconds, self.bad, self.after = clock, list(seconds), bad_window, after
+        self.given, self.released = [], []
+        self.open_stream = lambda position: contextlib.nullcontext(self)
 
     def release(self, block):
         self.released.append(block.epoch)
 
     def run(self, state, rows, windows, knobs):
-        self.given.append((rows, windows.first, windows.count, knobs))
+        self.given.append((rows, knobs))
         self.clock.now += self.seconds.pop(0) if self.seconds else 0.0
-        inside = self.bad is not None and 0 <= self.bad - windows.first < windows.count
+        bad = self.bad is not None and 0 <= self.bad - windows.first < windows.count
         return self.after or state + 1, SimpleNamespace(
-            loss_sums=np.arange(19, dtype=np.float32),
-            healthy=not inside,
-            done=self.bad - windows.first if inside else windows.count,
-            num_probes=2, probes=np.ones((5, 3)), probe_steps=np.arange(5),
+            loss_sums=np.arange(19, dtype=np.float32), healthy=not bad,
+            done=self.bad - windows.first if bad else windows.count, num_probes=2,
+            probes=np.ones((5, 3)), probe_steps=np.arange(5),
         )  # fmt: skip
 
 
 def block(epoch):
-    windows = cut(0, 30, 30, batch_rows=5, step_rows=3, buffer_rows=30)
+    windows = split_buffer(0, 30, 30, batch_rows=5, step_rows=3, buffer_rows=30)
     return Block(
         rows=np.full((30, 2), epoch, np.float32), windows=windows, epoch=epoch,
         rows_after=windows.highs, ends_epoch=True, slot=epoch,
@@ -68,7 +50,8 @@ def block(epoch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = SimpleNamespace(now=100.0)
+    clock.perf_counter = lambda: clock.now
     monkeypatch.setattr(dispatch_module, "time", clock)
     return clock
 
@@ -84,7 +67,7 @@ def test_a_block_is_sent_once_and_released_when_its_last_call_is_collected(clock
     device, dispatcher = Device(clock), Dispatcher(tracks=False)
     state, released = 0, []
     with dispatcher.open(device, Position(1, 5), None) as blocks:
-        assert blocks is device and device.position == (1, 5)
+        assert blocks is device
         for call in calls_of():
             state = dispatcher.dispatch(device, state, call, "knobs")
             if dispatcher.num_in_flight > 1:
@@ -93,8 +76,8 @@ def test_a_block_is_sent_once_and_released_when_its_last_call_is_collected(clock
         while dispatcher.num_in_flight:
             dispatcher.collect()
     assert state == len(device.given) == 9
-    assert len({id(rows) for rows, *_ in device.given}) == 3
-    assert isinstance(device.given[0][0], jax.Array) and device.given[0][3] == "knobs"
+    assert len({id(rows) for rows, _ in device.given}) == 3
+    assert isinstance(device.given[0][0], jax.Array) and device.given[0][1] == "knobs"
     assert device.released == [0, 1, 2]
     assert released == [(0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 2), (2, 2), (2, 2)]
 
@@ -151,8 +134,8 @@ def test_seconds_are_those_of_the_device_and_compiling_is_timed_once(clock):
 @pytest.mark.parametrize(("tracks", "expected"), [(True, [0, 4, 8]), (False, [])])
 def test_points_of_the_trajectory_are_taken_now_and_then(tracks, expected, clock):
     """Catches a projection in every call, and one where nothing is measured."""
-    device, dispatcher = Device(clock, seconds=[0.0625] * 9), Dispatcher(tracks=tracks)
-    device.after = SimpleNamespace(params={"w": np.ones(3, np.float32)})
+    after = SimpleNamespace(params={"w": np.ones(3, np.float32)})
+    device, dispatcher = Device(clock, [0.0625] * 9, after=after), Dispatcher(tracks=tracks)
     points = []
     for call in calls_of():
         dispatcher.dispatch(device, 0, call, None)
@@ -165,7 +148,6 @@ def test_rows_kept_for_trials_stay_on_the_device(clock):
     device, dispatcher = Device(clock), Dispatcher(tracks=False)
     (call,) = calls_of(1, each=WINDOWS)
     kept = Device(clock)
-    kept.__enter__()
     for _ in range(2):
         with dispatcher.open(device, Position(), kept) as blocks:
             assert blocks is kept
@@ -173,5 +155,5 @@ def test_rows_kept_for_trials_stay_on_the_device(clock):
             dispatcher.collect()
     with dispatcher.open(device, Position(), None):
         dispatcher.dispatch(device, 0, call, None)
-    given = [id(rows) for rows, *_ in device.given]
+    given = [id(rows) for rows, _ in device.given]
     assert given[0] == given[1] != given[2]

@@ -79,21 +79,22 @@ def answer(loss, rows=ROWS, model=MODEL):
     return examples_interact(objective, params, rows)
 
 
-@pytest.mark.parametrize("loss", [plain, weighted, dropout, noisy])
-def test_losses_of_single_examples(loss):
-    assert answer(loss) is False
+def scalar(model, batch, key):
+    return plain(model, batch, key).mean()
 
 
-@pytest.mark.parametrize("loss", [normalised, hardest, contrastive, shared_weights])
-def test_losses_of_examples_among_others(loss):
-    assert answer(loss) is True
+ALONE = plain, weighted, dropout, noisy
+# of small groups: rows exchanged by halves of the batch, between which no group reaches
+TOGETHER = (
+    normalised, hardest, contrastive, shared_weights, scalar,
+    *(groups_of(size, apart) for size in (2, 4, 8) for apart in (False, True)),
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("apart", [False, True])
-@pytest.mark.parametrize("size", [2, 4, 8])
-def test_small_groups_are_seen(size, apart):
-    """Catches rows exchanged by halves of the batch, between which no group reaches."""
-    assert answer(groups_of(size, apart)) is True
+@pytest.mark.parametrize("loss", [*ALONE, *TOGETHER])
+def test_which_losses_have_a_gradient_of_each_example(loss):
+    """Catches draws taken for an exchange between rows, and an exchange within small groups."""
+    assert answer(loss) is (loss in TOGETHER)
 
 
 def test_what_can_be_divided_into_micro_batches():
@@ -105,10 +106,6 @@ def test_what_can_be_divided_into_micro_batches():
 
     assert can(plain) and can(groups_of(2)) and can(groups_of(3))
     assert not can(groups_of(4)) and not can(groups_of(2, apart=True)) and not can(normalised)
-
-
-def test_a_scalar_is_taken_to_interact():
-    assert answer(lambda model, batch, key: plain(model, batch, key).mean()) is True
 
 
 def test_an_output_layer_of_zeros_hides_nothing():
@@ -135,19 +132,14 @@ def test_what_is_not_finite():
 
 def test_rounding_in_large_losses_is_no_interaction():
     rows = np.random.default_rng(0).normal(size=(12, 512)).astype("f4") * 1e4
-    assert (
-        answer(lambda m, b, k: (b @ m["w"]).sum(-1) ** 2, rows, {"w": np.ones((512, 64), "f4")})
-        is False
-    )
+    wide = {"w": np.ones((512, 64), "f4")}
+    assert answer(lambda m, b, k: (b @ m["w"]).sum(-1) ** 2, rows, wide) is False
 
 
 def test_a_loss_of_one_batch_size():
-    def fixed(model, batch, key):
-        return plain(model, batch, key) + jnp.zeros(batch[0].shape[0])
-
     def picky(model, batch, key):
         if batch[0].shape[0] == 8:
             raise ValueError("only whole batches")
-        return fixed(model, batch, key)
+        return plain(model, batch, key)
 
     assert answer(picky) is False

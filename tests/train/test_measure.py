@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -14,7 +11,6 @@ import downslope
 import plain
 from downslope import DataError, MismatchError, Training, UsageError
 from downslope.noise import Extras
-from downslope.step.optimizers import decays, preconditioner
 from downslope.train.assemble import assemble
 from downslope.train.measure import measure, rate_at
 from downslope.train.sources import sample
@@ -267,47 +263,3 @@ def test_a_single_row():
 def test_extras_pass_through():
     found = look(sections=["order", "memory"], extras=Extras(labels=np.repeat([0, 1], 300)))
     assert "shuffle before training" in found.sections["order"].sentences[0]
-
-
-@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "adagrad", "momentum"])
-def test_the_preconditioner_by_hand(name, tmp_path):
-    """Three steps on gradients of one coordinate each, then what divides the next one."""
-    training = plain.training(**{**OPTIONS, "optimizer": name, "weight_decay": 0.0})
-    engine = assemble(loss, model(), (X, Y), training)
-    gradients = np.random.default_rng(0).normal(size=(3, 3)).astype("f4")
-    rule, state = engine.optimizer.build(1.0), engine.start()
-    opt_state = state.opt_state
-    for g in gradients:
-        _, opt_state = rule.update({"w": jnp.asarray(g), "name": None}, opt_state, state.params)
-    found = preconditioner(engine.optimizer, state._replace(opt_state=opt_state))
-    squares = gradients.astype("f8") ** 2
-    if name == "momentum":
-        assert found is None
-    elif name == "adagrad":  # optax begins at 0.1
-        np.testing.assert_allclose(found, np.sqrt(0.1 + squares.sum(0) + 1e-7), rtol=1e-5)
-    elif name == "rmsprop":
-        v = 0.1 * (0.81 * squares[0] + 0.9 * squares[1] + squares[2])
-        np.testing.assert_allclose(found, np.sqrt(v + 1e-8), rtol=1e-5)
-    else:
-        v = 0.001 * (0.999**2 * squares[0] + 0.999 * squares[1] + squares[2])
-        np.testing.assert_allclose(found, np.sqrt(v / (1 - 0.999**3)) + 1e-8, rtol=1e-5)
-
-
-def test_decays_are_those_that_optax_uses():
-    def of(name, **more):
-        return decays(dataclasses.replace(plain.training(optimizer=name), **more))
-
-    assert of("adam") == of("adamw") == of("prodigy") == {"b1": 0.9, "b2": 0.999}
-    assert of("rmsprop") == {"decay": 0.9}
-    assert of("schedule_free") == {"b2": 0.999}
-    assert of("momentum", momentum=0.8) == {"momentum": 0.8}
-    assert of("sgd") == of("adagrad") == of(optax.adam, learning_rate=0.1) == {}
-    assert of("sgd", average="ema", ema_decay=0.97) == {"average": 0.97}
-    # an impulse decays in Adam's state by what was said
-    rule = optax.adam(1.0)
-    state = rule.init(jnp.zeros(1))
-    for g in (1.0, 0.0):
-        state, before = rule.update(jnp.array([g]), state)[1], state
-    for name, decay in (("mu", "b1"), ("nu", "b2")):
-        ratio = optax.tree.get(state, name)[0] / optax.tree.get(before, name)[0]
-        assert ratio == pytest.approx(of("adam")[decay], rel=1e-5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from types import SimpleNamespace
 
@@ -13,9 +12,8 @@ import pytest
 
 import plain
 from downslope import StopReason
-from downslope.report import progress as shown_progress
 from downslope.report.journal import Journal
-from downslope.report.progress import Progress, noise_text
+from downslope.report.progress import noise_text
 from downslope.train import progress_writer
 from downslope.train.progress import TrainingProgress
 from downslope.train.progress_writer import (
@@ -49,8 +47,10 @@ def records(seen, event):
     return [r for r in seen if r["event"] == event]
 
 
-def test_measured_records_have_their_fields(told):
-    """Catches a field renamed or dropped: also one that is 0, such as a share that is clipped."""
+def test_what_was_measured_is_told_whole(told):
+    """Catches a field renamed or dropped: also one that is 0, such as a share that is clipped; and
+    a result read before the last steps, or another than the files tell.
+    """
     result, folder, seen = told
     measured = records(seen, "measured")
     assert len(measured) >= 2 and set(result.measurements) == NAMES
@@ -60,22 +60,17 @@ def test_measured_records_have_their_fields(told):
         for name in NAMES:
             assert {"value", "lo", "hi", "reason"} & set(record[name]), name
             assert None not in record[name].values()
-    assert measured[-1]["clip_fraction"]["value"] == 0
     lines = [json.loads(text) for text in (folder / "journal.jsonl").read_text().splitlines()]
     assert records(lines, "measured") == measured == records(result.history, "measured")
-
-
-def test_the_result_is_what_the_last_record_says(told):
-    """Catches a result read before the last steps, or another in `result.json`."""
-    result, folder, seen = told
-    last = records(seen, "measured")[-1]
-    assert last["step"] == result.num_steps == 1200
+    last = measured[-1]
+    assert last["clip_fraction"]["value"] == 0 and last["step"] == result.num_steps == 1200
     for name, m in result.measurements.items():
         assert last[name] == {k: v for k, v in m.to_json().items() if v not in (None, "", [])}
     summary = json.loads((folder / "result.json").read_text())
     assert summary["measurements"] == {n: m.to_json() for n, m in result.measurements.items()}
     scale = result.measurements["noise_scale"]
     assert scale.num_steps >= 24 and scale.lo is not None
+    assert noise_text(last).startswith("; noise scale ")  # as the line of progress looks for it
 
 
 def test_progress_is_that_of_the_run(told):
@@ -89,67 +84,45 @@ def test_progress_is_that_of_the_run(told):
         assert record["span_seconds"] > 0 and len(record["batch_losses"]) == 16
 
 
-def test_the_line_shows_the_noise_scale(told, monkeypatch):
-    """Catches a reader that looks for another field than the record has."""
-    now = [0.0]
-    monkeypatch.setattr(shown_progress.time, "monotonic", lambda: now[0])
-    stream = io.StringIO()
-    with Progress(stream) as show:
-        for record in told[2]:
-            now[0] += 1.0
-            show(record)
-    assert noise_text(records(told[2], "measured")[-1]).startswith("; noise scale ")
-    assert any("; noise scale " in text for text in stream.getvalue().splitlines())
-
-
 def test_without_measuring_there_is_nothing_to_tell():
     """Catches records, or a result, of measurements that were turned off."""
     result = plain.fit(Line(), model(), (X, Y), epochs=2, measure_every=None)
-    assert result.measurements == {}
-    assert records(result.history, "measured") == []
+    assert result.measurements == {} and records(result.history, "measured") == []
     assert records(result.history, "progress")
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def perf_counter(self):
-        return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = SimpleNamespace(now=0.0)
+    clock.perf_counter = lambda: clock.now
     monkeypatch.setattr(progress_writer, "time", clock)
     return clock
 
 
-def written(clock, seconds, every, *, cost=0.0):
-    """Moments at which progress was written, and those at which it was measured too."""
-    writer, journal, measured = ProgressWriter(Journal(None), 0), Journal(None), []
-    writer._journal = journal
-    stream = SimpleNamespace(seconds_waited=0.0, seconds_read=0.0)
+def written(clock, seconds, every, *, cost=0.0, ends_epoch=False):
+    """Progress records of a run that looks `every` so many seconds, and when it measured."""
+    journal, measured = Journal(None), []
+    writer, stream = ProgressWriter(journal, 0), SimpleNamespace(seconds_waited=0, seconds_read=0)
     while clock.now < seconds:
         clock.now += every
-        if not writer.is_due(clock.now, ends_epoch=every < 0.01):
-            continue
-        stream.seconds_waited += every / 2
-        now, account = clock.now, TrainingProgress(seconds=clock.now)
-        writer.write(now, account, stream, fraction=None, batch_size=1, learning_rate=None)
-        if writer.measures_now(now, account.seconds):
-            measured.append(now)
-            clock.now += cost
-            writer.measured(now)
+        stream.seconds_waited += every / 4
+        if writer.is_due(clock.now, ends_epoch=ends_epoch):
+            progress, now = TrainingProgress(seconds=clock.now), clock.now
+            writer.write(now, progress, stream, fraction=None, batch_size=1, learning_rate=None)
+            if writer.measures_now(now, progress.seconds):
+                measured.append(now)
+                clock.now += cost
+                writer.measured(now)
     return journal.records, measured
 
 
-def test_records_are_written_at_a_fixed_rate_and_grow_no_longer(clock):
-    """Catches a record of every call, and spans that overlap or leave a gap."""
+def test_records_are_written_at_a_fixed_rate_and_measured_ones_grow_rarer(clock):
+    """Catches a record of every call, spans that overlap or leave a gap, and measured records that
+    would fill the journal of a day.
+    """
     found, measured = written(clock, 3600.0, 0.125)
-    spans = np.array([r["span_seconds"] for r in found])
-    assert (spans == PROGRESS_SECONDS).all() and len(found) == 7200
-    assert {r["waiting_share"] for r in found} == {0.125}
+    assert {r["span_seconds"] for r in found} == {PROGRESS_SECONDS} and len(found) == 7200
+    assert {r["waiting_share"] for r in found} == {0.25} and found[0]["reading_share"] == 0
     apart, at = np.diff(measured), np.array(measured[1:])
     assert (apart >= MEASURED_SHARE * at - 1e-9).all()
     assert (apart <= MEASURED_SHARE * at + 2 * PROGRESS_SECONDS).all()
@@ -158,7 +131,7 @@ def test_records_are_written_at_a_fixed_rate_and_grow_no_longer(clock):
 
 def test_measured_records_cost_a_small_share_of_the_time(clock):
     """Catches a record after each of many epochs that take a millisecond each."""
-    _, measured = written(clock, 3.0, 0.001, cost=0.004)
+    _, measured = written(clock, 3.0, 0.001, cost=0.004, ends_epoch=True)
     assert 3 <= len(measured) <= 2 + 3.0 * MAX_READING_SHARE / 0.004
 
 
@@ -189,31 +162,26 @@ def broken(num_rows, **options):
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "checkpoint_seconds", "kept"), [(300, 3600.0, 0), (10, 0.0, 50)]
+    ("num_rows", "checkpoint_seconds", "kept"),
+    [(300, 3600.0, {0}), (10, 0.0, {50}), (10, 3600.0, set(range(5, 51, 5)))],
 )
 def test_a_diverged_run_goes_back_with_its_measurements(num_rows, checkpoint_seconds, kept):
-    """Catches probes of steps that were thrown away, and those of the state gone back to lost.
+    """Catches probes of steps that were thrown away, those of the state gone back to lost, and a
+    return over hours to the last file, though copies in memory, where an epoch ends, are cheap.
 
-    A rule that holds its own rate, so that none can be tried instead.
+    The rule holds its own rate, so that none can be tried instead.
     """
     result, seen = broken(num_rows, checkpoint_seconds=checkpoint_seconds)
-    assert result.stop_reason is StopReason.DIVERGED and result.num_steps == kept
-    after = [r for r in seen if r["event"] in ("diverged", "measured")]
-    if kept:
-        assert result.measurements["step_correlation"].value == pytest.approx(1, rel=1e-3)
-        assert [r["event"] for r in after][-2:] == ["diverged", "measured"]
-        assert after[-1]["step"] == kept
-    else:
-        assert all(m.value is None for m in result.measurements.values())
-        assert after[-1]["event"] == "diverged"
-
-
-def test_a_state_is_remembered_between_checkpoints():
-    """Catches a roll-back over hours to the last file, though copies in memory are cheap."""
-    result, _ = broken(10, checkpoint_seconds=3600.0)
-    assert result.diverged_at_step == 51
-    assert 5 <= result.num_steps <= 50 and result.num_steps % 5 == 0  # where an epoch ends
+    assert (result.stop_reason, result.diverged_at_step) == (StopReason.DIVERGED, 51)
+    assert result.num_steps in kept
     assert float(result.params["a"]) == pytest.approx(0.01 * result.num_steps, rel=1e-5)
+    after = [(r["event"], r["step"]) for r in seen if r["event"] in ("diverged", "measured")]
+    assert ("diverged", result.num_steps) in after[-2:]
+    if kept == {50}:
+        assert result.measurements["step_correlation"].value == pytest.approx(1, rel=1e-3)
+        assert after[-1] == ("measured", 50)
+    elif kept == {0}:
+        assert all(m.value is None for m in result.measurements.values())
 
 
 def test_a_step_that_went_wrong_is_undone_and_the_rate_cut():
