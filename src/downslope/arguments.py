@@ -6,7 +6,7 @@ Each check takes a Python, NumPy or JAX number and returns it as Python's own; a
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +157,19 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     begun = [each for each in folded if len(word) > 3 and each.startswith(word)]
     close = begun or difflib.get_close_matches(word, folded, n=1)
     return folded[close[0]] if close else None
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of an `__init__` from its `locals()`, to be stored as they are.
+
+    Example:
+        >>> class Scaler:
+        ...     def __init__(self, *, width=3):
+        ...         vars(self).update(given(locals()))
+        >>> Scaler(width=5).width
+        5
+    """
+    return {name: value for name, value in values.items() if name not in ("self", "__class__")}
 
 
 def plain(value: Any) -> Any:

@@ -251,7 +251,7 @@ def test_pieces_of_another_kind_are_refused(tmp_path):
     """Catches updates that read numbers as classes, and pieces that change nothing after a file."""
     x = np.random.default_rng(0).normal(size=(60, 3))
     model = MLPRegressor(random_state=0).partial_fit(x, x[:, :2])
-    with pytest.raises(ValueError, match="y has 1 targets a row; before it had 2"):
+    with pytest.raises(ValueError, match="y has 1 targets per row; it had 2 before"):
         model.partial_fit(x, x[:, 0])
     np.savez(tmp_path / "t.npz", a=x[:, 0], b=x[:, 1], y=x[:, 0] > 0)
     model = LinearClassifier(max_iter=2, random_state=0).fit(str(tmp_path / "t.npz"), "y")

@@ -12,7 +12,15 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 import downslope
 from downslope import DataError, ModelOptions, TableOptions, Training, UsageError
-from downslope.table.check import CHECKS, QUICK, check_table, quick_checks, sample_of
+from downslope.table.check import (
+    CHECKS,
+    QUICK,
+    SAMPLE_CELLS,
+    SAMPLE_ROWS,
+    check_table,
+    quick_checks,
+)
+from downslope.table.sample import sample_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -151,7 +159,7 @@ def test_raw_units_come_back(folder):
              "y": np.arange(500.0)}  # fmt: skip
     pq.write_table(pa.table(table), path)
     stored = downslope.open(path, TableOptions(target="y", validation=0))
-    sample = sample_of(stored)
+    sample = sample_of(stored, SAMPLE_ROWS, SAMPLE_CELLS)
     stored.close()
     at = sample.names.index("big")
     assert sample.means[at] == pytest.approx(1e9, rel=1e-6)
@@ -164,8 +172,8 @@ def test_wide_tables_are_sampled_within_bounds(folder):
     x = np.random.default_rng(0).normal(size=(5000, 40)).astype(np.float32)
     np.savez(path, x=x, y=x[:, 0])
     stored = downslope.open(path, TableOptions(target="y"))
-    assert len(sample_of(stored, max_cells=100_000).y) == 100_000 // 42
-    assert len(sample_of(stored, max_cells=1).y) == 1000
+    assert len(sample_of(stored, SAMPLE_ROWS, 100_000).y) == 100_000 // 42
+    assert len(sample_of(stored, SAMPLE_ROWS, 1).y) == 1000
     stored.close()
 
 

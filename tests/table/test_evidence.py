@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import shlex
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -27,6 +28,7 @@ from downslope.table import fit as table
 from downslope.table.evidence import gather
 from downslope.table.evidence.origin import equal_command
 from downslope.table.evidence.predictions import confusion
+from downslope.table.run import TableRequest
 from downslope.train import dispatch
 from downslope.train.run_folder import _signed
 from downslope.train.trajectory import path_of
@@ -253,13 +255,15 @@ def test_a_command_that_asks_for_the_same(numbers):
         ModelOptions(model="mlp", hidden=(8, 4)),
         Training(**training, seed=7),
     )
-    parts = {name: vars(w) for name, w in zip(("table", "model", "training"), wanted, strict=True)}
-    command = equal_command({"path": "/data/my table.csv", **parts})
+    asked = TableRequest(
+        path="/data/my table.csv", table=wanted[0], model=wanted[1], training=vars(wanted[2])
+    )
+    command = equal_command(asked)
     read = application().parse_args(shlex.split(command)[1:])[1].arguments
     assert str(read["table"]) == "/data/my table.csv"
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in read["given"].items()}
     assert given == {**options, "model": "mlp", "hidden": (8, 4), **training, "patience": "none"}
-    assert equal_command({"path": "t", **parts, "training": {"optimizer": "optax"}}) == ""
+    assert equal_command(replace(asked, training={"optimizer": "optax"})) == ""
 
 
 def test_gathered_again(numbers):
@@ -353,11 +357,11 @@ def test_confusion_of_many_classes():
     shares = np.arange(1, 41) / 820
     truth, chosen = rng.choice(40, 4000, p=shares), rng.integers(0, 40, 4000)
     sample = SimpleNamespace(weight=np.ones(4000), batch=SimpleNamespace(y=truth))
-    scene = SimpleNamespace(
-        held=lambda: sample, outputs=lambda _: np.eye(40)[chosen],
+    context = SimpleNamespace(
+        held_out_sample=lambda: sample, outputs=lambda _: np.eye(40)[chosen],
         model=SimpleNamespace(encoding=SimpleNamespace(classes=tuple(range(100, 140)))),
     )  # fmt: skip
-    found = confusion(scene)
+    found = confusion(context)
     assert (len(found["classes"]), found["left_out"], found["num_rows"]) == (30, 10, 4000)
     largest = np.sort(np.argsort(-np.bincount(truth), kind="stable")[:30])
     assert found["classes"] == [str(100 + i) for i in largest]

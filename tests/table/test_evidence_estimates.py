@@ -10,11 +10,12 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from downslope.data.stored import TableBatch
+from downslope.estimate import Estimate
 from downslope.models import Lookup
+from downslope.table.evidence.context import Budget, Skipped
+from downslope.table.evidence.intervals import mean_of, mean_of_pairs, root_of, share_of
 from downslope.table.evidence.linear import Columns, least_squares, logistic
 from downslope.table.evidence.predictions import _bins
-from downslope.table.evidence.scene import Budget, LeftOut
-from downslope.table.evidence.spread import mean_of, mean_of_pairs, root_of, share_of
 
 
 @pytest.mark.parametrize("rows", [0.0, 1.0], ids=["rows alike", "rows differ"])
@@ -27,8 +28,8 @@ def test_intervals_of_pairs_cover(rows, others):
         partners = np.stack([rng.permutation(n) for _ in range(draws)])
         cells = 7 + a + b[partners] + 0.3 * rng.normal(size=(draws, n))
         found = mean_of_pairs(cells, partners, np.ones(n))
-        hits += found["lo"] <= 7 <= found["hi"]
-        widths.append(found["hi"] - found["lo"])
+        hits += found.lo <= 7 <= found.hi
+        widths.append(found.hi - found.lo)
     assert 0.92 <= hits / 400 <= 0.985
     truth = np.sqrt((rows + others) / n + 0.09 / (n * draws))
     assert np.median(widths) == pytest.approx(2 * 2.02 * truth, rel=0.25)
@@ -43,8 +44,8 @@ def test_weights_of_pairs():
     found = mean_of_pairs(cells, partners, weight)
     counted = weight > 0
     repeated = np.repeat(cells.mean(0)[counted], weight[counted].astype(int))
-    assert found["value"] == pytest.approx(repeated.mean())
-    with pytest.raises(LeftOut, match="not finite"):
+    assert found.value == pytest.approx(repeated.mean())
+    with pytest.raises(Skipped, match="not finite"):
         mean_of_pairs(cells, partners, np.ones(50))
 
 
@@ -53,14 +54,14 @@ def test_shares_and_roots():
     hits = np.arange(57) < 51
     found = share_of(hits, np.ones(57))
     oracle = binomtest(51, 57).proportion_ci(method="wilson")
-    assert (found["lo"], found["hi"]) == pytest.approx((oracle.low, oracle.high))
+    assert (found.lo, found.hi) == pytest.approx((oracle.low, oracle.high))
     half = share_of(hits, np.repeat([1.0, 0.0], [30, 27]))  # rows of weight 0 are no rows
-    assert half["lo"] == pytest.approx(binomtest(30, 30).proportion_ci(method="wilson").low)
-    root = root_of({"value": 4.0, "lo": 3.8, "hi": 4.2})
-    assert list(root.values()) == pytest.approx([2.0, 1.9506, 2.0506], abs=1e-4)
-    assert root_of({"value": 0.0, "lo": None, "hi": None})["value"] == 0.0
-    assert mean_of(np.array([1.0, 5.0]), np.array([3.0, 1.0]), low=0.0)["value"] == 2.0
-    with pytest.raises(LeftOut):
+    assert half.lo == pytest.approx(binomtest(30, 30).proportion_ci(method="wilson").low)
+    root = root_of(Estimate(value=4.0, lo=3.8, hi=4.2, unit=""))
+    assert [root.value, root.lo, root.hi] == pytest.approx([2.0, 1.9506, 2.0506], abs=1e-4)
+    assert root_of(Estimate(value=0.0, unit="")).value == 0.0
+    assert mean_of(np.array([1.0, 5.0]), np.array([3.0, 1.0]), low=0.0).value == 2.0
+    with pytest.raises(Skipped):
         mean_of(np.array([1.0, np.inf]), None)
 
 
@@ -147,7 +148,7 @@ def test_columns_of_codes():
 def test_too_many_words():
     codes = np.arange(1, 6001).reshape(-1, 3)
     batch = TableBatch(np.zeros((2000, 1), np.float32), codes, None, None)
-    with pytest.raises(LeftOut, match="6,001 columns"):
+    with pytest.raises(Skipped, match="6,001 columns"):
         Columns(batch, (Lookup("text", 7000, 0, 3),))
 
 

@@ -18,6 +18,8 @@ from downslope import ModelOptions, TableOptions
 from downslope.data.ingest.convert import held_out_keys
 from downslope.table import fit as table
 from downslope.table import predict
+from downslope.table.model import TableModel
+from downslope.table.run import request_of
 
 ROWS = 1500
 QUICK = {"batch_size": 32, "learning_rate": 0.04, "epochs": 5}
@@ -260,7 +262,7 @@ def test_the_model_travels_as_json(fitted):
     """Catches a field that is lost or changes its type on the way through a file."""
     rng = np.random.default_rng(0)
     found = fitted({"noise": noise(rng), **by_category(rng)}, "mlp", training={"steps": 2})
-    again = table.TableModel.from_json(json.loads(json.dumps(found.model.to_json())))
+    again = TableModel.from_json(json.loads(json.dumps(found.model.to_json())))
     assert again == found.model
 
 
@@ -291,7 +293,7 @@ def test_a_run_of_another_kind_is_refused(tmp_path):
 
     downslope.fit(loss, {"w": np.zeros(2, "float32")}, data, epochs=1, out=tmp_path / "own")
     with pytest.raises(downslope.DataError, match="was not trained on a table"):
-        table.request_of(tmp_path / "own")
+        request_of(tmp_path / "own")
     with pytest.raises(downslope.DataError, match="was not trained on a table"):
         predict.predict(tmp_path / "own", "t.parquet", tmp_path / "p.parquet")
 

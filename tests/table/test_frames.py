@@ -15,6 +15,7 @@ import pytest
 from downslope import DataError, MismatchError, TableOptions, Training
 from downslope.table import fit as table
 from downslope.table.predict import predict
+from downslope.table.run import request_of
 
 QUICK = Training(epochs=2, batch_size=64, learning_rate=0.05, measure_every=None)
 OPTIONS = TableOptions(target="label")
@@ -72,8 +73,8 @@ def test_a_run_is_gone_on_with(tmp_path):
     run, more = tmp_path / "run", dataclasses.replace(QUICK, epochs=3)
     table.fit(pd.DataFrame(columns()), OPTIONS, training=QUICK, out=run)
     assert json.loads((run / "run.json").read_text())["metadata"]["path"] is None
-    with pytest.raises(DataError, match="trained on a data frame; resume it in Python"):
-        table.request_of(run)  # the command line has no frame to go on with
+    with pytest.raises(DataError, match="trained on a data frame; use it in Python"):
+        request_of(run)  # the command line has no frame to go on with
     found = table.fit(pd.DataFrame(columns()), OPTIONS, training=more, resume=run)
     assert found.result.num_epochs == 3
     changed = pd.DataFrame(columns())

@@ -14,9 +14,10 @@ import downslope
 import plain
 from downslope import DataError, MismatchError, ModelOptions, TableOptions, UsageError
 from downslope.data.ingest.tabular import Table
-from downslope.table import measure as recipe
+from downslope.table import rows as table_rows
 from downslope.table.fit import fit
-from downslope.table.measure import find_rows, measure_run, measure_table
+from downslope.table.measure import measure_run, measure_table, order_extras
+from downslope.table.rows import find_rows
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -162,9 +163,8 @@ def test_reading_stops_once_all_is_known(folder, monkeypatch):
         assert find_rows(path, stored.encoding, early).max() < 150
         assert sum(read) == 200
         read.clear()
-        monkeypatch.setattr(recipe, "ORDER_ROWS", 500)
-        monkeypatch.setattr(recipe, "PART_BYTES", 64)
-        extras = recipe._order(path, stored)
+        monkeypatch.setattr(table_rows, "PART_BYTES", 64)
+        extras = order_extras(path, stored, max_rows=500)
         assert sum(read) == 500
         assert {len(c) for c in (*extras.columns.values(), *extras.visited.values())} == {500}
         np.testing.assert_array_equal(

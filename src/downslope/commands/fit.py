@@ -138,7 +138,7 @@ def _train(
     from downslope.table import fit as recipe
     from downslope.table.check import quick_checks
 
-    def look(stored: Any, options: Any) -> list[Finding]:
+    def check(stored: Any, options: Any) -> list[Finding]:
         findings.extend(quick_checks(stored, options))
         return [f for f in findings if f.severity in ("warning", "error")]
 
@@ -151,7 +151,7 @@ def _train(
                 resume=folder if resumes else None,
                 readers=(progress, *loggers),
                 say=progress.say,
-                look=look,
+                check=check,
             )
     except (KeyboardInterrupt, CapacityError) as stop:
         if folder.exists():
@@ -190,16 +190,17 @@ def _request(
     if out is not None:
         raise UsageError("--out and --resume exclude each other: a resumed run keeps its folder")
 
-    from downslope.table.fit import request_of
+    from downslope.table.run import request_of
     from downslope.train.run_folder import LIMITS
 
-    before = request_of(resume)
-    path = Path(before["path"])
+    asked = request_of(resume)
+    path = Path(str(asked.path))
     if table is not None and table.resolve() != path:
         raise MismatchError(
             f"TABLE was {path} when the run began and is now {table}; leave it out, or "
             "start a new run"
         )
+    before = {"table": vars(asked.table), "model": vars(asked.model), "training": asked.training}
     return path, before, LIMITS
 
 

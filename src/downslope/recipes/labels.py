@@ -1,4 +1,4 @@
-"""Labels of rows: which are missing, and each as a place among the different ones."""
+"""Labels of rows: which are missing, and their codes."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def coded(
     levels: Sequence[Any] | None = None,
     remedy: str | None = None,
 ) -> tuple[tuple[Any, ...], np.ndarray]:
-    """The different labels and the place of each row's among them, int32 [n].
+    """Distinct labels, and the code of each row's label among them, int32 [n].
 
     Args:
-        values: [n] strings, whole numbers, bools, dates, or a pandas categorical, whose order is
-            kept and whose unused categories are left out; others are sorted.
-        name: what they are, for messages.
-        num_rows: how many there must be, where that is known.
-        levels: those known from a fit, in their order.
+        values: [n] strings, whole numbers, bools, dates, which are sorted; or a pandas categorical,
+            whose order is kept and whose unused categories are left out.
+        name: name of the argument, for messages.
+        num_rows: number of labels required, where known.
+        levels: labels known from a fit, in their order.
         remedy: what to do about a missing label.
 
     Raises:
         DataError: a label is missing.
-        UsageError: not one label a row, labels that cannot be sorted, or one not among `levels`.
+        UsageError: not one label per row, labels that cannot be sorted, or one not in `levels`.
 
     Example:
         >>> coded(["Rome", "Oslo", "Rome"], "lab")
@@ -88,7 +88,7 @@ def _array(values: Any) -> np.ndarray:
 def _is_missing(value: Any) -> bool:
     if value is None:
         return True
-    differs = value != value  # NaN and NaT differ from themselves; of pandas' NA nobody knows
+    differs = value != value  # NaN and NaT differ from themselves; for pandas' NA this is NA
     return (
         differs is not False
         and differs is not np.False_
@@ -97,7 +97,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _categories(values: Any) -> tuple[list[Any], np.ndarray] | None:
-    """Of a pandas categorical, or of a series of one."""
+    """Categories and codes of a pandas categorical, or of a series of one."""
     found = getattr(values, "cat", values)
     if not (hasattr(found, "categories") and hasattr(found, "codes")):
         return None

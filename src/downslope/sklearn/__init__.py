@@ -4,22 +4,11 @@ from downslope.sklearn import LinearClassifier
 LinearClassifier().fit(X, y).predict(X)
 """
 
-from __future__ import annotations
-
 import importlib.util as _util
+
+import lazy_loader as _lazy
 
 if _util.find_spec("sklearn") is None:
     raise ImportError("downslope.sklearn needs scikit-learn: pip install 'downslope[sklearn]'")
 
-from downslope.sklearn.linear import LinearClassifier, LinearRegressor, LinearSVC
-from downslope.sklearn.loading import load
-from downslope.sklearn.mlp import MLPClassifier, MLPRegressor
-
-__all__ = [
-    "LinearClassifier",
-    "LinearRegressor",
-    "LinearSVC",
-    "MLPClassifier",
-    "MLPRegressor",
-    "load",
-]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

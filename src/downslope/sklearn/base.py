@@ -1,4 +1,4 @@
-"""What all estimators share: from arrays to a trained model, and back to arrays."""
+"""Base of all estimators: from arrays to a trained model, and back to arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from downslope.choose.start import first_batch_size
 from downslope.config import AUTO, Auto
 from downslope.models import dense_apply, weights_only
 from downslope.sklearn import files
-from downslope.sklearn.callbacks import CallbackSupportMixin, reader_of, told_fit, with_callbacks
+from downslope.sklearn.callbacks import CallbackSupportMixin, fit_task, reader_of, with_callbacks
 from downslope.sklearn.network import (
     RowLoss,
     initial,
@@ -29,39 +29,35 @@ from downslope.sklearn.network import (
     resize_inputs,
 )
 
-MEASURED_FROM = 2000  # rows from which measuring the noise may pay what compiling it costs
+MEASURED_FROM = 2000  # rows from which measuring noise may be worth its compilation
 FLOATS = (np.float64, np.float32)
+SAME_NAMES = (  # as in `Training`
+    "optimizer", "learning_rate", "momentum", "steps", "seconds", "schedule", "average",
+    "clip_norm",
+)  # fmt: skip
 
 
 class Trained(CallbackSupportMixin, BaseEstimator):
-    """A model trained by `downslope.fit`; subclasses say which, and what targets mean.
+    """A model trained by `downslope.fit`; subclasses define the model and the targets.
 
     Attributes:
-        result_: the run, as `downslope.fit` gives it; None after `partial_fit`.
+        result_: the `Result` of `downslope.fit`; None after `partial_fit`.
         n_iter_: passes over the rows, 1 or more.
-        loss_: mean training loss at the end; of several numbers a row, each in units of its
-            standard deviation.
-        loss_curve_: training losses along the way.
-        validation_curve_: held-out losses along the way; empty where none is held out.
+        loss_: mean training loss at the end; of several targets, each in units of its standard
+            deviation.
+        loss_curve_: training losses over the run.
+        validation_curve_: held-out losses over the run; empty where no rows are held out.
     """
 
     _target_checks: dict[str, Any] = {}  # noqa: RUF012
 
-    # rows from which some are held out for stopping, where that is left to choose; assumed
+    # rows from which "auto" holds some out for stopping; assumed
     _held_out_from = 1000
 
     n_features_in_: int
     alpha: float
-    optimizer: Any
-    learning_rate: float | Auto
-    momentum: float
     batch_size: int | Literal["full"] | Auto
     max_iter: int | None
-    steps: int | None
-    seconds: float | None
-    schedule: Any
-    average: Any
-    clip_norm: float | Auto | None
     n_iter_no_change: int | Auto | None
     tol: float
     early_stopping: bool | Auto
@@ -69,7 +65,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
     warm_start: bool
     random_state: Any
 
-    # -- what subclasses say ------------------------------------------------------------------
+    # -- for subclasses -----------------------------------------------------------------------
 
     def _loss_name(self) -> str:
         """Name of the loss in `downslope.losses.NAMED`."""
@@ -87,29 +83,29 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         return 0.0, self.alpha
 
     def _read_targets(self, y: Any, *, again: bool, partial: bool) -> np.ndarray:
-        """Targets as numbers [n] or [n, K]; learns what they mean, but not while stepping."""
+        """Targets as numbers [n] or [n, K]; classes are learned, except in `partial_fit`."""
         raise NotImplementedError
 
     def _num_outputs(self, y: np.ndarray) -> int:
         raise NotImplementedError
 
     def _weights(self, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Weights of rows, with what targets add to them."""
+        """Weights of rows, times those of their classes."""
         return weight
 
     def _units(self, y: np.ndarray, weight: np.ndarray) -> tuple[Any, Any, float]:
-        """Scale and shift of targets while training, and of the loss."""
+        """Scale and shift of targets in training, and the scale of the loss."""
         return 1.0, 0.0, 1.0
 
     def _solved(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Result | None:
-        """The result where the least loss can be computed at once."""
+        """The result where the loss can be minimised at once."""
         return None
 
     # -- fitting ------------------------------------------------------------------------------
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """The estimator, trained.
+        """Train the estimator.
 
         Args:
             X: array or data frame [n, d], dense; or the path of a table (Parquet, Arrow, CSV,
@@ -118,28 +114,28 @@ class Trained(CallbackSupportMixin, BaseEstimator):
             sample_weight: weights [n], zero or more; or the name of the table's column of them.
 
         Raises:
-            ValueError: input that cannot be used, as scikit-learn's own estimators say it.
+            ValueError: input that cannot be used, in scikit-learn's own words.
         """
         if isinstance(X, (str, os.PathLike)):
             files.fit_table(self, X, y, sample_weight)
             return self
-        x, y, weight = self._take(X, y, sample_weight, first=True)
+        x, y, weight = self._checked(X, y, sample_weight, first=True)
         self.__dict__.pop("table_", None)
-        with told_fit(self, X, y, lambda: self._fitted_attributes()) as context:
-            self._learn(x, y, weight, reader_of(self, context))
+        with fit_task(self, X, y, self._fitted_attributes) as context:
+            self._fit_rows(x, y, weight, reader_of(self, context))
         return self
 
-    def _learn(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, readers: Any) -> None:
+    def _fit_rows(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, readers: Any) -> None:
         training = self._training(len(x))
-        result = None if self._goes_on(y) else self._solved(x, y, weight)
+        result = None if self._continues(y) else self._solved(x, y, weight)
         scale, shift, unit = (1.0, 0.0, 1.0) if result else self._units(y, weight)
         if result is None:
-            result = self._descend(x, (y, scale, shift), weight, training, readers)
+            result = self._train(x, (y, scale, shift), weight, training, readers)
         else:
             self._model = result.params
         self._stepper: Stepper | None = None
-        self._note(result, unit)
-        self._publish()
+        self._keep_result(result, unit)
+        self._set_attributes()
         if result.stop_reason is StopReason.INTERRUPTED:
             raise KeyboardInterrupt  # the model as it stood is kept
         if result.stop_reason is StopReason.DIVERGED:
@@ -147,11 +143,11 @@ class Trained(CallbackSupportMixin, BaseEstimator):
                 f"the loss diverged; {result.stop_reason.advice}", ConvergenceWarning, stacklevel=4
             )
 
-    def _descend(
+    def _train(
         self, x: np.ndarray, targets: Any, weight: np.ndarray, training: Training, readers: Any
     ) -> Result:
         width, (y, scale, shift) = padded_width(*x.shape), targets
-        if self._goes_on(y):
+        if self._continues(y):
             model = rescale_outputs(self._model, 1 / scale, -shift / scale)
             model = resize_inputs(model, width)
         else:
@@ -175,18 +171,20 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         return initial(*shape, intercept=self._intercept(), seed=seed)
 
     def _step(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Any:
-        """One pass of updates on these rows; see `partial_fit` of the subclasses."""
+        """One pass of updates on these rows: `partial_fit` of the subclasses."""
         if self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True")
         if hasattr(self, "table_"):
-            raise ValueError("partial_fit goes on from arrays; this estimator was fitted on a file")
+            raise ValueError(
+                "partial_fit continues from arrays; this estimator was fitted on a file"
+            )
         first = not hasattr(self, "_model")
         if classes is not None or first:
-            self._expect(classes, first)
-        x, y, weight = self._take(X, y, sample_weight, first=first, partial=True)
+            self._learn_classes(classes, first)
+        x, y, weight = self._checked(X, y, sample_weight, first=first, partial=True)
         held = None if first else self._model["layers"][-1]["weights"].shape[1]
         if held is not None and held != self._num_outputs(y):
-            raise ValueError(f"y has {self._num_outputs(y)} targets a row; before it had {held}")
+            raise ValueError(f"y has {self._num_outputs(y)} targets per row; it had {held} before")
         stepper = getattr(self, "_stepper", None) or self._begin_stepping(x, y)
         self._stepper = stepper
         order = self._order.permutation(len(x))
@@ -197,11 +195,11 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         self.n_iter_ = getattr(self, "n_iter_", 0) + 1
         self.result_, self.validation_curve_ = None, []
         self._model = resize_inputs(stepper.params, x.shape[1])
-        self._publish()
+        self._set_attributes()
         return self
 
-    def _expect(self, classes: Any, first: bool) -> None:
-        """Takes note of the classes to come; regressors have none."""
+    def _learn_classes(self, classes: Any, first: bool) -> None:
+        """Learn the classes to come; regressors have none."""
 
     def _begin_stepping(self, x: np.ndarray, y: np.ndarray) -> Stepper:
         training = self._training(len(x), partial=True)
@@ -211,12 +209,12 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         model = resize_inputs(model, self._padded)
         return Stepper(RowLoss(self._loss_name()), model, training, penalize=weights_only)
 
-    def _take(
+    def _checked(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, partial: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, targets and weights, checked; rows of weight 0 are left out.
 
-        Weights have a mean of 1, but for `partial_fit`, where no mean is known.
+        Weights have a mean of 1, except in `partial_fit`, where no mean is known.
         """
         again = self.warm_start and hasattr(self, "_model")
         checked: Any = validate_data(self, X, y, dtype=FLOATS, reset=first, **self._target_checks)
@@ -234,8 +232,8 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         weight = self._weights(y, weight)
         return x, y, weight if partial else weight / weight.mean()
 
-    def _goes_on(self, y: np.ndarray) -> bool:
-        """Whether a fit begins from the model before."""
+    def _continues(self, y: np.ndarray) -> bool:
+        """Whether a fit begins from the previous model."""
         if not (self.warm_start and hasattr(self, "_model")):
             return False
         layers = self._model["layers"]
@@ -249,16 +247,9 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         if partial and batch_size == AUTO:
             batch_size = first_batch_size(num_rows=num_rows, most=1 << 20)
         return Training(
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
+            **{name: getattr(self, name) for name in SAME_NAMES},
             batch_size=batch_size,
             epochs=self.max_iter,
-            steps=self.steps,
-            seconds=self.seconds,
-            schedule=self.schedule,
-            average=self.average,
-            clip_norm=self.clip_norm,
             l1=l1,
             l2=l2,
             patience=self.n_iter_no_change,
@@ -276,25 +267,27 @@ class Trained(CallbackSupportMixin, BaseEstimator):
 
     # -- results ------------------------------------------------------------------------------
 
-    def _note(self, result: Result, unit: float) -> None:
+    def _keep_result(self, result: Result, unit: float) -> None:
         self.result_ = result
         self.n_iter_ = max(1, round(result.num_epochs or 0))
         self.loss_ = None if result.train_loss is None else unit * result.train_loss
-        told = [record for record in result.history if record.get("loss") is not None]
-        told = [record for record in told if record["event"] in ("progress", "solved")]
-        self.loss_curve_ = [unit * record["loss"] for record in told]
+        self.loss_curve_ = [
+            unit * record["loss"]
+            for record in result.history
+            if record["event"] in ("progress", "solved") and record.get("loss") is not None
+        ]
         metrics = [r["metrics"] for r in result.history if r["event"] == "evaluated"]
         self.validation_curve_ = [unit * m["loss"]["value"] for m in metrics if "loss" in m]
 
-    def _publish(self) -> None:
-        """Makes attributes of the model, under the names that scikit-learn has for them."""
+    def _set_attributes(self) -> None:
+        """Set the attributes of the model that scikit-learn has names for."""
         raise NotImplementedError
 
     def _fitted_attributes(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k.endswith("_") or k == "_model"}
 
     def _outputs(self, X: Any) -> np.ndarray:
-        """Outputs [n, K] for rows, or for those of a table."""
+        """Outputs [n, K] for rows, or for the rows of a table."""
         check_is_fitted(self)
         if hasattr(self, "table_"):
             return files.table_outputs(self, X)
@@ -305,7 +298,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "_model") or hasattr(self, "table_")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the trained estimator as a folder of safetensors and JSON, without pickle.
+        """Write the trained estimator as a folder of safetensors and JSON, without pickle.
 
         Raises:
             DataError: `path` exists.
@@ -316,7 +309,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
 
 
 def _narrow(x: np.ndarray) -> np.ndarray:
-    """The rows, all still finite as float32."""
+    """The rows, if all are finite as float32."""
     if not np.isfinite(x).all():
         raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
     return x

@@ -1,7 +1,7 @@
 """scikit-learn's callbacks, where the installed version has them (1.9 and later).
 
-`set_callbacks` is scikit-learn's own. A fit is a task, and every record that tells of an epoch or
-an evaluation is a task inside it.
+`set_callbacks` is scikit-learn's own. A fit is a task; each record of progress or of an evaluation
+is a task inside it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ try:
 except ImportError:  # scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in for scikit-learn's; there are no callbacks to support."""
+        """No callbacks to support."""
 
     def with_callbacks(method: Any) -> Any:
-        """The method as it is."""
+        """The method, unchanged."""
         return method
 
 
-TOLD = ("progress", "evaluated")  # records that are told as tasks
+TASKS = ("progress", "evaluated")  # events that are tasks of their own
 
-__all__ = ["CallbackSupportMixin", "reader_of", "told_fit", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "fit_task", "reader_of", "with_callbacks"]
 
 
 @contextlib.contextmanager
-def told_fit(estimator: Any, x: Any, y: Any, fitted: Callable[[], dict[str, Any]]) -> Iterator[Any]:
-    """A fit as a task of the callbacks; gives its context, or None where there are none.
+def fit_task(estimator: Any, x: Any, y: Any, fitted: Callable[[], dict[str, Any]]) -> Iterator[Any]:
+    """A fit as a task of the callbacks; yields its context, or None without callbacks.
 
     Args:
-        fitted: gives the attributes of a fitted estimator, at the end.
+        fitted: returns the attributes of the fitted estimator, at the end.
     """
     begin = getattr(estimator, "_init_callback_context", None)
     if begin is None:
@@ -45,12 +45,12 @@ def told_fit(estimator: Any, x: Any, y: Any, fitted: Callable[[], dict[str, Any]
 
 
 def reader_of(estimator: Any, context: Any) -> tuple[Callable[[dict[str, Any]], None], ...]:
-    """A reader of the journal that calls the callbacks, where there are any."""
+    """Readers of the journal that call the callbacks, if there are any."""
     if context is None or not getattr(estimator, "_skl_callbacks", None):
         return ()
 
     def read(record: dict[str, Any]) -> None:
-        if record["event"] not in TOLD:
+        if record["event"] not in TASKS:
             return
         task = context.subcontext(task_name=record["event"])
         task.call_on_fit_task_begin(estimator=estimator, metadata=record)

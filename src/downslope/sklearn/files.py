@@ -1,4 +1,4 @@
-"""Estimators and files: tables to train on and predict from, and the safe format."""
+"""Estimators and files: tables to train on and predict from, and saved estimators."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from typing import Any
 import numpy as np
 
 from downslope import ModelOptions, TableOptions, UsageError
-from downslope.data.ingest.tabular import open_table
-from downslope.data.stored import TableBatch
-from downslope.storage import (
-    atomic_folder,
-    write_json,
-    write_tensors,
-)
-from downslope.table import fit as table
+from downslope.arguments import plain
+from downslope.sklearn.network import LOSSES
+from downslope.storage import atomic_folder, write_json, write_tensors
+from downslope.train.checkpoint import host_tensors
 
 FORMAT = "downslope estimator 1"
 TENSORS, DOCUMENT = "tensors.safetensors", "document.json"
-LOSSES = {"squared_error": "squared", "absolute_error": "absolute", "huber": "huber"}
 KINDS = {"LinearSVC": "svm", "MLPClassifier": "mlp", "MLPRegressor": "mlp"}
 
 
 def fit_table(estimator: Any, path: Any, target: Any, weight: Any) -> None:
-    """Trains the estimator on a table of any size, by downslope's recipe for tables."""
+    """Train the estimator on a table of any size, as `downslope fit` does."""
+    from downslope.table.fit import fit  # here: arrays need none of it
+
     for name, value in (("y", target), ("sample_weight", weight)):
         if not (isinstance(value, str) or (name == "sample_weight" and value is None)):
             raise UsageError(
@@ -33,14 +30,14 @@ def fit_table(estimator: Any, path: Any, target: Any, weight: Any) -> None:
             )
     if getattr(estimator, "class_weight", None) is not None:
         raise UsageError("class_weight is for arrays; give the table a column of weights")
-    for name, plain in (("fit_intercept", True), ("warm_start", False)):
-        if getattr(estimator, name, plain) is not plain:
-            raise UsageError(f"{name} must be {plain} for a file; the rest is for arrays")
+    for name, only in (("fit_intercept", True), ("warm_start", False)):
+        if getattr(estimator, name, only) is not only:
+            raise UsageError(f"{name} must be {only} for a file; {not only} is for arrays")
     classifies = hasattr(estimator, "decision_function")
     training = estimator._training(1 << 20)
     held_out = estimator._held_out(1 << 20)
     loss = getattr(estimator, "loss", None)
-    found = table.fit(
+    found = fit(
         path,
         TableOptions(
             target=target,
@@ -65,48 +62,35 @@ def fit_table(estimator: Any, path: Any, target: Any, weight: Any) -> None:
     if classifies:
         estimator.classes_ = np.array(found.model.encoding.classes)
     scale = 1.0 if classifies or loss == "huber" else found.model.encoding.target_scale
-    estimator._note(found.result, scale**2 if loss == "squared_error" else scale)
+    estimator._keep_result(found.result, scale**2 if loss == "squared_error" else scale)
 
 
 def table_outputs(estimator: Any, rows: Any) -> np.ndarray:
     """Outputs [n, K] for a table: a path, or a data frame with the columns of training."""
-    import jax
+    from downslope.table.predict import outputs_of
 
     model, params = estimator.table_, estimator._table_params
-    encoding = model.encoding
     is_frame = hasattr(rows, "columns") or hasattr(rows, "__arrow_c_stream__")
     if not is_frame and not isinstance(rows, (str, os.PathLike)):
         raise UsageError(
             "X must be a path or a data frame with the columns of training, since the estimator "
             f"was trained on a file; got {type(rows).__name__}"
         )
-    opened = open_table(rows, encoding.string_columns)
-    encoding.check_columns(opened)
-    forward, found, row = jax.jit(model.outputs), [], 1
-    for batch in opened.batches(encoding.names):
-        numbers, _ = encoding.encode(batch, row)
-        row += batch.num_rows
-        count = encoding.num_numeric
-        codes = numbers[:, count:].astype(np.int32)
-        out = np.asarray(forward(params, TableBatch(numbers[:, :count], codes, None, None)))
-        found.append(out.reshape(len(out), -1).astype(np.float64))
-    out = np.concatenate(found)
-    if encoding.task == "regress":
-        out = encoding.target_mean + encoding.target_scale * out
-    return out
+    found = [out.reshape(len(out), -1) for out, _ in outputs_of(model, params, rows)]
+    out = np.concatenate(found).astype(np.float64)
+    return model.in_target_unit(out) if model.encoding.task == "regress" else out
 
 
 def save(estimator: Any, path: Path) -> None:
-    """Writes a trained estimator as a folder that is either whole or absent."""
+    """Write a trained estimator as a folder that is either whole or absent."""
     params = estimator.get_params(deep=False)
+    fitted = ("n_features_in_", "n_iter_", "loss_", "loss_curve_", "validation_curve_")
     document: dict[str, Any] = {
         "format": FORMAT,
         "class": type(estimator).__name__,
         "params": {name: _plain(name, value) for name, value in params.items()},
-        "fitted": {},
+        "fitted": {name: getattr(estimator, name) for name in fitted},
     }
-    for name in ("n_features_in_", "n_iter_", "loss_", "loss_curve_", "validation_curve_"):
-        document["fitted"][name] = getattr(estimator, name)
     for name in ("classes_", "feature_names_in_"):
         if hasattr(estimator, name):
             values = getattr(estimator, name)
@@ -117,7 +101,7 @@ def save(estimator: Any, path: Path) -> None:
         document["table"] = estimator.table_.to_json()
         tree = estimator._table_params
     with atomic_folder(path) as folder:
-        write_tensors(folder / TENSORS, _named(tree))
+        write_tensors(folder / TENSORS, host_tensors(tree))
         write_json(folder / DOCUMENT, document)
 
 
@@ -128,18 +112,7 @@ def _plain(name: str, value: Any) -> Any:
         return {"pairs": pairs}
     if isinstance(value, (list, tuple)):
         return [_plain(name, each) for each in value]
-    value = value.item() if isinstance(value, np.generic) else value
+    value = plain(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise UsageError(f"{name} cannot be saved: it is an object of {type(value).__name__}")
-
-
-def _named(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """The arrays of nested dicts and lists, by path."""
-    if not isinstance(tree, (dict, list)):
-        return {prefix: np.asarray(tree)}
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    found: dict[str, np.ndarray] = {}
-    for key, value in items:
-        found |= _named(value, f"{prefix}/{key}" if prefix else str(key))
-    return found

@@ -1,4 +1,4 @@
-"""Least squares of arrays in memory, at once: what a search would only come near to."""
+"""Least squares of arrays in memory, solved at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import linalg
 
 from downslope import Result, StopReason
 
-NUMBERS = 1 << 23  # of a design that is taken apart as a whole, 64 MiB
+MAX_NUMBERS = 1 << 23  # of a design that is decomposed as a whole, 64 MiB
 
 
 def least_squares(
@@ -18,7 +18,7 @@ def least_squares(
 ) -> Result:
     """The model of least mean squared error plus l2/2 |w|^2, as the result of a run.
 
-    Where many fit as well, it is the one of least norm.
+    Of several equally good ones it is that of least norm.
 
     Args:
         x, y: [n, d] and [n, K], float64.
@@ -40,21 +40,10 @@ def least_squares(
     layer = {"weights": weights} | ({"bias": bias} if intercept else {})
     loss = float((0.5 * share @ (y - x @ weights - bias) ** 2).sum())
     seconds = time.perf_counter() - begin
-    values: dict[str, Any] = dict(
-        num_steps=0, num_examples=len(x), num_epochs=1.0, batch_size=len(x), learning_rate=None
-    )
     return Result(
-        params={"layers": [layer]},
-        stop_reason=StopReason.SOLVED,
+        params={"layers": [layer]}, stop_reason=StopReason.SOLVED,
         history=[{"event": "solved", "step": 0, "seconds": seconds, "loss": loss}],
-        measurements={},
-        validation=None,
-        train_loss=loss,
-        optimizer="solve",
-        seconds=seconds,
-        shuffling="the rows are read in stored order",
-        diverged_at_step=None,
-        signal=None,
-        run=None,
-        **values,
-    )
+        measurements={}, validation=None, train_loss=loss, num_steps=0, num_examples=len(x),
+        num_epochs=1.0, batch_size=len(x), learning_rate=None, optimizer="solve", seconds=seconds,
+        shuffling="the rows are read in stored order", diverged_at_step=None, signal=None, run=None,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Linear models: classes by log-odds or margins, and numbers."""
+"""Linear classifiers and regressors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any, Literal
 import numpy as np
 
 from downslope import Result
+from downslope.arguments import given, number, one_of
 from downslope.config import AUTO, Auto
 from downslope.sklearn.base import Trained
-from downslope.sklearn.least_squares import NUMBERS, least_squares
+from downslope.sklearn.least_squares import MAX_NUMBERS, least_squares
 from downslope.sklearn.targets import Classes, Numbers, Probabilities
 
-SOLVABLE = ("optimizer", "learning_rate", "schedule", "average")  # left to choose: so is solving
+SOLVABLE = ("optimizer", "learning_rate", "schedule", "average")  # all "auto": solving is too
 LIMITS = ("max_iter", "steps", "seconds")
 
 
@@ -20,8 +21,8 @@ class Linear(Trained):
     """One layer of weights.
 
     Attributes:
-        coef_: weights: [d] for one number, [1, d] for two classes, else [K, d].
-        intercept_: what is added: a number for one number, else [1] or [K].
+        coef_: weights, [d] for one target, [1, d] for two classes, else [K, d].
+        intercept_: a number for one target, else [1] or [K].
     """
 
     fit_intercept: bool
@@ -31,11 +32,10 @@ class Linear(Trained):
         return self.fit_intercept
 
     def _penalties(self) -> tuple[float, float]:
-        if not 0 <= self.l1_ratio <= 1:
-            raise ValueError(f"l1_ratio must be between 0 and 1; got {self.l1_ratio!r}")
+        number("l1_ratio", self.l1_ratio, least=0, most=1)
         return self.alpha * self.l1_ratio, self.alpha * (1 - self.l1_ratio)
 
-    def _publish(self) -> None:
+    def _set_attributes(self) -> None:
         (layer,) = self._model["layers"]
         self.coef_ = np.asarray(layer["weights"].T, np.float64)
         bias = layer.get("bias", np.zeros(len(self.coef_)))
@@ -99,7 +99,7 @@ class LinearClassifier(Probabilities, Linear):
         warm_start: bool = False,
         random_state: Any = None,
     ):
-        vars(self).update(_given(locals()))
+        vars(self).update(given(locals()))
 
 
 class LinearSVC(Classes, Linear):
@@ -150,16 +150,14 @@ class LinearSVC(Classes, Linear):
         warm_start: bool = False,
         random_state: Any = None,
     ):
-        vars(self).update(_given(locals()))
+        vars(self).update(given(locals()))
 
     def _loss_name(self) -> str:
-        if self.loss not in ("hinge", "squared_hinge"):
-            raise ValueError(f"loss must be hinge or squared_hinge; got {self.loss!r}")
-        return self.loss
+        return one_of("loss", self.loss, ("hinge", "squared_hinge"))
 
 
 class LinearRegressor(Numbers, Linear):
-    """A linear model of one number or several that tunes itself.
+    """Linear regression of one target or several that tunes itself.
 
     Minimises the weighted mean of the loss plus the penalty. The squared error, with nothing but
     `alpha` given, is solved at once, as by scikit-learn's `LinearRegression` and `Ridge`.
@@ -203,7 +201,7 @@ class LinearRegressor(Numbers, Linear):
         warm_start: bool = False,
         random_state: Any = None,
     ):
-        vars(self).update(_given(locals()))
+        vars(self).update(given(locals()))
 
     def _units(self, y: np.ndarray, weight: np.ndarray) -> tuple[Any, Any, float]:
         scale, shift, unit = super()._units(y, weight)
@@ -218,23 +216,18 @@ class LinearRegressor(Numbers, Linear):
         return free and not limited and self.loss == "squared_error" and not self._penalties()[0]
 
     def _solved(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Result | None:
-        if not self._is_solvable() or x.size > NUMBERS:
+        if not self._is_solvable() or x.size > MAX_NUMBERS:
             return None
         columns = y.reshape(len(y), -1).astype(np.float64)
         l2 = self._penalties()[1]
         return least_squares(x.astype(np.float64), columns, weight, l2, self.fit_intercept)
 
     def _held_out(self, num_rows: int) -> float | None:
-        # what is solved has no use for held-out rows
+        # a solved fit has no use for held-out rows
         solved = self.early_stopping == AUTO and self._is_solvable()
         return None if solved else super()._held_out(num_rows)
 
-    def _publish(self) -> None:
-        super()._publish()
+    def _set_attributes(self) -> None:
+        super()._set_attributes()
         if self._one_number:
             self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0].item()
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an `__init__`, which scikit-learn wants stored as they are."""
-    return {k: v for k, v in values.items() if k not in ("self", "__class__")}

@@ -13,7 +13,7 @@ from downslope.sklearn.files import DOCUMENT, FORMAT, TENSORS
 from downslope.sklearn.linear import LinearClassifier, LinearRegressor, LinearSVC
 from downslope.sklearn.mlp import MLPClassifier, MLPRegressor
 from downslope.storage import read_json, read_tensors, verify
-from downslope.table import fit as table
+from downslope.train.checkpoint import restore_leaves
 
 CLASSES: dict[str, Any] = {
     each.__name__: each
@@ -56,11 +56,14 @@ def load(path: str | os.PathLike[str]) -> Any:
             setattr(estimator, each, np.array(values, dtype=np.dtype(kind)))
     tensors = read_tensors(path / TENSORS)
     if "table" in document:
-        estimator.table_ = table.TableModel.from_json(document["table"])
-        estimator._table_params = _filled(estimator.table_.init(0), tensors)
+        from downslope.table.model import TableModel  # here: arrays need none of it
+
+        estimator.table_ = TableModel.from_json(document["table"])
+        start = estimator.table_.init(0)
+        estimator._table_params = restore_leaves(start, tensors, str(path))
     else:
         estimator._model = _layers(tensors)
-        estimator._publish()
+        estimator._set_attributes()
     return estimator
 
 
@@ -68,14 +71,6 @@ def _restored(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _restored(v) for k, v in value["pairs"]}
     return tuple(value) if isinstance(value, list) else value
-
-
-def _filled(tree: Any, tensors: dict[str, np.ndarray], prefix: str = "") -> Any:
-    if isinstance(tree, dict):
-        return {k: _filled(v, tensors, f"{prefix}/{k}" if prefix else k) for k, v in tree.items()}
-    if isinstance(tree, list):
-        return [_filled(v, tensors, f"{prefix}/{k}") for k, v in enumerate(tree)]
-    return tensors[prefix]
 
 
 def _layers(tensors: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: hidden layers with ReLU."""
+"""Multi-layer perceptrons."""
 
 from __future__ import annotations
 
@@ -6,32 +6,28 @@ from typing import Any, Literal
 
 import numpy as np
 
+from downslope.arguments import given, whole
 from downslope.config import AUTO, Auto
 from downslope.sklearn.base import Trained
 from downslope.sklearn.targets import Numbers, Probabilities
 
 
 class Perceptron(Trained):
-    """Several layers of weights.
+    """Several layers of weights with ReLU between them.
 
     Attributes:
         coefs_: weights of each layer, [inputs, outputs].
         intercepts_: biases of each layer.
     """
 
-    _held_out_from = 200  # a network fits so few rows by heart, where a linear model does not
+    _held_out_from = 200  # a network can memorise that few rows; a linear model cannot
     hidden_layer_sizes: Any
 
     def _hidden(self) -> tuple[int, ...]:
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes)).tolist()
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise ValueError(
-                "hidden_layer_sizes must be whole numbers of 1 or more; "
-                f"got {self.hidden_layer_sizes!r}"
-            )
-        return tuple(sizes)
+        return tuple(whole("hidden_layer_sizes", size) for size in sizes)
 
-    def _publish(self) -> None:
+    def _set_attributes(self) -> None:
         self.coefs_ = [np.asarray(layer["weights"]) for layer in self._model["layers"]]
         self.intercepts_ = [np.asarray(layer["bias"]) for layer in self._model["layers"]]
 
@@ -78,13 +74,13 @@ class MLPClassifier(Probabilities, Perceptron):
         warm_start: bool = False,
         random_state: Any = None,
     ):
-        vars(self).update({k: v for k, v in locals().items() if k != "self"})
+        vars(self).update(given(locals()))
 
 
 class MLPRegressor(Numbers, Perceptron):
-    """A neural network for one number or several that tunes itself.
+    """A neural network for one target or several that tunes itself.
 
-    Targets are trained on in units of their standard deviation, in which `alpha` is meant.
+    Targets are scaled by their standard deviation for training; `alpha` applies to scaled targets.
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
@@ -123,4 +119,4 @@ class MLPRegressor(Numbers, Perceptron):
         warm_start: bool = False,
         random_state: Any = None,
     ):
-        vars(self).update({k: v for k, v in locals().items() if k != "self"})
+        vars(self).update(given(locals()))

@@ -1,4 +1,4 @@
-"""What the estimators train: layers of weights, and the loss of a row.
+"""Models of the estimators: layers of weights, and the loss of a row.
 
 A linear model is one layer. The same function gives outputs under JAX while training and under
 NumPy for predictions, which therefore compile nothing.
@@ -16,8 +16,9 @@ import numpy as np
 from downslope.losses import NAMED
 from downslope.models import dense_apply, dense_init
 
-SMALL = 1 << 16  # numbers in a table; padding such a one costs nothing that is felt
-NARROW = 64  # columns up to which one is padded
+LOSSES = {"squared_error": "squared", "absolute_error": "absolute", "huber": "huber"}
+SMALL = 1 << 16  # numbers in a table below which padding costs next to nothing
+NARROW = 64  # columns up to which a table is padded
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Classes and numbers: what targets mean, and what outputs say about them."""
+"""Classifiers and regressors: targets as numbers, and predictions from outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from downslope.arguments import one_of
 from downslope.sklearn.base import Trained
+from downslope.sklearn.network import LOSSES
 
 
 class Classes(ClassifierMixin, Trained):
@@ -40,7 +42,7 @@ class Classes(ClassifierMixin, Trained):
             raise ValueError(f"y contains classes that are not in classes: {np.unique(y[unknown])}")
         return numbers.astype(np.int32)
 
-    def _expect(self, classes: Any, first: bool) -> None:
+    def _learn_classes(self, classes: Any, first: bool) -> None:
         if classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         classes = np.unique(classes)
@@ -62,11 +64,11 @@ class Classes(ClassifierMixin, Trained):
         return weight * factors[y]
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
-        """The estimator after one pass of mini-batch updates on these rows alone.
+        """Train by one pass of mini-batch updates on these rows alone.
 
-        Nothing is tuned: what is "auto" is adam at its usual rate. A call makes one update for
-        every `batch_size` rows; "auto" is the root of the rows, 16 to 128. Calls on pieces of
-        any length compile nothing after the first few.
+        Nothing is tuned: "auto" means adam at its usual rate. A call makes one update for every
+        `batch_size` rows; "auto" is the root of the rows, 16 to 128. Calls on pieces of any
+        length compile nothing after the first few.
 
         Args:
             X: array or data frame [n, d], dense.
@@ -118,19 +120,14 @@ class Probabilities(Classes):
         return np.stack([special.log_expit(-out), special.log_expit(out)], axis=1)
 
 
-LOSSES = {"squared_error": "squared", "absolute_error": "absolute", "huber": "huber"}
-
-
 class Numbers(RegressorMixin, Trained):
-    """A regressor, of one number or several."""
+    """A regressor of one target or several."""
 
     _target_checks = {"multi_output": True, "y_numeric": True}  # noqa: RUF012
     loss: str
 
     def _loss_name(self) -> str:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
-        return LOSSES[self.loss]
+        return LOSSES[one_of("loss", self.loss, LOSSES)]
 
     def _read_targets(self, y: Any, *, again: bool, partial: bool) -> np.ndarray:
         self._one_number = y.ndim == 1
@@ -140,7 +137,7 @@ class Numbers(RegressorMixin, Trained):
         return 1 if y.ndim == 1 else y.shape[1]
 
     def _units(self, y: np.ndarray, weight: np.ndarray) -> tuple[Any, Any, float]:
-        # what is trained then has targets near 1, whatever their unit; huber's delta has the unit
+        # scaled targets lie near 1, whatever their unit; huber's delta has the unit of y
         mean = np.average(y, axis=0, weights=weight)
         shift = mean if self._intercept() else np.zeros_like(mean)
         if self.loss == "huber":
@@ -153,16 +150,16 @@ class Numbers(RegressorMixin, Trained):
         return scale, shift, unit if self.loss == "absolute_error" else unit**2
 
     def predict(self, X: Any) -> np.ndarray:
-        """The number predicted for each row, [n], or [n, K] where targets were so."""
+        """Predictions [n], or [n, K] for several targets."""
         out = self._outputs(X)
         return out[:, 0] if self._one_number else out
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """The estimator after one pass of mini-batch updates on these rows alone.
+        """Train by one pass of mini-batch updates on these rows alone.
 
-        Nothing is tuned: what is "auto" is adam at its usual rate. A call makes one update for
-        every `batch_size` rows; "auto" is the root of the rows, 16 to 128. Calls on pieces of
-        any length compile nothing after the first few.
+        Nothing is tuned: "auto" means adam at its usual rate. A call makes one update for every
+        `batch_size` rows; "auto" is the root of the rows, 16 to 128. Calls on pieces of any
+        length compile nothing after the first few.
 
         Args:
             X: array or data frame [n, d], dense.

@@ -1,4 +1,4 @@
-"""From a classifier's outputs to probabilities."""
+"""Probabilities and classes from a classifier's outputs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def probabilities(outputs: Any, calibration: list[list[float]] | None = None) ->
         return np.stack([1.0 - p, p], axis=1)
     e = np.exp(z - z.max(axis=1, keepdims=True)) if calibration is None else _sigmoid(z)
     return e / np.maximum(e.sum(axis=1, keepdims=True), 1e-300)
+
+
+def predicted_classes(outputs: np.ndarray) -> NDArray[np.intp]:
+    """Class numbers [n] from log-odds or margins [n], or from outputs [n, K]."""
+    return (outputs > 0).astype(np.intp) if outputs.ndim == 1 else outputs.argmax(axis=1)
 
 
 def calibrate(margins: Any, classes: Any, weight: Any) -> list[list[float]]:

@@ -1,32 +1,28 @@
-"""What training on a table would do, said without doing it."""
+"""First choices and needs of a run on a table, without training."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from typing import Any
 
-import downslope
 from downslope import ModelOptions, TableOptions, Training
 from downslope.check.findings import Finding
 from downslope.choose import Decision
-from downslope.data.stored import StoredTable
 from downslope.models import weights_only
 from downslope.table.check import check_table
-from downslope.table.fit import choose_model
+from downslope.table.model import choose_model
+from downslope.table.run import opened
 from downslope.train.preview import preview
-
-ASKED = ("memory", "pace")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
-    """What a run would begin with, and what it needs.
+    """First choices of a run, and what it needs.
 
     Attributes:
-        table, num_train, num_held_out: what it would be trained on.
-        loss: what would be minimised.
+        table, num_train, num_held_out: the table and its rows.
+        loss: the loss that would be minimised.
         decisions: the first choices.
         findings: memory, and time of an epoch.
     """
@@ -46,22 +42,17 @@ class DryRun:
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
         return {
-            "table": self.table,
-            "num_train": self.num_train,
-            "num_held_out": self.num_held_out,
-            "loss": self.loss,
+            **vars(self),
             "decisions": [decision.to_json() for decision in self.decisions],
             "findings": [finding.to_json() for finding in self.findings],
         }
 
     def __str__(self) -> str:
+        choices = [(d.knob.replace("_", " "), _shown(d.new), d.because) for d in self.decisions]
         lines = [
             f"rows        {self.num_train:,} to train on, {self.num_held_out:,} held out",
             f"loss        {self.loss}",
-            *(
-                f"{d.knob.replace('_', ' '):<11} {_shown(d.new)}: {d.because}"
-                for d in self.decisions
-            ),
+            *(f"{knob:<11} {value}: {because}" for knob, value, because in choices),
             *map(str, self.findings),
             "nothing was trained: leave out --dry-run to train",
         ]
@@ -69,13 +60,9 @@ class DryRun:
 
 
 def _shown(value: Any) -> str:
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.3g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def dry_run(
@@ -84,7 +71,7 @@ def dry_run(
     model: ModelOptions | None = None,
     training: Training | None = None,
 ) -> DryRun:
-    """What `downslope.table.fit.fit` would begin with, and what it needs.
+    """First choices of `downslope.table.fit.fit`, and the memory and time it needs.
 
     The table is converted, as for training; the program is compiled and timed on a few
     updates whose result is thrown away.
@@ -96,9 +83,7 @@ def dry_run(
         DataError, UsageError: as for `downslope.table.fit.fit`.
     """
     training = training or Training(seed=table.seed)
-    stored = downslope.open(path, table)
-    assert isinstance(stored, StoredTable)
-    with contextlib.closing(stored):
+    with opened(path, table) as stored:
         chosen = choose_model(stored.encoding, model or ModelOptions())
         decisions = preview(
             chosen.loss_fn, chosen.init(training.seed), stored.train, training,
@@ -106,8 +91,9 @@ def dry_run(
         )  # fmt: skip
         counts = {"num_train": stored.num_train, "num_held_out": stored.num_held_out}
     searches = all(decision.new != "solve" for decision in decisions)
-    asked = ASKED if searches else ASKED[:1]
-    findings = check_table(path, table, model, training, only=asked)
+    findings = check_table(
+        path, table, model, training, only=("memory", "pace") if searches else ("memory",)
+    )
     return DryRun(
         table=str(path), loss=chosen.loss, decisions=decisions, findings=findings, **counts
     )

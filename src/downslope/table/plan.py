@@ -1,4 +1,4 @@
-"""What a run's journal says about another batch size, another machine, more workers."""
+"""Answers from a run's journal: another batch size, another machine, more workers."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Predictions for a table from a trained run, streamed, in the table's order."""
+"""Predictions for a table from a trained run, streamed in the table's order."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from downslope import DataError, UsageError, load_model, read_metadata
-from downslope.data.ingest.tabular import named, open_table
+from downslope import UsageError
 from downslope.data.output import check_writable, write_parquet
 from downslope.data.stored import TableBatch
 from downslope.launch.memory import memory_errors
-from downslope.table.calibration import probabilities
-from downslope.table.fit import TableModel
+from downslope.table.calibration import predicted_classes, probabilities
+from downslope.table.model import TableModel
+from downslope.table.rows import encoded_batches
+from downslope.table.run import trained_model
 
 PARQUET = (".parquet", ".pq")
 ROWS = 8192  # predicted in one call; the last one is padded
@@ -27,7 +28,7 @@ ROWS = 8192  # predicted in one call; the last one is padded
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """How many rows were predicted, and what they held that training had not seen.
+    """Number of rows predicted, and what they held that training had not seen.
 
     Attributes:
         num_rows: rows predicted.
@@ -49,7 +50,7 @@ def predict(
     *,
     overwrite: bool = False,
 ) -> Predicted:
-    """One row of predictions for each row of a table, in its order: a Parquet file, or in memory.
+    """Predict every row of a table, in its order, into a Parquet file or in memory.
 
     Classes: `prediction`, and `probability_<class>` for each class. Numbers: `prediction`.
 
@@ -80,82 +81,77 @@ def predict(
         raise UsageError(
             f"predictions are written as Parquet; name the file {Path(out).stem}.parquet, not {out}"
         )
-    metadata = read_metadata(run)
-    if metadata.get("recipe") != "table":
-        raise DataError("was not trained on a table", path=run, remedy="predict with its own code")
-    model = TableModel.from_json(metadata)
-    params = load_model(run, model.init(0))
+    trained = trained_model(run)
+    model, schema = trained.model, _schema(trained.model)
     if out is not None:
         check_writable(Path(out), overwrite=overwrite)
-    encoding = model.encoding
-    table = open_table(path, encoding.string_columns)
-    encoding.check_columns(table)
     unseen: Counter[str] = Counter()
     missing: Counter[str] = Counter()
-    forward = _forward(model, params)
+    outputs = outputs_of(model, trained.params, path)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        row = 1
-        for batch in table.batches(encoding.names):
-            with named(table.path):
-                rows, found = encoding.encode(batch, row)
+        for values, found in outputs:
             unseen.update(found.categories)
             missing.update(found.missing)
-            row += batch.num_rows
-            if batch.num_rows:
-                yield _to_arrow(model, forward(rows), metadata.get("calibration"))
+            yield _to_arrow(model, schema, values, trained.calibration)
 
-    found = None
+    table = None
     with memory_errors():
         if out is None:
-            found = pa.Table.from_batches(batches(), _schema(model))
-            count = found.num_rows
+            table = pa.Table.from_batches(batches(), schema)
+            count = table.num_rows
         else:
-            count = write_parquet(out, _schema(model), batches(), overwrite=overwrite)
-    return Predicted(num_rows=count, unseen=dict(unseen), missing=dict(missing), table=found)
+            count = write_parquet(out, schema, batches(), overwrite=overwrite)
+    return Predicted(num_rows=count, unseen=dict(unseen), missing=dict(missing), table=table)
 
 
-def _forward(model: TableModel, params: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Outputs for encoded rows of any number, by one compiled program."""
-    numbers = model.encoding.num_numeric
+def outputs_of(model: TableModel, params: Any, path: Any) -> Iterator[tuple[np.ndarray, Any]]:
+    """Outputs of a table model for a table or a data frame, batch by batch, in its order.
+
+    Yields:
+        Outputs [n, K], or [n] for a single one; and the counts of what training had not seen.
+
+    Raises:
+        DataError: the table cannot be used.
+        MismatchError: columns are missing or of another type than in training.
+    """
+    numbers, params = model.encoding.num_numeric, jax.device_put(params)
 
     @jax.jit
-    def outputs(params: Any, rows: Any) -> Any:
+    def forward(params: Any, rows: Any) -> Any:
         batch = TableBatch(rows[:, :numbers], rows[:, numbers:].astype("int32"), None, None)
         return model.outputs(params, batch)
 
-    def forward(rows: np.ndarray) -> np.ndarray:
-        found = []
-        for start in range(0, len(rows), ROWS):
-            part = rows[start : start + ROWS]
-            padded = np.zeros((ROWS, rows.shape[1]), np.float32)
-            padded[: len(part)] = part
-            found.append(np.asarray(outputs(params, padded))[: len(part)])
-        return np.concatenate(found)
+    def padded(rows: np.ndarray) -> np.ndarray:
+        found = np.zeros((ROWS, rows.shape[1]), np.float32)
+        found[: len(rows)] = rows
+        return found
 
-    params = jax.device_put(params)
-    return forward
+    batches = encoded_batches(path, model.encoding)
 
+    def outputs() -> Iterator[tuple[np.ndarray, Any]]:
+        for rows, unseen, _ in batches:
+            parts = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+            if parts:
+                found = [np.asarray(forward(params, padded(part)))[: len(part)] for part in parts]
+                yield np.concatenate(found), unseen
 
-def _class_type(classes: tuple[Any, ...]) -> pa.DataType:
-    return pa.array(list(classes)).type
+    return outputs()
 
 
 def _schema(model: TableModel) -> pa.Schema:
     if model.encoding.task == "regress":
         return pa.schema([("prediction", pa.float64())])
     classes = model.encoding.classes
-    fields = [("prediction", _class_type(classes))]
+    fields = [("prediction", pa.array(list(classes)).type)]
     return pa.schema(fields + [(f"probability_{c}", pa.float64()) for c in classes])
 
 
-def _to_arrow(model: TableModel, outputs: np.ndarray, calibration: Any) -> pa.RecordBatch:
-    encoding = model.encoding
-    if encoding.task == "regress":
-        values = encoding.target_mean + encoding.target_scale * outputs.astype(np.float64)
-        return pa.record_batch([values], schema=_schema(model))
-    p = probabilities(outputs, calibration)
+def _to_arrow(
+    model: TableModel, schema: pa.Schema, outputs: np.ndarray, calibration: Any
+) -> pa.RecordBatch:
+    if model.encoding.task == "regress":
+        return pa.record_batch([model.in_target_unit(outputs)], schema=schema)
     # the class by the outputs themselves, as in evaluation: calibration may move the border
-    chosen = (outputs > 0).astype(int) if outputs.ndim == 1 else outputs.argmax(axis=1)
-    labels = pa.array(list(encoding.classes)).take(pa.array(chosen))
-    return pa.record_batch([labels, *p.T], schema=_schema(model))
+    labels = pa.array(list(model.encoding.classes)).take(pa.array(predicted_classes(outputs)))
+    return pa.record_batch([labels, *probabilities(outputs, calibration).T], schema=schema)

@@ -1,11 +1,5 @@
 """Anomalies in periodic signals: learned from normal ones, with a stated rate of false alarms."""
 
-from __future__ import annotations
+import lazy_loader as _lazy
 
-from downslope.recipes.anomaly.detector import AnomalyDetector
-from downslope.recipes.anomaly.explain import Alarm
-from downslope.recipes.anomaly.period import find_period
-from downslope.recipes.anomaly.stream import Scores
-from downslope.recipes.anomaly.threshold import Threshold
-
-__all__ = ["Alarm", "AnomalyDetector", "Scores", "Threshold", "find_period"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

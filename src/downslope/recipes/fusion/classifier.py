@@ -11,11 +11,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from downslope.arguments import given
 from downslope.errors import DataError, UsageError
 from downslope.recipes.fusion import ordinal
 from downslope.recipes.fusion.base import Fusion
 from downslope.recipes.fusion.columns import Kind
-from downslope.recipes.fusion.given import given_arguments, of_length
+from downslope.recipes.fusion.given import of_length
 from downslope.recipes.fusion.network import Task
 from downslope.recipes.labels import coded
 
@@ -82,7 +83,7 @@ class FusionClassifier(ClassifierMixin, Fusion):
         validation_fraction: float = 0.15,
         random_state: Any = None,
     ):
-        vars(self).update(given_arguments(locals()))
+        vars(self).update(given(locals()))
 
     def _targets(self, y: Any, num_rows: int) -> np.ndarray:
         order: Any = self.order

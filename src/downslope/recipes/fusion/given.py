@@ -47,8 +47,3 @@ def weights(weight: np.ndarray) -> np.ndarray:
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise UsageError("sample_weight must be finite, zero or more, and not zero for every row")
     return weight
-
-
-def given_arguments(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an `__init__`, which scikit-learn wants stored as they are."""
-    return {k: v for k, v in values.items() if k not in ("self", "__class__")}

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 
+from downslope.arguments import given
 from downslope.errors import DataError
 from downslope.recipes.fusion.base import Fusion
 from downslope.recipes.fusion.columns import Kind
-from downslope.recipes.fusion.given import given_arguments, of_length
+from downslope.recipes.fusion.given import of_length
 from downslope.recipes.fusion.network import Task
 from downslope.recipes.fusion.values import as_numbers, holds_numbers
 
@@ -47,7 +48,7 @@ class FusionRegressor(RegressorMixin, Fusion):
         validation_fraction: float = 0.15,
         random_state: Any = None,
     ):
-        vars(self).update(given_arguments(locals()))
+        vars(self).update(given(locals()))
 
     def _targets(self, y: Any, num_rows: int) -> np.ndarray:
         y = of_length("y", y, num_rows)

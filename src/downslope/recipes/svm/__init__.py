@@ -5,15 +5,11 @@ model = SVM().fit(X, y)
 print(model.certificate_)
 """
 
-from __future__ import annotations
-
 import importlib.util as _util
+
+import lazy_loader as _lazy
 
 if _util.find_spec("sklearn") is None:
     raise ImportError("downslope.recipes.svm needs scikit-learn: pip install 'downslope[sklearn]'")
 
-from downslope.recipes.svm.certificate import Certificate, certify
-from downslope.recipes.svm.estimator import SVM
-from downslope.recipes.svm.problem import crammer_singer
-
-__all__ = ["SVM", "Certificate", "certify", "crammer_singer"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""The model beside two that need no training run: one without columns, and a linear one."""
+"""The model beside two simpler ones: a constant, and a linear model by a solver."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ import numpy as np
 from scipy.special import softmax
 
 from downslope.data.stored import TableBatch
+from downslope.estimate import Estimate
 from downslope.report.journal import Record
 from downslope.table.evidence import linear
+from downslope.table.evidence.context import Context, RowSample, Skipped
+from downslope.table.evidence.intervals import ends, mean_of, root_of, share_of
 from downslope.table.evidence.predictions import (
     counted,
     predicted_classes,
-    predicted_numbers,
     probabilities_of,
 )
-from downslope.table.evidence.scene import LeftOut, Sample, Scene
-from downslope.table.evidence.spread import Estimate, mean_of, root_of, share_of
-from downslope.table.fit import MARGINS
 
-LEAST_PROBABILITY = float(np.finfo(np.float32).eps)  # as in the metric log_loss of an evaluation
-SHARE = 0.4  # of the time that is left, for the linear model; assumed
+MIN_PROBABILITY = float(np.finfo(np.float32).eps)  # as in the metric log_loss of an evaluation
+LINEAR_TIME_SHARE = 0.4  # of the time left, for the linear model; assumed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What the models are compared by: the mean over rows of a value, or its root."""
+    """The mean over rows of a value, or its root, by which models are compared."""
 
     name: str
     unit: str
@@ -42,7 +41,7 @@ class Metric:
         """The value of each row; `prediction` has probabilities, class numbers or numbers."""
         if self.name == "log_loss":
             p = prediction[np.arange(len(truth)), truth.astype(int)]
-            return -np.log(np.clip(p, LEAST_PROBABILITY, 1.0))
+            return -np.log(np.clip(p, MIN_PROBABILITY, 1.0))
         if self.name == "accuracy":
             return (truth == prediction).astype(np.float64)
         return (truth - prediction) ** 2 if self.is_root else abs(truth - prediction)
@@ -54,7 +53,7 @@ class Metric:
         return root_of(found) if self.is_root else found
 
     def gain(self, other: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Estimate | None:
-        """By how much `values` are better than those of another model, row by row."""
+        """Gain of `values` over those of another model, row by row."""
         pair = other, values
         means = [float(np.average(v, weights=weight)) for v in pair]
         if self.is_root:
@@ -69,105 +68,105 @@ class Metric:
         return mean_of(better if self.lower_is_better else -better, weight)
 
 
-def baselines(scene: Scene) -> Record:
+def baselines(context: Context) -> Record:
     """The held-out score of the model, of a trivial one and of a linear one, on the same rows."""
-    sample, metric = scene.held(), _metric(scene)
-    outputs = scene.outputs(sample)
-    truth, weight, ours = counted(sample, _predictions(scene, metric, outputs))
-    truth = _in_units(scene, truth)
-    train = _training_rows(scene)
-    constant, trivial_how = _trivial(scene, metric, train)
+    sample, metric = context.held_out_sample(), _metric(context)
+    outputs = context.outputs(sample)
+    truth, weight, ours = counted(sample, _predictions(context, metric, outputs))
+    truth = _in_units(context, truth)
+    train = _training_rows(context)
+    constant, trivial_how = _trivial(context, metric, train)
     rows = {
         "model": metric.rows(truth, ours),
         "trivial": metric.rows(truth, np.broadcast_to(constant, (len(truth), *constant.shape))),
     }
     reason = None
     try:
-        predicted, linear_how = _linear(scene, metric, train, sample)
+        predicted, linear_how = _linear(context, metric, train, sample)
         rows["linear"] = metric.rows(truth, counted(sample, predicted)[2])
-    except LeftOut as why:
+    except Skipped as why:
         linear_how, reason = f"none: {why}", str(why)
-    found = {name: metric.estimate(values, weight) for name, values in rows.items()}
+    found: Record = {name: ends(metric.estimate(each, weight)) for name, each in rows.items()}
     gains = {
         f"gain_over_{name}": metric.gain(rows[name], rows["model"], weight)
         for name in ("trivial", "linear")
         if name in rows
     }
+    found |= {name: gain and ends(gain) for name, gain in gains.items()}
     return {
         "metric": metric.name, "unit": metric.unit, "lower_is_better": metric.lower_is_better,
         "num_rows": len(truth), "trivial_how": trivial_how, "linear_how": linear_how,
-        "linear": None, "gain_over_linear": None, "reason": reason, **found, **gains,
+        "linear": None, "gain_over_linear": None, "reason": reason, **found,
     }  # fmt: skip
 
 
-def _metric(scene: Scene) -> Metric:
-    """What is nearest to the loss, in a unit that people know."""
-    encoding, loss = scene.model.encoding, scene.model.loss
-    if encoding.task == "classify":
-        if loss in MARGINS:
+def _metric(context: Context) -> Metric:
+    """The metric nearest to the loss, in a unit that people know."""
+    model = context.model
+    if model.encoding.task == "classify":
+        if model.has_margins:
             return Metric(name="accuracy", unit="share of rows")
         return Metric(name="log_loss", unit="nats")
-    unit = f"unit of {encoding.target.name}"
-    if loss == "squared":
-        return Metric(name="rmse", unit=unit, is_root=True)
-    return Metric(name="mae", unit=unit)
+    if model.loss == "squared":
+        return Metric(name="rmse", unit=model.target_unit, is_root=True)
+    return Metric(name="mae", unit=model.target_unit)
 
 
-def _predictions(scene: Scene, metric: Metric, outputs: np.ndarray) -> np.ndarray:
+def _predictions(context: Context, metric: Metric, outputs: np.ndarray) -> np.ndarray:
     if metric.name == "log_loss":
-        return probabilities_of(scene, outputs)
+        return probabilities_of(context, outputs)
     if metric.name == "accuracy":
         return predicted_classes(outputs)
-    return predicted_numbers(scene, outputs)
+    return context.model.in_target_unit(outputs)
 
 
-def _in_units(scene: Scene, y: Any) -> Any:
-    return y if scene.model.encoding.task == "classify" else predicted_numbers(scene, y)
+def _in_units(context: Context, y: Any) -> Any:
+    return y if context.model.encoding.task == "classify" else context.model.in_target_unit(y)
 
 
-def _training_rows(scene: Scene) -> TableBatch:
+def _training_rows(context: Context) -> TableBatch:
     """The first training rows, which are in random order: as many as a linear fit is given."""
-    rows, encoding = scene.stored.train, scene.model.encoding
-    most = linear.CELLS // (encoding.width * max(1, len(encoding.classes)))
-    count = min(rows.num_rows, linear.ROWS, max(1000, most))
+    rows, encoding = context.stored.train, context.model.encoding
+    most = linear.MAX_CELLS // (encoding.width * max(1, len(encoding.classes)))
+    count = min(rows.num_rows, linear.MAX_ROWS, max(1000, most))
     return rows.unpack(rows.read(0, count))
 
 
-def _trivial(scene: Scene, metric: Metric, train: TableBatch) -> tuple[np.ndarray, str]:
-    """What to predict for every row without looking at it."""
+def _trivial(context: Context, metric: Metric, train: TableBatch) -> tuple[np.ndarray, str]:
+    """One prediction for every row, from the training rows."""
     weight = np.asarray(train.weight, np.float64)
     y = np.asarray(train.y, np.float64)
-    whole = len(y) == scene.stored.num_train
+    whole = len(y) == context.stored.num_train
     rows = "the training rows" if whole else f"{len(y):,} training rows"
     if metric.name in ("log_loss", "accuracy"):
-        counts = np.bincount(y.astype(int), weight, len(scene.model.encoding.classes))
+        counts = np.bincount(y.astype(int), weight, len(context.model.encoding.classes))
         if metric.name == "accuracy":
             return np.asarray(counts.argmax()), f"the largest class of {rows}"
         return counts / counts.sum(), f"the class shares of {rows}"
     if metric.is_root:
         middle, name = np.average(y, weights=weight), "mean"
     else:
-        order = np.argsort(y)
-        shares = np.cumsum(weight[order]) / weight.sum()
-        middle, name = y[order[np.searchsorted(shares, 0.5)]], "median"
-    return np.asarray(_in_units(scene, middle)), f"the {name} of {rows}"
+        middle, name = np.quantile(y, 0.5, weights=weight, method="inverted_cdf"), "median"
+    return np.asarray(_in_units(context, middle)), f"the {name} of {rows}"
 
 
-def _linear(scene: Scene, metric: Metric, train: TableBatch, sample: Sample) -> tuple[Any, str]:
-    """What a linear model predicts for the sample, and how it was fitted."""
-    if scene.model.options.model != "mlp":
-        raise LeftOut("the model is linear itself")
-    columns = linear.Columns(train, scene.model.lookups)
+def _linear(
+    context: Context, metric: Metric, train: TableBatch, sample: RowSample
+) -> tuple[Any, str]:
+    """Predictions of a linear model for the sample, and how it was fitted."""
+    if context.model.options.model != "mlp":
+        raise Skipped("the model is linear itself")
+    columns = linear.Columns(train, context.model.lookups)
     fitted, asked = columns(train), columns(sample.batch)
     y, weight = (np.asarray(a, np.float64) for a in (train.y, train.weight))
-    seconds = SHARE * scene.budget.left
-    how = f"on {len(y):,} of {scene.stored.num_train:,} training rows"
-    late = ", stopped early for want of time"
+    seconds = LINEAR_TIME_SHARE * context.budget.left
+    how = f"on {len(y):,} of {context.stored.num_train:,} training rows"
+    late = ", stopped early: no time left"
     if metric.name not in ("log_loss", "accuracy"):
         slopes, shift, in_time = linear.least_squares(fitted, y, weight, seconds)
         how = f"least squares {how}{'' if in_time else late}"
-        return predicted_numbers(scene, asked @ slopes + shift), how
-    classes = len(scene.model.encoding.classes)
+        return context.model.in_target_unit(asked @ slopes + shift), how
+    classes = len(context.model.encoding.classes)
     slopes, shifts, in_time = linear.logistic(fitted, y, weight, classes, seconds)
     outputs = asked @ slopes + shifts
     how = f"logistic regression {how}{'' if in_time else late}"

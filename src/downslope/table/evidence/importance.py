@@ -1,4 +1,4 @@
-"""Which columns the model needs: how much the held-out loss rises when one is permuted."""
+"""Permutation importance: the rise of the held-out loss when a column is permuted."""
 
 from __future__ import annotations
 
@@ -10,68 +10,57 @@ import numpy as np
 
 from downslope.data.ingest.encoding import Encoding
 from downslope.report.journal import Record
-from downslope.table.evidence.scene import LeftOut, Sample, Scene
-from downslope.table.evidence.spread import mean_of_pairs
-from downslope.table.fit import TableModel
+from downslope.table.evidence.context import Context, RowSample, Skipped
+from downslope.table.evidence.intervals import ends, mean_of_pairs
 
-REPEATS, FEWEST_REPEATS = 4, 2
-SHARE = 0.6  # of the time that is left when it begins: others come after it; assumed
+MAX_REPEATS, MIN_REPEATS = 4, 2
+TIME_SHARE = 0.6  # of the time left when it begins: others come after it; assumed
 NATS = ("logistic", "softmax")
 
 
-def importance(scene: Scene) -> Record:
-    """Rise of the held-out loss as a column's values are handed to other rows, by column.
+def importance(context: Context) -> Record:
+    """Rise of the held-out loss when a column's values go to other rows, by column.
 
-    All numbers and codes that a column became are handed on together. A column whose content
-    others hold too may seem useless by itself.
+    All numbers and codes of a column move together. A column whose content other columns hold
+    too may seem useless by itself.
 
     Source: Breiman 2001, section 10; Fisher, Rudin and Dominici 2019.
     """
-    sample = scene.held()
+    sample = context.held_out_sample()
     if sample.count < 3:
-        raise LeftOut("fewer than 3 held-out rows")
-    before = scene.losses(sample)
+        raise Skipped("fewer than 3 held-out rows")
+    before = context.losses(sample)
     if not np.isfinite(before[sample.weight > 0]).all():
-        raise LeftOut("the loss of a held-out row is not finite")
-    places = column_places(scene.model.encoding)
-    order = sorted(places, key=_weights(scene.model, scene.params, sample, places), reverse=True)
-    end = time.perf_counter() + SHARE * scene.budget.left
-    repeats = _repeats(scene, sample, len(order), end)
+        raise Skipped("the loss of a held-out row is not finite")
+    places = column_places(context.model.encoding)
+    order = sorted(places, key=_weights(context, sample, places), reverse=True)
+    end = time.perf_counter() + TIME_SHARE * context.budget.left
+    repeats = _repeats(context, sample, len(order), end)
     partners = _partners(sample.count, repeats)
     columns, rows = [], sample.rows.copy()
     for name in order:
         if time.perf_counter() > end and columns:
             break
-        rises = _rises(scene, sample, rows, before, places[name], partners)
-        columns.append({"name": name, **mean_of_pairs(rises, partners, sample.weight)})
+        rises = _rises(context, sample, rows, before, places[name], partners)
+        columns.append({"name": name, **ends(mean_of_pairs(rises, partners, sample.weight))})
     columns.sort(key=lambda column: -column["value"])
     return {
-        "metric": "loss", "unit": "nats" if scene.model.loss in NATS else "loss",
+        "metric": "loss", "unit": "nats" if context.model.loss in NATS else "loss",
         "num_rows": int(np.count_nonzero(sample.weight)), "repeats": repeats,
         "columns": columns, "left_out": len(order) - len(columns),
     }  # fmt: skip
 
 
 def column_places(encoding: Encoding) -> dict[str, list[int]]:
-    """Where in a row each column of the table stands: its numbers, its mark of absence, its codes.
-
-    Example:
-        >>> column_places(Encoding.from_json({"task": "regress", "ignored": [],
-        ...     "target": {"name": "y", "type": "double", "classes": []}, "columns": [
-        ...     {"kind": "number", "name": "a", "type": "double", "center": 0, "exponent": 0,
-        ...      "mean": 0.0, "scale": 1.0, "indicator": False},
-        ...     {"kind": "text", "name": "b", "type": "string", "slots": 2}]}))
-        {'a': [0], 'b': [1, 2]}
-    """
-    dense = [c for c in encoding.columns if c.kind not in ("category", "text")]
+    """Places of each column in a row: its numbers, its mark of absence, its codes."""
+    dense: list[Any] = [c for c in encoding.columns if c.kind not in ("category", "text")]
     found: dict[str, list[int]] = {}
     at = 0
     for column in dense:
-        width = len(getattr(column, "parts", ("",)))
-        found[column.name] = list(range(at, at + width))
-        at += width
+        found[column.name] = list(range(at, at + len(column.parts)))
+        at += len(column.parts)
     for column in dense:
-        if column.indicator:  # type: ignore[union-attr]
+        if column.indicator:
             found[column.name].append(at)
             at += 1
     for table in encoding.tables:
@@ -80,16 +69,16 @@ def column_places(encoding: Encoding) -> dict[str, list[int]]:
     return found
 
 
-def _repeats(scene: Scene, sample: Sample, num_columns: int, end: float) -> int:
+def _repeats(context: Context, sample: RowSample, num_columns: int, end: float) -> int:
     begin = time.perf_counter()
-    scene.losses(sample)
+    context.losses(sample)
     once = time.perf_counter() - begin
-    fits = num_columns * REPEATS * once <= end - time.perf_counter()
-    return REPEATS if fits else FEWEST_REPEATS
+    fits = num_columns * MAX_REPEATS * once <= end - time.perf_counter()
+    return MAX_REPEATS if fits else MIN_REPEATS
 
 
 def _partners(count: int, repeats: int) -> np.ndarray:
-    """[repeats, count]: whose values each row is given; never its own."""
+    """Rows whose values each row is given, [repeats, count]; never its own."""
     rng = np.random.default_rng(0)
     partners = np.empty((repeats, count), np.int64)
     for row in partners:
@@ -99,28 +88,28 @@ def _partners(count: int, repeats: int) -> np.ndarray:
 
 
 def _rises(
-    scene: Scene,
-    sample: Sample,
+    context: Context,
+    sample: RowSample,
     rows: np.ndarray,
     before: np.ndarray,
     places: list[int],
     partners: Any,
 ) -> np.ndarray:
-    """[repeats, count]: the loss of each row with its partner's values, less its own.
+    """Loss of each row with its partner's values minus its own loss, [repeats, count].
 
     `rows` is a copy of the sample's, and is that again afterwards.
     """
     found = np.empty(partners.shape)
     for number, partner in enumerate(partners):
         rows[: sample.count, places] = sample.rows[np.ix_(partner, places)]
-        found[number] = scene.losses(sample, rows) - before
+        found[number] = context.losses(sample, rows) - before
     rows[:, places] = sample.rows[:, places]
     return found
 
 
-def _weights(model: TableModel, params: Any, sample: Sample, places: dict[str, list[int]]) -> Any:
-    """How much of the first layer a column moves: only the order in which columns are tried."""
-    params = jax.device_get(params)
+def _weights(context: Context, sample: RowSample, places: dict[str, list[int]]) -> Any:
+    """Size of a column's part in the first layer, which orders the columns to try."""
+    model, params = context.model, jax.device_get(context.params)
     tables = params.get("tables", params.get("embeddings"))
     first = params["weights"] if "weights" in params else params["layers"][0]["weights"]
     numbers, batch = model.encoding.num_numeric, sample.batch

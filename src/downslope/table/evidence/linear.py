@@ -1,9 +1,10 @@
-"""A linear model of a table by a solver, for comparison: columns as the trained model sees them."""
+"""A linear model of a table by a solver, for comparison, on the trained model's columns."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from scipy.special import log_softmax
 
 from downslope.data.stored import TableBatch
 from downslope.models import Lookup
-from downslope.table.evidence.scene import LeftOut
+from downslope.table.evidence.context import Skipped
 
-ROWS = 20_000
-CELLS = 4_000_000  # rows times columns times classes: 10 ms a pass (measured)
-WIDTH = 4096  # columns, each category and word one
-ITERATIONS, FEWEST_ITERATIONS = 200, 10
+MAX_ROWS = 20_000
+MAX_CELLS = 4_000_000  # rows times columns times classes: 10 ms a pass (measured)
+MAX_WIDTH = 4096  # columns, each category and word one
+MAX_ITERATIONS, MIN_ITERATIONS = 200, 10
 PRECISE = 1e-7  # relative: three or four digits of a score are shown
 
 
@@ -26,7 +27,7 @@ class Columns:
     """Numbers as they are, and a 0/1 column for each code that occurs, learned from a batch.
 
     Raises:
-        LeftOut: there are too many codes.
+        Skipped: there are too many codes.
     """
 
     def __init__(self, batch: TableBatch, lookups: tuple[Lookup, ...]):
@@ -34,9 +35,9 @@ class Columns:
         self._known = [np.unique(_codes(table, batch)) for table in lookups]
         self._known = [codes[codes > 0] for codes in self._known]
         self.width = batch.x.shape[1] + sum(map(len, self._known))
-        if self.width > WIDTH:
-            raise LeftOut(
-                f"its categories and words would be {self.width:,} columns; at most {WIDTH:,} "
+        if self.width > MAX_WIDTH:
+            raise Skipped(
+                f"its categories and words would be {self.width:,} columns; at most {MAX_WIDTH:,} "
                 "are fitted"
             )
 
@@ -65,19 +66,13 @@ def _codes(table: Lookup, batch: TableBatch) -> np.ndarray:
 def least_squares(
     columns: Any, y: np.ndarray, weight: np.ndarray, seconds: float = math.inf
 ) -> tuple[np.ndarray, float, bool]:
-    """Weights and shift of the least squares fit, and whether there was time to find it.
+    """Weights and shift of the least squares fit, and whether it was found in time.
 
     Args:
         columns: [n, width].
         y: [n].
         weight: [n].
-        seconds: take about so long at most.
-
-    Example:
-        >>> x = np.array([[0.0], [1.0], [2.0]], np.float32)
-        >>> slope, shift, _ = least_squares(x, np.array([1.0, 3.0, 5.0]), np.ones(3))
-        >>> slope.round(4).tolist(), round(shift, 4)
-        ([2.0], 1.0)
+        seconds: time to take at most, roughly.
     """
     n, width = columns.shape
     root = np.sqrt(weight)
@@ -89,20 +84,17 @@ def least_squares(
     def back(u: np.ndarray) -> np.ndarray:
         return np.append(columns.T @ (root * u).astype(np.float32), root @ u)
 
-    begin = time.perf_counter()
-    back(forth(np.zeros(width + 1)))
-    fits = seconds / max(time.perf_counter() - begin, 1e-6)
-    most = int(np.clip(fits, FEWEST_ITERATIONS, ITERATIONS))
+    most = _iterations(lambda: back(forth(np.zeros(width + 1))), seconds)
     operator: Any = linalg.LinearOperator
     product = operator(shape=(n, width + 1), matvec=forth, rmatvec=back, dtype=np.float64)
     found = linalg.lsmr(product, root * y, atol=PRECISE, btol=PRECISE, maxiter=most)
-    return found[0][:-1], float(found[0][-1]), most == ITERATIONS or found[2] < most
+    return found[0][:-1], float(found[0][-1]), most == MAX_ITERATIONS or found[2] < most
 
 
 def logistic(
     columns: Any, y: np.ndarray, weight: np.ndarray, num_classes: int, seconds: float = math.inf
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Weights [width, K] and shifts [K] of a softmax regression, and whether there was time.
+    """Weights [width, K] and shifts [K] of a softmax regression, and whether found in time.
 
     Minimises the weighted mean of the log loss plus |weights|^2 / (2 n), by L-BFGS: the penalty
     is scikit-learn's default, and keeps separable classes finite.
@@ -112,13 +104,11 @@ def logistic(
         y: class numbers [n].
         weight: [n].
         num_classes: K.
-        seconds: stop after so long.
+        seconds: time to take at most, roughly.
     """
     n, width = columns.shape
     share = weight / weight.sum()
     chosen = y[:, None] == np.arange(num_classes)
-    end = time.perf_counter() + seconds
-    latest = np.zeros((width + 1) * num_classes)
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
         w = flat.reshape(width + 1, num_classes).astype(np.float32)
@@ -129,22 +119,17 @@ def logistic(
         penalty = float((w[:-1].astype(np.float64) ** 2).sum()) / (2 * n)
         return penalty - float(share @ np.where(chosen, logs, 0.0).sum(1)), gradient.ravel()
 
-    def note(flat: np.ndarray) -> None:
-        latest[:] = flat
-        if time.perf_counter() > end:
-            raise _TimeUpError
-
-    in_time = True
-    try:
-        options = {"maxiter": ITERATIONS, "ftol": PRECISE}
-        latest = optimize.minimize(
-            value, latest.copy(), jac=True, method="L-BFGS-B", callback=note, options=options
-        ).x
-    except _TimeUpError:
-        in_time = False
-    w = latest.reshape(width + 1, num_classes)
-    return w[:-1], w[-1], in_time
+    start = np.zeros((width + 1) * num_classes)
+    most = _iterations(lambda: value(start), seconds)
+    options = {"maxiter": most, "ftol": PRECISE}
+    found = optimize.minimize(value, start, jac=True, method="L-BFGS-B", options=options)
+    w = found.x.reshape(width + 1, num_classes)
+    return w[:-1], w[-1], most == MAX_ITERATIONS or found.nit < most
 
 
-class _TimeUpError(Exception):
-    pass
+def _iterations(one: Callable[[], Any], seconds: float) -> int:
+    """Iterations that there is time for, by the time of one."""
+    begin = time.perf_counter()
+    one()
+    fits = seconds / max(time.perf_counter() - begin, 1e-6)
+    return int(np.clip(fits, MIN_ITERATIONS, MAX_ITERATIONS))

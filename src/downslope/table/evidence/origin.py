@@ -1,4 +1,4 @@
-"""What a run was made with: command, versions, machine, seeds."""
+"""Origin of a run: command, versions, machine, seeds."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from pathlib import Path
 from typing import Any, get_args
 
 import downslope
-from downslope import ModelOptions, TableOptions, Training, read_request
+from downslope import Training
 from downslope.config import AUTO, OptimizerName
 from downslope.flags import NONE, flag_of
 from downslope.report.journal import Record
+from downslope.table.run import TableRequest
 
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "pyarrow", "scipy")
 
 
-def origin(run: Path, asked: dict[str, Any], command: str | None, records: list[Record]) -> Record:
-    """What would be needed to repeat the run, and what it ran on.
+def origin(asked: TableRequest, command: str | None, records: list[Record]) -> Record:
+    """What repeating the run needs, and the machine it ran on.
 
     The peak of memory is that of this process, or what an earlier record of the run holds, if
     that is more: a report may be made by another process than the one that trained.
     """
     earlier = [r for r in records if r["event"] == "record"]
     if command and "--resume" in shlex.split(command):
-        command = None  # it repeats nothing: what was asked first does
+        command = None  # it repeats nothing, unlike the first command
     peaks = [r.get("peak_memory_bytes") for r in earlier] + [_peak_memory()]
     return {
         "command": command or _latest(earlier, "command") or equal_command(asked),
         "versions": _versions(),
         "hardware": _hardware(),
-        "seeds": {"table": asked["table"].get("seed"), "training": asked["training"].get("seed")},
-        "fingerprint": read_request(run)["data"],
-        "table": asked["path"],
+        "seeds": {"table": asked.table.seed, "training": asked.training.get("seed")},
+        "fingerprint": asked.fingerprint,
+        "table": asked.path,
         "peak_memory_bytes": max((p for p in peaks if p is not None), default=None),
     }
 
@@ -45,17 +46,17 @@ def _latest(records: list[Record], name: str) -> Any:
     return records[-1].get(name) if records else None
 
 
-def equal_command(asked: dict[str, Any]) -> str:
+def equal_command(asked: TableRequest) -> str:
     """A command that asks for the same; "" where an optimizer or a table has no name."""
-    optimizer = asked["training"].get("optimizer", AUTO)
-    if asked["path"] is None or optimizer not in (*get_args(OptimizerName), AUTO):
+    optimizer = asked.training.get("optimizer", AUTO)
+    if asked.path is None or optimizer not in (*get_args(OptimizerName), AUTO):
         return ""
-    words = ["downslope", "fit", asked["path"]]
+    words = ["downslope", "fit", asked.path]
     said = set()
-    for part, config in (("table", TableOptions), ("model", ModelOptions), ("training", Training)):
+    given = ((asked.table, vars(asked.table)), (asked.model, vars(asked.model)))
+    for config, values in (*given, (Training, asked.training)):
         for field in dataclasses.fields(config):
-            value = asked[part].get(field.name, field.default)
-            value = tuple(value) if isinstance(value, list) else value
+            value = values.get(field.name, field.default)
             if value != field.default and field.name not in said:
                 words += _words(flag_of(field.name), value)
                 said.add(field.name)  # one flag sets the seed of both
@@ -96,7 +97,7 @@ def _hardware() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's name; Linux keeps it in a file, others tell it."""
+    """Name of the processor, which Linux keeps in a file."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,0 +1,11 @@
+from .confounding import Confounding as Confounding
+from .confounding import Contrast as Contrast
+from .confounding import check_design as check_design
+from .correct import batch_correct as batch_correct
+from .estimator import BatchEffect as BatchEffect
+from .linear import Effects as Effects
+from .linear import effects as effects
+from .net import BatchNet as BatchNet
+from .scores import Score as Score
+from .scores import Scores as Scores
+from .scores import mixing as mixing
