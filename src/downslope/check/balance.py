@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from downslope.check.findings import Finding, Severity, percent, share, share_of_rows, shown
-from downslope.check.sample import rows_in_words
+from downslope.check.sample import SQUEEZED_RANGE, rows_in_words
 from downslope.errors import UsageError
 from downslope.estimate import Estimate
 
@@ -18,7 +18,6 @@ from downslope.estimate import Estimate
 SMALL_SHARE, TINY_SHARE = 0.2, 0.02
 MIN_CLASS_ROWS = 10  # below which nothing can be said of a class; assumed
 COMMON_SHARE = 0.5  # of one value, above which a numeric target is mostly that value; assumed
-SQUEEZED = 0.02  # quartile range in standard deviations; 1.35 for a normal one. Assumed
 
 
 def class_balance(
@@ -141,7 +140,7 @@ def number_spread(y: ArrayLike, target: str, *, scale: float = 1.0, num_rows: in
     if common > COMMON_SHARE * len(y) and len(times) > 2:
         severity, remedy = "note", "predict first whether it takes this value, then the others"
         text += f"; {share(common, len(y))} of the rows have one value"
-    elif 0 < quartiles < SQUEEZED:
+    elif 0 < quartiles < SQUEEZED_RANGE:
         severity, remedy = "warning", "predict its logarithm, mend the outliers, or --loss huber"
         text += f"; half of the rows lie within {quartiles:.2g} standard deviations of each other"
     return Finding(

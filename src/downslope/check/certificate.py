@@ -10,8 +10,9 @@ import numpy as np
 from downslope.check.factor import Factor
 from downslope.noise.statistics.arrays import Floats
 
-NEAR_ZERO = 1e-10  # of the way down from the start: enough where the loss itself ends at 0
-ROUNDINGS = 4.0  # units in the last place of a sum of losses' gradients; assumed
+# Of the way down from the start: enough where the loss itself ends at 0.
+ZERO_LOSS_TOLERANCE = 1e-10
+GRADIENT_ROUNDINGS = 4.0  # units in the last place of a sum of losses' gradients; assumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ def with_factor(
     """
     move = factor.solve(gradient)
     gap = max(0.0, float(gradient @ move) / 2)
-    hidden = ROUNDINGS * epsilon * math.sqrt(2 * abs(loss) * len(gradient))
+    hidden = GRADIENT_ROUNDINGS * epsilon * math.sqrt(2 * abs(loss) * len(gradient))
     hidden = hidden**2 / (2 * factor.least) if factor.least else 0.0
     # (1 - rho) H <= H true, with rho the error of the scaled matrix over its least eigenvalue
     rho = min(0.5, math.sqrt(len(gradient)) * noise * factor.condition)
@@ -105,4 +106,4 @@ def failed(x: Floats, loss: float, gradient: Floats, products: int, precision: s
 
 def fits(gap: float, loss: float, start_gap: float, tolerance: float) -> bool:
     """Whether a gap is small beside the loss, or beside the way down from the start."""
-    return gap <= max(tolerance * abs(loss), NEAR_ZERO * start_gap)
+    return gap <= max(tolerance * abs(loss), ZERO_LOSS_TOLERANCE * start_gap)

@@ -12,7 +12,7 @@ from downslope.metrics.intervals import wilson_interval
 from downslope.noise.statistics.intervals import jackknife_error, linear_interval
 
 NUM_BINS = 64  # of a number, with equally many rows each
-MIN_CLASS_ROWS = 10  # in each half: by chance AUC 0.99 is then 5 deviations off
+MIN_CLASS_ROWS_PER_HALF = 10  # in each half: by chance AUC 0.99 is then 5 deviations off
 MAX_CLASSES = 20  # the largest classes, one against the rest
 NUM_GROUPS = 20  # left out by turns for the interval of R2
 
@@ -62,10 +62,10 @@ class _Classes:
         self.fit, self.held = y[0::2], y[1::2]
         fit = np.bincount(self.fit, minlength=count)
         held = np.bincount(self.held, minlength=count)
-        judged = np.flatnonzero(np.minimum(fit, held) >= MIN_CLASS_ROWS)
+        judged = np.flatnonzero(np.minimum(fit, held) >= MIN_CLASS_ROWS_PER_HALF)
         judged = judged[np.argsort(-held[judged], kind="stable")][:MAX_CLASSES]
         rest = min(len(self.fit), len(self.held)) - held[judged]
-        self.judged = judged[rest >= MIN_CLASS_ROWS]
+        self.judged = judged[rest >= MIN_CLASS_ROWS_PER_HALF]
         self.sizes, self.prior = held[self.judged], fit / max(1, fit.sum())
         self.can, self.is_two = len(self.judged) > 0, count == 2
 
@@ -106,7 +106,7 @@ class _Numbers:
     def __init__(self, sample: Sample):
         ranks = average_ranks(sample.y) / max(1, len(sample.y))
         self.fit, self.held = ranks[0::2], ranks[1::2]
-        enough = len(sample.y) >= 4 * MIN_CLASS_ROWS
+        enough = len(sample.y) >= 4 * MIN_CLASS_ROWS_PER_HALF
         self.can = enough and float(np.ptp(self.fit)) > 0 and float(np.ptp(self.held)) > 0
 
     def score(self, name: str, groups: np.ndarray, places: Any = None, x: Any = None) -> Score:

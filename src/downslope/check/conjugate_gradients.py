@@ -15,9 +15,10 @@ from downslope.check.quadratics import bend_far_out, far_line
 from downslope.check.row_sums import RowSums
 from downslope.noise.statistics.arrays import Floats
 
-FLAT = 1e-8  # of the largest curvature: what float32 products cannot tell from 0
-RESTARTS = 12
-SHRINK = 1e-4  # of the residual, before the gradient is computed anew: float32 products drift
+FLAT_CURVATURE = 1e-8  # of the largest curvature: what float32 products cannot tell from 0
+MAX_RESTARTS = 12
+# Of the residual, before the gradient is computed anew: float32 products drift.
+RESIDUAL_SHRINK = 1e-4
 
 
 class _NotConvexError(Exception):
@@ -43,7 +44,7 @@ class _Krylov:
         self.squares.append(float(direction @ direction))
         self.curvatures.append(float(direction @ image))
         seen = [c / s for c, s in zip(self.curvatures, self.squares, strict=True)]
-        if not seen[-1] > FLAT * max(0.0, *seen):
+        if not seen[-1] > FLAT_CURVATURE * max(0.0, *seen):
             raise _NotConvexError
         return image
 
@@ -89,11 +90,11 @@ def solve_conjugate_gradients(
     losses, gradients = sums.gradients(far_line(x))
     reason: str | None = None
     certificate = with_bound(gradients[0], 0.0)
-    for _ in range(RESTARTS):
+    for _ in range(MAX_RESTARTS):
         krylov = _Krylov(lambda v, x=x: sums.products(x, v[None], "float32")[2][0])
         operator = make_operator((x.size, x.size), matvec=krylov.apply, dtype=np.float64)
         try:
-            move, _ = sparse.cg(operator, -gradients[0], rtol=SHRINK, atol=0.0,
+            move, _ = sparse.cg(operator, -gradients[0], rtol=RESIDUAL_SHRINK, atol=0.0,
                          maxiter=max_products - spent, callback=krylov.follow)  # fmt: skip
         except _NotConvexError:
             move = krylov.points[-1] if krylov.points else np.zeros_like(x)

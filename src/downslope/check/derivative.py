@@ -21,17 +21,17 @@ NUM_ROWS = 256  # of the sample
 NUM_DIRECTIONS = 7  # random ones in each leaf; the median is judged, so that a few may meet kinks
 # By how much every parameter is moved for the second point: zeros hide what lies behind them, and
 # are where kinks lie. Assumed.
-MOVED = 0.1
+PERTURBATION = 0.1
 # Median error of a right gradient, over a leaf's typical slope: above what was seen on smooth
 # networks (3e-11 and 3e-5 in the median, 1.2e-10 and 1.1e-4 at most).
-TOLERANCE = {"float64": 1e-8, "float32": 3e-4}
+ERROR_TOLERANCE = {"float64": 1e-8, "float32": 3e-4}
 # A change of the loss, as a share of it, that the type resolves to 1 % and the next one not at all,
 # and how many times as much it is compared with.
 RESOLVED_CHANGE = {"float64": 2.0**-33, "float32": 2.0**-17}
-MANY = 64
-CLEARLY = 10.0  # times the differences' own error: then it is not theirs; assumed
-SHRINKS = (1.0, 0.1, 10.0, 0.01)  # factors on the step, until one resolves the gradient
-ONE_FACTOR = 0.02  # of the slopes may be left over where one factor explains a leaf
+COMPARED_MULTIPLE = 64
+CLEAR_FACTOR = 10.0  # times the differences' own error: then it is not theirs; assumed
+STEP_FACTORS = (1.0, 0.1, 10.0, 0.01)  # factors on the step, until one resolves the gradient
+FACTOR_TOLERANCE = 0.02  # of the slopes may be left over where one factor explains a leaf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def gradient(
     rows, draw = spread_sample(problem.source, num_rows), np.random.default_rng(seed)
     with wide():
         function = in_widest_type(lambda dtype: _function(problem, rows, seed, dtype))
-        moved = function.start + MOVED * draw.standard_normal(function.start.size)
+        moved = function.start + PERTURBATION * draw.standard_normal(function.start.size)
         finite = [np.isfinite(function.value(x)) for x in (function.start, moved)]
         if not any(finite):
             raise DataError(
@@ -150,7 +150,7 @@ def _conclude(here: list[_Leaf], near: list[_Leaf], precision: str) -> GradientC
         verdict = "right"
         statement = (
             f"the gradient is right: differences agree to {error:.1g} of a typical slope in "
-            f"{precision}, {TOLERANCE[precision]:.0e} is allowed"
+            f"{precision}, {ERROR_TOLERANCE[precision]:.0e} is allowed"
         )
     return GradientCheck(
         verdict=verdict, precision=precision, error=error, leaves=tuple(wrong or at_model),
@@ -200,8 +200,8 @@ def _precision(function: _Function, x: Floats, draw: np.random.Generator) -> str
         return "float64"
     for precision, change in RESOLVED_CHANGE.items():
         step = change * abs(value / slope)
-        once, often = (function.value(x + k * step * v) - value for k in (1, MANY))
-        if abs(MANY * once - often) < abs(often) / 8:
+        once, often = (function.value(x + k * step * v) - value for k in (1, COMPARED_MULTIPLE))
+        if abs(COMPARED_MULTIPLE * once - often) < abs(often) / 8:
             return precision
     raise UsageError(
         "the loss is computed in less than float32, too coarse for differences; "
@@ -231,7 +231,7 @@ def _judge(
     """Verdict, error and fault along vectors inside a leaf, by the first step that decides."""
     epsilon, given = float(jnp.finfo(precision).eps), vectors[:, part] @ gradient[part]
     size = float(np.linalg.norm(gradient[part])) / np.sqrt(len(gradient[part]))
-    for shrink in SHRINKS:
+    for shrink in STEP_FACTORS:
         step = shrink * epsilon ** (1 / 3) * max(1.0, float(np.linalg.norm(x[part])))
         slopes, halves = (
             np.array([function.value(x + t * v) - function.value(x - t * v) for v in vectors])
@@ -242,11 +242,11 @@ def _judge(
         if scale == 0:
             return "right", 0.0, ""
         error = float(np.median(np.abs(slopes - given))) / scale
-        if error <= TOLERANCE[precision]:
+        if error <= ERROR_TOLERANCE[precision]:
             return "right", error, ""
         rounding = epsilon * abs(function.value(x)) / step
         doubt = float(np.median(np.abs(slopes - halves))) + rounding
-        if error > CLEARLY * doubt / scale:
+        if error > CLEAR_FACTOR * doubt / scale:
             return "wrong", error, _fault(given, slopes)
     return "unresolved", 0.0, ""
 
@@ -256,10 +256,10 @@ def _fault(given: Floats, true: Floats) -> str:
     squares = float(true @ true)
     factor = float(given @ true) / squares if squares else 1.0
     left = float(np.linalg.norm(given - factor * true))
-    if left > ONE_FACTOR * abs(1 - factor) * np.sqrt(squares):
+    if left > FACTOR_TOLERANCE * abs(1 - factor) * np.sqrt(squares):
         return "in some of its numbers"
     if factor == 0:
         return "it is 0 where the loss does change; is a stop_gradient or a cast in the way?"
-    if abs(factor + 1) < ONE_FACTOR:
+    if abs(factor + 1) < FACTOR_TOLERANCE:
         return "it has the wrong sign"
     return f"it is {factor:.4g} times the true one"

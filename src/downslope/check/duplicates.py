@@ -10,12 +10,12 @@ import numpy as np
 from downslope.check.findings import NUM_NAMES, Finding, counted, shown
 from downslope.check.sample import Sample
 
-SAME = 1e-6  # 1 - |r| below which two columns are one; float32 leaves some 1e-14
-SCREENED = 1e-3  # the same in the first pass, over fewer rows in float32
+DUPLICATE_GAP = 1e-6  # 1 - |r| below which two columns are one; float32 leaves some 1e-14
+SCREENING_GAP = 1e-3  # the same in the first pass, over fewer rows in float32
 SCREENING_PRODUCTS = 1e11  # multiplications that the first pass may take
 SCREENING_ROWS = (256, 4096)
 MIN_ROWS_OFF = 10  # off the most common value, below which equality is chance; assumed
-BLOCK = 512  # columns compared with all others at once
+BLOCK_COLUMNS = 512  # columns compared with all others at once
 IN_WORDS = {
     "equal": "equal",
     "scaled": "equal up to scale and shift",
@@ -95,7 +95,7 @@ def _is_equal(sample: Sample, i: int, j: int, sign: float) -> bool:
 
 
 def _number_pairs(x: np.ndarray, off: np.ndarray) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, sign of r) with |r| > 1 - SAME, the first of equal ones named first."""
+    """Pairs (i, j, sign of r) with |r| > 1 - DUPLICATE_GAP, the first of equal ones named first."""
     n, p = x.shape
     if n < 2 or p < 2:
         return []
@@ -106,14 +106,14 @@ def _number_pairs(x: np.ndarray, off: np.ndarray) -> list[tuple[int, int, float]
     flat = norm == 0  # vary in later rows only: they pass the screening
     part /= np.where(flat, 1, norm)
     found, copies = [], set()
-    for start in range(0, len(used), BLOCK):
-        r = np.abs(part[:, start : start + BLOCK].T @ part)
-        r[flat[start : start + BLOCK, None] & flat] = 1
-        for a, b in np.argwhere(r > 1 - SCREENED):
+    for start in range(0, len(used), BLOCK_COLUMNS):
+        r = np.abs(part[:, start : start + BLOCK_COLUMNS].T @ part)
+        r[flat[start : start + BLOCK_COLUMNS, None] & flat] = 1
+        for a, b in np.argwhere(r > 1 - SCREENING_GAP):
             i, j = int(used[start + a]), int(used[b])
             if i < j and not copies & {i, j}:
                 r_all = _correlation(x[:, i], x[:, j])
-                if abs(r_all) > 1 - SAME:
+                if abs(r_all) > 1 - DUPLICATE_GAP:
                     found.append((i, j, float(np.sign(r_all))))
                     copies.add(j)  # a third copy is paired with the first alone
     return found

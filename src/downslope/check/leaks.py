@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import shlex
 
-from downslope.check.column_scores import MIN_CLASS_ROWS, column_scores
+from downslope.check.column_scores import MIN_CLASS_ROWS_PER_HALF, column_scores
 from downslope.check.findings import NUM_NAMES, Finding, bare, shown
 from downslope.check.sample import Sample
 
 # A column is suspected above this share of a perfect score (0 is chance): AUC 0.99 or R2 0.98.
 # The best honest column of scikit-learn's breast cancer data, an easy task, reaches AUC 0.975.
-SUSPECT = 0.98
+MIN_SUSPECT_SCORE = 0.98
 # An honest column has neighbours: what it leaves unexplained is not this many times less than what
 # the best other column leaves. Assumed.
-FAR_AHEAD = 5.0
+FAR_AHEAD_FACTOR = 5.0
 MAX_ROWS = 50_000  # ends of the interval of an AUC then lie within 0.01
 
 
@@ -52,10 +52,10 @@ def leaking_columns(sample: Sample) -> Finding:
     if not scores:
         text = f"cannot be judged: {_reason(sample)}"
         return Finding(name="leaks", severity="fine", sentence=text, rows=sample.rows)
-    suspects = [score for score in scores if score.value > SUSPECT]
-    others = [score for score in scores if score.value <= SUSPECT]
+    suspects = [score for score in scores if score.value > MIN_SUSPECT_SCORE]
+    others = [score for score in scores if score.value <= MIN_SUSPECT_SCORE]
     rest = 1 - others[0].value if others else math.inf
-    far = [s for s in suspects if (1 - s.value) * FAR_AHEAD < rest]
+    far = [s for s in suspects if (1 - s.value) * FAR_AHEAD_FACTOR < rest]
     names = [s.column for s in far or suspects]
     target, measure = shown(sample.target), "AUC" if sample.classes else "R2 of ranks"
     remedy = None
@@ -92,5 +92,5 @@ def _reason(sample: Sample) -> str:
     if not sample.names and not sample.categories:
         return "no numbers and no categories"
     if sample.classes:
-        return f"fewer than two classes with {2 * MIN_CLASS_ROWS} rows"
-    return f"fewer than {4 * MIN_CLASS_ROWS} rows, or a target that is constant in them"
+        return f"fewer than two classes with {2 * MIN_CLASS_ROWS_PER_HALF} rows"
+    return f"fewer than {4 * MIN_CLASS_ROWS_PER_HALF} rows, or a target that is constant in them"

@@ -11,13 +11,13 @@ from downslope.check.quadratics import bend_far_out, far_line
 from downslope.check.row_sums import RowSums
 from downslope.noise.statistics.arrays import Floats
 
-REFINED = 1e-12  # of the loss: about what rounding float32 parameters leaves
-REFINEMENTS = 6
+REFINED_GAP = 1e-12  # of the loss: about what rounding float32 parameters leaves
+MAX_REFINEMENTS = 6
 # Condition of the scaled Hessian up to which one in float32 serves: each refinement then
 # shrinks the error by about this times 4e-7.
-FLOAT32_CONDITION = 1e4
-NOISE = {"float32": 4e-7, "float64": 8e-16}  # of an entry of the Hessian: a few roundings
-UNBOUNDED = 1e-4  # of the gradient, along directions without curvature
+MAX_FLOAT32_CONDITION = 1e4
+HESSIAN_NOISE = {"float32": 4e-7, "float64": 8e-16}  # of an entry of the Hessian: a few roundings
+UNBOUNDED_SLOPE = 1e-4  # of the gradient, along directions without curvature
 
 
 def solve_normal_equations(sums: RowSums, exact: str) -> Outcome:
@@ -35,8 +35,8 @@ def solve_normal_equations(sums: RowSums, exact: str) -> Outcome:
         products += len(directions)
         if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
             return failed(sums.start, loss, gradient, products, precision)
-        factor = factorize(hessian, NOISE[precision])
-        if factor.method == "cholesky" and factor.condition <= FLOAT32_CONDITION:
+        factor = factorize(hessian, HESSIAN_NOISE[precision])
+        if factor.method == "cholesky" and factor.condition <= MAX_FLOAT32_CONDITION:
             break
     return _refine(sums, factor, exact, precision, loss, gradient, products)
 
@@ -49,13 +49,13 @@ def _refine(
 
     def certify(gradient: Floats, loss: float, precision: str) -> Certificate:
         epsilon = float(jnp.finfo(precision).eps)
-        return with_factor(factor, gradient, noise=NOISE[used], epsilon=epsilon, loss=loss)
+        return with_factor(factor, gradient, noise=HESSIAN_NOISE[used], epsilon=epsilon, loss=loss)
 
     certificate = first = certify(gradient, loss, used)
     reason = None if factor.is_convex else "it curves downward along some direction"
     x = new = sums.start
     step = factor.solve(gradient)
-    for turn in range(REFINEMENTS if reason is None else 0):
+    for turn in range(MAX_REFINEMENTS if reason is None else 0):
         new = sums.rounded(factor.nearest(new - step))[0]
         points = far_line(new)
         losses, gradients = sums.gradients(points)
@@ -67,7 +67,7 @@ def _refine(
         if turn == 0 or found.gap < certificate.gap:
             certificate, x, loss, gradient = found, new, float(losses[0]), gradients[0]
             reason = bend_far_out(points, gradients, exact)
-        if found.gap <= REFINED * max(abs(loss), first.gap / 100) or (turn and not shrunk):
+        if found.gap <= REFINED_GAP * max(abs(loss), first.gap / 100) or (turn and not shrunk):
             break
     reason = reason or _unbounded(factor, x, gradient)
     return Outcome(
@@ -82,6 +82,6 @@ def _unbounded(factor: Factor, x: Floats, gradient: Floats) -> str | None:
     """Why there is no least value: a slope along a direction without curvature."""
     flat = float(np.linalg.norm(factor.null.T @ gradient))
     scale = factor.lambda_max * max(1.0, float(np.linalg.norm(x)))
-    if flat > UNBOUNDED * min(scale, max(float(np.linalg.norm(gradient)), 1e-12 * scale)):
+    if flat > UNBOUNDED_SLOPE * min(scale, max(float(np.linalg.norm(gradient)), 1e-12 * scale)):
         return "it falls for ever along a direction without curvature"
     return None

@@ -13,9 +13,9 @@ from downslope.errors import UsageError
 from downslope.noise.order import VarianceRatio, batch_variance_ratio, holm, label_variance_ratio
 from downslope.noise.order.batches import MIN_BATCHES
 
-ALPHA = 0.01  # of the whole check, after Holm's correction
-MIN_RATIO = 1.5  # factor on the variance of a batch mean that is worth saying; assumed
-MIN_BATCH = 2
+SIGNIFICANCE = 0.01  # of the whole check, after Holm's correction
+MIN_VARIANCE_RATIO = 1.5  # factor on the variance of a batch mean that is worth saying; assumed
+MIN_ROWS = 2  # of a batch
 GRADIENT = "the gradient of a linear model"
 
 
@@ -83,18 +83,18 @@ def file_order(stretches: Sequence[Stretch], batch_size: int, *, target: str) ->
         raise UsageError(f"batch_size must be 1 or more, with a stretch; got {batch_size}")
     found: list[_Tested] = []
     for stretch in stretches:
-        size = min(max(batch_size, MIN_BATCH), len(stretch.target) // MIN_BATCHES)
-        if size >= MIN_BATCH:
+        size = min(max(batch_size, MIN_ROWS), len(stretch.target) // MIN_BATCHES)
+        if size >= MIN_ROWS:
             ratios = _ratios(stretch, size, target)
             found += [_Tested(stretch.rows, name, size, ratio) for name, ratio in ratios.items()]
     tested = [each for each in found if each.ratio.p_value is not None]
     if not tested:
-        text = f"cannot be judged: fewer than {MIN_BATCHES * MIN_BATCH} rows, or none that vary"
+        text = f"cannot be judged: fewer than {MIN_BATCHES * MIN_ROWS} rows, or none that vary"
         return Finding(name="order", severity="fine", sentence=text, rows=stretches[0].rows)
     corrected = holm([p for each in tested if (p := each.ratio.p_value) is not None])
     ordered = [
         each for each, p in zip(tested, corrected, strict=True)
-        if p < ALPHA and each.value > MIN_RATIO
+        if p < SIGNIFICANCE and each.value > MIN_VARIANCE_RATIO
     ]  # fmt: skip
     worst = max(ordered or tested, key=lambda each: each.value)
     of_gradient = worst.subject == GRADIENT

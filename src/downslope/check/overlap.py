@@ -12,11 +12,13 @@ from downslope.check.sample import Sample
 from downslope.errors import UsageError
 from downslope.estimate import Estimate
 
-MIN_SHARE = 0.01  # of the held-out rows, lower end of its interval, worth saying; assumed
-FEW_DIFFERENT = 0.1  # different rows, as a share of all: below it they are few, not copies; assumed
-NEVER = 1e-6  # share that is not worth a number
+MIN_OVERLAP = 0.01  # of the held-out rows, lower end of its interval, worth saying; assumed
+# Different rows, as a share of all: below it they are few, not copies. Assumed.
+MIN_DIFFERENT_SHARE = 0.1
+MIN_SHOWN_SHARE = 1e-6  # share that is not worth a number
 CHANCE_ROWS = 20_000
-MOST = 0.5  # of what is seen: above it, few possible rows explain the equal ones; assumed
+# Of what is seen: above it, few possible rows explain the equal ones. Assumed.
+EXPLAINED_SHARE = 0.5
 BLOCK_ROWS = 1 << 14  # hashed at once, as a cache holds
 
 
@@ -141,7 +143,7 @@ def repeated_rows(
     rows = f"{count:,} training rows"
     if num_training is not None and num_training > count:
         rows = f"{count:,} of {num_training:,} training rows: lower bounds"
-    by_chance = share(expected) if expected > NEVER else "none"
+    by_chance = share(expected) if expected > MIN_SHOWN_SHARE else "none"
     tail = f"{share(twins, count)} have a twin in training, by chance {by_chance} would"
     values = {"inside_training": inside, "by_chance": expected}
     if held_out is None or not len(held_out.features):
@@ -168,11 +170,11 @@ def _judge(
     seen: Estimate, same: Estimate, expected: float, different: float, inside: float
 ) -> tuple[Severity, str | None]:
     """Severity and remedy; `different` is the number of different training rows over all."""
-    if seen.lo is None or seen.lo < MIN_SHARE:
+    if seen.lo is None or seen.lo < MIN_OVERLAP:
         return "fine", None
-    if expected > MOST * float(seen) or different < FEW_DIFFERENT:
+    if expected > EXPLAINED_SHARE * float(seen) or different < MIN_DIFFERENT_SHARE:
         return "note", "few different rows are possible: equal ones are to be expected"
-    if float(same) < MOST * float(seen):
+    if float(same) < EXPLAINED_SHARE * float(seen):
         return "note", "most of their targets differ: equal features, but no copies"
     if float(seen) > 2 * inside:
         return "warning", "the copies lie across the split: drop them from one side"

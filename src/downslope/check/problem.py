@@ -17,7 +17,7 @@ from downslope.errors import UsageError
 from downslope.objective import Loss, Model, Objective, Params, build, make_regularizer
 from downslope.tree import map_arrays
 
-STRETCHES = 8  # of consecutive rows that a sample is put together from
+NUM_STRETCHES = 8  # of consecutive rows that a sample is put together from
 EXAMPLE_ROWS = 2
 Traced = TypeVar("Traced")
 
@@ -87,7 +87,7 @@ def spread_sample(source: Any, count: int) -> Any:
     total = source.num_rows
     if count >= total:
         return map_arrays(np.array, source.read(0, total))
-    stretches = min(STRETCHES, count)
+    stretches = min(NUM_STRETCHES, count)
     ends = [count * i // stretches for i in range(stretches + 1)]
     parts = []
     for i in range(stretches):

@@ -20,15 +20,16 @@ from downslope.tree import map_arrays
 
 # Lengths of the lines, times the typical size of a parameter. The first rejects most losses; the
 # last ones find pieces that begin far out.
-SCALES = (1.0, 1e2, 1e-2, 1e4, 1e6)
+LINE_SCALES = (1.0, 1e2, 1e-2, 1e4, 1e6)
 LINES_PER_SCALE = 3
-FAR = 100.0  # times the typical size of a parameter: where a solution is checked over all rows
+# The same for the line through a solution, on which all rows are checked.
+FAR_SCALE = 100.0
 BEND_TOLERANCE = {"float64": 1e-8, "float32": 1e-3}  # of a gradient's change along a line
-ROUNDINGS = 32.0  # units in the last place that a sum of gradients may be off by; assumed
+SUM_ROUNDINGS = 32.0  # units in the last place that a sum of gradients may be off by; assumed
 # A gradient of float64 resolves a change of this share of it with four digits; one of float32
 # does not see the change at all.
 FINE_STEP = 2.0**-33
-EXACT_DIM = 2000  # parameters up to which all curvatures of the sample are computed
+MAX_EXACT_DIM = 2000  # parameters up to which all curvatures of the sample are computed
 CURVES_DOWNWARD = "a quadratic that curves downward along some direction: it has no least value"
 
 
@@ -95,7 +96,7 @@ def quadratic(
     with wide():
         sums = RowSums(dataclasses.replace(problem, source=Arrays(rows, wide=True)))
         found = examine(sums, rows)
-        if not found.is_solvable or sums.start.size > EXACT_DIM:
+        if not found.is_solvable or sums.start.size > MAX_EXACT_DIM:
             return found
         hessian = sums.products(sums.start, np.eye(sums.start.size), sums.dtype)[2]
     curvatures = np.linalg.eigvalsh(hessian)
@@ -115,7 +116,7 @@ def examine(sums: RowSums, rows: Any, seed: int = 0) -> Quadratic:
     draw, start, size = np.random.default_rng(seed), sums.start, typical(sums.start)
     precision = precision_of(sums, rows)
     tolerance, seen = BEND_TOLERANCE[precision], []
-    for scale in SCALES:
+    for scale in LINE_SCALES:
         for _ in range(LINES_PER_SCALE):
             x, v = (scale * size * draw.standard_normal(start.size) for _ in range(2))
             points = line(start + x, v)
@@ -166,7 +167,7 @@ def bend_of(points: Floats, gradients: Floats, precision: str) -> Bend | None:
     size, norm = float(np.linalg.norm(np.abs(gradients).sum(axis=0))), np.linalg.norm
     if not np.isfinite(size):
         return None
-    rounding = ROUNDINGS * float(jnp.finfo(precision).eps) * size
+    rounding = SUM_ROUNDINGS * float(jnp.finfo(precision).eps) * size
     turn = float(norm(above - here) + norm(below - here))
     bend = float(norm(above + below - 2 * here))
     way = points[1] - points[2]
@@ -180,14 +181,14 @@ def bend_of(points: Floats, gradients: Floats, precision: str) -> Bend | None:
 
 def far_line(x: Floats) -> Floats:
     """A line through a solution, to points far from it; the same for the same x."""
-    return line(x, FAR * typical(x) * np.random.default_rng(0).standard_normal(x.size))
+    return line(x, FAR_SCALE * typical(x) * np.random.default_rng(0).standard_normal(x.size))
 
 
 def bend_far_out(points: Floats, gradients: Floats, precision: str) -> str | None:
     """Why a solution on a `far_line` is none of a quadratic over all rows; else None."""
     bend = bend_of(points, gradients, precision)
     if bend is None:
-        return f"it is not finite at {FAR:g} times the solution"
+        return f"it is not finite at {FAR_SCALE:g} times the solution"
     if bend.kappa > BEND_TOLERANCE[precision]:
         return f"it is no quadratic: its gradient over all rows bends by {bend.kappa:.2g}"
     return None

@@ -16,15 +16,15 @@ from downslope.data.source import Source
 from downslope.noise.statistics.arrays import Floats
 from downslope.tree import Rows, aligned_empty, map_arrays, pad
 
-DIRECTIONS = 256  # products taken side by side
+PRODUCTS_AT_ONCE = 256
 PART_NUMBERS = 1 << 18  # rows of a part times directions: one MiB of float32, as a cache holds
 PART_ROWS = (128, 8192)
 BUFFER_BYTES = 8 << 20  # read at once: a call costs some 0.1 ms, whatever it computes
-MOST_PARTS = 64  # of a buffer
+MAX_PARTS = 64  # of a buffer
 SAMPLE_ROWS = 256  # that a few calls look at, where a pass over all rows would be too much
 # Where there are few numbers, computing takes less time than optimizing the program: 0.3 s saved
 # for 2,000 rows of 10 columns, 1 ms a pass lost (two cores of an AMD EPYC).
-FEW_NUMBERS = 1 << 19
+MAX_QUICK_NUMBERS = 1 << 19
 QUICK_COMPILATION = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -59,12 +59,12 @@ class RowSums:
         self._leaves, self.start = leaves, _flat(leaves)
         source = problem.source
         numbers = source.num_rows * max(self.start.size, source.row_bytes // 4)
-        self._is_small = numbers <= FEW_NUMBERS and part_rows is None
+        self._is_small = numbers <= MAX_QUICK_NUMBERS and part_rows is None
         default = default_part_rows(self.start.size, source.row_bytes)
         most = part_rows or (source.num_rows if self._is_small else default)
         self._part_rows = min(most, source.num_rows)
         parts = BUFFER_BYTES // max(1, self._part_rows * source.row_bytes)
-        parts = max(1, min(parts, MOST_PARTS, source.num_rows // self._part_rows))
+        parts = max(1, min(parts, MAX_PARTS, source.num_rows // self._part_rows))
         self._buffer_rows = parts * self._part_rows
         self._sample_sums = jax.jit(self._make_gradients, compiler_options=QUICK_COMPILATION)
         self._gradient_sums = jax.jit(self._make_gradients)
@@ -238,7 +238,7 @@ class RowSums:
 
 def default_part_rows(dim: int, row_bytes: int) -> int:
     """Rows computed at once, so that what products need of them fits a cache."""
-    width = max(min(dim, DIRECTIONS), row_bytes // 4, 1)
+    width = max(min(dim, PRODUCTS_AT_ONCE), row_bytes // 4, 1)
     low, high = PART_ROWS
     return max(low, min(high, PART_NUMBERS // width))
 
@@ -265,7 +265,7 @@ def _added(sums: Any) -> list[Any]:
 def _chunks(vectors: np.ndarray) -> np.ndarray:
     """The vectors [c, at most 256, dim], filled up with zeros."""
     count, dim = vectors.shape
-    size = min(count, DIRECTIONS)
+    size = min(count, PRODUCTS_AT_ONCE)
     chunks = -(-count // size)
     full = np.zeros((chunks * size, dim), vectors.dtype)
     full[:count] = vectors

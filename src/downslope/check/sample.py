@@ -12,7 +12,8 @@ import numpy as np
 from downslope.errors import UsageError
 
 HEAD_ROWS = 1000  # rows that tell columns that vary from those that hardly do
-RARE = 0.05  # share of those rows off the median below which all rows are counted
+RARE_SHARE = 0.05  # share of those rows off the median below which all rows are counted
+SQUEEZED_RANGE = 0.02  # of the quartiles, in standard deviations; 1.35 for normal ones. Assumed
 MISSING_CODE = 1  # the code of a missing category; 0 is one not seen in training
 
 
@@ -93,7 +94,7 @@ class Sample:
         common = np.median(head, axis=0).astype(self.x.dtype)
         shares = (head != common).mean(axis=0)
         found = (shares * len(self.x)).astype(np.int64)
-        for j in np.flatnonzero(shares < RARE):
+        for j in np.flatnonzero(shares < RARE_SHARE):
             found[j] = np.count_nonzero(self.x[:, j] != common[j])
         return found
 

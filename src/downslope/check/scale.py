@@ -7,13 +7,12 @@ import math
 import numpy as np
 
 from downslope.check.findings import Finding, Severity, bare, shown
-from downslope.check.sample import Sample
+from downslope.check.sample import SQUEEZED_RANGE, Sample
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature import condition_number
 
 FAR_APART = 100.0  # ratio of raw scales worth saying; assumed
 FAR_OUT = 30.0  # standard deviations; assumed
-SQUEEZED = 0.02  # quartile range in standard deviations, 1.35 for a normal column; assumed
 ILL_CONDITIONED = 1e3  # condition number worth saying; assumed
 CONDITION_ROWS = 20_000
 INTERVAL_COLUMNS = 100  # beyond, the 40 eigenvalue problems of an interval take too long
@@ -52,7 +51,7 @@ def input_scale(sample: Sample) -> Finding:
     x = sample.x[:, places]
     farthest = dict(zip(names, np.abs(x).max(axis=0).tolist(), strict=True))
     ranges = [float(np.subtract(*np.percentile(column, [75, 25]))) for column in x.T]
-    squeezed = {n: q for n, q in zip(names, ranges, strict=True) if 0 < q < SQUEEZED}
+    squeezed = {n: q for n, q in zip(names, ranges, strict=True) if 0 < q < SQUEEZED_RANGE}
     by_reach = sorted(names, key=lambda name: -farthest[name])
     reach = farthest[by_reach[0]]
     text, ratio, values = _raw_scales(sample, places)

@@ -19,7 +19,7 @@ from downslope.data.generator import Generator
 from downslope.errors import UsageError
 from downslope.objective import Loss, Model, Params
 
-TOLERANCE = 1e-6  # of the loss
+GAP_TOLERANCE = 1e-6  # of the loss
 DENSE_DIM = 2000  # parameters up to which the whole Hessian is formed
 MAX_PRODUCTS = 1000
 
@@ -78,7 +78,7 @@ def solve_loss(
     penalty: Callable[[Model], Any] | None = None,
     l2: float = 0.0,
     penalize: Callable[[Model], Any] | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float = GAP_TOLERANCE,
 ) -> tuple[Model, Solution]:
     """The model at the least value of an exact convex quadratic loss, and the proof.
 
@@ -120,7 +120,7 @@ def solve(
     sums: RowSums,
     *,
     dense_dim: int = DENSE_DIM,
-    tolerance: float = TOLERANCE,
+    tolerance: float = GAP_TOLERANCE,
     max_products: int = MAX_PRODUCTS,
     seconds: float = math.inf,
 ) -> Solution:
