@@ -23,6 +23,8 @@ def test_a_module_is_found_by_its_old_name(old, monkeypatch):
     new = importlib.import_module(_moved.MODULES[old])
     public = [name for name in vars(new) if not name.startswith("_")]
     assert public and all(getattr(found, name) is getattr(new, name) for name in public)
+    for name, renamed in _moved.NAMES.get(old, {}).items():
+        assert getattr(found, name) is getattr(new, renamed)
     assert warned[0].filename == __file__
     assert new.__name__ == _moved.MODULES[old]
 

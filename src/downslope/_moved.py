@@ -49,6 +49,9 @@ MODULES = {
 
 PACKAGES = ("downslope.engine", "downslope.noise.running")  # that held some of them
 
+# By old module: old name -> the name in the new one.
+NAMES = {"downslope.engine.forecast": {"forecast": "estimate_resources"}}
+
 # By package: old name -> where the object is now.
 OBJECTS = {
     "downslope": {"Run": "downslope.report.run:RunReader"},
@@ -97,6 +100,7 @@ class _Finder:
             _warn(old, MODULES[old])
             new = importlib.import_module(MODULES[old])
             names = {k: v for k, v in vars(new).items() if not k.startswith("__")}
+            names |= {k: vars(new)[v] for k, v in NAMES.get(old, {}).items()}
             vars(module).update(names)
             module.__getattr__ = lambda name: getattr(new, name)  # type: ignore[method-assign]
         else:

@@ -12,7 +12,7 @@ import pytest
 import downslope
 from downslope import Generator, Training, UsageError
 from downslope.check import FreeMemory
-from downslope.train.resource_estimate import COMPILER_BYTES, forecast
+from downslope.train.resource_estimate import COMPILER_BYTES, estimate_resources
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -41,7 +41,7 @@ def data(rows=ROWS):
 
 def look(training=None, **options):
     training = training or Training(batch_size=64, optimizer="adam", learning_rate=1e-3)
-    return forecast(loss, model(options.pop("hidden", 64)), data(), training, **options)
+    return estimate_resources(loss, model(options.pop("hidden", 64)), data(), training, **options)
 
 
 def test_the_state_is_added_up_by_hand():
@@ -82,7 +82,9 @@ def test_the_time_of_an_epoch_is_that_of_the_run():
     """Within a factor of 4, since other work shares the cores."""
     options = {"batch_size": 8, "optimizer": "sgd", "learning_rate": 1e-4, "schedule": "constant"}
     rows = data(20_000)
-    (found,) = forecast(loss, model(), rows, Training(epochs=1, **options), subjects=("pace",))
+    (found,) = estimate_resources(
+        loss, model(), rows, Training(epochs=1, **options), subjects=("pace",)
+    )
     assert found.values["num_steps"] == found.values["num_windows"] == 2500
 
     def seconds(epochs):
@@ -97,12 +99,14 @@ def test_other_subjects_and_generators_are_refused():
         look(subjects=("speed",))
     source = Generator(lambda rng, num_rows: data(num_rows))
     with pytest.raises(UsageError, match="generator"):
-        forecast(loss, model(), source, Training(steps=10, batch_size=8, learning_rate=0.1))
+        estimate_resources(
+            loss, model(), source, Training(steps=10, batch_size=8, learning_rate=0.1)
+        )
 
 
 CHILD = """
 import numpy as np, jax, jax.numpy as jnp, downslope, sys
-from downslope.train.resource_estimate import forecast
+from downslope.train.resource_estimate import estimate_resources
 from downslope import Training
 H, B, N, P = 1500, 2048, 8192, 100
 rng = np.random.default_rng(0)
@@ -117,7 +121,8 @@ def status(name):
     return next(int(l.split()[1]) << 10 for l in open("/proc/self/status") if l.startswith(name))
 jax.jit(lambda a: (a @ a).sum())(jnp.ones((8, 8))).block_until_ready()
 if sys.argv[1] == "told":
-    found, = forecast(loss, model, data, Training(**options), subjects=("memory",), holds_out=False)
+    asked = {"subjects": ("memory",), "holds_out": False}
+    found, = estimate_resources(loss, model, data, Training(**options), **asked)
     print(found.values["total_bytes"])
 else:
     before = status("VmRSS")

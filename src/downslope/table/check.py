@@ -32,7 +32,7 @@ from downslope.table.sample import (
     left_out,
     sample_of,
 )
-from downslope.train.resource_estimate import forecast
+from downslope.train.resource_estimate import estimate_resources
 
 SAMPLE_ROWS, SAMPLE_CELLS = 200_000, 20_000_000  # 80 MB of float32
 QUICK_ROWS, QUICK_CELLS = 20_000, 1_000_000
@@ -158,7 +158,7 @@ class _Checks:
         if not subjects:
             return ()
         chosen = choose_model(self.encoding, self.model)
-        return forecast(
+        return estimate_resources(
             chosen.loss_fn, chosen.init(self.training.seed), self.stored.train, self.training,
             penalize=weights_only, holds_out=self.stored.held_out is not None, subjects=subjects,
         )  # fmt: skip

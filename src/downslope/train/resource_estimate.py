@@ -55,7 +55,7 @@ class _Layout(NamedTuple):
     is_view: bool
 
 
-def forecast(
+def estimate_resources(
     loss: Loss,
     model: Model,
     data: Any,
@@ -88,8 +88,9 @@ def forecast(
         >>> x = np.random.default_rng(0).normal(size=(1000, 3)).astype("float32")
         >>> def loss(model, batch, key):
         ...     return (batch @ model["w"]) ** 2
+        >>> model = {"w": np.ones(3, "float32")}
         >>> training = Training(batch_size=32, optimizer="adam")
-        >>> found, = forecast(loss, {"w": np.ones(3, "float32")}, x, training, subjects=("memory",))
+        >>> found, = estimate_resources(loss, model, x, training, subjects=("memory",))
         >>> found.values["bytes"]["optimizer state"]  # two moments of 3 numbers, and a count
         28
     """
