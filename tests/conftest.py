@@ -1,4 +1,4 @@
-"""One setting for every test: CPU, a cache of its own, repeatable examples, no silent skips."""
+"""Settings of every test: CPU, a cache of its own, repeatable examples, no silent skips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training loops on one small problem, with orders planted in the place of controllers."""
+"""Training loops on one small problem, with planted orders instead of controllers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain training: every setting that would else be chosen while training has a value here."""
+"""Plain training: a value for every setting that would otherwise be chosen during training."""
 
 from __future__ import annotations
 

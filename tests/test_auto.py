@@ -1,4 +1,4 @@
-"""Whole runs with nothing given but the data, on small planted problems."""
+"""Whole runs with no settings given, on small planted problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Automatic runs where something is unusual: the loss, the rows, what was given, the commands."""
+"""Automatic runs with unusual losses, rows, settings and commands."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_buffers_of_wide_rows_hold_whole_batches():
     """Catches an order made for a size that the batch sizes do not divide."""
     wide = np.zeros((5000, 2500), "float32")
     training = Training(seed=1)
-    engine = assemble(lambda m, b, k: (b @ m) ** 2, np.zeros(2500, "float32"), wide, training)
-    assert engine.most_rows & (engine.most_rows - 1) == 0
-    with engine.first_step.open_stream(engine_start()) as stream:
+    setup = assemble(lambda m, b, k: (b @ m) ** 2, np.zeros(2500, "float32"), wide, training)
+    assert setup.most_rows & (setup.most_rows - 1) == 0
+    with setup.first_step.open_stream(position_start()) as stream:
         seen = 0
         for block in stream:
             part = slice(block.windows.first, block.windows.first + block.windows.count)
@@ -87,14 +87,14 @@ def test_buffers_of_wide_rows_hold_whole_batches():
     assert seen == 5000
 
 
-def engine_start():
+def position_start():
     from downslope.data.stream import Position
 
     return Position()
 
 
 def test_a_held_out_loss_that_is_not_finite_does_not_make_a_run_endless():
-    """Catches a pilot that waits for a held-out loss that never comes."""
+    """Catches a controller that waits for a held-out loss that never comes."""
     held_out = X[:50].copy()
     held_out[3, 0] = np.nan
     result = downslope.fit(logistic, ZERO, (X, Y), validation=(held_out, Y[:50]))
@@ -189,7 +189,7 @@ def test_the_end_is_foreseen_where_it_is_given():
 
 
 def test_the_preview_tells_where_the_search_begins():
-    """Catches a rate that is not the one the race begins with."""
+    """Catches a rate that is not the first one of the search."""
     told = {d.knob: d.new for d in preview(logistic, ZERO, (X, Y), Training(optimizer="momentum"))}
     hessian = 0.25 * np.linalg.eigvalsh(X.T @ X / len(X))[-1]  # of the logistic loss at 0
     assert told["learning_rate"] == pytest.approx(2 * 0.1 / hessian, rel=0.2)

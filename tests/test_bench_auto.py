@@ -1,4 +1,4 @@
-"""That the comparison of automatic training counts what it says: on runs that were made up."""
+"""The comparison of automatic training counts correctly, on planted runs."""
 
 from __future__ import annotations
 

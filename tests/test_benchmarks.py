@@ -1,4 +1,4 @@
-"""That the benchmarks still run; what they find is for a quiet machine and full sizes."""
+"""The benchmarks still run; their figures need a quiet machine and full sizes."""
 
 from __future__ import annotations
 

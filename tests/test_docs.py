@@ -1,4 +1,4 @@
-"""The documentation can be followed: its Python runs, its commands exist, in their order."""
+"""The documentation works: its Python runs, and its commands exist, in their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A number with its interval: how it is printed, written to JSON and read back."""
+"""A number with its interval: printing, writing to JSON and reading back."""
 
 from __future__ import annotations
 

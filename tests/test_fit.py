@@ -1,4 +1,4 @@
-"""Whole runs: against optima found otherwise, what may be trained, and on what."""
+"""Whole runs: compared with optima found otherwise, for all kinds of models and data."""
 
 from __future__ import annotations
 

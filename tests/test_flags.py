@@ -1,4 +1,4 @@
-"""Flags made from the configuration."""
+"""Command-line flags generated from the configuration."""
 
 from __future__ import annotations
 

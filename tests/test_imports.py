@@ -1,4 +1,4 @@
-"""Who may import whom, read off the imports, and what importing may cost.
+"""Layers of the package, read from its imports, and the cost of importing.
 
 `fit` joins the parts; the parts do not know each other. So data can be read in a process that
 never touches an accelerator, and a decision can be replayed from a journal by floats alone.

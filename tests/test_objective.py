@@ -1,4 +1,4 @@
-"""What is minimised: which leaves are trained, which losses are accepted, what is counted."""
+"""The objective: leaves that are trained, losses that are accepted, rows that are counted."""
 
 from __future__ import annotations
 

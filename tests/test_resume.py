@@ -1,4 +1,4 @@
-"""Resuming: after a kill at any moment, a run ends equal to the bit to one never disturbed."""
+"""Resuming: after a kill at any moment, a run ends equal to the bit to an undisturbed one."""
 
 from __future__ import annotations
 

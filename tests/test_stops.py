@@ -1,4 +1,4 @@
-"""How runs stop: finished, time up, converged, diverged, and with which parameters."""
+"""Reasons to stop (finished, time up, converged, diverged), and the parameters that are kept."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_a_run_without_limits_ends_after_the_documented_epochs(small):
 )
 def test_where_the_run_finds_its_own_end_a_small_table_gets_more_epochs(batch_size, epochs, small):
     """Catches a limit in epochs that stops a small table after a few hundred updates."""
-    engine = assemble(_line, _zeros(), small, Training(batch_size=batch_size))
-    assert engine.training.epochs == epochs
+    setup = assemble(_line, _zeros(), small, Training(batch_size=batch_size))
+    assert setup.training.epochs == epochs
 
 
 def test_time_up_keeps_to_the_budget(small):
@@ -120,8 +120,8 @@ def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
     """Catches the wrong step, NaN in what is returned, and a run that goes on after it."""
     x, y = small
     training = plain.training(batch_size=16, microbatch_size=micro)
-    engine = assemble(_line, _zeros(), (x, np.arange(200)), training)
-    with engine.first_step.open_stream(Position()) as stream:
+    setup = assemble(_line, _zeros(), (x, np.arange(200)), training)
+    with setup.first_step.open_stream(Position()) as stream:
         order = next(iter(stream)).rows[1][:200].tolist()
     bad = order[77]
     result = plain.fit(

@@ -1,4 +1,4 @@
-"""The batch size of least time to a target.
+"""Batch size with the least time to a target.
 
 Each test's comment names the wrong implementation that it catches.
 """

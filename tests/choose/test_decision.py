@@ -1,4 +1,4 @@
-"""Records of decisions, and making them again.
+"""Records of decisions, and their replay.
 
 Each test's comment names the wrong implementation that it catches.
 """

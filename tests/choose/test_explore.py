@@ -1,4 +1,4 @@
-"""Whether another batch size is looked at."""
+"""Whether another batch size is tried."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_a_first_rate_out_of_nothing_is_refused(changed, words):
     ],
 )
 def test_a_trial_takes_a_small_part_of_the_run(epoch, run, expected):
-    """Catches a race that is longer than the run, and trials too short to tell."""
+    """Catches a search that is longer than the run, and trials too short to compare."""
     assert trial_steps(epoch_steps=epoch, run_steps=run) == expected
     if run is not None:
         assert MAX_TRIALS * expected < run / 3

@@ -1,4 +1,4 @@
-"""Moves of the batch size while a run is under way.
+"""Changes of the batch size during training.
 
 Each test's comment names the wrong implementation that it catches.
 """

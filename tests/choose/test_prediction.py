@@ -1,4 +1,4 @@
-"""What a run would take at another batch size.
+"""Prediction of a run at another batch size.
 
 Each test's comment names the wrong implementation that it catches.
 """

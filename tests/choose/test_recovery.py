@@ -1,4 +1,4 @@
-"""After a step that went wrong: cut the rate, name the rows, or give up."""
+"""After a diverged step: cut the rate, name the rows, or stop."""
 
 from __future__ import annotations
 

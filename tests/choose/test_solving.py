@@ -1,4 +1,4 @@
-"""Solve or search, from counts alone."""
+"""Solve or train, from counts alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batch size that a run begins with."""
+"""Initial batch size of a run."""
 
 from __future__ import annotations
 

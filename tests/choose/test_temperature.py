@@ -1,4 +1,4 @@
-"""Holding, lowering, stopping and starting again, on numbers that a run could have measured."""
+"""Holding, lowering, stopping and restarting, on numbers that a run could have measured."""
 
 from __future__ import annotations
 

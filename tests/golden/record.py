@@ -38,7 +38,7 @@ def machine() -> dict[str, str]:
 
 
 def run(name: str) -> list[dict[str, Any]]:
-    """Accounts of one golden run's sittings, as JSON gives them back."""
+    """Accounts of one golden run's sessions, as JSON returns them."""
     return json.loads(json.dumps([account(result) for result in RUNS[name]()]))
 
 

@@ -242,7 +242,7 @@ def averaging() -> list[Result]:
 
 
 def resume() -> list[Result]:
-    """Two sittings, which end in the middle of epochs of 20 updates."""
+    """Two sessions, which end in the middle of epochs of 20 updates."""
     x, y = _classes(600, 17)
     found = []
     with tempfile.TemporaryDirectory() as parent:

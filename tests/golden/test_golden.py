@@ -1,4 +1,4 @@
-"""What whole runs compute, held to what was recorded: to the last bit on the same kind of machine.
+"""Results of whole runs compared with a recording, to the last bit on the same kind of machine.
 
 A run that differs by intent is recorded anew, in a commit of its own: see `record.py`.
 """

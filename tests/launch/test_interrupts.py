@@ -1,4 +1,4 @@
-"""Tests of `downslope.launch.interrupts`: a signal is a wish, a second one is obeyed at once."""
+"""Tests of `downslope.launch.interrupts`: a signal is a request, a second one ends at once."""
 
 from __future__ import annotations
 

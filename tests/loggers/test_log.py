@@ -50,7 +50,7 @@ def test_wandb(monkeypatch):
 
 
 def test_trackio_passes_over_what_it_holds(monkeypatch):
-    """Catches a resume that logs again what the sitting before had logged beyond its save."""
+    """Catches a resume that logs again what the session before had logged beyond its save."""
     asked, runs = [], []
 
     def init(**settings):

@@ -66,7 +66,7 @@ def test_no_step_twice_after_going_back(forgets):
 
 
 def test_a_resumed_run_passes_over_what_the_sink_holds():
-    """Catches a resume that logs again what the crashed sitting had logged beyond its save."""
+    """Catches a resume that logs again what the crashed session had logged beyond its save."""
     sink = Memory(holds={"train/loss": 20})
     log = Logger(sink)
     for record in ({"event": "resumed", "step": 10}, progress(20, 0.8), progress(30, 0.7)):

@@ -77,7 +77,7 @@ document.querySelector("iframe").onload = event => {
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one page and the looks at it; counts what is asked for."""
+    """Serves one page and counts the requests."""
 
     def __init__(self, page: bytes):
         self.page, self.asked = page, []

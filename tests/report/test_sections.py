@@ -182,7 +182,7 @@ def test_scores_beside_baselines(told) -> None:
 
 
 def test_a_run_under_way_says_so(hand) -> None:
-    """Also one that was resumed, whose summary is that of the sitting before."""
+    """Also one that was resumed, whose summary is that of the session before."""
     going = RunReader(hand([progress(30, fraction=0.25)]))
     assert not going.is_over and "about 25 % of it done" in verdict.trained(going)
     again = RunReader(hand([progress(30), stopped(), {"event": "resumed", "step": 30}], result()))

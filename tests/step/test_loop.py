@@ -1,4 +1,4 @@
-"""The compiled loop: accumulation, batch sizes, state that keeps its form, one compilation."""
+"""The compiled loop: accumulation, batch sizes, a state of constant structure, one compilation."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def by_hand(batches, rate, batch_rows):
 
 def in_order(data, steps, batch_rows):
     """Batches of the first steps, cut by hand from the rows as the stream orders them."""
-    engine = assemble(loss, model(), data, plain.training(batch_size=batch_rows, steps=steps))
+    setup = assemble(loss, model(), data, plain.training(batch_size=batch_rows, steps=steps))
     per_epoch, found = -(-ROWS // batch_rows), []
-    with engine.first_step.open_stream(Position()) as stream:
+    with setup.first_step.open_stream(Position()) as stream:
         for block in stream:  # a small table is one block an epoch
             x, y = (np.array(a[:ROWS]) for a in block.rows)
             stream.release(block)
@@ -74,16 +74,14 @@ def in_order(data, steps, batch_rows):
     return found[:steps]
 
 
-def run(engine, num_windows=None, num_steps=None):
+def run(setup, num_windows=None, num_steps=None):
     """The state after the whole run, in calls of a fixed number of windows."""
-    state, pace = engine.start(), CallLength()
+    state, pace = setup.start(), CallLength()
     pace.windows = num_windows or 10**6
     seen = []
-    with engine.first_step.open_stream(Position()) as stream:
-        for call in calls(stream, pace, num_steps or engine.num_steps):
-            state, found = engine.first_step.run(
-                state, call.block.rows, call.windows, engine.knobs()
-            )
+    with setup.first_step.open_stream(Position()) as stream:
+        for call in calls(stream, pace, num_steps or setup.num_steps):
+            state, found = setup.first_step.run(state, call.block.rows, call.windows, setup.knobs())
             assert bool(found.healthy)
             seen.append(np.asarray(found.loss_sums)[call.windows.first :][: call.windows.count])
             if call.ends_block:
@@ -162,11 +160,11 @@ def test_a_step_keeps_structure_shapes_and_types(name, data):
         optimizer=name, steps=3, batch_size=16, microbatch_size=8, average="ema",
         schedule="cosine", warmup_steps=2, clip_norm=1.0,
     )  # fmt: skip
-    engine = assemble(loss, {"w": np.zeros(4, "float16"), "b": jnp.float32(0)}, data, training)
-    before = jax.eval_shape(engine.initial_state, engine.params)
-    block = next(iter(engine.first_step.open_stream(Position()).__enter__()))
+    setup = assemble(loss, {"w": np.zeros(4, "float16"), "b": jnp.float32(0)}, data, training)
+    before = jax.eval_shape(setup.initial_state, setup.params)
+    block = next(iter(setup.first_step.open_stream(Position()).__enter__()))
     after, _ = jax.eval_shape(
-        engine.first_step.run, before, block.rows, block.windows, engine.knobs()
+        setup.first_step.run, before, block.rows, block.windows, setup.knobs()
     )
     assert jax.tree.structure(after) == jax.tree.structure(before)
     for (path, a), b in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
@@ -181,10 +179,10 @@ def test_the_result_does_not_depend_on_how_an_epoch_is_divided_into_calls(option
     training = plain.training(
         optimizer="adam", steps=40, average="polyak", schedule="cosine", l1=1e-3, **options
     )
-    engine = assemble(noisy, model(), data, training)
-    one, losses = run(engine)
+    setup = assemble(noisy, model(), data, training)
+    one, losses = run(setup)
     for num_windows in (1, 3):
-        other, other_losses = run(engine, num_windows)
+        other, other_losses = run(setup, num_windows)
         assert_array_equal(other_losses, losses)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
             assert_array_equal(a, b)
@@ -195,10 +193,10 @@ def test_every_step_and_every_part_has_a_key_of_its_own(data):
     """Catches a key folded by window instead of by step, or the same key for all parts."""
     for options in ({"batch_size": 50}, {"batch_size": 100, "microbatch_size": 50}):
         training = plain.training(optimizer="sgd", learning_rate=1e-6, epochs=3, **options)
-        engine = assemble(
+        setup = assemble(
             lambda m, b, k: 0 * loss(m, b, k) + jax.random.uniform(k), model(), data, training
         )
-        _, drawn = run(engine)
+        _, drawn = run(setup)
         assert len(drawn) == len(set(drawn.tolist())) == 6
         other = assemble(
             lambda m, b, k: 0 * loss(m, b, k) + jax.random.uniform(k), model(), data,
@@ -228,18 +226,18 @@ def test_a_whole_run_compiles_its_step_once(options, data, caplog):
 def test_changed_knobs_do_not_compile_anew_and_are_obeyed(data):
     """Catches a learning rate baked into the program, whose change would do nothing."""
     training = plain.training(optimizer="momentum", batch_size=8, steps=13, clip_norm=1.0)
-    engine = assemble(loss, model(), data, training)
+    setup = assemble(loss, model(), data, training)
     moved = []
     for rate, clip in itertools.product((0.0, 0.01, 0.02), (1e-3, 1e3)):
-        knobs = engine.knobs()._replace(learning_rate=np.float32(rate), clip_norm=np.float32(clip))
-        state = engine.start()
-        with engine.first_step.open_stream(Position()) as stream:
+        knobs = setup.knobs()._replace(learning_rate=np.float32(rate), clip_norm=np.float32(clip))
+        state = setup.start()
+        with setup.first_step.open_stream(Position()) as stream:
             block = next(iter(stream))
-            state, _ = engine.first_step.run(
+            state, _ = setup.first_step.run(
                 state, block.rows, block.windows._replace(count=1), knobs
             )
         moved.append(float(np.linalg.norm(state.params["w"])))
-    assert engine.first_step.run._cache_size() == 1
+    assert setup.first_step.run._cache_size() == 1
     assert moved[0] == moved[1] == 0
     assert moved[4] == pytest.approx(2 * moved[2], rel=1e-5)
     assert moved[5] == pytest.approx(2 * moved[3], rel=1e-5)
@@ -249,17 +247,15 @@ def test_changed_knobs_do_not_compile_anew_and_are_obeyed(data):
 def test_the_loop_never_calls_the_host(data):
     """Catches a print, a callback or a check inside the loop, and inputs it cannot donate."""
     training = plain.training(batch_size=8, steps=30, average="ema")
-    engine = assemble(loss, model(), data, training)
-    with engine.first_step.open_stream(Position()) as stream:
+    setup = assemble(loss, model(), data, training)
+    with setup.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
-        state, knobs = engine.start(), engine.knobs()
-        program = str(
-            jax.make_jaxpr(engine.first_step.run)(state, block.rows, block.windows, knobs)
-        )
+        state, knobs = setup.start(), setup.knobs()
+        program = str(jax.make_jaxpr(setup.first_step.run)(state, block.rows, block.windows, knobs))
         assert "while" in program
         assert "callback" not in program
         with jax.transfer_guard_device_to_host("disallow"):  # obeyed by accelerators only
-            after, _ = engine.first_step.run(state, block.rows, block.windows, knobs)
+            after, _ = setup.first_step.run(state, block.rows, block.windows, knobs)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))  # donated
         assert int(after.step) == len(block.windows.starts)
 
@@ -269,12 +265,12 @@ def test_a_bad_window_ends_the_call(parts, data):
     """Catches windows that are run after a loss of NaN, and one that counts as done."""
     x, y = (a.copy() for a in data)
     training = plain.training(optimizer="adam", batch_size=6, epochs=1, **parts)
-    engine = assemble(loss, model(), (x, y), training)
-    with engine.first_step.open_stream(Position()) as stream:
+    setup = assemble(loss, model(), (x, y), training)
+    with setup.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
         rows = tuple(a.copy() for a in block.rows)
         rows[0][31] = np.inf  # in the sixth batch
-        _, seen = engine.first_step.run(engine.start(), rows, block.windows, engine.knobs())
+        _, seen = setup.first_step.run(setup.start(), rows, block.windows, setup.knobs())
     done = 5 * (2 if parts else 1)
     assert (bool(seen.healthy), int(seen.done)) == (False, done)
     assert np.isfinite(seen.loss_sums[:done]).all()
@@ -290,13 +286,13 @@ def test_an_update_that_breaks_the_parameters_is_seen_at_the_call_s_end(data):
         root = jnp.where(bad, jnp.sqrt(jnp.where(bad, 0 * model["b"], 1.0)), 0.0)
         return loss(model, batch, key) + root
 
-    engine = assemble(breaking, model(), data, training)
-    with engine.first_step.open_stream(Position()) as stream:
+    setup = assemble(breaking, model(), data, training)
+    with setup.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
         rows = tuple(a.copy() for a in block.rows)
         rows[0][33, 0] = 60  # in the fourth batch: its loss is finite, its gradient is not
         windows = block.windows._replace(count=4)
-        state, seen = engine.first_step.run(engine.start(), rows, windows, engine.knobs())
+        state, seen = setup.first_step.run(setup.start(), rows, windows, setup.knobs())
     assert np.isfinite(seen.loss_sums).all()
     assert not np.isfinite(state.params["b"])
     assert (bool(seen.healthy), int(seen.done)) == (False, 3)

@@ -1,4 +1,4 @@
-"""Measured steps: they train like the others, and what they see is right, field by field."""
+"""Measured steps: they train like plain ones, and each field they measure is right."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Case(NamedTuple):
     loss: object = line
     penalty: object = None
 
-    def engine(self, every):
+    def setup(self, every):
         training = plain.training(**self.options, measure_every=every)
         data = table(self.num_rows)
         return assemble(self.loss, model(), data, training, penalty=self.penalty), training
@@ -120,15 +120,15 @@ class Seen(NamedTuple):
     firsts: np.ndarray  # numbers of the probes that are the first of a call
 
 
-def follow(engine, num_windows=10**6):
+def follow(setup, num_windows=10**6):
     """A whole run, in calls of so many windows."""
-    state, pace = engine.start(), CallLength()
+    state, pace = setup.start(), CallLength()
     pace.windows = num_windows
     losses, steps, probes, firsts = [], [], [], []
-    with engine.first_step.open_stream(Position()) as stream:
-        for call in calls(stream, pace, engine.num_steps):
+    with setup.first_step.open_stream(Position()) as stream:
+        for call in calls(stream, pace, setup.num_steps):
             rows, windows = call.block.rows, call.windows
-            state, seen = engine.first_step.run(state, rows, windows, engine.knobs())
+            state, seen = setup.first_step.run(state, rows, windows, setup.knobs())
             assert bool(seen.healthy)
             losses += np.asarray(seen.loss_sums)[windows.first :][: windows.count].tolist()
             num = int(seen.num_probes)
@@ -145,10 +145,10 @@ def follow(engine, num_windows=10**6):
     )  # fmt: skip
 
 
-def blocks_of(engine, training):
+def blocks_of(setup, training):
     """Rows and windows of a whole run, as the device gets them."""
     found, left = [], training.steps
-    with engine.first_step.open_stream(Position()) as stream:
+    with setup.first_step.open_stream(Position()) as stream:
         for block in stream:
             x, y = (np.array(a, np.float64) for a in block.rows)
             found.append((x, y, jax.tree.map(np.copy, block.windows)))
@@ -163,8 +163,8 @@ def blocks_of(engine, training):
 def ran(name):
     """The run of a case, measured."""
     case = CASES[name]
-    engine, training = case.engine(case.every)
-    return engine, training, follow(engine)
+    setup, training = case.setup(case.every)
+    return setup, training, follow(setup)
 
 
 def gradient_sum(p, x, y):
@@ -208,7 +208,7 @@ def moves_anchor(step, every):
     return step + 1 in ((4, 8, 16, 32, 64) if every == 1 else (4, 20, 36, 68))
 
 
-def by_hand(case, engine, training):
+def by_hand(case, setup, training):
     """Parameters, averages and probes by a loop over rows in float64."""
     p = np.zeros(1 + WIDTH)
     rule, anchor, average, total, step = Rule(training), p, np.zeros_like(p), 0.0, 0
@@ -216,7 +216,7 @@ def by_hand(case, engine, training):
     part = training.microbatch_size or size
     halves = case.loss is line and part > 1
     probes, steps = [], []
-    for x, y, w in blocks_of(engine, training):
+    for x, y, w in blocks_of(setup, training):
         before = None
         for i in range(w.count):
             if step == training.steps:
@@ -273,8 +273,8 @@ def test_every_field_is_that_of_a_loop_by_hand(name):
     penalties at the wrong place, a rate without its factor, an anchor that lags or leads, an
     update compared with another than the one before, and parameters that measuring has moved.
     """
-    case, (engine, training, seen) = CASES[name], ran(name)
-    p, average, anchor, steps, columns = by_hand(case, engine, training)
+    case, (setup, training, seen) = CASES[name], ran(name)
+    p, average, anchor, steps, columns = by_hand(case, setup, training)
     assert_array_equal(seen.steps, steps)
     assert_allclose(vector(seen.state.params), p, rtol=2e-5, atol=1e-6)
     assert_allclose(vector(seen.state.anchor), anchor, rtol=2e-5, atol=1e-6)
@@ -315,9 +315,9 @@ def test_measuring_changes_nothing_but_rounding(name):
     measuring that carries it all the same.
     """
     case, measured = CASES[name], ran(name)[2]
-    engine, _ = case.engine(None)
-    without = follow(engine)
-    assert engine.setting is None and without.state.anchor is None
+    setup, _ = case.setup(None)
+    without = follow(setup)
+    assert setup.setting is None and without.state.anchor is None
     assert len(without.steps) == 0
     assert_allclose(measured.losses, without.losses, rtol=1e-4, atol=1e-6)
     for kept in ("params", "opt_state", "average", "gradient"):
@@ -332,11 +332,11 @@ def test_probes_do_not_depend_on_how_an_epoch_is_divided_into_calls(name):
 
     Only the update before a call's first one is not known.
     """
-    engine, training, whole = ran(name)
+    setup, training, whole = ran(name)
     before = [Probe._fields.index(k) for k in ("update_dot_before", "square_before")]
     others = np.delete(np.arange(len(Probe._fields)), before)
     for num_windows in (1, 5):
-        parts = follow(engine, num_windows)
+        parts = follow(setup, num_windows)
         for a, b in zip(jax.tree.leaves(parts.state), jax.tree.leaves(whole.state), strict=True):
             assert_array_equal(a, b)
         assert_array_equal(parts.steps, whole.steps)
@@ -382,12 +382,12 @@ def test_what_is_compared_has_keys_of_its_own(step_rows, batch_rows):
 
 def loops(every, **options):
     training = plain.training(batch_size=8, steps=30, measure_every=every, **options)
-    engine = assemble(line, model(), table(), training)
-    with engine.first_step.open_stream(Position()) as stream:
+    setup = assemble(line, model(), table(), training)
+    with setup.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
-        state = jax.eval_shape(engine.initial_state, engine.params)
-        program = jax.make_jaxpr(engine.first_step.run)(
-            state, block.rows, block.windows, engine.knobs()
+        state = jax.eval_shape(setup.initial_state, setup.params)
+        program = jax.make_jaxpr(setup.first_step.run)(
+            state, block.rows, block.windows, setup.knobs()
         )
     return str(program).count("while["), str(program)
 

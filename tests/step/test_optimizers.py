@@ -1,4 +1,4 @@
-"""Every optimizer by name, step by step against optax and NumPy used by hand.
+"""Every optimizer by name, step by step against optax and NumPy.
 
 In float64, with learning rates that float32 holds exactly, so that what is left to differ is
 the rounding of schedules, which travel as float32.
@@ -54,9 +54,9 @@ def model():
 @pytest.fixture(scope="module")
 def batches(data, model):
     """The batches of the run's first steps, as the stream orders them."""
-    engine = assemble(loss, model, data, plain.training(batch_size=BATCH, steps=STEPS))
+    setup = assemble(loss, model, data, plain.training(batch_size=BATCH, steps=STEPS))
     found = []
-    with engine.first_step.open_stream(Position()) as stream:
+    with setup.first_step.open_stream(Position()) as stream:
         for block in stream:
             for low, high in zip(block.windows.lows, block.windows.highs, strict=True):
                 if high > low:

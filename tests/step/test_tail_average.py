@@ -67,14 +67,14 @@ def test_the_knob_begins_it_anew_without_compiling():
         average="tail",
         measure_every=None,
     )
-    engine = assemble(slope, {"a": np.float32(0)}, ROWS, training)
-    state = engine.start()
-    with engine.first_step.open_stream(Position()) as stream:
+    setup = assemble(slope, {"a": np.float32(0)}, ROWS, training)
+    state = setup.start()
+    with setup.first_step.open_stream(Position()) as stream:
         block = next(iter(stream))
         for count, first in ((50, 0), (30, 50)):
             windows = block.windows._replace(count=count)
-            knobs = engine.knobs()._replace(average_from=np.int32(first))
-            state, _ = engine.first_step.run(state, block.rows, windows, knobs)
-    found = float(jax.device_get(engine.kept_params(state))["a"])
+            knobs = setup.knobs()._replace(average_from=np.int32(first))
+            state, _ = setup.first_step.run(state, block.rows, windows, knobs)
+    found = float(jax.device_get(setup.kept_params(state))["a"])
     assert found == pytest.approx(weights(30) @ (0.5 + 0.01 * np.arange(1, 31)), rel=1e-5)
-    assert engine.first_step.run._cache_size() == 1
+    assert setup.first_step.run._cache_size() == 1

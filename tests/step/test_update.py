@@ -46,15 +46,15 @@ def full_descent(data, num_steps, **options):
     rows, width = data[0].shape
     with jax.enable_x64(True):
         training = plain.training(batch_size="full", steps=num_steps, **options)
-        engine = assemble(loss, {"w": np.zeros(width)}, data, training)
+        setup = assemble(loss, {"w": np.zeros(width)}, data, training)
         zeros = np.zeros(num_steps, np.int32)
         windows = Windows(
             starts=zeros, lows=zeros, highs=zeros + rows, offsets=zeros,
             ends=np.ones(num_steps, bool), first=0, count=num_steps,
         )  # fmt: skip
-        state, seen = engine.first_step.run(engine.start(), data, windows, engine.knobs())
+        state, seen = setup.first_step.run(setup.start(), data, windows, setup.knobs())
         assert int(seen.done) == num_steps
-        return np.asarray(engine.kept_params(state)["w"])
+        return np.asarray(setup.kept_params(state)["w"])
 
 
 # learning rate, steps, and how near to the optimum's weights they come (measured, times 10)

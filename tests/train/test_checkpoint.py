@@ -1,4 +1,4 @@
-"""Tests of `downslope.train.checkpoint`: what is saved comes back, and damage is noticed."""
+"""Tests of `downslope.train.checkpoint`: round trips, and damage that is detected."""
 
 from __future__ import annotations
 

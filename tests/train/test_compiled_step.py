@@ -1,4 +1,4 @@
-"""Compiled steps by batch size: made beside the run, used as they are, and those that fail."""
+"""Compiled steps by batch size: compiled in the background, used as they are, or failing."""
 
 from __future__ import annotations
 

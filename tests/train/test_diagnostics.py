@@ -1,4 +1,4 @@
-"""Diagnostics of the noise while a run trains: their time, what they find, what they spare."""
+"""Diagnostics of the noise during training: their time, their records, no side effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls sent to the device and collected one late: what is read of them, buffers and clocks."""
+"""Calls sent to the device and collected one late: their results, buffers and clocks."""
 
 from __future__ import annotations
 

@@ -137,10 +137,10 @@ def test_a_share_held_out_is_not_trained_on():
     for seed in (0, 1):
         scorer = Largest()
         training = plain.training(epochs=1, batch_size=8, seed=seed)
-        engine = assemble(loss, PARAMS, (x, y), training, validation=0.3, scorer=scorer)
-        with engine.first_step.open_stream(Position()) as stream:
-            trained = [v for block in stream for v in block.rows[1][: engine.num_rows].tolist()]
-        engine.evaluate(PARAMS)
+        setup = assemble(loss, PARAMS, (x, y), training, validation=0.3, scorer=scorer)
+        with setup.first_step.open_stream(Position()) as stream:
+            trained = [v for block in stream for v in block.rows[1][: setup.num_rows].tolist()]
+        setup.evaluate(PARAMS)
         assert len(scorer.rows) == 15
         assert sorted(trained + scorer.rows) == sorted(y.tolist())
         held_out[seed] = set(scorer.rows)

@@ -1,4 +1,4 @@
-"""Held-out losses: the lowest one, and gains that stand out of their noise."""
+"""Held-out losses: the lowest one, and gains that exceed their noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which losses have a gradient per example, and which have not."""
+"""Losses with and without a gradient per example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop by planted orders: what a call adds, knobs that turn, states gone back to."""
+"""The training loop by planted orders: calls that add up, knobs that turn, states returned to."""
 
 from __future__ import annotations
 

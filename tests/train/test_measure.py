@@ -1,4 +1,4 @@
-"""`downslope.measure`: every kind of data, of run and of optimizer."""
+"""`downslope.measure` with every kind of data, run and optimizer."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def top_rows(found):
 def test_arrays_are_told_by_the_callers_row_numbers():
     assert top_rows(look(sections=["tails"])) == set(WRONG)
     held = look(sections=["tails"], validation=0.2)
-    engine = assemble(loss, model(), (X, Y), Training(), validation=0.2)
-    trained = set(engine.source.row_numbers.tolist())
+    setup = assemble(loss, model(), (X, Y), Training(), validation=0.2)
+    trained = set(setup.source.row_numbers.tolist())
     assert len(trained) == 480
     assert set(WRONG) & trained <= top_rows(held) <= trained
 
@@ -126,12 +126,12 @@ def test_a_sample_of_a_generator_is_none_of_its_batches():
 
 
 def test_samples_are_drawn_without_replacement():
-    engine = assemble(loss, model(), (X, Y), Training())
-    rows, numbers = sample(engine.source, 200, 0)
+    setup = assemble(loss, model(), (X, Y), Training())
+    rows, numbers = sample(setup.source, 200, 0)
     assert len(set(numbers.tolist())) == 200
     np.testing.assert_array_equal(rows[0], X[numbers])
-    assert len(sample(engine.source, 5000, 0)[1]) == 600
-    assert not np.array_equal(numbers, sample(engine.source, 200, 1)[1])
+    assert len(sample(setup.source, 5000, 0)[1]) == 600
+    assert not np.array_equal(numbers, sample(setup.source, 200, 1)[1])
 
 
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("nesterov", "rmsprop", "prodigy")]
@@ -185,8 +185,8 @@ def test_the_learning_rate_follows_its_schedule(tmp_path):
     rate = 0.02 / (1 + 59 / 20)  # of the last of 60 steps
     assert found["curvature/stability_ratio"].value == pytest.approx(rate * sharpest / 2, rel=1e-3)
     training = plain.training(**OPTIONS)
-    engine = assemble(loss, model(), (X, Y), training)
-    assert rate_at(engine, engine.start()) == pytest.approx(0.02)
+    setup = assemble(loss, model(), (X, Y), training)
+    assert rate_at(setup, setup.start()) == pytest.approx(0.02)
 
 
 def test_smooth_penalties_belong_to_the_loss():

@@ -1,4 +1,4 @@
-"""What controllers are asked on, and what a run that has ended gives back."""
+"""Observations for controllers, and results of runs that have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which compiled programs a later run is given, and which never."""
+"""Compiled programs that later runs reuse, and those that they must not."""
 
 from __future__ import annotations
 

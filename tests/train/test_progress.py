@@ -1,4 +1,4 @@
-"""The account of a run: what it says must not depend on where calls begin."""
+"""Counts and losses of a run, which must not depend on where calls begin."""
 
 from __future__ import annotations
 

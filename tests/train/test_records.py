@@ -1,4 +1,4 @@
-"""Records of a run's progress: their fields, how often, and what a return takes back."""
+"""Records of a run's progress: their fields, their rate, and records taken back by a return."""
 
 from __future__ import annotations
 

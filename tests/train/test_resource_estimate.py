@@ -1,4 +1,4 @@
-"""What a run will need, against what it needs."""
+"""Estimated resources of a run, compared with those that it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of `downslope.train.run_folder`: the folder of a run, from its making to its model."""
+"""Tests of `downslope.train.run_folder`: the folder of a run, from creation to its model."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_open_run_stands_at_its_last_checkpoint(folder):
 
 
 def test_a_resumed_run_writes_its_model_anew(folder):
-    """Catches a second sitting that fails where the first one left a model."""
+    """Catches a second session that fails because the first one left a model."""
     for content in (1, 2):
         with RunFolder(folder) as run:
             run.finish(result(content), {"content": content})

@@ -1,4 +1,4 @@
-"""When a run is saved on disk, and when in memory; and what comes back."""
+"""Saving on disk and in memory: when, and what is restored."""
 
 from __future__ import annotations
 

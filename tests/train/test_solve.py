@@ -1,4 +1,4 @@
-"""When a run is solved instead of searched for, and what it gives back then."""
+"""Runs that are solved instead of trained, and their results."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def model():
 
 def road(loss=squared, tree=None, data=(X, Y), **options):
     training = Training(**options)
-    engine = assemble(loss, model() if tree is None else tree, data, training)
-    found = can_solve(engine, training)
+    setup = assemble(loss, model() if tree is None else tree, data, training)
+    found = can_solve(setup, training)
     return found and found.decision
 
 

@@ -1,4 +1,4 @@
-"""`Stepper` against updates made by hand."""
+"""`Stepper` compared with updates made by hand."""
 
 from __future__ import annotations
 

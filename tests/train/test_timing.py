@@ -1,4 +1,4 @@
-"""How long an update takes, by batch size."""
+"""Time of an update by batch size."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_what_was_planted_is_what_is_told(monkeypatch):
     """Catches seconds of a call in the place of those of an update, and rows for columns."""
 
     class Planted:
-        def __init__(self, engine, gear):
-            self.size, self.calls = gear.batch_rows, 0
+        def __init__(self, setup, step):
+            self.size, self.calls = step.batch_rows, 0
 
         def step_seconds(self):
             self.calls += 1
@@ -66,8 +66,8 @@ def test_an_updates_time_is_that_of_one_window(monkeypatch):
     real = timing._Timer
 
     class Kept(real):
-        def __init__(self, engine, gear):
-            super().__init__(engine, gear)
+        def __init__(self, setup, step):
+            super().__init__(setup, step)
             made.append(self)
             self.calls = 0
 

@@ -1,4 +1,4 @@
-"""Trials of a learning-rate search in the loop, on a quadratic whose stability edge is known."""
+"""Trials of a learning-rate search in the loop, on a quadratic of known stability edge."""
 
 from __future__ import annotations
 
