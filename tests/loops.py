@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,14 +30,22 @@ Y = X @ np.float32([1, -2, 3]) + np.float32(0.1) * NOISE
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """Squared error; under a name of the package, so that all setups share its programs."""
+class Shared:
+    """A loss whose programs all runs of a process share, as they share those of tables."""
+
+    function: Callable[..., Any]
 
     def __call__(self, model, batch, key):
-        return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
+        return self.function(model, batch, key)
 
 
-Line.__module__ = "downslope.line"
+Shared.__module__ = "downslope.shared"
+
+
+@Shared
+def line(model, batch, key):
+    """Squared error."""
+    return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
 
 
 def model():
@@ -45,7 +55,7 @@ def model():
 def setup_of(data=(X, Y), *, loss=None, validation=None, **options):
     given = {"optimizer": "sgd", "learning_rate": 0.05, "batch_size": BATCH} | options
     training = plain.training(**given)
-    return assemble(loss or Line(), model(), data, training, validation=validation)
+    return assemble(loss or line, model(), data, training, validation=validation)
 
 
 def visits(model, batch, key):

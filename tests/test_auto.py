@@ -19,6 +19,7 @@ from downslope.choose import replay
 from downslope.report.journal import read_journal
 from downslope.train.checkpoint import Checkpoints
 from downslope.train.run_folder import load_model
+from loops import Shared
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -36,9 +37,12 @@ def planted(rows, seed):
 DATA, HELD_OUT = planted(ROWS, 0), planted(2000, 1)
 
 
-def loss(model, batch, key):
+def own_loss(model, batch, key):
     score = jnp.tanh(batch[0] @ model["a"]) @ model["c"]
     return jnp.logaddexp(0.0, score) - batch[1] * score
+
+
+loss = Shared(own_loss)
 
 
 def net(width=8):
@@ -108,7 +112,7 @@ def test_it_is_interrupted_and_goes_on_as_it_was(tmp_path):
             signal.raise_signal(signal.SIGINT)
 
     folder = tmp_path / "run"
-    first = fit(out=folder, readers=(interrupt,))
+    first = fit(out=folder, readers=(interrupt,), batch_size=64)  # no clock decides
     assert first.stop_reason is StopReason.INTERRUPTED
     saved = Checkpoints(folder / "checkpoints").newest().document
     temperature = saved["controllers"]["temperature"]
@@ -119,7 +123,7 @@ def test_it_is_interrupted_and_goes_on_as_it_was(tmp_path):
     assert temperature["average_from"] == changed["step"]
     assert saved["held_out"]["reference_loss"] is not None
     seen = []
-    result = fit(resume=folder, readers=(seen.append,))
+    result = fit(resume=folder, readers=(seen.append,), batch_size=64)
     assert result.stop_reason is StopReason.CONVERGED
     now = decided(seen)
     assert [r["policy"] for r in now] == ["next_temperature"] * len(now)
@@ -133,7 +137,6 @@ def test_it_is_interrupted_and_goes_on_as_it_was(tmp_path):
     assert len(replay(read_journal(folder / "journal.jsonl"))) == len(now) + 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "good"), [("adam", 0.03), ("sgd", 0.3)])
 def test_a_rate_a_hundred_times_too_high_is_undone_and_cut(optimizer, good):
     """Catches a run that ends as diverged or stays where the rate has thrown it, and a rate of the
@@ -176,7 +179,6 @@ def test_rows_that_are_not_finite_are_named(tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in result.params.values())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("share", ["a burst", "everywhere"])
 def test_flipped_labels_do_not_end_the_run(share, auto):
     """Catches a jump of the loss that is taken for a divergence: 150 of 3,000 rows are wrong, in
@@ -209,7 +211,7 @@ def test_with_everything_given_nothing_is_decided_and_one_program_made(caplog):
         "average": None, "patience": 3, "optimizer": "adam", "epochs": 40,
     }  # fmt: skip
     with caplog.at_level(logging.WARNING), jax.log_compiles():
-        result = fit(**given)
+        result = downslope.fit(own_loss, net(), DATA, validation=HELD_OUT, **given)
     names = re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text)
     assert names.count("steps") == names.count("outputs") == 1
     assert [r["policy"] for r in decided(result.history)] == ["out_of_patience"]
@@ -237,7 +239,6 @@ def test_what_is_given_is_obeyed_beside_what_is_chosen(given, knobs):
     assert decided(result.history)[-1]["new"] == "converged"
 
 
-@pytest.mark.slow
 def test_heavy_tails_are_clipped_and_light_ones_left():
     """Catches clipping that comes whatever the rows are, or for none: rows scaled by Cauchy and by
     Gaussian numbers to the power 1.5, since the mean of a batch hides a tail that is less heavy.
@@ -266,7 +267,6 @@ def test_heavy_tails_are_clipped_and_light_ones_left():
     assert "heavy tail" in clips["cauchy"][0]["because"]
 
 
-@pytest.mark.slow
 def test_an_overfitted_run_starts_again_and_keeps_the_best():
     """Catches a later start that replaces a better earlier one, and a start in vain that is not
     the last: 60 inputs that say little, and 200 rows.

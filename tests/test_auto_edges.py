@@ -18,10 +18,12 @@ import downslope
 from downslope import StopReason, Training
 from downslope.cli import main
 from downslope.config import EPOCHS
+from downslope.data.stream import Position
 from downslope.train.assemble import assemble
 from downslope.train.checkpoint import Checkpoints
 from downslope.train.defaults import begin_with
 from downslope.train.preview import preview
+from loops import Shared, line
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -30,13 +32,10 @@ Y = (X @ np.float32([1, -2, 0, 0]) > 0).astype("float32")
 ZERO = {"w": np.zeros(4, "float32")}
 
 
+@Shared
 def logistic(model, batch, key):
     score = batch[0] @ model["w"]
     return jnp.logaddexp(0.0, score) - batch[1] * score
-
-
-def squared(model, batch, key):
-    return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
 
 
 def decisions(result):
@@ -45,7 +44,7 @@ def decisions(result):
 
 def test_l1_gives_exact_zeros_with_nothing_else_said():
     """Catches an average of the parameters, in which a weight that once moved is never 0."""
-    assert begin_with(Training(l1=0.05), assemble_source()).average is None
+    assert begin_with(Training(l1=0.05), downslope.Arrays((X, Y))).average is None
     result = downslope.fit(logistic, ZERO, (X, Y), l1=0.05, steps=400)
     assert np.count_nonzero(result.params["w"]) == 2
 
@@ -75,7 +74,7 @@ def test_buffers_of_wide_rows_hold_whole_batches():
     training = Training(seed=1)
     setup = assemble(lambda m, b, k: (b @ m) ** 2, np.zeros(2500, "float32"), wide, training)
     assert setup.most_rows & (setup.most_rows - 1) == 0
-    with setup.first_step.open_stream(position_start()) as stream:
+    with setup.first_step.open_stream(Position()) as stream:
         seen = 0
         for block in stream:
             part = slice(block.windows.first, block.windows.first + block.windows.count)
@@ -85,12 +84,6 @@ def test_buffers_of_wide_rows_hold_whole_batches():
             if block.ends_epoch:
                 break
     assert seen == 5000
-
-
-def position_start():
-    from downslope.data.stream import Position
-
-    return Position()
 
 
 def test_a_held_out_loss_that_is_not_finite_does_not_make_a_run_endless():
@@ -103,15 +96,11 @@ def test_a_held_out_loss_that_is_not_finite_does_not_make_a_run_endless():
 
 def test_a_cosine_comes_to_its_end():
     """Catches a cosine over a thousand epochs, and an end while its rate is still high."""
-    plain = begin_with(Training(schedule="cosine"), assemble_source())
+    plain = begin_with(Training(schedule="cosine"), downslope.Arrays((X, Y)))
     assert plain.epochs == EPOCHS
     options = {"learning_rate": 0.1, "batch_size": 300, "schedule": "cosine", "epochs": 30}
     result = downslope.fit(logistic, ZERO, (X, Y), validation=0.2, tolerance=0.5, **options)
     assert result.stop_reason is StopReason.FINISHED
-
-
-def assemble_source():
-    return downslope.Arrays((X, Y))
 
 
 def test_rows_are_not_blamed_for_what_examples_do_together():
@@ -137,7 +126,7 @@ def test_claims_are_no_explosion(seed):
     y = ((rng.random(20_000) < 0.01) * rng.lognormal(0, 1, 20_000)).astype("float32")
     model = {"w": np.zeros(3, "float32")}
     result = downslope.fit(
-        squared, model, (x, y), optimizer="sgd", learning_rate=1e-6, steps=1500, patience=None,
+        line, model, (x, y), optimizer="sgd", learning_rate=1e-6, steps=1500, patience=None,
         measure_every=None,
     )  # fmt: skip
     assert all(d["policy"] != "after_trouble" for d in decisions(result))
@@ -149,12 +138,8 @@ def test_an_average_that_was_given_is_not_begun_anew(tmp_path):
     run = tmp_path / "run"
     result = downslope.fit(logistic, ZERO, (X, Y), validation=0.2, out=run, **options)
     assert any(d["policy"] == "cool_down" for d in decisions(result))
-    assert (
-        Checkpoints(run / "checkpoints")
-        .newest()
-        .document["controllers"]["temperature"]["average_from"]
-        == 0
-    )
+    saved = Checkpoints(run / "checkpoints").newest().document
+    assert saved["controllers"]["temperature"]["average_from"] == 0
 
 
 def test_with_a_given_batch_an_interrupted_run_ends_where_the_whole_one_does(tmp_path):
@@ -193,7 +178,7 @@ def test_the_preview_tells_where_the_search_begins():
     told = {d.knob: d.new for d in preview(logistic, ZERO, (X, Y), Training(optimizer="momentum"))}
     hessian = 0.25 * np.linalg.eigvalsh(X.T @ X / len(X))[-1]  # of the logistic loss at 0
     assert told["learning_rate"] == pytest.approx(2 * 0.1 / hessian, rel=0.2)
-    assert preview(squared, ZERO, (X, Y), Training())[0].new == "solve"
+    assert preview(line, ZERO, (X, Y), Training())[0].new == "solve"
 
 
 @pytest.fixture

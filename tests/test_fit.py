@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
-import textwrap
 from typing import Any, NamedTuple
 
 import jax
@@ -21,14 +19,13 @@ from sklearn.svm import LinearSVC
 import downslope
 import plain
 from downslope import UsageError, losses
+from loops import line
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def _standard(a):
     return (a - a.mean(0)) / a.std(0)
-
-
-def _line(model, batch, key):
-    return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
 
 
 def _zeros(width=3):
@@ -53,7 +50,7 @@ def test_ridge_by_averaged_sgd_reaches_the_closed_form():
     error = {}
     for average in ("polyak", None):
         result = plain.fit(
-            _line, _zeros(10), (x, y), l2=0.1, average=average, average_from_step=1000, **options
+            line, _zeros(10), (x, y), l2=0.1, average=average, average_from_step=1000, **options
         )
         error[average] = np.linalg.norm(result.params["w"] - truth) / np.linalg.norm(truth)
     assert error["polyak"] < 3e-3
@@ -127,7 +124,7 @@ def test_any_tree_of_arrays_is_trained_and_the_rest_kept(name, small):
     model, weights = MODELS[name]
 
     def loss(model, batch, key):
-        return _line({"w": weights(model)}, batch, key)
+        return line({"w": weights(model)}, batch, key)
 
     options = {"optimizer": "sgd", "learning_rate": 0.1, "batch_size": 20}
     result = plain.fit(loss, model, small, epochs=10, validation=0.1, **options)
@@ -170,7 +167,7 @@ def test_data_may_be_any_tree_and_of_any_number_type(small):
         assert batch["x"].dtype == jnp.float32
         assert batch["part"][0].dtype == jnp.float16
         assert batch["part"][1].dtype == jnp.int32
-        return _line(model, (batch["x"], batch["part"][0]), key)
+        return line(model, (batch["x"], batch["part"][0]), key)
 
     result = plain.fit(
         loss, _zeros(), data, optimizer="sgd", learning_rate=0.1, epochs=10, batch_size=20
@@ -187,25 +184,25 @@ def test_a_generator_of_batches_is_trained_for_the_steps_asked():
 
     source = downslope.Generator(draw)
     result = plain.fit(
-        _line, _zeros(), source, optimizer="sgd", learning_rate=0.1, batch_size=16, steps=200
+        line, _zeros(), source, optimizer="sgd", learning_rate=0.1, batch_size=16, steps=200
     )
     assert_allclose(result.params["w"], [1, -2, 3], atol=1e-3)
     assert (result.num_steps, result.num_examples, result.num_epochs) == (200, 3200, None)
     with pytest.raises(UsageError, match="no epochs"):
-        downslope.fit(_line, _zeros(), source, epochs=1)
+        downslope.fit(line, _zeros(), source, epochs=1)
     with pytest.raises(UsageError, match="no full batch"):
-        downslope.fit(_line, _zeros(), source, steps=1, batch_size="full")
+        downslope.fit(line, _zeros(), source, steps=1, batch_size="full")
 
 
 def test_a_scalar_loss_is_trained_but_not_accumulated(small):
     """Catches the sum of a scalar over rows, B times too steep, and parts of a batch loss."""
 
     def loss(model, batch, key):
-        return _line(model, batch, key).mean()
+        return line(model, batch, key).mean()
 
     options = {"optimizer": "sgd", "learning_rate": 0.05, "batch_size": 20, "steps": 25}
     whole = plain.fit(loss, _zeros(), small, **options)
-    rows = plain.fit(_line, _zeros(), small, **options)
+    rows = plain.fit(line, _zeros(), small, **options)
     assert_allclose(whole.params["w"], rows.params["w"], rtol=1e-5)
     with pytest.raises(UsageError, match="cannot be accumulated"):
         downslope.fit(loss, _zeros(), small, microbatch_size=5, **options)
@@ -214,16 +211,16 @@ def test_a_scalar_loss_is_trained_but_not_accumulated(small):
 @pytest.mark.parametrize(
     ("loss", "options", "words"),
     [
-        (lambda m, b, k: _line(m, b, k)[:, None], {}, "one number per example"),
+        (lambda m, b, k: line(m, b, k)[:, None], {}, "one number per example"),
         (lambda m, b, k: jnp.zeros((5,)), {}, "one number per example"),
-        (_line, {"steps": 0}, "steps must be at least 1; got 0"),
-        (_line, {"learning_rate": -1.0}, "learning_rate must be"),
-        (_line, {"batch_size": 8, "microbatch_size": 9}, "microbatch_size must be at most"),
-        (_line, {"schedule": "cosine", "seconds": 1.0}, "cosine needs epochs or steps"),
-        (_line, {"out": "a", "resume": "b"}, "exclude each other"),
+        (line, {"steps": 0}, "steps must be at least 1; got 0"),
+        (line, {"learning_rate": -1.0}, "learning_rate must be"),
+        (line, {"batch_size": 8, "microbatch_size": 9}, "microbatch_size must be at most"),
+        (line, {"schedule": "cosine", "seconds": 1.0}, "cosine needs epochs or steps"),
+        (line, {"out": "a", "resume": "b"}, "out and resume exclude each other"),
     ],
 )
-def test_wrong_arguments_are_refused_in_one_line(loss, options, words, small, tmp_path):
+def test_wrong_arguments_are_refused_in_oneline(loss, options, words, small, tmp_path):
     """Catches an error after costly work, from the middle of a trace, or over many lines."""
     with pytest.raises(UsageError, match=words) as caught:
         downslope.fit(loss, _zeros(), small, **options)
@@ -236,71 +233,59 @@ def test_a_failed_start_leaves_no_folder(tmp_path, small):
     def failing(model, batch, key):
         if batch[0].shape[0] == 16:
             raise RuntimeError("no such thing")
-        return _line(model, batch, key)
+        return line(model, batch, key)
 
     with pytest.raises(RuntimeError, match="no such thing"):
         downslope.fit(failing, _zeros(), small, batch_size=16, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-SCRIPT = """
-    import json, sys
-    import jax, numpy as np
-    import downslope
+def _noisy(model, batch, key):
+    return line(model, batch, key) * (1 + jax.random.uniform(key))
 
+
+def _noisy_run():
+    """Number of devices, weights, updates and held-out loss of a run whose key matters."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 3))
     y = x @ [1, -2, 3] + 0.1 * rng.normal(size=200)
-
-    def loss(model, batch, key):
-        return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2 * (1 + jax.random.uniform(key))
-
-    result = downslope.fit(
-        loss, {"w": np.zeros(3)}, (x, y), epochs=4, validation=0.2,
-        **json.loads(sys.argv[1]) | {"batch_size": 16, "average": "ema"},
+    result = plain.fit(
+        _noisy, {"w": np.zeros(3)}, (x, y), epochs=4, validation=0.2, batch_size=16, average="ema"
     )
-    w = result.params["w"]
-    print(json.dumps([len(jax.devices()), str(w.dtype), w.tolist(), result.num_steps,
-                      result.validation["loss"].value]))
-"""
+    weights, loss = result.params["w"], result.validation["loss"].value
+    return [len(jax.devices()), str(weights.dtype), weights.tolist(), result.num_steps, loss]
 
 
-def _script(**variables):
+def test_four_devices_give_the_same_result():
+    """Catches state spread over devices that were never asked for, or a key for each of them."""
+    code = "import json, test_fit; print(json.dumps(test_fit._noisy_run()))"
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    variables = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": path}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT), json.dumps(plain.PLAIN)],
+        [sys.executable, "-W", "error", "-c", code],
         env=os.environ | variables, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def alone():
-    return _script()
-
-
-def test_four_devices_give_the_same_result(alone):
-    """Catches state spread over devices that were never asked for, or a key for each of them."""
-    found = _script(XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    found, alone = json.loads(done.stdout), _noisy_run()
     assert (alone[0], found[0]) == (1, 4)
-    assert found[1] == alone[1] == "float32"
+    assert found[1] == alone[1] == "float32" and found[3] == alone[3] == 40
     assert_allclose(found[2], alone[2], rtol=1e-6)
-    assert found[3] == alone[3] == 40
-    assert math.isclose(found[4], alone[4], rel_tol=1e-6)
+    assert found[4] == pytest.approx(alone[4], rel=1e-6)
 
 
-def test_float64_is_kept_where_jax_has_it(alone):
+def test_float64_is_kept_where_jax_has_it():
     """Catches float32 knobs that drag parameters down with them, or data narrowed before."""
-    found = _script(JAX_ENABLE_X64="1")
+    with jax.enable_x64(True):
+        found = _noisy_run()
     assert found[1] == "float64"
-    assert_allclose(found[2], alone[2], rtol=0.2)  # other random numbers, the same road
+    assert_allclose(found[2], _noisy_run()[2], rtol=0.2)  # other random numbers, the same road
     assert float(np.float32(found[2][0])) != found[2][0]
 
 
 def test_a_printed_result_is_short(small):
     """Catches the parameters of a large model on the screen."""
     limits = {"epochs": 2, "learning_rate": 0.01, "validation": 0.2}
-    found = downslope.fit(_line, _zeros(), small, **limits)
+    found = downslope.fit(line, _zeros(), small, **limits)
     told = str(found)
     assert told.startswith("finished after ") and "held out:\n  loss: " in told
     assert len(told.splitlines()) < 8 and "array" not in told

@@ -13,13 +13,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from numpy.testing import assert_array_equal
 
 import downslope
 from downslope import DataError, MismatchError, StopReason
 from downslope.train import calls
 from downslope.train.checkpoint import Checkpoints
+from loops import Shared
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 X = np.random.default_rng(0).normal(size=(60_000, 4)).astype("float32")
 MANY = (X, np.tanh(X[:, 0]))
@@ -43,6 +45,7 @@ KINDS = {
 }
 
 
+@Shared
 def loss(model, batch, key):
     """A loss with noise of its own, so that a repeated or skipped key would show."""
     x = batch[0] + 0.1 * jax.random.normal(key, batch[0].shape)
@@ -81,10 +84,8 @@ def everything(folder):
 
 
 def assert_same_run(a, b):
-    (tensors, progress, result), (others, other_progress, other_result) = (
-        everything(a),
-        everything(b),
-    )
+    tensors, progress, result = everything(a)
+    others, other_progress, other_result = everything(b)
     assert {"state/average/w", "state/gradient/w", "state/opt_state/0/nu/v"} & tensors.keys()
     assert [k for k in tensors | others if tensors.get(k) != others.get(k)] == []
     # sums over windows: rounding follows where the calls begin
@@ -95,23 +96,6 @@ def assert_same_run(a, b):
                 assert other[k] == mine[k]
     assert other_progress == progress
     assert other_result == result
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Compiled programs are kept between runs, here and in the processes started from here."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield {name.upper(): str(value) for name, value in settings.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module", params=["arrays", "generator"])
@@ -256,33 +240,23 @@ def _child():
     print(json.dumps([str(result.stop_reason), result.signal, result.num_steps]), flush=True)
 
 
-@pytest.fixture(scope="module")
-def spawn(cache):
-    """Starts a training in a process of its own."""
-    command = [
-        sys.executable, "-c",
-        "import importlib.util as u, sys; s = u.spec_from_file_location('resume', sys.argv.pop(1));"
-        " m = u.module_from_spec(s); s.loader.exec_module(m); m._child()",
-        __file__,
-    ]  # fmt: skip
-
-    def start(kind, folder, steps):
-        return subprocess.Popen(
-            [*command, kind, str(folder), str(steps)],
-            env=os.environ | cache, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    return start
+def spawn(kind, folder, steps):
+    """A training in a process of its own."""
+    code = "import test_resume; test_resume._child()"
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, kind, str(folder), str(steps)],
+        env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_the_state_and_ends_the_run(number, spawn, tmp_path):
+def test_a_signal_saves_the_state_and_ends_the_run(tmp_path):
     """Catches Ctrl-C as an exception from the middle of a call, which loses the work since."""
     child = spawn("arrays", tmp_path / "run", 10**8)
     assert child.stdout.readline() == "saved\n"
-    child.send_signal(number)
+    child.send_signal(signal.SIGTERM)
     reason, received, steps = json.loads(child.communicate(timeout=60)[0].splitlines()[-1])
-    assert (child.returncode, reason, received) == (0, "interrupted", number)
+    assert (child.returncode, reason, received) == (0, "interrupted", signal.SIGTERM)
     newest = Checkpoints(tmp_path / "run" / "checkpoints").newest()
     assert newest.document["progress"]["num_steps"] == steps > 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["stop_reason"] == reason
@@ -296,7 +270,7 @@ EPOCH_STEPS = 2000  # 48,000 rows that are not held out, in batches of 24
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KILLED_STEPS)
-def test_a_run_killed_at_random_moments_equals_one_never_killed(kind, spawn, tmp_path):
+def test_a_run_killed_at_random_moments_equals_one_never_killed(kind, tmp_path):
     """Catches a checkpoint that can be seen half-written, rows lost or repeated inside an epoch or
     a buffer, a gradient under way forgotten, and anything else that a state leaves out. Ten
     kills for each kind of source: some while starting, most while training.

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,14 +13,9 @@ from downslope import StopReason, Training
 from downslope.config import EPOCHS, MOST_EPOCHS, STEPS
 from downslope.data.stream import Position
 from downslope.train.assemble import assemble
+from loops import line, model
 
-
-def _line(model, batch, key):
-    return 0.5 * (batch[0] @ model["w"] - batch[1]) ** 2
-
-
-def _zeros():
-    return {"w": np.zeros(3, "float32")}
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -40,43 +31,34 @@ def small():
         ({"epochs": 3}, 21, 3),
         ({"steps": 10}, 10, 1 + 96 / 200),
         ({"epochs": 2, "steps": 99}, 14, 2),
+        ({}, EPOCHS * 7, EPOCHS),
     ],
 )
 def test_finished_means_the_exact_number_of_steps(limits, steps, epochs, small):
-    """Catches a run that rounds its steps up to a call, a block or an epoch."""
-    result = plain.fit(_line, _zeros(), small, batch_size=32, **limits)
+    """Catches a run that rounds its steps up to a call, a block or an epoch, and one without any
+    limit that never ends.
+    """
+    result = plain.fit(line, model(), small, batch_size=32, **limits)
     assert result.stop_reason is StopReason.FINISHED
     assert result.num_steps == steps
     # seven batches make an epoch, the last of 8 rows; three more have 32 each
     assert (result.num_epochs, result.num_examples) == (epochs, round(epochs * 200))
 
 
-def test_a_run_without_limits_ends_after_the_documented_epochs(small):
-    """Catches a run without any limit that never ends."""
-    result = plain.fit(_line, _zeros(), small, batch_size=200)
-    assert (result.num_epochs, result.stop_reason) == (EPOCHS, StopReason.FINISHED)
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "epochs"),
-    [(size, max(MOST_EPOCHS, STEPS * size // 200)) for size in (200, 32, 1)],
-)
-def test_where_the_run_finds_its_own_end_a_small_table_gets_more_epochs(batch_size, epochs, small):
+@pytest.mark.parametrize("batch_size", [200, 32, 1])
+def test_where_the_run_finds_its_own_end_a_small_table_gets_more_epochs(batch_size, small):
     """Catches a limit in epochs that stops a small table after a few hundred updates."""
-    setup = assemble(_line, _zeros(), small, Training(batch_size=batch_size))
-    assert setup.training.epochs == epochs
+    setup = assemble(line, model(), small, Training(batch_size=batch_size))
+    assert setup.training.epochs == max(MOST_EPOCHS, STEPS * batch_size // 200)
 
 
 def test_time_up_keeps_to_the_budget(small):
     """Catches a clock that is read once an epoch, or that counts calls instead of seconds."""
-    begin = time.perf_counter()
-    result = plain.fit(
-        _line, _zeros(), (np.tile(small[0], (2000, 1)), np.tile(small[1], 2000)),
-        batch_size=4, seconds=0.8,
-    )  # fmt: skip
+    data = np.tile(small[0], (2000, 1)), np.tile(small[1], 2000)
+    plain.fit(line, model(), data, batch_size=4, steps=9)  # compiled once for both
+    result = plain.fit(line, model(), data, batch_size=4, seconds=0.8)
     assert result.stop_reason is StopReason.TIME_UP
-    assert 0.8 <= result.seconds < 2.5  # the first call's compilation counts, and a busy machine
-    assert time.perf_counter() - begin < 8
+    assert 0.8 <= result.seconds < 2.5  # a call at most too long, and a busy machine
     assert result.num_steps > 10
 
 
@@ -108,9 +90,9 @@ def test_converged_returns_the_parameters_of_the_lowest_held_out_loss(small):
 def test_without_patience_the_last_parameters_are_kept(small):
     """Catches best parameters kept although nobody asked for them."""
     options = {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": 40, "epochs": 8}
-    alone = plain.fit(_line, _zeros(), small, **options)
+    alone = plain.fit(line, model(), small, **options)
     x, y = small
-    watched = plain.fit(_line, _zeros(), small, validation=(x, -y), patience=None, **options)
+    watched = plain.fit(line, model(), small, validation=(x, -y), patience=None, **options)
     assert watched.stop_reason is StopReason.FINISHED
     assert_array_equal(watched.params["w"], alone.params["w"])
 
@@ -120,12 +102,12 @@ def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
     """Catches the wrong step, NaN in what is returned, and a run that goes on after it."""
     x, y = small
     training = plain.training(batch_size=16, microbatch_size=micro)
-    setup = assemble(_line, _zeros(), (x, np.arange(200)), training)
+    setup = assemble(line, model(), (x, np.arange(200)), training)
     with setup.first_step.open_stream(Position()) as stream:
         order = next(iter(stream)).rows[1][:200].tolist()
     bad = order[77]
     result = plain.fit(
-        _line, _zeros(), (x, np.where(np.arange(200) == bad, np.inf, y)), batch_size=16,
+        line, model(), (x, np.where(np.arange(200) == bad, np.inf, y)), batch_size=16,
         microbatch_size=micro, epochs=4, average="ema",
     )  # fmt: skip
     assert result.stop_reason is StopReason.DIVERGED
@@ -137,39 +119,13 @@ def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
     assert f"the loss of row {bad:,} is not finite" in decided["because"]
 
 
-def test_divergence_goes_back_to_the_last_checkpoint(tmp_path, small):
-    """Catches a roll-back to the start, or to the state just before the bad step.
-
-    The rule holds its own rate, so that none can be tried instead.
-    """
-
-    def loss(model, batch, key):  # infinite once the clock, which adds 1 a step, shows 101
-        left = 1 - jax.lax.stop_gradient(model["clock"]) / 100.5
-        return 1 + 1e-3 * _line(model, batch, key) - jnp.log(jnp.maximum(0.0, left))
-
-    result = plain.fit(
-        loss, {**_zeros(), "clock": np.float32(0)}, small, penalty=lambda m: -m["clock"],
-        optimizer=optax.sgd(1.0), learning_rate="auto", batch_size=200, epochs=150,
-        checkpoint_seconds=0.0, out=tmp_path / "run",
-    )  # fmt: skip
-    assert result.stop_reason is StopReason.DIVERGED
-    assert result.diverged_at_step == 102  # whose loss sees the clock that step 101 has set
-    folders = (tmp_path / "run" / "checkpoints").iterdir()
-    assert result.num_steps == max(int(p.name.split("-")[0]) for p in folders)
-    assert 90 < result.num_steps <= 101
-    assert float(result.params["clock"]) == result.num_steps
-    journal = (tmp_path / "run" / "journal.jsonl").read_text().splitlines()
-    diverged = [r for r in map(json.loads, journal) if r["event"] == "diverged"]
-    assert [r["bad_step"] for r in diverged] == [102]
-
-
 def test_parameters_that_break_in_the_last_step_are_not_returned(small):
     """Catches a run that ends between a gradient of NaN and the loss that would show it."""
 
     def loss(model, batch, key):  # at 0 the square root is finite and its slope is not
-        return _line(model, batch, key) + jnp.sqrt(jnp.abs(model["w"][0]))
+        return line(model, batch, key) + jnp.sqrt(jnp.abs(model["w"][0]))
 
-    result = plain.fit(loss, _zeros(), small, batch_size="full", steps=1)
+    result = plain.fit(loss, model(), small, batch_size="full", steps=1)
     assert (result.stop_reason, result.diverged_at_step) == (StopReason.DIVERGED, 1)
     assert_array_equal(result.params["w"], np.zeros(3))
 
@@ -188,7 +144,7 @@ def test_a_learning_rate_that_explodes_gives_finite_parameters(name, rate, ends,
     """
     for steps in (2, 40):
         result = plain.fit(
-            _line, _zeros(), small, optimizer=name, learning_rate=rate, steps=steps, batch_size=50
+            line, model(), small, optimizer=name, learning_rate=rate, steps=steps, batch_size=50
         )
         assert np.isfinite(result.params["w"]).all()
         assert (result.stop_reason is StopReason.DIVERGED) == (result.diverged_at_step is not None)
@@ -209,12 +165,12 @@ def test_a_slow_explosion_is_seen_before_it_overflows(small):
     """Catches a run that leaves its minimum for good and calls the result a model."""
     options = {"batch_size": 200, "steps": 200}
     held = plain.fit(
-        _line, _zeros(), small, optimizer=optax.sgd(2.2), learning_rate="auto", **options
+        line, model(), small, optimizer=optax.sgd(2.2), learning_rate="auto", **options
     )
     assert held.stop_reason is StopReason.DIVERGED
     assert held.num_steps < held.diverged_at_step
     assert np.abs(held.params["w"]).max() < 100
-    mended = plain.fit(_line, _zeros(), small, optimizer="sgd", learning_rate=2.2, **options)
+    mended = plain.fit(line, model(), small, optimizer="sgd", learning_rate=2.2, **options)
     (decided,) = [r for r in mended.history if r["event"] == "decided"]
     assert "exploded" in decided["because"] and decided["new"] == pytest.approx(0.22)
     assert (mended.stop_reason, mended.num_steps) == (StopReason.FINISHED, 200)

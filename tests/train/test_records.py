@@ -22,7 +22,7 @@ from downslope.train.progress_writer import (
     PROGRESS_SECONDS,
     ProgressWriter,
 )
-from loops import Line, X, Y, model
+from loops import X, Y, line, model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -37,7 +37,7 @@ def told(tmp_path_factory):
     """A run, its folder and the records that a reader saw."""
     seen, folder = [], tmp_path_factory.mktemp("told") / "run"
     result = plain.fit(
-        Line(), model(), (X, Y), optimizer="sgd", learning_rate=0.02, batch_size=20, epochs=40,
+        line, model(), (X, Y), optimizer="sgd", learning_rate=0.02, batch_size=20, epochs=40,
         clip_norm=1e6, out=folder, readers=(seen.append,),
     )  # fmt: skip
     return result, folder, seen
@@ -86,7 +86,7 @@ def test_progress_is_that_of_the_run(told):
 
 def test_without_measuring_there_is_nothing_to_tell():
     """Catches records, or a result, of measurements that were turned off."""
-    result = plain.fit(Line(), model(), (X, Y), epochs=2, measure_every=None)
+    result = plain.fit(line, model(), (X, Y), epochs=2, measure_every=None)
     assert result.measurements == {} and records(result.history, "measured") == []
     assert records(result.history, "progress")
 
@@ -165,13 +165,16 @@ def broken(num_rows, **options):
     ("num_rows", "checkpoint_seconds", "kept"),
     [(300, 3600.0, {0}), (10, 0.0, {50}), (10, 3600.0, set(range(5, 51, 5)))],
 )
-def test_a_diverged_run_goes_back_with_its_measurements(num_rows, checkpoint_seconds, kept):
+def test_a_diverged_run_goes_back_with_its_measurements(
+    num_rows, checkpoint_seconds, kept, tmp_path
+):
     """Catches probes of steps that were thrown away, those of the state gone back to lost, and a
     return over hours to the last file, though copies in memory, where an epoch ends, are cheap.
 
     The rule holds its own rate, so that none can be tried instead.
     """
-    result, seen = broken(num_rows, checkpoint_seconds=checkpoint_seconds)
+    out = tmp_path / "run"
+    result, seen = broken(num_rows, checkpoint_seconds=checkpoint_seconds, out=out)
     assert (result.stop_reason, result.diverged_at_step) == (StopReason.DIVERGED, 51)
     assert result.num_steps in kept
     assert float(result.params["a"]) == pytest.approx(0.01 * result.num_steps, rel=1e-5)
@@ -180,6 +183,7 @@ def test_a_diverged_run_goes_back_with_its_measurements(num_rows, checkpoint_sec
     if kept == {50}:
         assert result.measurements["step_correlation"].value == pytest.approx(1, rel=1e-3)
         assert after[-1] == ("measured", 50)
+        assert max(int(p.name.split("-")[0]) for p in (out / "checkpoints").iterdir()) == 50
     elif kept == {0}:
         assert all(m.value is None for m in result.measurements.values())
 
