@@ -1,13 +1,13 @@
-"""What can go wrong, as one tree, and why a run stopped.
+"""The errors of this package as one tree, and the reasons why a run stops.
 
-    DownslopeError            a fault of ours                    exit code 1
-    +-- UsageError            arguments that conflict or lie outside their range   2
+    DownslopeError            a fault of downslope               exit code 1
+    +-- UsageError            arguments that conflict or are outside their range   2
     +-- DataError             input that is missing, corrupt or unusable           3
     +-- CapacityError         memory or disk ran out                               5
     +-- MismatchError         a checkpoint that belongs to another run             6
 
 Bad input raises. A run that ends early for a reason of its own does not raise:
-it returns a `StopReason`, which carries its exit code and what to try next.
+it returns a `StopReason`, with its exit code and advice on what to try next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class UsageError(DownslopeError, ValueError):
 
 
 class DataError(DownslopeError, ValueError):
-    """Input that cannot be used, with the place, the rule and the remedy in one line.
+    """Unusable input, with the place, the rule and the remedy in one line.
 
     Args:
         rule: what is wrong, as a clause ("infinite value").
@@ -62,13 +62,13 @@ class DataError(DownslopeError, ValueError):
 
 
 class CapacityError(DownslopeError):
-    """Memory or disk ran out; nothing half-written was left behind."""
+    """Memory or disk ran out; no partial file was left behind."""
 
     exit_code = 5
 
 
 class MismatchError(DownslopeError, ValueError):
-    """A checkpoint, a run and a table that do not belong together."""
+    """A checkpoint, run or table that does not belong to the others."""
 
     exit_code = 6
 
@@ -93,7 +93,7 @@ class StopReason(enum.Enum):
 
     @property
     def advice(self) -> str:
-        """One sentence that says what the user may do next."""
+        """One sentence on what to do next."""
         return _ADVICE[self]
 
 
@@ -102,7 +102,7 @@ _ADVICE = {
     StopReason.TIME_UP: "the time budget was used; resume with more time to go on",
     StopReason.CONVERGED: "the held-out loss no longer improves; the best parameters were kept",
     StopReason.SOLVED: (
-        "the loss is an exact convex quadratic and its least value was computed; training on "
+        "the loss is an exact convex quadratic and its minimum was computed; more training "
         "would gain nothing"
     ),
     StopReason.DIVERGED: (

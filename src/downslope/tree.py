@@ -1,7 +1,7 @@
 """Rows as nested containers of arrays, without JAX.
 
 A batch may be one array, or arrays in tuples, lists, named tuples and dicts. JAX calls
-this a pytree; `data` does not import JAX, so the few lines that are needed stand here.
+this a pytree, but `data` does not import JAX.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Rows = Any  # nested tuples, lists, named tuples and dicts of arrays
 
 
 def map_arrays(function: Callable[..., Any], tree: Rows, *others: Rows) -> Rows:
-    """A tree of the same shape with `function` applied to the arrays that correspond."""
+    """A tree of the same structure with `function` applied to corresponding arrays."""
     if isinstance(tree, dict):
         return {k: map_arrays(function, tree[k], *(o[k] for o in others)) for k in tree}
     if isinstance(tree, (tuple, list)):
@@ -25,22 +25,22 @@ def map_arrays(function: Callable[..., Any], tree: Rows, *others: Rows) -> Rows:
 
 
 def arrays(tree: Rows) -> list[np.ndarray]:
-    """The arrays of a tree, in the order in which `map_arrays` visits them."""
+    """The arrays of a tree, in the order of `map_arrays`."""
     found: list[np.ndarray] = []
     map_arrays(found.append, tree)
     return found
 
 
 def row_bytes(tree: Rows) -> int:
-    """Bytes that one row takes, over all arrays of the tree."""
+    """Bytes of one row, over all arrays of the tree."""
     return sum(a.dtype.itemsize * int(np.prod(a.shape[1:])) for a in arrays(tree))
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An uninitialised array whose memory starts at a multiple of 64 bytes.
+    """An uninitialised array that starts at a multiple of 64 bytes.
 
-    XLA on a CPU takes such memory as it is; anything else it copies (64 MiB: 0.1 ms
-    against 53 ms, measured), and NumPy's own allocator aligns to 16.
+    XLA on a CPU uses such memory as it is and copies any other (64 MiB: 0.1 ms against 53 ms,
+    measured); NumPy's own allocator aligns to 16.
     """
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
@@ -50,10 +50,10 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def pad(tree: Rows, length: int) -> None:
-    """Repeats the first `length` rows over the rest, in place.
+    """Repeat the first `length` rows over the rest, in place.
 
-    Padding is never counted, but its gradient is computed: real rows keep it finite, which
-    zeros need not (a logarithm) and uninitialised memory does not.
+    Padding does not count, but its gradient is computed: real rows keep it finite, which zeros
+    may not (a logarithm) and uninitialised memory does not.
     """
 
     def repeat(a: np.ndarray) -> None:
