@@ -131,7 +131,7 @@ os._exit(0)
 def test_a_full_disk(path):
     """Catches a bare OSError, and whole lines that are lost with the one that found no room."""
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=180
     )
     step, message = done.stdout.split(" ", 1)
     assert message.startswith(f"{path}: the disk is full")
