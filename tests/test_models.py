@@ -104,7 +104,9 @@ def test_initial_parameters():
 
 
 def test_penalties_leave_biases_alone():
-    """Catches a bias that is drawn to zero, and a table of categories that is not."""
+    """Catches a bias that is drawn to zero, and a table of categories that is not, "bias" too."""
+    named = (Lookup("bias", 4, 0, 1),)
+    assert weights_only(linear_init(2, named, 1))["tables"] == {"bias": True}
     for model in (linear_init(2, LOOKUPS, 1), mlp_init(2, LOOKUPS, (3,), 1, 0)):
         mask = weights_only(model)
         for path, on in jax.tree_util.tree_leaves_with_path(mask):

@@ -126,10 +126,8 @@ def mlp_apply(model: Any, lookups: Sequence[Lookup], batch: Any) -> Array:
 
 
 def weights_only(model: Any) -> Any:
-    """True for every leaf but biases: what L1 and L2 act on."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: getattr(path[-1], "key", None) != "bias", model
-    )
+    """True for every leaf but biases, which are its vectors: what L1 and L2 act on."""
+    return jax.tree.map(lambda leaf: np.ndim(leaf) > 1, model)
 
 
 def _codes(table: Lookup, codes: Array) -> Array:

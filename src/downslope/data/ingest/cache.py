@@ -29,7 +29,7 @@ def cached(table: Table, options: TableOptions) -> StoredTable:
     """The converted table from the cache, converting it first where it is not there.
 
     A conversion is found again by the options and by the path, size and modification time of
-    the table's files. A damaged one is converted again, and a note says so.
+    the table's files. One that cannot be read is converted again, and a note says so.
 
     Raises:
         DataError: the table cannot be used.
@@ -41,7 +41,8 @@ def cached(table: Table, options: TableOptions) -> StoredTable:
         try:
             return StoredTable.open(folder)
         except DataError as error:
-            note = f"the table in the cache was damaged and has been converted again ({error})"
+            why = f"damaged, or from another version of downslope ({error})"
+            note = f"the table was converted again: the one in the cache is {why}"
     try:
         stored = convert(table, options, folder, replace=note is not None)
     except CapacityError as error:
