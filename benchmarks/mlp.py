@@ -48,7 +48,7 @@ class Settings:
 
 def run(quick: bool = False) -> Findings:
     found = Findings()
-    for task in TASKS:
+    for task in TASKS[:1] if quick else TASKS:
         rows = task.num_rows // 50 if quick else task.num_rows
         _compare(task, rows, found, quick)
     return found

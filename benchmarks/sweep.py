@@ -21,6 +21,8 @@ def run(quick: bool = False) -> Findings:
     sizes = (30, 64, 64, 2)
     rows = 1 << (11 if quick else 16)
     _sweep("linear, 64 inputs", hinge, linear_model(64), _rows(4 * rows, 64), found, quick)
+    if quick:
+        return found
     _sweep(
         "MLP " + "-".join(map(str, sizes)),
         mlp_loss,
@@ -50,7 +52,7 @@ def _sweep(name: str, loss: Any, model: Any, data: Any, found: Findings, quick: 
 
         return epoch
 
-    batches = BATCHES[::3] if quick else BATCHES
+    batches = BATCHES[3:5] if quick else BATCHES
     contestants = {str(batch): measure(batch) for batch in (*batches, CLAIM)}
     samples = take_turns(contestants, repeats=1 if quick else 5, warm_up=False)
     steps = {b: median(samples[str(b)]) / -(-num_rows // b) for b in batches}
