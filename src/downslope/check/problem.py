@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from downslope.arguments import number
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
 from downslope.errors import UsageError
@@ -53,8 +54,7 @@ def prepare(
     Raises:
         UsageError: nothing to train, a loss of a wrong shape, or l2 below 0.
     """
-    if not 0 <= l2 < float("inf"):
-        raise UsageError(f"l2 must be finite and 0 or more; got {l2}")
+    number("l2", l2, least=0)
     is_wide = bool(jax.config.read("jax_enable_x64"))
     source = data if hasattr(data, "unpack") else Arrays(data, wide=is_wide)
     rows = spread_sample(source, EXAMPLE_ROWS)
