@@ -198,6 +198,29 @@ def spoken(seconds: float) -> str:
     return f"{short(seconds / size)} {unit}"
 
 
+def percent(share: float) -> str:
+    """A share without an interval, in per cent: two digits, or those that tell it from 100 %.
+
+    Example:
+        >>> percent(0.4337), percent(0.0021), percent(0.0), percent(0.99964)
+        ('43 %', '0.21 %', '0 %', '99.96 %')
+    """
+    found = 100 * share
+    if 99.5 <= found < 100:
+        return f"{found:.4g} %"
+    return f"{found:.0f} %" if found == 0 or abs(found) >= 10 else f"{found:.2g} %"
+
+
+def counted(count: float, noun: str, plural: str = "") -> str:
+    """A count with its noun.
+
+    Example:
+        >>> counted(1, "step"), counted(2538, "step"), counted(3, "class", "classes")
+        ('1 step', '2,538 steps', '3 classes')
+    """
+    return f"{count:,.0f} {noun if count == 1 else plural or noun + 's'}"
+
+
 def in_digits(numbers: tuple[float, ...], half_width: float) -> tuple[str, ...]:
     """The numbers to two significant digits of a half-width.
 

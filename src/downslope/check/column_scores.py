@@ -18,7 +18,7 @@ NUM_GROUPS = 20  # left out by turns for the interval of R2
 
 
 class Score(NamedTuple):
-    """How well one column alone predicts the target, on rows it was not fitted to.
+    """Score of one column alone as a predictor of the target, on rows it was not fitted to.
 
     `value` is 0 for chance and 1 for perfect: 2 AUC - 1, or R2 of the target's ranks.
     """

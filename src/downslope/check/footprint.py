@@ -119,7 +119,7 @@ def memory(
     microbatch_size: int,
     largest: int | None = None,
 ) -> Finding:
-    """Whether a run fits into memory, part by part.
+    """Memory that a run needs, part by part, beside what is free.
 
     Args:
         parts: bytes by purpose.

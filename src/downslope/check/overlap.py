@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from downslope.check.findings import Finding, Severity, percent, share, share_of_rows
+from downslope.check.findings import Finding, Severity, in_percent, share_of_rows
 from downslope.check.sample import Sample
 from downslope.errors import UsageError
-from downslope.estimate import Estimate
+from downslope.estimate import Estimate, percent
 
 MIN_OVERLAP = 0.01  # of the held-out rows, lower end of its interval, worth saying; assumed
 # Different rows, as a share of all: below it they are few, not copies. Assumed.
@@ -143,8 +143,8 @@ def repeated_rows(
     rows = f"{count:,} training rows"
     if num_training is not None and num_training > count:
         rows = f"{count:,} of {num_training:,} training rows: lower bounds"
-    by_chance = share(expected) if expected > MIN_SHOWN_SHARE else "none"
-    tail = f"{share(twins, count)} have a twin in training, by chance {by_chance} would"
+    by_chance = percent(expected) if expected > MIN_SHOWN_SHARE else "none"
+    tail = f"{percent(twins / count)} have a twin in training, by chance {by_chance} would"
     values = {"inside_training": inside, "by_chance": expected}
     if held_out is None or not len(held_out.features):
         severity, remedy = _judge(inside, inside, expected, num_different / count, twins / count)
@@ -160,7 +160,7 @@ def repeated_rows(
     severity, remedy = _judge(seen, same, expected, num_different / count, twins / count)
     return Finding(
         name="overlap", severity=severity, remedy=remedy, rows=rows,
-        sentence=f"{found:,} of {num_held:,} held-out rows, {percent(seen)}, appear in training "
+        sentence=f"{found:,} of {num_held:,} held-out rows, {in_percent(seen)}, appear in training "
         f"too, {alike:,} of them with the same target; of the training rows {tail}",
         values={"in_training": seen, "in_training_with_target": same, **values},
     )  # fmt: skip
@@ -188,7 +188,7 @@ def _twins(hashes: np.ndarray) -> tuple[int, int]:
 
 
 def _num_among(hashes: np.ndarray, others: np.ndarray) -> int:
-    """How many of the hashes are among others; 40 times as fast as `numpy.isin`."""
+    """Number of hashes that are among others; 40 times as fast as `numpy.isin`."""
     hashes, others = np.sort(hashes), np.sort(others)
     places = np.minimum(np.searchsorted(others, hashes), len(others) - 1)
     return int(np.count_nonzero(others[places] == hashes))

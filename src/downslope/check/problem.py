@@ -25,7 +25,7 @@ Traced = TypeVar("Traced")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is minimised, over which rows, from where.
+    """A loss to minimise, its rows, and the parameters to start from.
 
     Attributes:
         objective: loss and penalty.
@@ -116,7 +116,7 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 def in_widest_type(attempt: Callable[[Any], Traced]) -> Traced:
-    """What `attempt(dtype)` returns for float64, or for float32 where that cannot be traced.
+    """Result of `attempt(dtype)` for float64, or for float32 where that cannot be traced.
 
     Raises:
         UsageError: neither can be traced where JAX has 64-bit numbers.

@@ -248,7 +248,7 @@ def _flat(leaves: list[Any]) -> Floats:
 
 
 def _is_penalized(problem: Problem) -> bool:
-    """Whether the regularizer, which may return None, adds anything."""
+    """True where the regularizer, which may return None, adds anything."""
     regularizer = problem.regularizer
     return regularizer is not None and jax.eval_shape(regularizer, problem.params) is not None
 

@@ -1,4 +1,4 @@
-"""What the commands share: common options, types of options, and how results are shown."""
+"""Parts of all commands: common options, types of options, and how results are shown."""
 
 from __future__ import annotations
 
@@ -82,13 +82,3 @@ def show(found: Any, as_json: bool) -> None:
     except BrokenPipeError:
         # else Python would try again, and complain, when it closes standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def format_rows(count: int) -> str:
-    """A number of rows in words.
-
-    Example:
-        >>> format_rows(1), format_rows(1200)
-        ('1 row', '1,200 rows')
-    """
-    return f"{count:,} row{'s' * (count != 1)}"

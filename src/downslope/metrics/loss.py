@@ -69,7 +69,7 @@ def mean_estimate(
 
 
 def missing(moments: Moments, fault: str) -> str | None:
-    """Why no value can be given, or None."""
+    """The reason why no value can be given, or None."""
     if moments.num_bad:
         return f"{moments.num_bad:,} of {moments.count + moments.num_bad:,} rows: {fault}"
     if moments.count == 0:

@@ -1,4 +1,4 @@
-"""What is most worth doing next: advice, each piece from a number that was measured."""
+"""Advice on what to do next, each piece from a number that was measured."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from downslope.estimate import Estimate, short, spoken
+from downslope.estimate import Estimate, counted, percent, short, spoken
 from downslope.report.reading import estimate, of_event, text
 from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine
-from downslope.report.words import counted, cut, percent, sentence
+from downslope.report.words import cut, sentence
 
 # What comes first: a result without meaning, then a better one, then a sooner one, then what is
 # good to know. Within a rank the larger share goes first.
@@ -88,7 +88,7 @@ def no_better_than(run: RunData) -> Advice | None:
 
 
 def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
-    """Whether one is better by more than its own interval leaves open."""
+    """True where one is better by more than its own interval leaves open."""
     if one.value is None or other.value is None:
         return False
     end = one.hi if lower else one.lo

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from downslope.estimate import Estimate, short, spoken
+from downslope.estimate import Estimate, percent, short, spoken
 from downslope.report import drawing
 from downslope.report.blocks import Block, CellTable, Chart, Gap, Notes, PageSection, thinned
 from downslope.report.measurements import readings
 from downslope.report.reading import mapping, number, step_of, text
 from downslope.report.run_data import RunData
 from downslope.report.sections import descent, machine, price, verdict
-from downslope.report.words import MINUS, NO_VALUE, TIMES, cell, cut, label, percent, sentence
+from downslope.report.words import MINUS, NO_VALUE, TIMES, cell, cut, label, sentence
 
 
 @dataclass(frozen=True, kw_only=True)

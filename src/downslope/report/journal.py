@@ -95,7 +95,7 @@ def read_journal(path: str | Path) -> list[Record]:
 
 
 def _is_record(value: Any) -> bool:
-    """Whether a line holds a record: a damaged file may hold other JSON."""
+    """True where a line holds a record: a damaged file may hold other JSON."""
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
         return False
     step = value.get("step", 0)

@@ -35,7 +35,7 @@ NOT_HELD_OUT = not_estimable("no rows were held out", unit="")
 
 
 class RunData:
-    """What a run's folder holds, also of a run under way; reading it loads no JAX.
+    """Contents of a run's folder, also of a run under way; reading it loads no JAX.
 
     Args:
         folder: made by `fit` with `out`.
@@ -78,7 +78,7 @@ class RunData:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended: a summary was written, and no resumption came after it."""
+        """True once it has ended: a summary was written, and no resumption came after it."""
         events = [record["event"] for record in of_event(self.records, "stopped", "resumed")]
         return events[-1] == "stopped" if "resumed" in events else self.summary is not None
 

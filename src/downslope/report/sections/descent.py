@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from downslope.estimate import short, spoken
+from downslope.estimate import counted, percent, short, spoken
 from downslope.report import drawing
 from downslope.report.blocks import Gap, Notes, SectionPlan, Shown, chart, thinned
 from downslope.report.reading import Record, estimate, mapping, number, numbers, step_of, text
 from downslope.report.run_data import RunData
-from downslope.report.words import cell, counted, cut, percent, sentence
+from downslope.report.words import cell, cut, sentence
 
 OVER = {"examples": "examples", "time": "seconds"}
 TREND_SHARE = 1 / 16  # of the points on either side that a point of the trend is the mean of
