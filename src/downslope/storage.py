@@ -133,16 +133,43 @@ def _json_bytes(document: Any) -> bytes:
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
-def replace_json(path: Path, document: Any) -> None:
-    """Write a document in one step: a reader sees the old one or the new one."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step: a reader sees the old one or the new one."""
+    scratch = path.with_name(f".{path.name[:100]}.{os.getpid()}")
     with capacity_errors(path):
         try:
-            write_json(scratch, document)
+            write_bytes(scratch, content)
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
         sync(path.parent)
+
+
+def replace_json(path: Path, document: Any) -> None:
+    """Write a document in one step, as `replace_bytes` does."""
+    replace_bytes(path, _json_bytes(document))
+
+
+def signed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with its own SHA-256, for a file that is replaced and has no manifest."""
+    return {**document, "sha256": _digest(document)}
+
+
+def read_signed(path: Path) -> dict[str, Any]:
+    """A document that was `signed`, without its SHA-256.
+
+    Raises:
+        DataError: the file is missing, damaged or was edited.
+    """
+    document = read_json(path)
+    digest = document.pop("sha256", None) if isinstance(document, dict) else None
+    if digest != _digest(document):
+        raise DataError("does not match its SHA-256", path=path, remedy="restore it from a copy")
+    return document
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.estimate import Estimate, counted, percent, short, spoken
 from downslope.report.reading import estimate, of_event, text
-from downslope.report.run_data import RunData
+from downslope.report.run import RunReader
 from downslope.report.sections import data, descent, landscape, machine
 from downslope.report.words import cut, sentence
 
@@ -40,7 +40,7 @@ class Advice:
     why: str
 
 
-def next_steps(run: RunData) -> list[Advice]:
+def next_steps(run: RunReader) -> list[Advice]:
     """The three things most worth doing next; fewer where fewer stand out."""
     found = [advice for rule in RULES if (advice := rule(run)) is not None]
     return sorted(found, key=lambda advice: (advice.rank, -advice.size))[:MAX_ADVICE]
@@ -50,13 +50,13 @@ def _advice(rank: int, size: float, do: str, why: str) -> Advice:
     return Advice(rank=rank, size=size, do=do[0].upper() + do[1:], why=sentence(why))
 
 
-def _stop(run: RunData) -> Any:
+def _stop(run: RunReader) -> Any:
     """The newest decision to stop; empty where there is none."""
     stops = [r for r in of_event(run.records, "decided") if r.get("knob") == "stop"]
     return stops[-1] if stops else {}
 
 
-def diverged(run: RunData) -> Advice | None:
+def diverged(run: RunReader) -> Advice | None:
     """Advice after a run that ended by divergence."""
     if run.result.get("stop_reason") != "diverged":
         return None
@@ -70,7 +70,7 @@ def diverged(run: RunData) -> Advice | None:
     return _advice(MEANINGLESS, 1.0, do, why)
 
 
-def no_better_than(run: RunData) -> Advice | None:
+def no_better_than(run: RunReader) -> Advice | None:
     """Advice where the model is no better than a constant, or than a straight line."""
     record = run.find("baselines") or {}
     model, trivial, linear = (estimate(record.get(n)) for n in ("model", "trivial", "linear"))
@@ -96,7 +96,7 @@ def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
     return end < other.value if lower else end > other.value
 
 
-def check_findings(run: RunData) -> Advice | None:
+def check_findings(run: RunReader) -> Advice | None:
     """Advice on the worst finding of the checks before training."""
     worst = next(iter(data.findings(run)), {})
     if worst.get("severity") not in ("error", "warning"):
@@ -106,7 +106,7 @@ def check_findings(run: RunData) -> Advice | None:
     return _advice(rank, 0.8, do, data.statement(worst))
 
 
-def still_falling(run: RunData) -> Advice | None:
+def still_falling(run: RunReader) -> Advice | None:
     """Advice where a limit ended the run while the held-out loss still fell."""
     held = descent.held_out(run, "time")
     ends = ("finished", "time up", "interrupted")
@@ -127,7 +127,7 @@ def still_falling(run: RunData) -> Advice | None:
     return _advice(BETTER, size, "Continue: resume with more time", why)
 
 
-def overfits(run: RunData) -> Advice | None:
+def overfits(run: RunReader) -> Advice | None:
     """Advice where the held-out loss has risen well above its lowest."""
     held = descent.held_out(run, "examples")
     if len(held) < 3:
@@ -143,7 +143,7 @@ def overfits(run: RunData) -> Advice | None:
     return _advice(BETTER, size, "Stop earlier, or add l2", why)
 
 
-def near_limit(run: RunData) -> Advice | None:
+def near_limit(run: RunReader) -> Advice | None:
     """Advice where neighbouring updates undo each other."""
     value = landscape.is_near_limit(run)
     if value is None:
@@ -152,7 +152,7 @@ def near_limit(run: RunData) -> Advice | None:
     return _advice(BETTER, 0.5, "Take a smaller learning rate", why)
 
 
-def miscalibrated(run: RunData) -> Advice | None:
+def miscalibrated(run: RunReader) -> Advice | None:
     """Advice where predicted probabilities are far from observed shares."""
     worst = data.worst_bin(run)
     if worst is None or abs(worst.observed - worst.predicted) < MIN_MISCALIBRATION:
@@ -161,7 +161,7 @@ def miscalibrated(run: RunData) -> Advice | None:
     return _advice(BETTER, size, "Do not rely on the probabilities", worst.sentence)
 
 
-def other_batch(run: RunData) -> Advice | None:
+def other_batch(run: RunReader) -> Advice | None:
     """Advice where another batch size reaches the same loss sooner."""
     found = machine.sweet(run)
     if isinstance(found, str) or found.spot is None or (found.ratio or 0) < MIN_SLOWDOWN:
@@ -175,7 +175,7 @@ def other_batch(run: RunData) -> Advice | None:
     return _advice(SOONER, 1 - 1 / ratio, do, why)
 
 
-def waits(run: RunData) -> Advice | None:
+def waits(run: RunReader) -> Advice | None:
     """Advice where the device waits for rows."""
     share = machine.waiting_share(run)
     if share is None or share < MIN_WAITING_SHARE:
@@ -184,7 +184,7 @@ def waits(run: RunData) -> Advice | None:
     return _advice(SOONER, share, "Keep the data on a faster disk, or in memory", why)
 
 
-def noisy_rows(run: RunData) -> Advice | None:
+def noisy_rows(run: RunReader) -> Advice | None:
     """Advice where a few rows carry the noise."""
     share = data.top_share(run)
     if share is None or share < MIN_NOISY_SHARE:
@@ -194,7 +194,7 @@ def noisy_rows(run: RunData) -> Advice | None:
     return _advice(WORTH_KNOWING, share, do, why)
 
 
-def idle_columns(run: RunData) -> Advice | None:
+def idle_columns(run: RunReader) -> Advice | None:
     """Advice where columns make no difference."""
     found = data.columns(run)
     idle = data.without_effect(found)
@@ -208,7 +208,7 @@ def idle_columns(run: RunData) -> Advice | None:
     return _advice(WORTH_KNOWING, len(idle) / len(found), do, why)
 
 
-def unmeasured(run: RunData) -> Advice | None:
+def unmeasured(run: RunReader) -> Advice | None:
     """Advice where the noise was not measured."""
     if of_event(run.records, "measured") or run.find("solved"):
         return None
@@ -216,7 +216,7 @@ def unmeasured(run: RunData) -> Advice | None:
     return _advice(WORTH_KNOWING, 0.1, "Measure the noise in the next run", why)
 
 
-RULES: tuple[Callable[[RunData], Advice | None], ...] = (
+RULES: tuple[Callable[[RunReader], Advice | None], ...] = (
     diverged, no_better_than, check_findings, still_falling, overfits, near_limit, miscalibrated,
     other_batch, waits, noisy_rows, idle_columns, unmeasured,
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from downslope.errors import DataError, UsageError
 from downslope.report.blocks import Chart, Gap
-from downslope.report.run_data import RunData
+from downslope.report.run import RunReader
 from downslope.report.sections import data, descent, landscape, machine, noise, price
 
 CHARTS = {
@@ -19,7 +19,7 @@ CHARTS = {
 }  # fmt: skip
 
 
-def chart(run: RunData, name: str) -> Chart:
+def chart(run: RunReader, name: str) -> Chart:
     """A chart of a run.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from downslope.report import words
 from downslope.report.blocks import Chart, Gap, PageSection, SectionPlan
 from downslope.report.compare import comparison
 from downslope.report.drawing import LEFT, picture
-from downslope.report.run_data import RunData
+from downslope.report.run import RunReader
 from downslope.report.sections import data, descent, landscape, machine, noise, record, verdict
-from downslope.storage import capacity_errors, write_bytes
+from downslope.storage import replace_bytes
 
 SECTIONS = {
     part.PLAN.name: part.PLAN
@@ -65,26 +64,26 @@ def write_report(
     folders = [runs] if isinstance(runs, (str, os.PathLike)) else list(runs)
     if not 1 <= len(folders) <= MAX_RUNS:
         raise UsageError(f"runs must be 1 to {MAX_RUNS} folders; got {len(folders)}")
-    read = [RunData(folder) for folder in folders]
+    read = [RunReader(folder) for folder in folders]
     page = one_run(read[0]) if len(read) == 1 else several_runs(read)
     path = Path(out) if out is not None else (read[0].folder if len(read) == 1 else Path()) / NAME
     _replace(path, page.encode("utf-8", "replace"))
     return path
 
 
-def one_run(run: RunData) -> str:
+def one_run(run: RunReader) -> str:
     """The page on one run."""
     found = [_guarded(plan, run) for plan in SECTIONS.values()]
     return _render("page.html.j2", title=run.name, sections=found)
 
 
-def several_runs(runs: Sequence[RunData]) -> str:
+def several_runs(runs: Sequence[RunReader]) -> str:
     """The page that compares runs."""
     title = ", ".join(words.cut(run.name, 30) for run in runs)
     return _render("page.html.j2", title=title, sections=comparison(runs))
 
 
-def short_form(run: RunData) -> str:
+def short_form(run: RunReader) -> str:
     """The verdict and one chart, for notebooks."""
     section = _guarded(verdict.PLAN, run)
     chart = descent.over_examples(run)
@@ -93,7 +92,7 @@ def short_form(run: RunData) -> str:
                    prefix=secrets.token_hex(4))  # fmt: skip
 
 
-def _guarded(plan: SectionPlan, run: RunData) -> PageSection:
+def _guarded(plan: SectionPlan, run: RunReader) -> PageSection:
     """The section, or in its place a line saying why its records cannot be read.
 
     A journal may have been edited, or written by another version: one odd record must not
@@ -145,18 +144,12 @@ def _file(name: str) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: readers see the old one or the new one."""
     if path.is_dir():
         raise DataError("is a folder", path=path, remedy="name a file with --out")
-    scratch = path.with_name(f".{path.name[:100]}.{os.getpid()}")
-    with capacity_errors(path):
-        try:
-            write_bytes(scratch, content)
-            os.replace(scratch, path)
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            remedy = "name a file in a folder that exists and can be written"
-            raise DataError(f"cannot be written ({error.strerror})", path=path,
-                            remedy=remedy) from error  # fmt: skip
-        finally:
-            with contextlib.suppress(OSError):
-                scratch.unlink()
+    try:
+        replace_bytes(path, content)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        remedy = "name a file in a folder that exists and can be written"
+        raise DataError(
+            f"cannot be written ({error.strerror})", path=path, remedy=remedy
+        ) from error
