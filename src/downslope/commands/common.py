@@ -68,17 +68,15 @@ def cache_programs() -> None:
         use_compilation_cache(cache_folder() / "programs")
 
 
-def show(found: Any, as_json: bool) -> None:
-    """Print a result: as JSON a dict or what its `to_json` gives, else its text.
+def show(found: Any, as_json: bool, values: dict[str, Any] | None = None) -> None:
+    """Print a result: its text, or as JSON the values, by default those of its `to_json`.
 
     A closed pipe is no error (`downslope fit ... | true`).
     """
-    text = str(found)
     if as_json:
-        values = found if isinstance(found, dict) else found.to_json()
-        text = json.dumps(values, allow_nan=False)
+        found = json.dumps(found.to_json() if values is None else values, allow_nan=False)
     try:
-        print(text, flush=True)
+        print(found, flush=True)
     except BrokenPipeError:
         # else Python would try again, and complain, when it closes standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -47,9 +47,7 @@ def predict(
             "every row; treated as the mean",
             file=sys.stderr,
         )
-    if json:
-        counts = {"unseen": found.unseen, "missing": found.missing}
-        show({"out": str(out), "num_rows": found.num_rows, **counts}, json)
-    else:
-        show(f"{counted(found.num_rows, 'row')} of predictions in {out}", json)
+    values = {"out": str(out), "num_rows": found.num_rows, "unseen": found.unseen}
+    text = f"{counted(found.num_rows, 'row')} of predictions in {out}"
+    show(text, json, {**values, "missing": found.missing})
     return 0
