@@ -85,6 +85,24 @@ def make_regularizer(
     return regularizer
 
 
+def penalized_mask(penalize: Callable[[Model], Any] | None, model: Model, params: Params) -> Any:
+    """Tree of bools over exactly the trained leaves, from `penalize(model)`; all without it."""
+
+    def chosen(p: Any, on: Any) -> bool | None:
+        if p is not None and not isinstance(on, (bool, np.bool_)):
+            raise ValueError(f"{on!r} is not a bool")
+        return None if p is None else bool(on)
+
+    if penalize is None:
+        return jax.tree.map(lambda _: True, params)
+    mask = penalize(model)
+    try:
+        return jax.tree.map(chosen, params, mask, is_leaf=lambda p: p is None)
+    except ValueError as error:
+        rule = "penalize must give a tree of bools like the model, one for every array"
+        raise UsageError(f"{rule}; {str(error).splitlines()[0]}") from error
+
+
 def build(
     loss: Loss,
     model: Model,

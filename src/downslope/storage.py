@@ -111,8 +111,8 @@ def _is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # of another user
+        pass
     return True
 
 
@@ -133,21 +133,23 @@ def _json_bytes(document: Any) -> bytes:
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step: a reader sees the old one or the new one."""
-    scratch = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """The name of a temporary file that replaces `path` when the block ends, unless it raises."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with capacity_errors(path):
         try:
-            write_bytes(scratch, content)
+            yield scratch
             os.replace(scratch, path)
+            sync(path.parent)
         finally:
             scratch.unlink(missing_ok=True)
-        sync(path.parent)
 
 
 def replace_json(path: Path, document: Any) -> None:
-    """Write a document in one step, as `replace_bytes` does."""
-    replace_bytes(path, _json_bytes(document))
+    """Write a document in one step: a reader sees the old one or the new one."""
+    with atomic_file(path) as scratch:
+        write_json(scratch, document)
 
 
 def signed(document: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from importlib import resources
 import pytest
 
 import downslope
-from downslope import storage
 from downslope.errors import DataError, DownslopeError, UsageError
 from downslope.report import RunReader, page, write_report
 
@@ -59,7 +58,7 @@ def test_a_failed_writing_leaves_the_old_file(bare, tmp_path, monkeypatch) -> No
         scratch.write_bytes(content[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage, "write_bytes", full)
+    monkeypatch.setattr(page, "write_bytes", full)
     with pytest.raises(downslope.CapacityError):
         write_report([bare], path)
     assert path.read_text() == "old"

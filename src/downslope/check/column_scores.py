@@ -104,7 +104,7 @@ class _Numbers:
     """R2 of the target's ranks, between 0 and 1."""
 
     def __init__(self, sample: Sample):
-        ranks = average_ranks(sample.y) / max(1, len(sample.y))
+        ranks = _ranks(np.unique(sample.y, return_inverse=True)[1]) / max(1, len(sample.y))
         self.fit, self.held = ranks[0::2], ranks[1::2]
         enough = len(sample.y) >= 4 * MIN_CLASS_ROWS_PER_HALF
         self.can = enough and float(np.ptp(self.fit)) > 0 and float(np.ptp(self.held)) > 0
@@ -138,18 +138,8 @@ class _Numbers:
         return Score(name, value, found)
 
 
-def average_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, the mean rank where values are equal, float64 [n].
-
-    Example:
-        >>> average_ranks(np.array([5.0, 1.0, 5.0])).tolist()
-        [2.5, 1.0, 2.5]
-    """
-    return _ranks(np.unique(values, return_inverse=True)[1])
-
-
 def _ranks(places: np.ndarray) -> np.ndarray:
-    """Average ranks of integers from 0, by counting."""
+    """Ranks from 1 of integers from 0, float64 [n], by counting; the mean rank of equal ones."""
     counts = np.bincount(places)
     return (np.cumsum(counts) - (counts - 1) / 2)[places]
 

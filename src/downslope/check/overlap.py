@@ -29,7 +29,7 @@ class RowHashes(NamedTuple):
     whole: np.ndarray
 
 
-def hash_rows(features: np.ndarray, target: np.ndarray, seed: int = 0) -> RowHashes:
+def hash_rows(features: np.ndarray, target: np.ndarray) -> RowHashes:
     """64-bit hashes of rows of float32; equal rows have equal hashes, -0.0 counts as 0.0.
 
     Each word is mixed, then h = sum a_j w_j mod 2^64 with random odd a_j. Two different rows share
@@ -38,7 +38,6 @@ def hash_rows(features: np.ndarray, target: np.ndarray, seed: int = 0) -> RowHas
     Args:
         features: float32 [n, p].
         target: float32 [n].
-        seed: of the multipliers.
 
     Example:
         >>> rows = np.array([[1, 2], [2, 1], [1, 2]], "float32")
@@ -46,8 +45,8 @@ def hash_rows(features: np.ndarray, target: np.ndarray, seed: int = 0) -> RowHas
         >>> len(np.unique(h.features)), len(np.unique(h.whole))
         (2, 3)
     """
-    rng = np.random.default_rng(seed)
-    factors = rng.integers(1 << 63, size=features.shape[1] + 1, dtype=np.uint64)
+    draw = np.random.default_rng(0)
+    factors = draw.integers(1 << 63, size=features.shape[1] + 1, dtype=np.uint64)
     factors = (factors << np.uint64(1)) | np.uint64(1)
     found = np.zeros(len(features), np.uint64)
     for start in range(0, len(features), BLOCK_ROWS):
@@ -136,7 +135,8 @@ def repeated_rows(
     count = len(training.features)
     if not count:
         raise UsageError("training must hold at least one row; got none")
-    twins, num_different = _twins(training.features)
+    counts = np.unique(training.features, return_counts=True)[1]
+    twins, num_different = int(counts[counts > 1].sum()), len(counts)
     inside = share_of_rows(twins, count)
     # share of rows with a twin among all others, each equal with this probability
     expected = -float(np.expm1(count * np.log1p(-min(chance, 1 - 1e-12))))
@@ -179,12 +179,6 @@ def _judge(
     if float(seen) > 2 * inside:
         return "warning", "the copies lie across the split: drop them from one side"
     return "warning", "the table repeats its rows: drop the copies, then fit again"
-
-
-def _twins(hashes: np.ndarray) -> tuple[int, int]:
-    """Rows with a twin among the others, and how many different rows there are."""
-    counts = np.unique(hashes, return_counts=True)[1]
-    return int(counts[counts > 1].sum()), len(counts)
 
 
 def _num_among(hashes: np.ndarray, others: np.ndarray) -> int:

@@ -15,7 +15,15 @@ from downslope.arguments import number
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
 from downslope.errors import UsageError
-from downslope.objective import Loss, Model, Objective, Params, build, make_regularizer
+from downslope.objective import (
+    Loss,
+    Model,
+    Objective,
+    Params,
+    build,
+    make_regularizer,
+    penalized_mask,
+)
 from downslope.tree import map_arrays
 
 NUM_STRETCHES = 8  # of consecutive rows that a sample is put together from
@@ -60,24 +68,8 @@ def prepare(
     rows = spread_sample(source, EXAMPLE_ROWS)
     rows = map_arrays(lambda a: np.resize(a, (EXAMPLE_ROWS, *a.shape[1:])), rows)
     objective, params = build(loss, model, rows, source.unpack, penalty)
-    regularizer = None
-    if penalty is not None or l2:
-        mask = jax.tree.map(lambda _: True, params) if penalize is None else penalize(model)
-        regularizer = make_regularizer(objective, l2, _over(params, mask) if l2 else None)
+    regularizer = make_regularizer(objective, l2, penalized_mask(penalize, model, params))
     return Problem(objective=objective, params=params, source=source, regularizer=regularizer)
-
-
-def _over(params: Params, mask: Any) -> Any:
-    """The mask as bools over exactly the trained leaves."""
-    try:
-        return jax.tree.map(
-            lambda p, on: None if p is None else bool(on), params, mask, is_leaf=lambda p: p is None
-        )
-    except ValueError as error:
-        raise UsageError(
-            "penalize must return a tree of bools like the model, one for every array; "
-            f"{str(error).splitlines()[0]}"
-        ) from error
 
 
 def spread_sample(source: Any, count: int) -> Any:

@@ -112,9 +112,7 @@ class RowSums:
         sums = [self._sample_sums(point, *more) for point in points.astype(self.dtype)]
         return self._means([np.stack(part) for part in zip(*sums, strict=True)], points, length)
 
-    def products(
-        self, x: Floats, vectors: Floats, dtype: Any = np.float64
-    ) -> tuple[float, Floats, Floats]:
+    def products(self, x: Floats, vectors: Floats, dtype: Any) -> tuple[float, Floats, Floats]:
         """Loss, gradient, and the Hessian times each of the vectors [k, dim], in one pass.
 
         Args:

@@ -18,7 +18,7 @@ from downslope.report.compare import comparison
 from downslope.report.drawing import LEFT, picture
 from downslope.report.run import RunReader
 from downslope.report.sections import data, descent, landscape, machine, noise, record, verdict
-from downslope.storage import replace_bytes
+from downslope.storage import atomic_file, write_bytes
 
 SECTIONS = {
     part.PLAN.name: part.PLAN
@@ -147,7 +147,8 @@ def _replace(path: Path, content: bytes) -> None:
     if path.is_dir():
         raise DataError("is a folder", path=path, remedy="name a file with --out")
     try:
-        replace_bytes(path, content)
+        with atomic_file(path) as scratch:
+            write_bytes(scratch, content)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         remedy = "name a file in a folder that exists and can be written"
         raise DataError(

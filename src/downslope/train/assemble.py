@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from downslope.config import Training, is_auto
 from downslope.data.arrays import Arrays
@@ -17,11 +16,19 @@ from downslope.data.generator import Generator
 from downslope.data.stream import Ring
 from downslope.errors import UsageError
 from downslope.noise.online.monitor import MonitorSettings
-from downslope.objective import Loss, Model, Objective, Params, build
+from downslope.objective import (
+    Loss,
+    Model,
+    Objective,
+    Params,
+    build,
+    make_regularizer,
+    penalized_mask,
+)
 from downslope.step.loop import compile_steps
 from downslope.step.optimizers import Optimizer, Traits, make_optimizer, rate_factor
 from downslope.step.state import initial_state
-from downslope.step.update import make_regularizer, make_update
+from downslope.step.update import make_update
 from downslope.train.checkpoint import named_leaves
 from downslope.train.compiled_step import MAX_WINDOW_ROWS, CompiledStep
 from downslope.train.defaults import begin_with, row_bytes
@@ -77,8 +84,7 @@ def assemble(
     num_rows = None if isinstance(source, Generator) else source.num_rows
     changes = "batch_size" in asked.free and _can_change(training, source, objective)
     num_steps = _num_steps(training, num_rows, batch_rows, changes)
-    mask = jax.tree.map(lambda _: True, params) if penalize is None else penalize(model)
-    mask = _match(mask, params)
+    mask = penalized_mask(penalize, model, params)
     regularizer = make_regularizer(objective, training.l2, mask)
     factor = rate_factor(training, num_steps)
     kind = kind_of(objective, training, mask, num_steps)
@@ -231,21 +237,6 @@ def _num_steps(
     if training.epochs is not None and num_rows is not None and not changes:
         limits.append(training.epochs * math.ceil(num_rows / batch_rows))
     return min(limits, default=None)
-
-
-def _match(mask: Any, params: Params) -> Any:
-    """Mask as a tree of bools over exactly the trained leaves."""
-
-    def chosen(p: Any, on: Any) -> bool | None:
-        if p is not None and not isinstance(on, (bool, np.bool_)):
-            raise ValueError(f"{on!r} is not a bool")
-        return None if p is None else bool(on)
-
-    try:
-        return jax.tree.map(chosen, params, mask, is_leaf=lambda p: p is None)
-    except ValueError as error:
-        rule = "penalize must give a tree of bools like the model, one for every array"
-        raise UsageError(f"{rule}; {str(error).splitlines()[0]}") from error
 
 
 def request_of(setup: TrainSetup, training: Training, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from downslope.estimate import counted, percent, short, spoken
@@ -153,16 +154,9 @@ def _losses(run: RunReader, over: str) -> Shown | str:
     return Shown(_reading(losses, held, over), thinned(head, rows), draw, height=0.72)
 
 
-@chart("descent-over-examples", "Loss over examples")
-def over_examples(run: RunReader) -> Shown | str:
-    """Losses over examples, decisions marked on the axis."""
-    return _losses(run, "examples")
-
-
-@chart("descent-over-time", "Loss over time")
-def over_time(run: RunReader) -> Shown | str:
-    """Losses over time, decisions marked on the axis."""
-    return _losses(run, "time")
+over_examples, over_time = (
+    chart(f"descent-over-{over}", f"Loss over {over}")(partial(_losses, over=over)) for over in OVER
+)
 
 
 def draw_held(
