@@ -221,6 +221,19 @@ def counted(count: float, noun: str, plural: str = "") -> str:
     return f"{count:,.0f} {noun if count == 1 else plural or noun + 's'}"
 
 
+def bytes_in_words(size: float) -> str:
+    """A size in memory, in a readable unit.
+
+    Example:
+        >>> bytes_in_words(1536), bytes_in_words(3 << 30), bytes_in_words(12)
+        ('1.5 KiB', '3 GiB', '12 B')
+    """
+    for unit, step in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= step:
+            return f"{short(size / step)} {unit}"
+    return f"{size:.0f} B"
+
+
 def in_digits(numbers: tuple[float, ...], half_width: float) -> tuple[str, ...]:
     """The numbers to two significant digits of a half-width.
 

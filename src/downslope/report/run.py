@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class RunReader:
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(folder)
         self.asked: dict[str, Any] = _asked(self.folder)
-        self.records: list[dict[str, Any]] = _records(self.folder / "journal.jsonl")
+        self.records: list[dict[str, Any]] = _read(read_journal, self.folder / "journal.jsonl")
         self.summary: dict[str, Any] | None = _summary(self.folder / "result.json")
 
     @property
@@ -249,22 +250,18 @@ def _asked(folder: Path) -> dict[str, Any]:
     return asked
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def _read(read: Callable[[Path], Any], path: Path) -> Any:
     try:
-        return read_journal(path)
-    except RecursionError as error:
-        raise DataError("a line is no record of a run", path=path, remedy=RESTORE) from error
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path, remedy=RESTORE) from error
+        return read(path)
+    except (OSError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot be read ({why})", path=path, remedy=RESTORE) from error
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    try:
-        found = read_json(path)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path, remedy=RESTORE) from error
+    found = _read(read_json, path)
     if not isinstance(found, dict):
         raise DataError("no summary of a run", path=path, remedy=RESTORE)
     return found

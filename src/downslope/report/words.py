@@ -72,19 +72,6 @@ def brief(number: float, digits: int = 3) -> str:
     return f"{number:.{digits}g}"
 
 
-def bytes_in_words(count: float) -> str:
-    """A size in memory.
-
-    Example:
-        >>> bytes_in_words(412_000_000), bytes_in_words(900)
-        ('412 MB', '900 bytes')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:,.0f} bytes"
-
-
 def cell(value: object) -> str:
     """A value as a cell of a table shows it.
 

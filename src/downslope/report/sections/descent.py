@@ -238,15 +238,21 @@ def decisions(run: RunReader) -> Notes | Gap:
     found = decided(run)
     if not found:
         return Gap(title="Decisions", reason="none was made")
+    notes = [_rollback(r) for r in run.records if r.get("event") == "diverged"]
+    return list_decisions("Decisions", found, *notes)
+
+
+def list_decisions(title: str, found: Sequence[Record], *notes: str) -> Notes:
+    """The first decisions with their numbers and reasons, and how many more there are."""
     items = []
     for i, record in enumerate(found[:MAX_DECISIONS], start=1):
         seconds = number(record.get("seconds"))
         when = f"step {step_of(record):,.0f}" + (f", {spoken(seconds)}" if seconds else "")
         items.append((str(i), f"{when}: {change(record)}", sentence(text(record.get("because")))))
-    more = len(found) - MAX_DECISIONS
-    notes = [f"{more:,} later decisions are in the journal."] if more > 0 else []
-    notes += [_rollback(r) for r in run.records if r.get("event") == "diverged"]
-    return Notes(title="Decisions", items=tuple(items), note=" ".join(notes))
+    more = len(found) - len(items)
+    if more:
+        notes = (f"{more:,} later decisions are in the journal.", *notes)
+    return Notes(title=title, items=tuple(items), note=" ".join(notes))
 
 
 def change(record: Record) -> str:
