@@ -162,6 +162,26 @@ def not_estimable(
     )
 
 
+def as_json(value: Any) -> Any:
+    """A value as JSON holds it: estimates, arrays and tuples unfolded, numbers not finite as None.
+
+    Example:
+        >>> as_json({"shares": (0.5, float("nan")), 3: not_estimable("no rows", unit="")})
+        {'shares': [0.5, None], '3': {'value': None, ...}}
+    """
+    if isinstance(value, Estimate):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {str(name): as_json(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(each) for each in value]
+    if hasattr(value, "tolist"):  # arrays and numbers of NumPy
+        return as_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
 def t_quantile(freedom: float) -> float:
     """97.5 % point of Student's t: the number of standard errors in half a 95 % interval.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from downslope.arguments import one_of
-from downslope.estimate import Estimate, percent
+from downslope.estimate import Estimate, as_json, percent
 from downslope.metrics.intervals import wilson_interval
 
 Severity = Literal["error", "warning", "note", "fine"]
@@ -52,7 +52,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
-        return {**dataclasses.asdict(self), "values": _plain(self.values)}
+        return {**dataclasses.asdict(self), "values": as_json(self.values)}
 
     def __str__(self) -> str:
         rows = f" [{self.rows}]" if self.rows else ""
@@ -102,16 +102,3 @@ def in_percent(share: Estimate) -> str:
 def bare(of: Estimate) -> str:
     """An estimate with its interval and without its unit."""
     return str(dataclasses.replace(of, unit=""))
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON holds it: estimates become dictionaries, arrays become lists."""
-    if isinstance(value, Estimate):
-        return value.to_json()
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

@@ -97,12 +97,9 @@ class ClassificationMetrics:
         self._loss.add(losses[keep], weight)
         if p is not None:
             self._add_log_loss(p, targets, weight)
-            self._add_correct(p, 0.5, targets, weight)
-        elif s is not None:
-            self._add_correct(s, 0.0, targets, weight)
-        ranked = p if s is None else s
-        assert ranked is not None  # checked above: probabilities or scores are given
-        ranks.add(ranked, targets, weight)
+        given = [values for values in (p, s) if values is not None]
+        self._add_correct(given[0], 0.0 if p is None else 0.5, targets, weight)
+        ranks.add(given[-1], targets, weight)
 
     def result(self) -> Results:
         """The metrics `loss`, `accuracy`, `log_loss` and `auc`."""

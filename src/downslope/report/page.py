@@ -65,8 +65,12 @@ def write_report(
     if not 1 <= len(folders) <= MAX_RUNS:
         raise UsageError(f"runs must be 1 to {MAX_RUNS} folders; got {len(folders)}")
     read = [RunReader(folder) for folder in folders]
-    page = one_run(read[0]) if len(read) == 1 else several_runs(read)
-    path = Path(out) if out is not None else (read[0].folder if len(read) == 1 else Path()) / NAME
+    if len(read) == 1:
+        home, page = read[0].folder, one_run(read[0])
+    else:
+        title = ", ".join(words.cut(run.name, 30) for run in read)
+        home, page = Path(), _render("page.html.j2", title=title, sections=comparison(read))
+    path = home / NAME if out is None else Path(out)
     _replace(path, page.encode("utf-8", "replace"))
     return path
 
@@ -75,12 +79,6 @@ def one_run(run: RunReader) -> str:
     """The page on one run."""
     found = [_guarded(plan, run) for plan in SECTIONS.values()]
     return _render("page.html.j2", title=run.name, sections=found)
-
-
-def several_runs(runs: Sequence[RunReader]) -> str:
-    """The page that compares runs."""
-    title = ", ".join(words.cut(run.name, 30) for run in runs)
-    return _render("page.html.j2", title=title, sections=comparison(runs))
 
 
 def short_form(run: RunReader) -> str:
