@@ -12,7 +12,7 @@ import pytest
 
 from downslope.cli import main
 from downslope.report.plan import read_run
-from downslope.report.run import FORMAT
+from downslope.report.run_data import FORMAT
 from downslope.units import parse_bytes, parse_duration, parse_rate
 
 SIZES = [16 * 2**i for i in range(8)]

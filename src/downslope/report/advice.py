@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from downslope.estimate import Estimate, counted, percent, short, spoken
 from downslope.report.reading import estimate, of_event, text
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine
 from downslope.report.words import cut, sentence
 
@@ -38,20 +38,20 @@ class Advice(NamedTuple):
     why: str
 
 
-def next_steps(run: RunReader) -> list[Advice]:
+def next_steps(run: RunData) -> list[Advice]:
     """The three things most worth doing next; fewer where fewer stand out."""
     found = [advice for rule in RULES if (advice := rule(run)) is not None]
     found.sort(key=lambda advice: (advice.rank, -advice.size))
     return [advice._replace(why=sentence(advice.why)) for advice in found[:MAX_ADVICE]]
 
 
-def _stop(run: RunReader) -> Any:
+def _stop(run: RunData) -> Any:
     """The newest decision to stop; empty where there is none."""
     stops = [r for r in of_event(run.records, "decided") if r.get("knob") == "stop"]
     return stops[-1] if stops else {}
 
 
-def _diverged(run: RunReader) -> Advice | None:
+def _diverged(run: RunData) -> Advice | None:
     if run.result.get("stop_reason") != "diverged":
         return None
     because = text(_stop(run).get("because"))
@@ -64,7 +64,7 @@ def _diverged(run: RunReader) -> Advice | None:
     return Advice(MEANINGLESS, 1.0, do, why)
 
 
-def _no_better_than(run: RunReader) -> Advice | None:
+def _no_better_than(run: RunData) -> Advice | None:
     record = run.find("baselines") or {}
     model, trivial, linear = (estimate(record.get(n)) for n in ("model", "trivial", "linear"))
     lower = record.get("lower_is_better") is not False
@@ -89,7 +89,7 @@ def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
     return end < other.value if lower else end > other.value
 
 
-def _check_findings(run: RunReader) -> Advice | None:
+def _check_findings(run: RunData) -> Advice | None:
     worst = next(iter(data.findings(run)), {})
     if worst.get("severity") not in ("error", "warning"):
         return None
@@ -98,7 +98,7 @@ def _check_findings(run: RunReader) -> Advice | None:
     return Advice(rank, 0.8, do[0].upper() + do[1:], data.statement(worst))
 
 
-def _still_falling(run: RunReader) -> Advice | None:
+def _still_falling(run: RunData) -> Advice | None:
     held = descent.held_out(run, "time")
     ends = ("finished", "time up", "interrupted")
     if run.result.get("stop_reason") not in ends or len(held) < 3:
@@ -118,7 +118,7 @@ def _still_falling(run: RunReader) -> Advice | None:
     return Advice(BETTER, size, "Continue: resume with more time", why)
 
 
-def _overfits(run: RunReader) -> Advice | None:
+def _overfits(run: RunData) -> Advice | None:
     held = descent.held_out(run, "examples")
     if len(held) < 3:
         return None
@@ -133,7 +133,7 @@ def _overfits(run: RunReader) -> Advice | None:
     return Advice(BETTER, size, "Stop earlier, or add l2", why)
 
 
-def _near_limit(run: RunReader) -> Advice | None:
+def _near_limit(run: RunData) -> Advice | None:
     value = landscape.is_near_limit(run)
     if value is None:
         return None
@@ -141,7 +141,7 @@ def _near_limit(run: RunReader) -> Advice | None:
     return Advice(BETTER, 0.5, "Take a smaller learning rate", why)
 
 
-def _miscalibrated(run: RunReader) -> Advice | None:
+def _miscalibrated(run: RunData) -> Advice | None:
     worst = data.worst_bin(run)
     if worst is None or abs(worst.observed - worst.predicted) < MIN_MISCALIBRATION:
         return None
@@ -149,7 +149,7 @@ def _miscalibrated(run: RunReader) -> Advice | None:
     return Advice(BETTER, size, "Do not rely on the probabilities", worst.sentence)
 
 
-def _other_batch(run: RunReader) -> Advice | None:
+def _other_batch(run: RunData) -> Advice | None:
     found = machine.sweet(run)
     if isinstance(found, str) or found.spot is None or (found.ratio or 0) < MIN_SLOWDOWN:
         return None
@@ -162,7 +162,7 @@ def _other_batch(run: RunReader) -> Advice | None:
     return Advice(SOONER, 1 - 1 / ratio, do, why)
 
 
-def _waits(run: RunReader) -> Advice | None:
+def _waits(run: RunData) -> Advice | None:
     share = machine.waiting_share(run)
     if share is None or share < MIN_WAITING_SHARE:
         return None
@@ -170,7 +170,7 @@ def _waits(run: RunReader) -> Advice | None:
     return Advice(SOONER, share, "Keep the data on a faster disk, or in memory", why)
 
 
-def _noisy_rows(run: RunReader) -> Advice | None:
+def _noisy_rows(run: RunData) -> Advice | None:
     share = data.top_share(run)
     if share is None or share < MIN_NOISY_SHARE:
         return None
@@ -179,7 +179,7 @@ def _noisy_rows(run: RunReader) -> Advice | None:
     return Advice(WORTH_KNOWING, share, do, why)
 
 
-def _idle_columns(run: RunReader) -> Advice | None:
+def _idle_columns(run: RunData) -> Advice | None:
     found = data.columns(run)
     idle = data.without_effect(found)
     if not idle or len(found) < 2:
@@ -192,14 +192,14 @@ def _idle_columns(run: RunReader) -> Advice | None:
     return Advice(WORTH_KNOWING, len(idle) / len(found), do, why)
 
 
-def _unmeasured(run: RunReader) -> Advice | None:
+def _unmeasured(run: RunData) -> Advice | None:
     if of_event(run.records, "measured") or run.find("solved"):
         return None
     why = "the journal holds no measurement of the noise, so the batch size cannot be judged"
     return Advice(WORTH_KNOWING, 0.1, "Measure the noise in the next run", why)
 
 
-RULES: tuple[Callable[[RunReader], Advice | None], ...] = (
+RULES: tuple[Callable[[RunData], Advice | None], ...] = (
     _diverged, _no_better_than, _check_findings, _still_falling, _overfits, _near_limit,
     _miscalibrated, _other_batch, _waits, _noisy_rows, _idle_columns, _unmeasured,
 )  # fmt: skip

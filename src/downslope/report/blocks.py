@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from downslope.report.reading import Record, text
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 
 MAX_ROWS = 60  # of a folded table
 HEIGHT = 0.64  # of a chart, as a share of its width
@@ -139,15 +139,15 @@ class SectionPlan:
     """
 
     title: str
-    lead: str | Callable[[RunReader], str]
-    blocks: tuple[Callable[[RunReader], Block | None], ...]
+    lead: str | Callable[[RunData], str]
+    blocks: tuple[Callable[[RunData], Block | None], ...]
 
     @property
     def name(self) -> str:
         """The name in links."""
         return self.title.split()[-1].lower()
 
-    def section(self, run: RunReader) -> PageSection:
+    def section(self, run: RunData) -> PageSection:
         """The section on this run."""
         lead = self.lead if isinstance(self.lead, str) else self.lead(run)
         blocks = [block for make in self.blocks if (block := make(run)) is not None]
@@ -169,16 +169,16 @@ class ChartPlan:
 
     name: str
     title: str
-    make: Callable[[RunReader], Shown | str]
+    make: Callable[[RunData], Shown | str]
 
-    def __call__(self, run: RunReader) -> Chart | Gap:
+    def __call__(self, run: RunData) -> Chart | Gap:
         found = self.make(run)
         if isinstance(found, str):
             return Gap(title=self.title, reason=found)
         return Chart(name=self.name, title=self.title, **found._asdict())
 
 
-def chart(name: str, title: str) -> Callable[[Callable[[RunReader], Shown | str]], ChartPlan]:
+def chart(name: str, title: str) -> Callable[[Callable[[RunData], Shown | str]], ChartPlan]:
     """Decorate a function that returns the contents of a chart, or why there are none.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from downslope.arguments import one_of
 from downslope.errors import DataError
 from downslope.report.blocks import Chart, Gap
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, price
 
 CHARTS = {
@@ -20,7 +20,7 @@ CHARTS = {
 }  # fmt: skip
 
 
-def chart(run: RunReader, name: str) -> Chart:
+def chart(run: RunData, name: str) -> Chart:
     """A chart of a run.
 
     Raises:

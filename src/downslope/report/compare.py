@@ -12,7 +12,7 @@ from downslope.report import drawing
 from downslope.report.blocks import Block, CellTable, Chart, Gap, PageSection, thinned
 from downslope.report.measurements import readings
 from downslope.report.reading import mapping, number, text
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.sections import descent, machine, price, verdict
 from downslope.report.words import MINUS, NO_VALUE, TIMES, cell, cut, label
 
@@ -22,11 +22,11 @@ class Figure:
     """One key figure: its name, its value in a run, and how the value is shown."""
 
     name: str
-    value: Callable[[RunReader], float | None]
+    value: Callable[[RunData], float | None]
     show: Callable[[float], str] = short
 
 
-def comparison(runs: Sequence[RunReader]) -> list[PageSection]:
+def comparison(runs: Sequence[RunData]) -> list[PageSection]:
     """The parts of the page that compares runs."""
     names = labels(runs)
     return [
@@ -51,7 +51,7 @@ def comparison(runs: Sequence[RunReader]) -> list[PageSection]:
     ]
 
 
-def labels(runs: Sequence[RunReader]) -> list[str]:
+def labels(runs: Sequence[RunData]) -> list[str]:
     """A name for each run, numbered where two folders have the same."""
     names = [run.name for run in runs]
     if len(set(names)) == len(names):
@@ -59,11 +59,11 @@ def labels(runs: Sequence[RunReader]) -> list[str]:
     return [f"{i} {name}" for i, name in enumerate(names, start=1)]
 
 
-def _held(run: RunReader) -> Estimate:
+def _held(run: RunData) -> Estimate:
     return run.score("loss")[1]
 
 
-def _lead(runs: Sequence[RunReader], names: Sequence[str]) -> str:
+def _lead(runs: Sequence[RunData], names: Sequence[str]) -> str:
     parts = ["All were trained on the same data."]
     if len({str(run.asked.get("data")) for run in runs}) > 1:
         parts = ["They were trained on different data, so their losses may not be comparable."]
@@ -81,15 +81,15 @@ def _lead(runs: Sequence[RunReader], names: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-def _metric(name: str) -> Callable[[RunReader], float | None]:
+def _metric(name: str) -> Callable[[RunData], float | None]:
     return lambda run: number(mapping(run.result.get("validation")).get(name))
 
 
-def _result(name: str) -> Callable[[RunReader], float | None]:
+def _result(name: str) -> Callable[[RunData], float | None]:
     return lambda run: number(run.result.get(name))
 
 
-def _noise_scale(run: RunReader) -> float | None:
+def _noise_scale(run: RunData) -> float | None:
     found = readings(run)
     return found[-1].scale.value if found else None
 
@@ -113,7 +113,7 @@ FIGURES = (
 )  # fmt: skip
 
 
-def key_figures(runs: Sequence[RunReader], names: Sequence[str]) -> CellTable:
+def key_figures(runs: Sequence[RunData], names: Sequence[str]) -> CellTable:
     """Each figure by run, with its difference to that of the first run."""
     rows: list[tuple[Any, ...]] = []
     for figure in FIGURES:
@@ -146,7 +146,7 @@ def _against(value: float | None, first: float | None) -> str:
     return f" [{'+' if change > 0 else MINUS}{percent(abs(change))}]"
 
 
-def settings(runs: Sequence[RunReader], names: Sequence[str]) -> CellTable | Gap:
+def settings(runs: Sequence[RunData], names: Sequence[str]) -> CellTable | Gap:
     """The settings asked for that are not the same in all runs."""
     rows = []
     for part in ([mapping(run.metadata.get("options")) for run in runs],
@@ -161,7 +161,7 @@ def settings(runs: Sequence[RunReader], names: Sequence[str]) -> CellTable | Gap
     return CellTable(caption="Settings that differ", head=head, rows=tuple(rows))
 
 
-def held_chart(runs: Sequence[RunReader], names: Sequence[str], over: str) -> Chart | Gap:
+def held_chart(runs: Sequence[RunData], names: Sequence[str], over: str) -> Chart | Gap:
     """The held-out losses of all runs in one chart."""
     title = f"Held-out loss over {over}"
     found = [(name, held) for name, run in zip(names, runs, strict=True)
@@ -188,7 +188,7 @@ def held_chart(runs: Sequence[RunReader], names: Sequence[str], over: str) -> Ch
     )  # fmt: skip
 
 
-def decided(runs: Sequence[RunReader], names: Sequence[str]) -> list[Block]:
+def decided(runs: Sequence[RunData], names: Sequence[str]) -> list[Block]:
     """By run, the decisions that not all runs made."""
     made = [descent.decided(run) for run in runs]
     common = set.intersection(*(set(map(descent.change, one)) for one in made))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from downslope.estimate import Estimate
 from downslope.report.reading import estimate, listing, number, numbers, step_of
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 
 NOT_MEASURED = "no noise was measured in this run"
 
@@ -46,7 +46,7 @@ class Reading:
         return value or lo
 
 
-def readings(run: RunReader) -> list[Reading]:
+def readings(run: RunData) -> list[Reading]:
     """All readings of the noise, in order."""
     found = []
     for record in run.of("measured"):
@@ -79,7 +79,7 @@ def stretches(found: Sequence[Reading], num_steps: float) -> list[tuple[Reading,
     return pairs
 
 
-def timed(run: RunReader) -> dict[float, list[float]]:
+def timed(run: RunData) -> dict[float, list[float]]:
     """Seconds of steps by batch size, from the records that timed them on purpose."""
     found: dict[float, list[float]] = {}
     for record in run.of("timed"):

@@ -16,7 +16,7 @@ from downslope.report import words
 from downslope.report.blocks import Chart, Gap, PageSection, SectionPlan
 from downslope.report.compare import comparison
 from downslope.report.drawing import LEFT, picture
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, record, verdict
 from downslope.storage import atomic_file, write_bytes
 
@@ -64,7 +64,7 @@ def write_report(
     folders = [runs] if isinstance(runs, (str, os.PathLike)) else list(runs)
     if not 1 <= len(folders) <= MAX_RUNS:
         raise UsageError(f"runs must be 1 to {MAX_RUNS} folders; got {len(folders)}")
-    read = [RunReader(folder) for folder in folders]
+    read = [RunData(folder) for folder in folders]
     if len(read) == 1:
         home, page = read[0].folder, one_run(read[0])
     else:
@@ -75,13 +75,13 @@ def write_report(
     return path
 
 
-def one_run(run: RunReader) -> str:
+def one_run(run: RunData) -> str:
     """The page on one run."""
     found = [_guarded(plan, run) for plan in SECTIONS.values()]
     return _render("page.html.j2", title=run.name, sections=found)
 
 
-def short_form(run: RunReader) -> str:
+def short_form(run: RunData) -> str:
     """The verdict and one chart, for notebooks."""
     section = _guarded(verdict.PLAN, run)
     chart = descent.over_examples(run)
@@ -90,7 +90,7 @@ def short_form(run: RunReader) -> str:
                    prefix=secrets.token_hex(4))  # fmt: skip
 
 
-def _guarded(plan: SectionPlan, run: RunReader) -> PageSection:
+def _guarded(plan: SectionPlan, run: RunData) -> PageSection:
     """The section, or in its place a line saying why its records cannot be read.
 
     A journal may have been edited, or written by another version: one odd record must not

@@ -8,7 +8,7 @@ from typing import Any
 from downslope.errors import DataError
 from downslope.report.measurements import readings, stretches, timed
 from downslope.report.reading import Record, number, of_event, step_of
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 
 
 def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         DataError: the folder is no run, or its journal has no step.
     """
-    data = RunReader(run)
+    data = RunData(run)
     num_steps = int(max((step_of(r) for r in data.kept), default=0))
     path = data.folder / "journal.jsonl"
     if not num_steps:
@@ -54,7 +54,7 @@ def _seconds(record: Record) -> float:
     return number(record.get("seconds")) or 0.0
 
 
-def _progress_times(run: RunReader) -> dict[float, list[float]]:
+def _progress_times(run: RunData) -> dict[float, list[float]]:
     """Seconds a step between one progress record and the next, by batch size.
 
     The first record is left out where there are more: it waited for compiling. So is what
@@ -83,7 +83,7 @@ def _progress_times(run: RunReader) -> dict[float, list[float]]:
     return found
 
 
-def _memory(run: RunReader) -> dict[str, float | None]:
+def _memory(run: RunData) -> dict[str, float | None]:
     """Bytes that a step takes, from the newest record that has them."""
     names = ("fixed_bytes", "example_bytes")
     known = [r for r in run.kept if all(number(r.get(name)) is not None for name in names)]

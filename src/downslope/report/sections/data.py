@@ -20,7 +20,7 @@ from downslope.report.blocks import (
     why_not,
 )
 from downslope.report.reading import Record, estimate, listing, mapping, number, numbers, text
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.words import cut, label, sentence
 
 MAX_COLUMNS = 15  # of the chart of importance
@@ -31,7 +31,7 @@ MAX_RESIDUALS = 400
 SEVERITIES = ("error", "warning", "note", "fine")
 
 
-def findings(run: RunReader) -> list[Record]:
+def findings(run: RunData) -> list[Record]:
     """The findings of the checks before training, the worst first."""
     found = [mapping(each) for each in listing((run.find("checks") or {}).get("findings"))]
     ranks = {severity: rank for rank, severity in enumerate(SEVERITIES)}
@@ -43,7 +43,7 @@ def statement(finding: Record) -> str:
     return text(finding.get("statement")) or text(finding.get("sentence"))
 
 
-def checks(run: RunReader) -> Notes | Gap:
+def checks(run: RunData) -> Notes | Gap:
     """The findings with their remedies."""
     title = "Checks before training"
     record, found = run.find("checks"), findings(run)
@@ -61,7 +61,7 @@ def checks(run: RunReader) -> Notes | Gap:
     return Notes(title=title, items=tuple(items), note=note)
 
 
-def columns(run: RunReader) -> list[tuple[str, Estimate]]:
+def columns(run: RunData) -> list[tuple[str, Estimate]]:
     """Columns with their importance, the largest first."""
     given = map(mapping, listing((run.find("importance") or {}).get("columns")))
     found = [(str(each.get("name")), estimate(each)) for each in given]
@@ -74,7 +74,7 @@ def without_effect(found: list[tuple[str, Estimate]]) -> list[str]:
 
 
 @chart("importance", "Columns by importance")
-def importance_chart(run: RunReader) -> Shown | str:
+def importance_chart(run: RunData) -> Shown | str:
     """The rise of the held-out loss when a column's values are permuted."""
     record, found = run.find("importance") or {}, columns(run)
     if not found:
@@ -124,7 +124,7 @@ class Bin:
         )
 
 
-def calibration_bins(run: RunReader) -> list[Bin]:
+def calibration_bins(run: RunData) -> list[Bin]:
     """The bins of the calibration."""
     found = []
     for each in map(mapping, listing((run.find("calibration") or {}).get("bins"))):
@@ -137,7 +137,7 @@ def calibration_bins(run: RunReader) -> list[Bin]:
     return found
 
 
-def worst_bin(run: RunReader) -> Bin | None:
+def worst_bin(run: RunData) -> Bin | None:
     """The bin whose prediction lies furthest outside the interval of the observed share."""
     outside = [(max(b.lo - b.predicted, b.predicted - b.hi), b) for b in calibration_bins(run)]
     distance, worst = max(outside, key=lambda each: each[0], default=(0.0, None))
@@ -145,7 +145,7 @@ def worst_bin(run: RunReader) -> Bin | None:
 
 
 @chart("calibration", "Calibration")
-def calibration_chart(run: RunReader) -> Shown | str:
+def calibration_chart(run: RunData) -> Shown | str:
     """Predicted against observed shares."""
     record, bins = run.find("calibration") or {}, calibration_bins(run)
     if not bins:
@@ -173,7 +173,7 @@ def calibration_chart(run: RunReader) -> Shown | str:
 
 
 @chart("residuals", "Residuals")
-def residual_chart(run: RunReader) -> Shown | str:
+def residual_chart(run: RunData) -> Shown | str:
     """Target less prediction, over the prediction."""
     record = run.find("residuals") or {}
     pairs = zip(numbers(record.get("predicted")), numbers(record.get("residual")), strict=False)
@@ -205,13 +205,13 @@ def residual_chart(run: RunReader) -> Shown | str:
     return Shown(reading, table, draw, height=0.72)
 
 
-def top_share(run: RunReader) -> float | None:
+def top_share(run: RunData) -> float | None:
     """Share of the gradient's noise that one row in a hundred carries."""
     shares = mapping((run.find("noisy_rows") or {}).get("top_share"))
     return number(shares.get("one_percent"))
 
 
-def noisy_rows(run: RunReader) -> Notes | Gap:
+def noisy_rows(run: RunData) -> Notes | Gap:
     """The rows that carry most of the gradient's noise."""
     title = "Rows that carry the noise"
     record = run.find("noisy_rows") or {}
@@ -228,7 +228,7 @@ def noisy_rows(run: RunReader) -> Notes | Gap:
     return Notes(title=title, items=tuple(items), note=note, is_broad=False)
 
 
-def confusion(run: RunReader) -> Grid | Gap:
+def confusion(run: RunData) -> Grid | Gap:
     """Counts of predicted classes by true class."""
     title = "Which classes are taken for which"
     record = run.find("confusion") or {}
@@ -255,7 +255,7 @@ def confusion(run: RunReader) -> Grid | Gap:
 def _if_task(task: str, event: str, make: Any) -> Any:
     """The block, unless the run had another task and no such record."""
 
-    def block(run: RunReader) -> Block | None:
+    def block(run: RunData) -> Block | None:
         asked = text(run.metadata.get("task")) or task
         return make(run) if asked == task or run.find(event) else None
 

@@ -11,7 +11,7 @@ from downslope.estimate import counted, percent, short, spoken
 from downslope.report import drawing
 from downslope.report.blocks import Gap, Notes, SectionPlan, Shown, chart, thinned
 from downslope.report.reading import Record, estimate, mapping, number, numbers, step_of, text
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.words import cell, cut, sentence
 
 OVER = {"examples": "examples", "time": "seconds"}
@@ -50,7 +50,7 @@ class TrainingLoss:
     trend: float
 
 
-def place(run: RunReader, over: str) -> Callable[[Record], float | None]:
+def place(run: RunData, over: str) -> Callable[[Record], float | None]:
     """The function that gives a record's place on the axis."""
 
     def of(record: Record) -> float | None:
@@ -62,7 +62,7 @@ def place(run: RunReader, over: str) -> Callable[[Record], float | None]:
     return of
 
 
-def training_losses(run: RunReader, over: str) -> list[TrainingLoss]:
+def training_losses(run: RunData, over: str) -> list[TrainingLoss]:
     """The training losses of the progress records."""
     at = place(run, over)
     rows = [(at(r), step_of(r), number(r.get("loss"))) for r in run.of("progress")]
@@ -87,7 +87,7 @@ def trend(values: Sequence[float]) -> list[float]:
     return found
 
 
-def saw_tooth(run: RunReader, over: str) -> list[tuple[float, float]]:
+def saw_tooth(run: RunData, over: str) -> list[tuple[float, float]]:
     """(place, loss) of single batches: the latest ones before each progress record."""
     at, found = place(run, over), []
     records = run.of("progress")
@@ -109,7 +109,7 @@ def saw_tooth(run: RunReader, over: str) -> list[tuple[float, float]]:
     return found
 
 
-def held_out(run: RunReader, over: str) -> list[HeldOutLoss]:
+def held_out(run: RunData, over: str) -> list[HeldOutLoss]:
     """The held-out losses of the run."""
     at, found = place(run, over), []
     for record in run.of("evaluated"):
@@ -120,7 +120,7 @@ def held_out(run: RunReader, over: str) -> list[HeldOutLoss]:
     return found
 
 
-def _losses(run: RunReader, over: str) -> Shown | str:
+def _losses(run: RunData, over: str) -> Shown | str:
     """Losses over "examples" or "time", decisions marked on the axis."""
     losses, held = training_losses(run, over), held_out(run, over)
     if run.find("solved") and not losses:
@@ -221,19 +221,19 @@ def _reading(losses: Sequence[TrainingLoss], held: Sequence[HeldOutLoss], over: 
     return sentence("; ".join(parts))
 
 
-def decided(run: RunReader) -> list[Record]:
+def decided(run: RunData) -> list[Record]:
     """The decisions in order, including those that a divergence took back."""
     return [record for record in run.records if record.get("event") == "decided"]
 
 
-def decision_marks(run: RunReader, over: str) -> list[tuple[float, int]]:
+def decision_marks(run: RunData, over: str) -> list[tuple[float, int]]:
     """(place, number) of each decision listed."""
     at = place(run, over)
     found = [(at(r), i) for i, r in enumerate(decided(run)[:MAX_DECISIONS], start=1)]
     return [(x, i) for x, i in found if x is not None]
 
 
-def decisions(run: RunReader) -> Notes | Gap:
+def decisions(run: RunData) -> Notes | Gap:
     """Each decision with its number and its reason."""
     found = decided(run)
     if not found:

@@ -18,7 +18,7 @@ from downslope.report.reading import (
     step_of,
     text,
 )
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.sections.noise import diagnostics
 from downslope.report.words import cut, sentence
 
@@ -27,14 +27,14 @@ CORRELATION = "step_correlation"
 UNSTABLE = -0.5  # correlation of neighbouring updates below which they undo each other
 
 
-def measured(run: RunReader, name: str) -> list[tuple[float, float, Estimate]]:
+def measured(run: RunData, name: str) -> list[tuple[float, float, Estimate]]:
     """(examples, step, estimate) of a measured quantity, where it has a value."""
     found = [(step_of(r), estimate(r.get(name))) for r in run.of("measured")]
     return [(run.course.examples(step) or 0.0, step, e) for step, e in found if e.is_measured]
 
 
 def _over_run(
-    run: RunReader, name: str, label: str, colour: str, *, level: tuple[float, str],
+    run: RunData, name: str, label: str, colour: str, *, level: tuple[float, str],
     span: tuple[float, float] | None = None, reading: str,
 ) -> Shown | str:  # fmt: skip
     """A measured quantity over the run, beside a named level to compare it with."""
@@ -60,7 +60,7 @@ def _over_run(
 
 
 @chart("stability", "Do neighbouring steps agree?")
-def stability_chart(run: RunReader) -> Shown | str:
+def stability_chart(run: RunData) -> Shown | str:
     """The correlation of neighbouring updates over the run."""
     found = measured(run, CORRELATION)
     verdicts = [words for r in run.of("measured") if (words := text(r.get("stability")))]
@@ -73,7 +73,7 @@ def stability_chart(run: RunReader) -> Shown | str:
     )  # fmt: skip
 
 
-def is_near_limit(run: RunReader) -> float | None:
+def is_near_limit(run: RunData) -> float | None:
     """The correlation of neighbouring updates where its interval lies below -0.5, else None."""
     found = measured(run, CORRELATION)
     if not found:
@@ -84,7 +84,7 @@ def is_near_limit(run: RunReader) -> float | None:
 
 
 @chart("equilibrium", "Still descending?")
-def equilibrium_chart(run: RunReader) -> Shown | str:
+def equilibrium_chart(run: RunData) -> Shown | str:
     """The equilibrium ratio over the run: 1 once the loss only fluctuates about a level."""
     found, reading = measured(run, "equilibrium_ratio"), ""
     if found:
@@ -102,7 +102,7 @@ def equilibrium_chart(run: RunReader) -> Shown | str:
     )  # fmt: skip
 
 
-def temperatures(run: RunReader) -> Facts:
+def temperatures(run: RunData) -> Facts:
     """The temperature, prescribed and measured, at the end of the run."""
     newest, rows = (run.of("measured") or [{}])[-1], []
     for name, label, note in (
@@ -161,7 +161,7 @@ def lines(record: Record | None) -> list[Line]:
 
 
 @chart("slice", "The loss around the end point")
-def slice_chart(run: RunReader) -> Shown | str:
+def slice_chart(run: RunData) -> Shown | str:
     """The loss along lines through the end point."""
     record = run.find("slice")
     found = lines(record)
@@ -193,7 +193,7 @@ def slice_chart(run: RunReader) -> Shown | str:
 
 
 @chart("path", "The trajectory")
-def path_chart(run: RunReader) -> Shown | str:
+def path_chart(run: RunData) -> Shown | str:
     """The trajectory of the parameters, projected on its two main directions."""
     record = run.find("path") or {}
     rows: list[tuple[Any, ...]] = []

@@ -15,7 +15,7 @@ from downslope.report import drawing
 from downslope.report.blocks import Facts, SectionPlan, Shown, chart, thinned
 from downslope.report.measurements import readings, stretches, timed
 from downslope.report.reading import number, step_of
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.words import brief
 
 NO_PROGRESS = "the journal holds no progress"
@@ -42,7 +42,7 @@ class Sweet:
 
 
 @lru_cache(maxsize=1)  # the advice and the chart ask for it; its interval takes a quarter second
-def sweet(run: RunReader) -> Sweet | str:
+def sweet(run: RunData) -> Sweet | str:
     """Step times and the sweet spot, or the reason why there are none."""
     found = timed(run)
     if not found:
@@ -59,7 +59,7 @@ def sweet(run: RunReader) -> Sweet | str:
     return Sweet(times=times, in_use=in_use, spot=spot, why_not=why_not)
 
 
-def _spot(run: RunReader, times: StepTimes) -> tuple[SweetSpot | None, str]:
+def _spot(run: RunData, times: StepTimes) -> tuple[SweetSpot | None, str]:
     parts = stretches(readings(run), run.num_steps)
     if not parts:
         return None, "no noise scale was measured"
@@ -74,7 +74,7 @@ def _spot(run: RunReader, times: StepTimes) -> tuple[SweetSpot | None, str]:
 
 
 @chart("step-time", "Step time by batch size")
-def step_chart(run: RunReader) -> Shown | str:
+def step_chart(run: RunData) -> Shown | str:
     """Seconds of a step by batch size with the fitted curve and the sweet spot."""
     found = sweet(run)
     if isinstance(found, str):
@@ -148,7 +148,7 @@ class Rate:
     reading_share: float
 
 
-def rates(run: RunReader) -> list[Rate]:
+def rates(run: RunData) -> list[Rate]:
     """The speed at each progress record."""
     found = []
     for record in run.of("progress"):
@@ -162,7 +162,7 @@ def rates(run: RunReader) -> list[Rate]:
 
 
 @chart("rate", "Examples a second")
-def rate_chart(run: RunReader) -> Shown | str:
+def rate_chart(run: RunData) -> Shown | str:
     """Examples a second over the run."""
     found = rates(run)
     if not found:
@@ -184,7 +184,7 @@ def rate_chart(run: RunReader) -> Shown | str:
     return Shown(reading, thinned(("step", "seconds", "examples/s"), rows), draw)
 
 
-def waiting_share(run: RunReader) -> float | None:
+def waiting_share(run: RunData) -> float | None:
     """Share of the time spent waiting for data, over the whole run."""
     spans = [(number(r.get("span_seconds")) or 0.0, number(r.get("waiting_share")) or 0.0)
              for r in run.of("progress")]  # fmt: skip
@@ -193,7 +193,7 @@ def waiting_share(run: RunReader) -> float | None:
 
 
 @chart("waiting", "Waiting for data")
-def waiting_chart(run: RunReader) -> Shown | str:
+def waiting_chart(run: RunData) -> Shown | str:
     """The share of the time that training waited for its rows."""
     found, whole = rates(run), waiting_share(run)
     if whole is None:
@@ -216,7 +216,7 @@ def waiting_chart(run: RunReader) -> Shown | str:
     return Shown(reading, thinned(head, rows), draw)
 
 
-def costs(run: RunReader) -> Facts:
+def costs(run: RunData) -> Facts:
     """Start-up, memory and the size of the model, in words."""
     peak = number((run.find("record") or {}).get("peak_memory_bytes"))
     shown = ("not known", "the journal holds no measurement of it") if not peak else (

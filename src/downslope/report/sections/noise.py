@@ -11,7 +11,7 @@ from downslope.report import drawing
 from downslope.report.blocks import Notes, SectionPlan, Shown, chart, thinned
 from downslope.report.measurements import NOT_MEASURED, Reading, readings
 from downslope.report.reading import listing, step_of, text
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.sections.price import angle_chart, spent_chart
 from downslope.report.words import cut, sentence
 
@@ -19,7 +19,7 @@ SUBJECTS = ("gradient", "scale", "required", "tails", "order")  # of the diagnos
 
 
 @chart("noise-scale", "Noise scale and batch size")
-def scale_chart(run: RunReader) -> Shown | str:
+def scale_chart(run: RunData) -> Shown | str:
     """The noise scale with its interval, against the batch size in use."""
     every = readings(run)
     found = [(r, r.level) for r in every if r.level]
@@ -62,7 +62,7 @@ def _scale_reading(r: Reading) -> str:
 
 
 @chart("signal", "Signal and noise in a batch")
-def signal_chart(run: RunReader) -> Shown | str:
+def signal_chart(run: RunData) -> Shown | str:
     """Squared length of the gradient, and of the noise in a batch's mean."""
     found = [
         (r, r.signal.value, r.trace.value / r.batch_size)
@@ -95,10 +95,10 @@ def signal_chart(run: RunReader) -> Shown | str:
     return Shown(reading, thinned(head, rows), draw)
 
 
-def diagnostics(title: str, *subjects: str) -> Callable[[RunReader], Notes | None]:
+def diagnostics(title: str, *subjects: str) -> Callable[[RunData], Notes | None]:
     """A function that makes notes on the newest diagnostics of these subjects."""
 
-    def notes(run: RunReader) -> Notes | None:
+    def notes(run: RunData) -> Notes | None:
         items = []
         for subject in subjects:
             records = run.of("anatomy", "diagnostics")

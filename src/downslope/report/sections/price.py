@@ -10,7 +10,7 @@ from downslope.report import drawing
 from downslope.report.blocks import CellTable, Shown, chart, thinned
 from downslope.report.measurements import NOT_MEASURED, Reading, readings
 from downslope.report.reading import estimate, mapping, step_of
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 
 BOUNDS_ONLY = "Only bounds are known here."
 Point = tuple[Reading, float | None, float, float]  # a reading, and a value with its interval
@@ -28,7 +28,7 @@ def share_spent(batch_size: float, noise_scale: float) -> float:
     return batch_size / (batch_size + noise_scale)
 
 
-def spent(run: RunReader) -> list[Point]:
+def spent(run: RunData) -> list[Point]:
     """The share used beyond the least number, by reading."""
     found: list[Point] = []
     for r in readings(run):
@@ -39,7 +39,7 @@ def spent(run: RunReader) -> list[Point]:
     return found
 
 
-def whole_share(run: RunReader) -> tuple[float, float, float] | None:
+def whole_share(run: RunData) -> tuple[float, float, float] | None:
     """The share of all examples used beyond the least number, and its interval.
 
     Each reading stands for the examples since the one before; None where no reading has a value.
@@ -54,7 +54,7 @@ def whole_share(run: RunReader) -> tuple[float, float, float] | None:
 
 
 @chart("spent", "Examples spent beyond need")
-def spent_chart(run: RunReader) -> Shown | str:
+def spent_chart(run: RunData) -> Shown | str:
     """The share of the examples that a very small batch would not have needed."""
     found = spent(run)
     if not found:
@@ -88,7 +88,7 @@ def angle(batch_size: float, noise_scale: float) -> float:
 
 
 @chart("angle", "Angle between two batches")
-def angle_chart(run: RunReader) -> Shown | str:
+def angle_chart(run: RunData) -> Shown | str:
     """The angle between two batches: from the noise scale, and as measured where it was."""
     found: list[Point] = []
     for r in readings(run):
@@ -127,7 +127,7 @@ def _table(what: str, points: list[Point]) -> CellTable:
     return thinned(head, [(int(r.step), r.examples, r.batch_size, *of) for r, *of in points])
 
 
-def _measured_angles(run: RunReader) -> list[tuple[float, float]]:
+def _measured_angles(run: RunData) -> list[tuple[float, float]]:
     found = []
     for record in run.of("anatomy", "diagnostics"):
         records = mapping(record.get("records"))

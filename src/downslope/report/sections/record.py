@@ -7,14 +7,14 @@ from typing import Any
 
 from downslope.report.blocks import CellTable, Facts, Gap, Notes, SectionPlan, why_not
 from downslope.report.reading import mapping, text
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.words import cell, cut, sentence
 
 MAX_ROWS = 60
 CHOSEN = ("optimizer", "batch_size", "learning_rate")  # by the run, where they were "auto"
 
 
-def configuration(run: RunReader) -> CellTable | Gap:
+def configuration(run: RunData) -> CellTable | Gap:
     """Every setting as asked, and as it was at the end where the run chose it."""
     if not run.training:
         return Gap(title="Configuration", reason="run.json holds none")
@@ -27,10 +27,10 @@ def configuration(run: RunReader) -> CellTable | Gap:
     )
 
 
-def facts(name: str) -> Callable[[RunReader], Facts | Gap]:
+def facts(name: str) -> Callable[[RunData], Facts | Gap]:
     """A function that makes facts of one part of the run's record, such as "versions"."""
 
-    def make(run: RunReader) -> Facts | Gap:
+    def make(run: RunData) -> Facts | Gap:
         record = run.find("record")
         flat: dict[str, Any] = {}
         for key, value in mapping((record or {}).get(name)).items():
@@ -44,7 +44,7 @@ def facts(name: str) -> Callable[[RunReader], Facts | Gap]:
     return make
 
 
-def files(run: RunReader) -> Facts:
+def files(run: RunData) -> Facts:
     """Places of the run and its data, with the fingerprint of the data."""
     record = run.find("record") or {}
     table = text(record.get("table")) or text(run.metadata.get("path"))
@@ -57,7 +57,7 @@ def files(run: RunReader) -> Facts:
     return Facts(title="Files", rows=rows)
 
 
-def command(run: RunReader) -> Notes | Gap:
+def command(run: RunData) -> Notes | Gap:
     """The command that runs it again."""
     words = text((run.find("record") or {}).get("command"))
     if not words:
@@ -65,7 +65,7 @@ def command(run: RunReader) -> Notes | Gap:
     return Notes(title="Command", items=(("code", "", cut(words, 1000)),))
 
 
-def shuffling(run: RunReader) -> Notes | None:
+def shuffling(run: RunData) -> Notes | None:
     """The order of the rows in training."""
     words = sentence(text((run.find("started") or {}).get("shuffling")))
     return Notes(title="Order of the rows", items=(("", "", words),)) if words else None

@@ -6,7 +6,7 @@ from downslope.estimate import Estimate, counted, percent, short, spoken
 from downslope.report.advice import next_steps
 from downslope.report.blocks import Facts, Gap, Notes, SectionPlan
 from downslope.report.reading import estimate, listing, mapping, number, text
-from downslope.report.run import RunReader
+from downslope.report.run_data import RunData
 from downslope.report.sections import descent
 from downslope.report.words import brief, cut, sentence
 
@@ -14,7 +14,7 @@ KINDS = {"linear": "A linear model", "mlp": "A network", "svm": "A support vecto
 SCORES = ("accuracy", "rmse", "loss")  # the first that is there is what a reader looks for
 
 
-def trained(run: RunReader) -> str:
+def trained(run: RunData) -> str:
     """The model that was trained, in a sentence, and its progress where it is under way."""
     encoding, options = mapping(run.metadata.get("encoding")), mapping(run.metadata.get("options"))
     of = f" of {counted(run.size[0], 'parameter')}" if run.size else ""
@@ -32,14 +32,14 @@ def trained(run: RunReader) -> str:
     return sentence(words) if run.is_over else f"{sentence(words)} {under_way(run)}"
 
 
-def under_way(run: RunReader) -> str:
+def under_way(run: RunData) -> str:
     """Progress of a run that has not ended."""
     fractions = [number(r.get("fraction")) for r in run.of("progress")]
     done = f", about {percent(fractions[-1])} of it done" if fractions and fractions[-1] else ""
     return f"This run has not ended: its latest record is of step {run.num_steps:,.0f}{done}."
 
 
-def figures(run: RunReader) -> Facts:
+def figures(run: RunData) -> Facts:
     """The chief figures."""
     name, found = run.score(*SCORES)
     ends = found.reason or ""
@@ -66,7 +66,7 @@ def _score(name: str, value: float | None) -> str:
     return f"{100 * value:.1f} %" if name == "accuracy" else short(value)
 
 
-def comparison(run: RunReader) -> Facts | Gap:
+def comparison(run: RunData) -> Facts | Gap:
     """The score beside those of a trivial and a linear baseline."""
     title = "Compared with simple models"
     record = run.find("baselines")
@@ -99,7 +99,7 @@ def _gain(model: Estimate, other: Estimate) -> str:
     return f"this model is {percent(abs(saved))} {'lower' if saved >= 0 else 'higher'}"
 
 
-def advice(run: RunReader) -> Notes | Gap:
+def advice(run: RunData) -> Notes | Gap:
     """The three things most worth doing next."""
     title = "Most worth doing next"
     found = next_steps(run)
