@@ -101,7 +101,7 @@ def fit(
     folder = resume or out or _free_folder(path)
     findings: list[Finding] = []
 
-    from downslope.loggers import from_name
+    from downslope.loggers.names import from_name
 
     with contextlib.ExitStack() as stack:
         loggers = [stack.enter_context(from_name(name)) for name in log or ()]
