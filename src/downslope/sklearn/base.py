@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -37,6 +38,7 @@ SAME_NAMES = (  # as in `Training`
 )  # fmt: skip
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Trained(CallbackSupportMixin, BaseEstimator):
     """A model trained by `downslope.fit`; subclasses define the model and the targets.
 
@@ -49,21 +51,30 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         validation_curve_: held-out losses over the run; empty where no rows are held out.
     """
 
-    _target_checks: dict[str, Any] = {}  # noqa: RUF012
+    # The parameters of all estimators; `LinearClassifier` explains them.
+    alpha: float = 1e-4
+    optimizer: Any = AUTO
+    learning_rate: float | Auto = AUTO
+    momentum: float = 0.9
+    batch_size: int | Literal["full"] | Auto = AUTO
+    max_iter: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    schedule: Any = AUTO
+    average: Any = AUTO
+    clip_norm: float | Auto | None = AUTO
+    n_iter_no_change: int | Auto | None = AUTO
+    tol: float = 1e-3
+    early_stopping: bool | Auto = AUTO
+    validation_fraction: float = 0.1
+    warm_start: bool = False
+    random_state: Any = None
 
+    n_features_in_: int = field(init=False)
+
+    _target_checks: ClassVar[dict[str, Any]] = {}
     # rows from which "auto" holds some out for stopping; assumed
-    _held_out_from = 1000
-
-    n_features_in_: int
-    alpha: float
-    batch_size: int | Literal["full"] | Auto
-    max_iter: int | None
-    n_iter_no_change: int | Auto | None
-    tol: float
-    early_stopping: bool | Auto
-    validation_fraction: float
-    warm_start: bool
-    random_state: Any
+    _held_out_from: ClassVar[int] = 1000
 
     # -- for subclasses -----------------------------------------------------------------------
 
@@ -233,7 +244,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         return x, y, weight if partial else weight / weight.mean()
 
     def _continues(self, y: np.ndarray) -> bool:
-        """Whether a fit begins from the previous model."""
+        """True if a fit begins from the previous model."""
         if not (self.warm_start and hasattr(self, "_model")):
             return False
         layers = self._model["layers"]

@@ -29,11 +29,7 @@ __all__ = ["CallbackSupportMixin", "fit_task", "reader_of", "with_callbacks"]
 
 @contextlib.contextmanager
 def fit_task(estimator: Any, x: Any, y: Any, fitted: Callable[[], dict[str, Any]]) -> Iterator[Any]:
-    """A fit as a task of the callbacks; yields its context, or None without callbacks.
-
-    Args:
-        fitted: returns the attributes of the fitted estimator, at the end.
-    """
+    """A fit as a task of the callbacks; yields its context, or None without callbacks."""
     begin = getattr(estimator, "_init_callback_context", None)
     if begin is None:
         yield None

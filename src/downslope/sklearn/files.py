@@ -61,7 +61,7 @@ def fit_table(estimator: Any, path: Any, target: Any, weight: Any) -> None:
     estimator.n_features_in_ = len(estimator.feature_names_in_)
     if classifies:
         estimator.classes_ = np.array(found.model.encoding.classes)
-    scale = 1.0 if classifies or loss == "huber" else found.model.encoding.target_scale
+    scale = 1.0 if classifies or loss == "huber" else found.model.encoding.target.scale
     estimator._keep_result(found.result, scale**2 if loss == "squared_error" else scale)
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import time
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy import linalg
 
-from downslope import Result
-from downslope.arguments import given, number, one_of
-from downslope.config import AUTO, Auto
+from downslope import Result, StopReason
+from downslope.arguments import number, one_of
+from downslope.config import AUTO
 from downslope.sklearn.base import Trained
-from downslope.sklearn.least_squares import MAX_NUMBERS, least_squares
 from downslope.sklearn.targets import Classes, Numbers, Probabilities
 
 SOLVABLE = ("optimizer", "learning_rate", "schedule", "average")  # all "auto": solving is too
 LIMITS = ("max_iter", "steps", "seconds")
+MAX_NUMBERS = 1 << 23  # of a design that is decomposed as a whole, 64 MiB
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Linear(Trained):
     """One layer of weights.
 
@@ -25,8 +29,8 @@ class Linear(Trained):
         intercept_: a number for one target, else [1] or [K].
     """
 
-    fit_intercept: bool
-    l1_ratio: float
+    l1_ratio: float = 0.0
+    fit_intercept: bool = True
 
     def _intercept(self) -> bool:
         return self.fit_intercept
@@ -42,6 +46,7 @@ class Linear(Trained):
         self.intercept_: Any = np.asarray(bias, np.float64)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearClassifier(Probabilities, Linear):
     """Logistic regression, of two classes or more, that tunes itself.
 
@@ -75,33 +80,8 @@ class LinearClassifier(Probabilities, Linear):
         ((3, 4), True)
     """
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 1e-4,
-        l1_ratio: float = 0.0,
-        fit_intercept: bool = True,
-        class_weight: Any = None,
-        optimizer: Any = AUTO,
-        learning_rate: float | Auto = AUTO,
-        momentum: float = 0.9,
-        batch_size: int | Literal["full"] | Auto = AUTO,
-        max_iter: int | None = None,
-        steps: int | None = None,
-        seconds: float | None = None,
-        schedule: Any = AUTO,
-        average: Any = AUTO,
-        clip_norm: float | Auto | None = AUTO,
-        n_iter_no_change: int | Auto | None = AUTO,
-        tol: float = 1e-3,
-        early_stopping: bool | Auto = AUTO,
-        validation_fraction: float = 0.1,
-        warm_start: bool = False,
-        random_state: Any = None,
-    ):
-        vars(self).update(given(locals()))
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearSVC(Classes, Linear):
     """A linear support vector machine that tunes itself; several classes one against the rest.
 
@@ -123,39 +103,13 @@ class LinearSVC(Classes, Linear):
         ((150, 3), True)
     """
 
-    loss: str
-
-    def __init__(
-        self,
-        *,
-        loss: str = "squared_hinge",
-        alpha: float = 1e-4,
-        l1_ratio: float = 0.0,
-        fit_intercept: bool = True,
-        class_weight: Any = None,
-        optimizer: Any = AUTO,
-        learning_rate: float | Auto = AUTO,
-        momentum: float = 0.9,
-        batch_size: int | Literal["full"] | Auto = AUTO,
-        max_iter: int | None = None,
-        steps: int | None = None,
-        seconds: float | None = None,
-        schedule: Any = AUTO,
-        average: Any = AUTO,
-        clip_norm: float | Auto | None = AUTO,
-        n_iter_no_change: int | Auto | None = AUTO,
-        tol: float = 1e-3,
-        early_stopping: bool | Auto = AUTO,
-        validation_fraction: float = 0.1,
-        warm_start: bool = False,
-        random_state: Any = None,
-    ):
-        vars(self).update(given(locals()))
+    loss: str = "squared_hinge"
 
     def _loss_name(self) -> str:
         return one_of("loss", self.loss, ("hinge", "squared_hinge"))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearRegressor(Numbers, Linear):
     """Linear regression of one target or several that tunes itself.
 
@@ -177,31 +131,7 @@ class LinearRegressor(Numbers, Linear):
         ('solved', 0.5177)
     """
 
-    def __init__(
-        self,
-        *,
-        loss: str = "squared_error",
-        alpha: float = 0.0,
-        l1_ratio: float = 0.0,
-        fit_intercept: bool = True,
-        optimizer: Any = AUTO,
-        learning_rate: float | Auto = AUTO,
-        momentum: float = 0.9,
-        batch_size: int | Literal["full"] | Auto = AUTO,
-        max_iter: int | None = None,
-        steps: int | None = None,
-        seconds: float | None = None,
-        schedule: Any = AUTO,
-        average: Any = AUTO,
-        clip_norm: float | Auto | None = AUTO,
-        n_iter_no_change: int | Auto | None = AUTO,
-        tol: float = 1e-3,
-        early_stopping: bool | Auto = AUTO,
-        validation_fraction: float = 0.1,
-        warm_start: bool = False,
-        random_state: Any = None,
-    ):
-        vars(self).update(given(locals()))
+    alpha: float = 0.0
 
     def _units(self, y: np.ndarray, weight: np.ndarray) -> tuple[Any, Any, float]:
         scale, shift, unit = super()._units(y, weight)
@@ -231,3 +161,35 @@ class LinearRegressor(Numbers, Linear):
         super()._set_attributes()
         if self._one_number:
             self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0].item()
+
+
+def least_squares(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, l2: float, intercept: bool
+) -> Result:
+    """The model of least mean squared error plus l2/2 |w|^2, as the result of a run.
+
+    Of several equally good ones it is that of least norm. The rows `x` [n, d] and targets `y`
+    [n, K] are float64, `weight` [n] has a mean of 1.
+    """
+    begin = time.perf_counter()
+    share = weight / weight.sum()
+    center_x = share @ x if intercept else np.zeros(x.shape[1])
+    center_y = share @ y if intercept else np.zeros(y.shape[1])
+    root = np.sqrt(share)[:, None]
+    design, target = root * (x - center_x), root * (y - center_y)
+    if l2:
+        design = np.vstack([design, np.sqrt(l2) * np.eye(x.shape[1])])
+        target = np.vstack([target, np.zeros((x.shape[1], y.shape[1]))])
+    rounding = max(design.shape) * np.finfo(np.float64).eps  # below it a direction is flat
+    found: Any = linalg.lstsq(design, target, cond=rounding, check_finite=False)
+    weights = found[0]
+    bias = center_y - center_x @ weights
+    layer = {"weights": weights} | ({"bias": bias} if intercept else {})
+    loss = float((0.5 * share @ (y - x @ weights - bias) ** 2).sum())
+    seconds = time.perf_counter() - begin
+    return Result(
+        params={"layers": [layer]}, stop_reason=StopReason.SOLVED,
+        history=[{"event": "solved", "step": 0, "seconds": seconds, "loss": loss}],
+        train_loss=loss, num_steps=0, num_examples=len(x), num_epochs=1.0, batch_size=len(x),
+        optimizer="solve", seconds=seconds, shuffling="the rows are read in stored order",
+    )  # fmt: skip

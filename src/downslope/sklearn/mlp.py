@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
-from downslope.arguments import given, whole
-from downslope.config import AUTO, Auto
+from downslope.arguments import whole
 from downslope.sklearn.base import Trained
 from downslope.sklearn.targets import Numbers, Probabilities
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Perceptron(Trained):
     """Several layers of weights with ReLU between them.
 
@@ -20,8 +21,10 @@ class Perceptron(Trained):
         intercepts_: biases of each layer.
     """
 
-    _held_out_from = 200  # a network can memorise that few rows; a linear model cannot
-    hidden_layer_sizes: Any
+    hidden_layer_sizes: Any = field(default=(64, 64), kw_only=False)
+
+    # a network can memorise that few rows; a linear model cannot
+    _held_out_from: ClassVar[int] = 200
 
     def _hidden(self) -> tuple[int, ...]:
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes)).tolist()
@@ -32,6 +35,7 @@ class Perceptron(Trained):
         self.intercepts_ = [np.asarray(layer["bias"]) for layer in self._model["layers"]]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MLPClassifier(Probabilities, Perceptron):
     """A neural network for two classes or more that tunes itself.
 
@@ -51,32 +55,8 @@ class MLPClassifier(Probabilities, Perceptron):
         ((1, 3), True)
     """
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (64, 64),
-        *,
-        alpha: float = 1e-4,
-        class_weight: Any = None,
-        optimizer: Any = AUTO,
-        learning_rate: float | Auto = AUTO,
-        momentum: float = 0.9,
-        batch_size: int | Literal["full"] | Auto = AUTO,
-        max_iter: int | None = None,
-        steps: int | None = None,
-        seconds: float | None = None,
-        schedule: Any = AUTO,
-        average: Any = AUTO,
-        clip_norm: float | Auto | None = AUTO,
-        n_iter_no_change: int | Auto | None = AUTO,
-        tol: float = 1e-3,
-        early_stopping: bool | Auto = AUTO,
-        validation_fraction: float = 0.1,
-        warm_start: bool = False,
-        random_state: Any = None,
-    ):
-        vars(self).update(given(locals()))
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class MLPRegressor(Numbers, Perceptron):
     """A neural network for one target or several that tunes itself.
 
@@ -95,28 +75,3 @@ class MLPRegressor(Numbers, Perceptron):
         >>> model.score(X, np.sin(2 * X[:, 0])) > 0.98
         True
     """
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (64, 64),
-        *,
-        loss: str = "squared_error",
-        alpha: float = 1e-4,
-        optimizer: Any = AUTO,
-        learning_rate: float | Auto = AUTO,
-        momentum: float = 0.9,
-        batch_size: int | Literal["full"] | Auto = AUTO,
-        max_iter: int | None = None,
-        steps: int | None = None,
-        seconds: float | None = None,
-        schedule: Any = AUTO,
-        average: Any = AUTO,
-        clip_norm: float | Auto | None = AUTO,
-        n_iter_no_change: int | Auto | None = AUTO,
-        tol: float = 1e-3,
-        early_stopping: bool | Auto = AUTO,
-        validation_fraction: float = 0.1,
-        warm_start: bool = False,
-        random_state: Any = None,
-    ):
-        vars(self).update(given(locals()))

@@ -26,12 +26,9 @@ class RowLoss:
     """The weighted loss of every row. It compares by value: its programs outlive a fit.
 
     Every loss but softmax is taken of each output by itself, and added up.
-
-    Attributes:
-        name: of `downslope.losses.NAMED`.
     """
 
-    name: str
+    name: str  # in `downslope.losses.NAMED`
 
     def __call__(self, model: Any, batch: Any, key: Any) -> Any:
         """Losses [B] of a batch of rows, targets and weights."""
@@ -47,14 +44,7 @@ class RowLoss:
 def initial(
     num_columns: int, hidden: Sequence[int], num_outputs: int, *, intercept: bool, seed: int
 ) -> dict[str, Any]:
-    """A model before training, whose first outputs are 0.
-
-    Args:
-        num_columns: inputs.
-        hidden: widths of the hidden layers.
-        num_outputs: outputs.
-        intercept: give the last layer a bias.
-    """
+    """A model before training, whose first outputs are 0, with or without an intercept."""
     draw = np.random.default_rng(seed).standard_normal
     layers = dense_init((num_columns, *hidden, num_outputs), draw)
     if not intercept:

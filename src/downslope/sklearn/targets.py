@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import special
@@ -15,6 +16,7 @@ from downslope.sklearn.base import Trained
 from downslope.sklearn.network import LOSSES
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Classes(ClassifierMixin, Trained):
     """A classifier.
 
@@ -22,7 +24,7 @@ class Classes(ClassifierMixin, Trained):
         classes_: the classes, sorted.
     """
 
-    class_weight: Any
+    class_weight: Any = None
 
     def _read_targets(self, y: Any, *, again: bool, partial: bool) -> np.ndarray:
         check_classification_targets(y)
@@ -120,11 +122,13 @@ class Probabilities(Classes):
         return np.stack([special.log_expit(-out), special.log_expit(out)], axis=1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Numbers(RegressorMixin, Trained):
     """A regressor of one target or several."""
 
-    _target_checks = {"multi_output": True, "y_numeric": True}  # noqa: RUF012
-    loss: str
+    loss: str = "squared_error"
+
+    _target_checks: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
     def _loss_name(self) -> str:
         return LOSSES[one_of("loss", self.loss, LOSSES)]
@@ -155,11 +159,7 @@ class Numbers(RegressorMixin, Trained):
         return out[:, 0] if self._one_number else out
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train by one pass of mini-batch updates on these rows alone.
-
-        Nothing is tuned: "auto" means adam at its usual rate. A call makes one update for every
-        `batch_size` rows; "auto" is the root of the rows, 16 to 128. Calls on pieces of any
-        length compile nothing after the first few.
+        """Train by one pass of mini-batch updates on these rows alone, as a classifier does.
 
         Args:
             X: array or data frame [n, d], dense.

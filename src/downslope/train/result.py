@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +42,20 @@ class Result:
     params: Any
     stop_reason: StopReason
     history: list[dict[str, Any]]
-    measurements: dict[str, Estimate]
-    validation: Results | None
+    measurements: dict[str, Estimate] = field(default_factory=dict)
+    validation: Results | None = None
     train_loss: float | None
     num_steps: int
     num_examples: int
     num_epochs: float | None
     batch_size: int
-    learning_rate: float | None
+    learning_rate: float | None = None
     optimizer: str
     seconds: float
     shuffling: str
-    diverged_at_step: int | None
-    signal: int | None
-    run: Path | None
+    diverged_at_step: int | None = None
+    signal: int | None = None
+    run: Path | None = None
 
     def __str__(self) -> str:
         epochs = "" if self.num_epochs is None else f", {self.num_epochs:.3g} epochs"
