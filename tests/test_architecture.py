@@ -117,7 +117,7 @@ class Shrinking:
             '    "shrinking": importlib.import_module("downslope.choose.shrinking").Shrinking(),\n'
             '    "patience": ',
         ),
-        "step/state.py": ("    clip_norm: Any\n", "    clip_norm: Any\n    scale: Any\n"),
+        "step/state.py": ("    clip_norm: Any ", "    scale: Any\n    clip_norm: Any "),
         "step/update.py": (
             "        params = optax.apply_updates(",
             "        updates = jax.tree.map(lambda u: u * knobs.scale.astype(u.dtype), updates)\n"

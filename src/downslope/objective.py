@@ -23,22 +23,15 @@ Loss = Callable[[Model, Any, Array], Array]
 class Objective:
     """A loss over examples and a penalty on the model, ready to be differentiated.
 
-    Attributes:
-        loss: `loss(model, batch, key) -> losses`, shape [B], or a scalar when the examples
-            of a batch interact.
-        unpack: turns stored rows into the batch that `loss` takes.
-        fixed: the model's leaves that are not trained, None elsewhere.
-        penalty: `penalty(model) -> scalar`, or None.
-        separable: the loss has one value per example.
-        interacts: that value depends on the other examples of the batch, so that a gradient
-            per example does not exist.
+    `loss(model, batch, key)` gives losses [B], or a scalar. If examples interact, the loss of one
+    depends on the others of its batch, and a gradient per example does not exist.
     """
 
     loss: Loss
-    unpack: Callable[[Any], Any]
-    fixed: Any
+    unpack: Callable[[Any], Any]  # turns stored rows into the batch that `loss` takes
+    fixed: Any  # the model's leaves that are not trained, None elsewhere
     penalty: Callable[[Model], Array] | None
-    separable: bool
+    separable: bool  # the loss has one value per example
     interacts: bool
 
     def model(self, params: Params) -> Model:

@@ -49,6 +49,19 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return memory[offset : offset + size].view(dtype).reshape(shape)
 
 
+def empty_rows(like: Rows, count: int) -> Rows:
+    """Uninitialised aligned arrays of `count` rows, otherwise like those of a tree."""
+    return map_arrays(lambda a: aligned_empty((count, *a.shape[1:]), a.dtype), like)
+
+
+def aligned_copy(values: Any) -> np.ndarray:
+    """A copy in aligned memory of its own, which a device may use as it is."""
+    values = np.asarray(values)
+    out = aligned_empty(values.shape, values.dtype)
+    np.copyto(out, values)
+    return out
+
+
 def pad(tree: Rows, length: int) -> None:
     """Repeat the first `length` rows over the rest, in place.
 

@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from downslope.data import order as order_module
@@ -15,7 +15,6 @@ from downslope.data.arrays import Arrays, shuffled_copy
 from downslope.data.blocks import table_stream
 from downslope.data.order import plan_order, sequential_order
 from downslope.data.stream import AHEAD, Position, Ring
-from downslope.errors import UsageError
 from downslope.tree import map_arrays
 
 KINDS = ("mixed", "rotated", "windowed")
@@ -76,7 +75,7 @@ def small_order(source, kind, step_rows, batch_rows, seed=0, buffer_bytes=512):
 def run_of(counted):
     """`run_of(source, order, ...)`: windows (rows, ends, position after) of some epochs."""
 
-    def read(source, order, *, batch_rows, step_rows, start=START, epochs=1, shard=(0, 1)):
+    def read(source, order, *, batch_rows, step_rows, start=START, epochs=1):
         found = []
         with table_stream(
             source,
@@ -85,7 +84,6 @@ def run_of(counted):
             step_rows=step_rows,
             start=start,
             num_epochs=epochs,
-            shard=shard,
         ) as stream:
             for block in stream:
                 for i, (rows, ends) in enumerate(counted(block)):
@@ -170,51 +168,6 @@ def test_a_resumed_stream_does_not_read_again_what_is_done(run_of):
     rest = run_of(source, order, batch_rows=32, step_rows=32, start=Position(0, 64 * 57 + 32))
     assert len(rest) == 5
     assert source.num_read == 1 + 64 * 3  # one row showed the shape
-
-
-@settings(max_examples=25)
-@given(
-    kind=st.sampled_from(KINDS),
-    make=st.sampled_from((File, memory)),
-    num_rows=st.integers(8, 400),
-    steps=st.integers(1, 8),
-    accumulated=st.integers(1, 3),
-    rest=st.integers(0, 3),
-)
-def test_workers_share_the_batches_of_one_worker(
-    run_of, kind, make, num_rows, steps, accumulated, rest
-):
-    """Catches an order that depends on the number of workers, and shares that overlap or leak."""
-    step_rows = 4 * steps
-    batch_rows = step_rows * accumulated + (rest if accumulated > 1 else 0)
-    source = make(num_rows, shuffled=kind == "rotated")
-    order = small_order(source, kind, step_rows, batch_rows)
-    sizes = {"batch_rows": batch_rows, "step_rows": step_rows}
-    alone = run_of(source, order, **sizes, epochs=2)
-    for count in (2, 4):
-        shares = [run_of(source, order, **sizes, epochs=2, shard=(i, count)) for i in range(count)]
-        for whole, *parts in zip(alone, *shares, strict=True):
-            assert np.concatenate([p[0] for p in parts]).tobytes() == whole[0].tobytes()
-            assert all(p[1:] == whole[1:] for p in parts)
-            assert max(len(p[0]) for p in parts) <= step_rows // count
-
-
-def test_a_full_window_is_shared_equally(run_of):
-    """Catches one worker doing all the work."""
-    source = memory(64)
-    order = small_order(source, "mixed", 16, 16)
-    for i in range(4):
-        share = run_of(source, order, batch_rows=16, step_rows=16, shard=(i, 4))
-        assert [len(rows) for rows, *_ in share] == [4] * 4
-
-
-def test_windows_that_cannot_be_shared_equally_are_refused():
-    """Catches shares that silently leave out the remainder."""
-    source = memory(64)
-    with pytest.raises(UsageError, match="4 workers need batches of a multiple of 4 rows; got 6"):
-        table_stream(
-            source, small_order(source, "mixed", 6, 6), batch_rows=6, step_rows=6, shard=(0, 4)
-        )
 
 
 def test_rows_in_memory_are_views_aligned_for_the_device():
@@ -357,15 +310,12 @@ def test_the_first_axis_has_one_length_in_every_block():
     for kind in KINDS:
         source = memory(333, shuffled=kind == "rotated")
         order = small_order(source, kind, 8, 24)
-        for shard in ((0, 1), (1, 2)):
-            with table_stream(
-                source, order, batch_rows=24, step_rows=8, num_epochs=2, shard=shard
-            ) as stream:
-                for block in stream:
-                    lengths.add((kind, shard, len(block.rows), len(block.windows.starts)))
-                    map_arrays(lambda a: a.sum(), block.rows)
-                    stream.release(block)
-    assert len(lengths) == 6
+        with table_stream(source, order, batch_rows=24, step_rows=8, num_epochs=2) as stream:
+            for block in stream:
+                lengths.add((kind, len(block.rows), len(block.windows.starts)))
+                map_arrays(lambda a: a.sum(), block.rows)
+                stream.release(block)
+    assert len(lengths) == 3
 
 
 def test_what_will_be_read_is_announced_before(run_of):

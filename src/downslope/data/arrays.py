@@ -12,7 +12,7 @@ import numpy as np
 
 from downslope.data.frames import is_frame, numeric_columns
 from downslope.errors import DataError, UsageError
-from downslope.tree import Rows, aligned_empty, arrays, map_arrays, row_bytes
+from downslope.tree import Rows, arrays, empty_rows, map_arrays, row_bytes
 
 _NARROW: dict[str, Any] = {"f8": np.float32, "i8": np.int32, "u8": np.uint32}
 
@@ -140,6 +140,6 @@ def random_generator(seed: int, purpose: str) -> np.random.Generator:
 def shuffled_copy(source: Arrays, seed: int) -> Arrays:
     """The rows in a random order, in aligned memory."""
     order = random_generator(seed, "shuffle").permutation(source.num_rows)
-    out = map_arrays(lambda a: aligned_empty(a.shape, a.dtype), source.tree)
+    out = empty_rows(source.tree, source.num_rows)
     map_arrays(lambda a, o: np.take(a, order, axis=0, out=o, mode="clip"), source.tree, out)
     return Arrays(out, shuffled=True, wide=True)

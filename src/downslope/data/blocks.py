@@ -7,6 +7,7 @@ are read or gathered into a small ring of aligned buffers.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,9 +15,8 @@ from downslope.data.arrays import Arrays
 from downslope.data.order import Order
 from downslope.data.source import Source
 from downslope.data.stream import Block, Position, Ring, Stream
-from downslope.data.windows import Windows, split_buffer
-from downslope.errors import UsageError
-from downslope.tree import Rows, aligned_empty, map_arrays, pad
+from downslope.data.windows import split_buffer
+from downslope.tree import Rows, empty_rows, map_arrays, pad
 
 EXPECTED = 2  # buffers announced to the disk in advance; one hardly hides a seek
 
@@ -29,7 +29,6 @@ def table_stream(
     step_rows: int,
     start: Position = Position(),  # noqa: B008 - immutable
     num_epochs: int | None = None,
-    shard: tuple[int, int] = (0, 1),
     spare: list[Ring] | None = None,
 ) -> Stream:
     """The blocks of a source from any position on, read ahead.
@@ -41,43 +40,23 @@ def table_stream(
         step_rows: rows the device takes at once, at most `batch_rows`.
         start: position to begin at.
         num_epochs: stop before this epoch; None never stops.
-        shard: (index, count): the equal share of one worker of `count` in every batch. The
-            batches are the same whatever the count.
         spare: rings of earlier streams of this source and order, to use again; the ring of this
             stream is added when it closes.
-
-    Raises:
-        UsageError: windows that cannot be shared equally.
     """
-    if step_rows % shard[1]:
-        raise UsageError(
-            f"{shard[1]} workers need batches of a multiple of {shard[1]} rows; got {step_rows}"
-        )
     template = source.read(0, 1)
-
-    def empty() -> Rows:
-        size = order.buffer_rows
-        return map_arrays(lambda a: aligned_empty((size, *a.shape[1:]), a.dtype), template)
-
-    ring = spare.pop() if spare else Ring(empty)
-    reader = _Reader(source, order, batch_rows, step_rows, shard, ring)
+    ring = spare.pop() if spare else Ring(lambda: empty_rows(template, order.buffer_rows))
+    reader = _Reader(source, order, batch_rows, step_rows, ring)
     return Stream(reader.blocks(start, num_epochs), ring, spare)
 
 
+@dataclass
 class _Reader:
-    def __init__(
-        self,
-        source: Source,
-        order: Order,
-        batch_rows: int,
-        step_rows: int,
-        shard: tuple[int, int],
-        ring: Ring,
-    ):
-        self.source, self.order, self.ring, self.shard = source, order, ring, shard
-        self.batch_rows, self.step_rows = batch_rows, step_rows
-        self._views = isinstance(source, Arrays) and not order.mix
-        self._scratch: Rows = None
+    source: Source
+    order: Order
+    batch_rows: int
+    step_rows: int
+    ring: Ring
+    _scratch: Rows = None
 
     def blocks(self, start: Position, num_epochs: int | None) -> Iterator[Block]:
         epoch, row = start
@@ -110,8 +89,6 @@ class _Reader:
         rows_after = first_row + windows.highs.astype(np.int64)
         windows = windows.after(row - first_row)
         rows, slot = self._rows(epoch, index)
-        if self.shard[1] > 1:
-            rows, windows = take_share(rows, windows, self.step_rows, self.shard)
         return Block(
             rows=rows,
             windows=windows,
@@ -126,7 +103,8 @@ class _Reader:
         order, source = self.order, self.source
         ranges = order.ranges(epoch, index)
         whole = order.length(index) == order.buffer_rows
-        if self._views and whole and len(ranges) == 1:
+        is_view = isinstance(source, Arrays) and not order.mix
+        if is_view and whole and len(ranges) == 1:
             return source.read(*ranges[0]), None
         slot = self.ring.take()
         out = self.ring.slots[slot]
@@ -143,23 +121,6 @@ class _Reader:
             _gather(self._scratch, permutation, out)
         pad(out, order.length(index))
         return out, slot
-
-
-def take_share(
-    rows: Rows, windows: Windows, step_rows: int, shard: tuple[int, int]
-) -> tuple[Rows, Windows]:
-    """The equal part of one worker in every window, stacked, and the windows of that stack."""
-    index, count = shard
-    share = step_rows // count
-    offsets = windows.starts[:, None] + index * share + np.arange(share)
-    begin = windows.starts + index * share
-    place = np.arange(len(windows.starts), dtype=np.int32) * share
-    part = windows._replace(
-        starts=place,
-        lows=place + np.clip(windows.lows - begin, 0, share).astype(np.int32),
-        highs=place + np.clip(windows.highs - begin, 0, share).astype(np.int32),
-    )
-    return map_arrays(lambda a: a[offsets.ravel()], rows), part
 
 
 def _read_ranges(source: Source, ranges: list[tuple[int, int]], out: Rows) -> None:

@@ -12,7 +12,7 @@ from downslope.data.arrays import narrowed
 from downslope.data.stream import Block, Position, Ring, Stream
 from downslope.data.windows import split_buffer
 from downslope.errors import UsageError
-from downslope.tree import Rows, aligned_empty, arrays, map_arrays, pad, row_bytes
+from downslope.tree import Rows, arrays, empty_rows, map_arrays, pad, row_bytes
 
 BLOCK_BYTES = 8 << 20
 MAX_BATCHES = 64  # in one block: the first step should not wait for more
@@ -63,9 +63,6 @@ class Generator:
         """The rows as they are."""
         return rows
 
-    def close(self) -> None:
-        """Nothing to release."""
-
 
 def generator_stream(
     source: Generator, *, batch_rows: int, step_rows: int, seed: int, start: Position
@@ -75,9 +72,7 @@ def generator_stream(
     batches = BLOCK_BYTES // max(1, batch_rows * row_bytes(template))
     batches = min(max(1, batches), MAX_BATCHES)
     buffer_rows = batches * math.ceil(batch_rows / step_rows) * step_rows
-    ring = Ring(
-        lambda: map_arrays(lambda a: aligned_empty((buffer_rows, *a.shape[1:]), a.dtype), template)
-    )
+    ring = Ring(lambda: empty_rows(template, buffer_rows))
 
     def blocks() -> Iterator[Block]:
         number = start.row // batch_rows

@@ -1,8 +1,7 @@
 """The order in which an epoch visits the rows: a pure function of seed, epoch and position.
 
 An epoch is a stream of positions 0 to N-1, divided into buffers of equal size. A buffer is
-the unit of reading; batches are consecutive positions inside it. The order does not depend on
-the number of workers, so any number of them sees the same batches.
+the unit of reading; batches are consecutive positions inside it.
 
 `plan_order` chooses one of three:
 
@@ -32,20 +31,14 @@ ALIGN_ROWS = 64  # a stretch that begins at a multiple of 64 rows is aligned to 
 class Order:
     """The visiting order of every epoch.
 
-    Attributes:
-        num_rows: rows of the source, N.
-        buffer_rows: positions in a buffer, C; the last buffer of an epoch may have fewer.
-        unit_rows: consecutive rows that stay together.
-        mix: permute the rows inside a buffer.
-        shuffle: begin each epoch at another row and visit units in random order; False reads
-            the source from the first row to the last.
-        seed: seed of the order.
+    With `shuffle`, each epoch begins at another row and visits units in random order; without, the
+    source is read from the first row to the last.
     """
 
-    num_rows: int
-    buffer_rows: int
-    unit_rows: int
-    mix: bool = False
+    num_rows: int  # of the source, N
+    buffer_rows: int  # positions in a buffer, C; the last buffer of an epoch may have fewer
+    unit_rows: int  # consecutive rows that stay together
+    mix: bool = False  # permute the rows inside a buffer
     shuffle: bool = True
     seed: int = 0
 
@@ -109,7 +102,7 @@ class Order:
         return 1.0 + (min(batch_size, self.buffer_rows) - 1) / units
 
     def describe(self, batch_size: int) -> str:
-        """How the rows are shuffled, and how far from perfectly, in one sentence."""
+        """One sentence on the shuffling, and how far it is from perfect."""
         if not self.shuffle:
             return "rows are read in stored order"
         if self.mix and self.buffer_rows >= self.num_rows:
@@ -132,13 +125,8 @@ def plan_order(
 ) -> Order:
     """The order for a table, from its size and whether it was stored in random order.
 
-    Args:
-        num_rows: rows, at least 1.
-        row_bytes: bytes per row.
-        step_rows: rows the device takes at once; buffers are a multiple of it.
-        batch_size: examples per update; a window over a sorted file grows with it.
-        shuffled: the rows are in random order.
-        seed: seed of the order.
+    Buffers are a multiple of `step_rows`, the rows that the device takes at once; a window over a
+    sorted file grows with the batch size.
     """
     whole = math.ceil(num_rows / step_rows) * step_rows
     if num_rows * row_bytes <= MIXED_BYTES:

@@ -17,7 +17,7 @@ import numpy as np
 
 from downslope.data.ahead import ReadAhead
 from downslope.data.windows import Windows
-from downslope.tree import Rows, aligned_empty, map_arrays
+from downslope.tree import Rows, aligned_copy, map_arrays
 
 AHEAD = 2  # blocks read in advance; two hide the time to read a block and its jitter
 
@@ -31,23 +31,14 @@ class Position(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True)
 class Block:
-    """A buffer of rows [C, ...] and its windows.
-
-    Attributes:
-        rows: tree of arrays whose first axis has the same length C in every block.
-        windows: the updates, or parts of updates, in these rows.
-        epoch: the epoch of the rows.
-        rows_after: position in the epoch after each window, int [M].
-        ends_epoch: whether this is the last block of its epoch.
-        slot: number of the ring's buffer with the rows, or None for a view.
-    """
+    """A buffer of rows [C, ...], with the same C in every block, and its windows."""
 
     rows: Rows
-    windows: Windows
+    windows: Windows  # the updates, or parts of updates, in these rows
     epoch: int
-    rows_after: np.ndarray
+    rows_after: np.ndarray  # position in the epoch after each window, int [M]
     ends_epoch: bool
-    slot: int | None
+    slot: int | None  # number of the ring's buffer with the rows, or None for a view
 
     def position_after(self, window: int) -> Position:
         """The position of the run when the windows before `window` are done."""
@@ -61,11 +52,7 @@ class Closed(Exception):
 
 
 class Ring:
-    """A few buffers, allocated when first needed and then reused.
-
-    Args:
-        empty: allocates one buffer.
-    """
+    """A few buffers, each allocated by `empty()` when first needed and then reused."""
 
     # one being filled, AHEAD waiting, one in use, and one in use by the call before
     SIZE = AHEAD + 3
@@ -190,7 +177,7 @@ class Replay:
                 if block is None:
                     return
                 if number >= AHEAD:
-                    rows = map_arrays(_copy, block.rows)
+                    rows = map_arrays(aligned_copy, block.rows)
                     self._stream.release(block)
                     block = dataclasses.replace(block, rows=rows, slot=None)
                 self._kept.append(block)
@@ -208,9 +195,3 @@ class Replay:
     def seconds_read(self) -> float:
         """That of the stream."""
         return self._stream.seconds_read
-
-
-def _copy(values: np.ndarray) -> np.ndarray:
-    out = aligned_empty(values.shape, values.dtype)  # a device may use aligned memory as it is
-    np.copyto(out, values)
-    return out

@@ -7,51 +7,31 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from downslope.step.optimizers import Optimizer
-from downslope.tree import aligned_empty
+from downslope.tree import aligned_copy
 
 
 class State(NamedTuple):
-    """State of training on the device: enough to continue bit for bit.
+    """State of training on the device: enough to continue bit for bit."""
 
-    Attributes:
-        params: the trained leaves, None where the model has another leaf.
-        opt_state: the optimizer's own state.
-        average: running average of the parameters, or None without averaging.
-        gradient: sum of the gradients of the update under way, or None where every window
-            is a whole update.
-        anchor: parameters of an earlier step, with which measured ones are compared, or None
-            if nothing is measured.
-        step: updates made so far, int32.
-        key: random key data of the run, uint32 [2].
-    """
-
-    params: Any
+    params: Any  # the trained leaves, None where the model has another leaf
     opt_state: Any
-    average: Any
-    gradient: Any
-    anchor: Any
-    step: Array
-    key: Array
+    average: Any  # running average of the parameters, or None without averaging
+    gradient: Any  # sum over the update under way; None where every window is a whole update
+    anchor: Any  # parameters of an earlier step, to compare measured ones with; None if none is
+    step: Array  # updates made so far, int32
+    key: Array  # random key data of the run, uint32 [2]
 
 
 class Knobs(NamedTuple):
-    """Settings that decisions may change while training; arrays, so that no change recompiles.
+    """Settings that decisions may change while training; arrays, so that no change recompiles."""
 
-    Attributes:
-        learning_rate: step size before the schedule's factor, float32.
-        clip_norm: largest global gradient norm, float32; unused when clipping is off.
-        batch_size: examples per update, float32: what sums of gradients are divided by.
-        average_from: the update that the average of the parameters begins with, int32.
-    """
-
-    learning_rate: Any
-    clip_norm: Any
-    batch_size: Any
-    average_from: Any
+    learning_rate: Any  # before the schedule's factor, float32
+    clip_norm: Any  # largest global gradient norm, float32; unused when clipping is off
+    batch_size: Any  # examples per update, float32: sums of gradients are divided by it
+    average_from: Any  # the update that the average of the parameters begins with, int32
 
 
 OFF = {"learning_rate": 0.0, "clip_norm": math.inf}  # values of knobs that are None
@@ -106,12 +86,4 @@ def to_device(state: Any) -> Any:
     A compiled call may return an input as an output, or one array as two; the copies made
     here can all be donated to the first step.
     """
-    return jax.device_put(jax.tree.map(own, jax.device_get(state)))
-
-
-def own(a: Any) -> np.ndarray:
-    """Copy on the host, in memory of its own that a device may use without copying."""
-    a = np.asarray(a)
-    out = aligned_empty(a.shape, a.dtype)
-    np.copyto(out, a)
-    return out
+    return jax.device_put(jax.tree.map(aligned_copy, jax.device_get(state)))

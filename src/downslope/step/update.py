@@ -13,7 +13,6 @@ from jax import Array
 
 from downslope.config import Training
 from downslope.noise.online.probes import dot
-from downslope.objective import make_regularizer as make_regularizer
 from downslope.step.optimizers import Optimizer
 from downslope.step.state import Knobs, State
 
@@ -21,19 +20,12 @@ TAIL = 10.0  # power of the weights of a tail average; 4 was a little worse (mea
 
 
 class Move(NamedTuple):
-    """Details of an update; free if they are not used.
+    """Details of an update; free if they are not used."""
 
-    Attributes:
-        gradient: tree of the gradient that the optimizer got.
-        square_gradient: its squared norm before clipping.
-        clipped: whether clipping shortened it.
-        learning_rate: the step size, with the schedule's factor.
-    """
-
-    gradient: Any
-    square_gradient: Array
-    clipped: Array
-    learning_rate: Array
+    gradient: Any  # that the optimizer got
+    square_gradient: Array  # its squared norm before clipping
+    clipped: Array  # clipping shortened it
+    learning_rate: Array  # with the schedule's factor
 
 
 def make_update(
@@ -50,10 +42,8 @@ def make_update(
     The sum is divided by the batch size even if a last batch is short, so that every example
     has the same weight in every epoch.
 
-    Args:
-        penalized: tree of bools over the parameters: which of them L1 acts on.
-        regularizer: gradient of what is added to the mean loss, see `make_regularizer`.
-        clips: shorten gradients to the knob's norm.
+    `penalized` is a tree of bools: the parameters that L1 acts on. `regularizer` gives the gradient
+    of what is added to the mean loss. With `clips`, gradients are shortened to the knob's norm.
     """
     l1 = training.l1
 

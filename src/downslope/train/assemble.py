@@ -162,7 +162,7 @@ def assemble(
 def _can_accumulate(
     objective: Objective, params: Params, source: Any, step_rows: int, looked: bool
 ) -> bool:
-    """Whether micro-batches give the loss of their batch; `looked` if `interacts` is known."""
+    """True if micro-batches give the loss of their batch; `looked` if `interacts` is known."""
     if not objective.separable:
         return False
     if not (objective.interacts if looked else interact(objective, params, source, None)):
@@ -218,7 +218,7 @@ def _row_losses(objective: Objective, l2: float, mask: Any) -> Callable[[Params,
 
 
 def _can_change(training: Training, source: Any, objective: Objective) -> bool:
-    """Whether the batch size may change while training."""
+    """True if the batch size may change while training."""
     return (
         not isinstance(source, Generator)
         and objective.separable

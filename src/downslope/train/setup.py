@@ -24,54 +24,34 @@ from downslope.train.interaction import interact
 from downslope.train.sources import PART_ROWS, example
 
 SAMPLE_ROWS = 1024  # sample on which two states are compared
+MAX_BAD_ROWS = 100  # whose numbers are looked for
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSetup:
-    """Inputs of the training loop, compiled or ready to be.
-
-    Attributes:
-        objective: what is minimised.
-        optimizer: the update rule.
-        training: the configuration, with a first value where it was "auto".
-        first_step: the compiled step of the batch size that a run begins with.
-        make_step: `make_step(batch_rows, clips, step_rows=None)` gives that of another size.
-        can_change: the batch size is left to choose and may change while training.
-        evaluate: held-out evaluation, or None without held-out rows.
-        num_rows: rows of an epoch; None for a generator.
-        num_steps: updates of the whole run; None where epochs, time or the loss decide.
-        open_ended: no limit was given: its epochs are a bound that is not meant to be reached.
-        most_rows: the largest batch that the device can take at once.
-        fingerprint: identifies the data.
-        params: the given trained leaves.
-        initial_state: `initial_state(params)` gives the state before the first step; traceable.
-        setting: settings for reading measured updates, or None if none is measured.
-        regularizer: gradient of the smooth terms beside the mean loss, or None for none.
-        source: where the training rows come from, in their own order.
-        kind: key of the compiled programs that other runs may share, or None.
-        row_losses: `losses(params, rows)` with penalties, for measuring; a random loss is
-            evaluated with one fixed key.
-    """
+    """Inputs of the training loop, compiled or ready to be."""
 
     objective: Objective
     optimizer: Optimizer
-    training: Training
-    first_step: CompiledStep
+    training: Training  # with a first value where it was "auto"
+    first_step: CompiledStep  # of the batch size that a run begins with
+    # `make_step(batch_rows, clips, step_rows=None)` gives that of another size
     make_step: Callable[..., CompiledStep]
-    can_change: bool
-    evaluate: Callable[[Params], Results] | None
-    num_rows: int | None
-    num_steps: int | None
-    open_ended: bool
-    most_rows: int
-    fingerprint: str
-    params: Params
-    initial_state: Callable[[Params], State]
-    setting: MonitorSettings | None
-    regularizer: Callable[[Params], Any]
-    source: Any
+    can_change: bool  # the batch size is left to choose and may change while training
+    evaluate: Callable[[Params], Results] | None  # None without held-out rows
+    num_rows: int | None  # of an epoch; None for a generator
+    num_steps: int | None  # of the whole run; None where epochs, time or the loss decide
+    open_ended: bool  # no limit was given: the epochs are a bound not meant to be reached
+    most_rows: int  # the largest batch that the device can take at once
+    fingerprint: str  # of the data
+    params: Params  # the given trained leaves
+    initial_state: Callable[[Params], State]  # before the first step; traceable
+    setting: MonitorSettings | None  # for reading measured updates; None if none is measured
+    regularizer: Callable[[Params], Any]  # gradient of the smooth terms beside the mean loss
+    source: Any  # of the training rows, in their own order
+    # `losses(params, rows)` with penalties, for measuring; one fixed key for a random loss
     row_losses: Callable[[Params, Any], Any]
-    kind: Any = None
+    kind: Any = None  # key of the compiled programs that other runs may share
 
     @property
     def batch_rows(self) -> int:
@@ -88,7 +68,7 @@ class TrainSetup:
         rows = example(self.source, SAMPLE_ROWS)
         return rows, jax.jit(lambda params, rows: self.row_losses(params, rows).mean())
 
-    def bad_rows(self, params: Params, most: int = 100) -> tuple[int, ...]:
+    def bad_rows(self, params: Params) -> tuple[int, ...]:
         """Numbers of the first rows, in the caller's order, whose own loss is not finite.
 
         One pass over the arrays. Empty for a generator, for a table on disk, whose rows were
@@ -101,14 +81,14 @@ class TrainSetup:
         for start in range(0, self.source.num_rows, part):
             rows = self.source.read(start, min(start + part, self.source.num_rows))
             found += (start + np.flatnonzero(~np.isfinite(losses(params, rows)))).tolist()
-            if len(found) >= most:
+            if len(found) >= MAX_BAD_ROWS:
                 break
         numbers = getattr(self.source, "row_numbers", None)
-        return tuple(int(i) if numbers is None else int(numbers[i]) for i in found[:most])
+        return tuple(int(i) if numbers is None else int(numbers[i]) for i in found[:MAX_BAD_ROWS])
 
     @functools.cached_property
     def interacts(self) -> bool:
-        """Whether examples interact; checked here if steps are not measured."""
+        """True if examples interact; checked here if steps are not measured."""
         if self.setting is not None or self.objective.interacts:
             return self.objective.interacts
         return interact(self.objective, self.params, self.source, self.kind)

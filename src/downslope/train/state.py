@@ -15,11 +15,12 @@ from downslope.choose.controller import Context
 from downslope.config import KnobSettings
 from downslope.errors import MismatchError
 from downslope.noise.online.monitor import NoiseMonitor
-from downslope.step.state import Knobs, State, own, to_device
+from downslope.step.state import Knobs, State, to_device
 from downslope.train.checkpoint import Checkpoint, host_tensors, restore_leaves
 from downslope.train.held_out import HeldOut
 from downslope.train.progress import TrainingProgress
 from downslope.train.setup import TrainSetup, device_knobs
+from downslope.tree import aligned_copy
 
 FORMAT = "downslope checkpoint 2"
 STATE, LOWEST, MONITOR, REFERENCE = "state", "lowest", "monitor", "reference_losses"
@@ -27,23 +28,14 @@ STATE, LOWEST, MONITOR, REFERENCE = "state", "lowest", "monitor", "reference_los
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Everything that a run carries from one call to the next.
+    """Everything that a run carries from one call to the next."""
 
-    Attributes:
-        device: parameters, optimizer, average and random key, on the device.
-        progress: position, counts and training losses.
-        held_out: the lowest held-out loss with its parameters, and the reference of gains.
-        knobs: current values.
-        controllers: the state of every controller.
-        monitor: the measured updates, or None if none is measured.
-    """
-
-    device: State
-    progress: TrainingProgress
-    held_out: HeldOut
+    device: State  # parameters, optimizer, average and random key
+    progress: TrainingProgress  # position, counts and training losses
+    held_out: HeldOut  # the lowest held-out loss with its parameters, and the reference of gains
     knobs: KnobSettings
     controllers: controllers.States
-    monitor: NoiseMonitor | None
+    monitor: NoiseMonitor | None  # the measured updates; None if none is measured
 
     def device_knobs(self) -> Knobs:
         """Knobs as arguments of a compiled step."""
@@ -53,7 +45,7 @@ class TrainState:
         """Copy in host memory, for a trial to return to."""
         return dataclasses.replace(
             self,
-            device=jax.tree.map(own, jax.device_get(self.device)),
+            device=jax.tree.map(aligned_copy, jax.device_get(self.device)),
             progress=TrainingProgress.from_json(self.progress.to_json()),
             monitor=copy.deepcopy(self.monitor),
         )

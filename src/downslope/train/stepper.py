@@ -8,17 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from downslope.config import Training, is_auto
+from downslope.config import KnobSettings, Training
 from downslope.data.arrays import Arrays
 from downslope.data.windows import split_buffer
 from downslope.errors import DataError, UsageError
-from downslope.objective import Loss, Model, build
+from downslope.objective import Loss, Model, build, make_regularizer, penalized_mask
 from downslope.step.loop import compile_steps
 from downslope.step.optimizers import make_optimizer, rate_factor
-from downslope.step.state import Knobs, initial_state, to_device
-from downslope.step.update import evaluated_params, make_regularizer, make_update
+from downslope.step.state import initial_state, to_device
+from downslope.step.update import evaluated_params, make_update
 from downslope.train.program_cache import as_they_are, kept, kind_of
-from downslope.tree import aligned_empty, map_arrays, pad
+from downslope.train.setup import device_knobs
+from downslope.tree import empty_rows, map_arrays, pad
 
 COPY = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
@@ -101,15 +102,18 @@ class Stepper:
         batch_rows = min(count, self._batch_size or count)
         step_rows = _power(count) if batch_rows == count else batch_rows
         buffer_rows = step_rows * _power(-(-count // step_rows))
-        buffer = map_arrays(
-            lambda a: aligned_empty((buffer_rows, *a.shape[1:]), a.dtype), source.tree
-        )
+        buffer = empty_rows(source.tree, buffer_rows)
         source.read(0, count, map_arrays(lambda a: a[:count], buffer))
         pad(buffer, count)
         windows = split_buffer(
             0, count, count, batch_rows=step_rows, step_rows=step_rows, buffer_rows=buffer_rows
         )
-        knobs = self._knobs(batch_rows)
+        knobs = KnobSettings(
+            learning_rate=self._optimizer.learning_rate,
+            batch_size=batch_rows,
+            clip_norm=self.training.clip_norm,  # type: ignore[arg-type]
+        )
+        knobs = device_knobs(knobs, self.training.average_from_step)
         before = COPY(self._state)  # the program reuses the state's memory
         self._state, metrics = self._program(step_rows)(self._state, buffer, windows, knobs)
         if not metrics.healthy:  # host sync
@@ -127,22 +131,17 @@ class Stepper:
         objective, params = build(self._loss, self._model, rows, as_they_are)
         if not objective.separable:
             raise UsageError("a stepper needs a loss with one value per example, shape (B,)")
-        mask = jax.tree.map(lambda _: True, params)
-        if self._penalize is not None:
-            mask = jax.tree.map(lambda p, on: bool(on), params, self._penalize(self._model))
-        self._mask, self._objective = mask, objective
+        self._mask, self._objective = penalized_mask(self._penalize, self._model, params), objective
         if self._state is None:
-            averages = self.training.average is not None
-            self._state = to_device(
-                initial_state(
-                    params,
-                    self._optimizer,
-                    averages=averages,
-                    accumulates=False,
-                    measures=False,
-                    seed=self.training.seed,
-                )
+            state = initial_state(
+                params,
+                self._optimizer,
+                averages=self.training.average is not None,
+                accumulates=False,
+                measures=False,
+                seed=self.training.seed,
             )
+            self._state = to_device(state)
 
     def _program(self, step_rows: int) -> Any:
         if step_rows not in self._programs:
@@ -165,15 +164,6 @@ class Stepper:
             clips=training.clip_norm is not None,
         )
         return compile_steps(objective, update, step_rows, accumulates=False)
-
-    def _knobs(self, batch_rows: int) -> Knobs:
-        norm = self.training.clip_norm
-        return Knobs(
-            learning_rate=np.float32(self._optimizer.learning_rate or 0.0),
-            clip_norm=np.float32(np.inf if norm is None or is_auto(norm) else norm),
-            batch_size=np.float32(batch_rows),
-            average_from=np.int32(self.training.average_from_step),
-        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the programs, as NumPy arrays."""
