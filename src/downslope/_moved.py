@@ -27,6 +27,7 @@ MODULES = {
     "downslope.engine.timing": "downslope.train.timing",
     "downslope.engine.trail": "downslope.train.trajectory",
     "downslope.choose.anneal": "downslope.choose.temperature",
+    "downslope.choose.search": "downslope.choose.batch",
     "downslope.choose.stop": "downslope.choose.divergence",
     "downslope.choose.trouble": "downslope.choose.recovery",
     "downslope.choose.exchange": "downslope.choose.workers",
@@ -83,12 +84,9 @@ class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in MODULES and fullname not in (
-            "downslope.engine",
-            "downslope.noise.running",
-        ):
+        if fullname not in MODULES and fullname not in PACKAGES:
             return None
-        is_package = fullname not in MODULES
+        is_package = fullname in PACKAGES
         return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)  # type: ignore[arg-type]
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:

@@ -33,7 +33,7 @@ class Interval:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there is an end on both sides."""
+        """True if there is an end on both sides."""
         return not (self.above is self.least is None or self.below is self.most is None)
 
     def __contains__(self, value: Any) -> bool:

@@ -70,9 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def application(whole: Collection[str] = tuple(COMMANDS)) -> App:
     """The commands and their options.
 
-    Args:
-        whole: commands to import; the others have only the first line of their help, which makes
-            `downslope --help` a quarter faster.
+    Those not in `whole` are not imported, and have only the first line of their help: that makes
+    `downslope --help` a quarter faster.
     """
     common: dict[str, Any] = {
         "help_format": "plaintext",  # Markdown would cost 40 ms

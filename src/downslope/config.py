@@ -301,5 +301,5 @@ class KnobSettings:
 
 
 def is_auto(value: Any) -> bool:
-    """Whether an option is "auto"; an array or an object never is."""
+    """True if an option is "auto"; an array or an object never is."""
     return isinstance(value, str) and value == AUTO

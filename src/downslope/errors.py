@@ -74,7 +74,7 @@ class MismatchError(DownslopeError, ValueError):
 
 
 class StopReason(enum.Enum):
-    """Why a run ended. `str()` gives the word, `.advice` what to try next."""
+    """The reason why a run ended. `str()` gives the word, `.advice` what to try next."""
 
     FINISHED = "finished"
     TIME_UP = "time up"

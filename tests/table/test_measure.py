@@ -110,7 +110,7 @@ def test_every_row_is_found_again(folder):
         again, y = stored.encoding, columns()["y"]
         np.testing.assert_allclose(
             stored.train.unpack(rows).y,
-            (y[found] - again.target_mean) / again.target_scale,
+            (y[found] - again.target.mean) / again.target.scale,
             rtol=1e-4,
         )
 

@@ -247,7 +247,7 @@ def test_what_is_no_run_of_this(tmp_path):
 
 
 def test_arguments_out_of_range():
-    with pytest.raises(UsageError, match="num_examples must be 2 or more; got 1"):
+    with pytest.raises(UsageError, match="num_examples must be a whole number"):
         measure(loss, model(), (X, Y), num_examples=1)
     with pytest.raises(UsageError, match="sections must be names of"):
         measure(loss, model(), (X, Y), sections=["noise"])

@@ -12,6 +12,8 @@ from downslope.noise.statistics.arrays import Floats
 
 (_inverse_condition,) = linalg.get_lapack_funcs(("pocon",), dtype=np.float64)
 
+Method = Literal["cholesky", "eigenvectors"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
@@ -30,7 +32,7 @@ class Factor:
         null: [dim, k], orthonormal basis of the directions without curvature.
     """
 
-    method: Literal["cholesky", "eigenvectors"]
+    method: Method
     scale: Floats
     least: float
     condition: float

@@ -1,4 +1,4 @@
-"""Order of the rows in the file, by the variance of batches cut from it as it stands."""
+"""Order of the rows in the file: whether batches cut from it as it stands would be worse."""
 
 from __future__ import annotations
 

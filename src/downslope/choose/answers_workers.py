@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from downslope.choose.batch import grid
 from downslope.choose.prediction import RunLaw
 from downslope.choose.scenario import Answer, RunFacts, Scenario, unknown
-from downslope.choose.search import grid
 from downslope.choose.step_time import StepTimes
 from downslope.choose.workers import Link, best_workers, step_cost
 from downslope.estimate import Estimate, short, spoken
@@ -86,8 +86,6 @@ def _joint(p: int, law: RunLaw | None, times: StepTimes, link: Link) -> list[Ans
         f"for {p:,} workers (1 + {short(law.noise_scale)}/b) times a step of b examples is least"
     )
     count, each = law.steps(best), steps[best]
-    lo, hi = (None if end is None else end * each for end in (count.lo, count.hi))
-    seconds = Estimate(value=(count.value or 0.0) * each, lo=lo, hi=hi, unit="s")
     return [
         Answer(
             question="workers_batch_size",
@@ -97,7 +95,7 @@ def _joint(p: int, law: RunLaw | None, times: StepTimes, link: Link) -> list[Ans
         ),
         Answer(
             question="workers_seconds",
-            value=seconds,
+            value=count.scaled(each, unit="s"),
             because=f"{short(count.value or 0)} steps of {spoken(each)} at {short(rounded)} "
             f"examples over {p:,} workers",
         ),

@@ -13,7 +13,7 @@ EXPLOSION_STEPS = 16  # updates in each of the two medians
 
 
 def has_exploded(first: Sequence[float], last: Sequence[float]) -> bool:
-    """Whether the loss has exploded: recent median over 100 times the early scale.
+    """True if the loss has exploded: recent median over 100 times the early scale.
 
     Medians, since at batch size 1 single losses of a heavy tail exceed that in a good run.
     If most early losses are zero, their mean size is the scale; if all are, there is none,
@@ -38,7 +38,7 @@ def has_exploded(first: Sequence[float], last: Sequence[float]) -> bool:
 
 
 def has_jumped(first: float, losses: Sequence[float]) -> bool:
-    """Whether two updates in a row had a loss 20 times that of the first one.
+    """True if two updates in a row had a loss 20 times that of the first one.
 
     This shows a rate far too high within a few updates, even if the loss then settles at
     parameters that no longer learn. At rates ten times too high the loss rose by 12 on one of six

@@ -34,7 +34,7 @@ def may_pay(
     seconds: float,
     cost: float,
 ) -> bool:
-    """Whether a batch size may be worth compiling to time its updates.
+    """True if a batch size may be worth compiling to time its updates.
 
     At best, a larger batch takes as long as the present one, and a smaller one its share of that
     time. The time left then shrinks by (1 + B_noise/b')/(1 + B_noise/b), for a smaller batch by

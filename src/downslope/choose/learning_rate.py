@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from downslope.arguments import number
 from downslope.choose.controller import SURVIVES, Context, EndTrials, Observation, Order, Trial
 from downslope.choose.decision import Decision, policy
-from downslope.errors import UsageError
 
 RATE_STRIDE = math.sqrt(10)  # between the rates tried: half a decade
 MAX_TRIALS = 7  # three decades; assumed: a scale further off is a fault of the data
@@ -43,12 +43,10 @@ def first_rate(
 
     Source: McCandlish et al. (2018), equation 2.6; Cohen et al. (2021), section 2.
     """
-    if not (largest_eigenvalue > 0 and math.isfinite(largest_eigenvalue)):
-        raise UsageError(f"largest_eigenvalue must be finite and above 0; got {largest_eigenvalue}")
-    if not 0 <= momentum < 1:
-        raise UsageError(f"momentum must be at least 0 and less than 1; got {momentum}")
-    if not (noise_scale >= 0 and batch_size > 0):
-        raise UsageError("noise_scale must be at least 0 and batch_size above 0")
+    number("largest_eigenvalue", largest_eigenvalue, above=0)
+    number("momentum", momentum, least=0, below=1)
+    number("noise_scale", noise_scale, least=0)
+    number("batch_size", batch_size, above=0)
     edge = EDGE_FACTOR * (1 - momentum) / largest_eigenvalue
     return edge / (1 + noise_scale / batch_size)
 
@@ -70,11 +68,9 @@ def trial_steps(*, epoch_steps: float | None, run_steps: float | None) -> int:
     """
     steps = MAX_TRIAL if epoch_steps is None else min(MAX_TRIAL, epoch_steps / TRIALS_PER_EPOCH)
     steps = max(MIN_TRIAL, steps)
-    if run_steps is not None and run_steps / TRIALS_PER_RUN < steps:
-        return (
-            0 if run_steps / TRIALS_PER_RUN < MIN_SHORT_TRIAL else int(run_steps / TRIALS_PER_RUN)
-        )
-    return int(steps)
+    if run_steps is not None:
+        steps = min(steps, run_steps / TRIALS_PER_RUN)
+    return int(steps) if steps >= MIN_SHORT_TRIAL else 0
 
 
 def next_trial(first: float, losses: Mapping[float, float]) -> float | None:

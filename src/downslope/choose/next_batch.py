@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from downslope.arguments import number
 from downslope.choose.decision import Decision, policy
 from downslope.choose.step_time import StepTimes, fit_step_times
 from downslope.errors import UsageError
@@ -68,14 +69,19 @@ def next_batch_size(
         of 256 10.1 ms: the rest then takes 0.43 to 0.33 of its time, which saves at least 34.1 s
         of 60 s for 800 ms of compiling')
     """
-    _check(batch_size, noise_lo, noise_hi, compile_seconds, seconds_left, gain)
+    number("batch_size", batch_size, least=1)
+    number("compile_seconds", compile_seconds, least=0)
+    number("seconds_left", seconds_left, least=0, optional=True)
+    number("gain", gain, least=0, below=1)
+    noise = (noise_lo or 0.0, math.inf if noise_hi is None else noise_hi)
+    if not 0 <= noise[0] <= noise[1]:
+        raise UsageError(f"noise_lo must be 0 to noise_hi; got {noise_lo} and noise_hi {noise_hi}")
     fitting = math.inf if most is None else most
     if batch_size > fitting:
         return _shrink(batch_size, fitting, ladder)
     if len(set(timed_sizes)) < 2 or (noise_lo is None and noise_hi is None):
         return None
     times = fit_step_times(timed_sizes, timed_seconds)
-    noise = (noise_lo or 0.0, math.inf if noise_hi is None else noise_hi)
     rungs = [rung for rung in _rungs(times, ladder, fitting) if rung != batch_size]
     now, *each = times.predict_many([batch_size, *rungs])
     best, least = None, math.inf
@@ -152,25 +158,3 @@ def _saved(ratio: float, cost: float, seconds_left: float | None) -> str:
     paid = f" for {spoken(cost)} of compiling" if cost else ""
     saved = spoken(seconds_left * (1 - ratio))
     return f", which saves at least {saved} of {spoken(seconds_left)}{paid}"
-
-
-def _check(
-    batch_size: int,
-    noise_lo: float | None,
-    noise_hi: float | None,
-    compile_seconds: float,
-    seconds_left: float | None,
-    gain: float,
-) -> None:
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be 1 or more; got {batch_size}")
-    for name, end in (("noise_lo", noise_lo), ("noise_hi", noise_hi)):
-        if end is not None and not end >= 0:
-            raise UsageError(f"{name} must be at least 0; got {end}")
-    if noise_lo is not None and noise_hi is not None and noise_lo > noise_hi:
-        raise UsageError(f"noise_lo must be at most noise_hi; got {noise_lo:g}, {noise_hi:g}")
-    for name, seconds in (("compile_seconds", compile_seconds), ("seconds_left", seconds_left)):
-        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise UsageError(f"{name} must be finite and at least 0; got {seconds}")
-    if not 0 <= gain < 1:
-        raise UsageError(f"gain must be at least 0 and below 1; got {gain}")

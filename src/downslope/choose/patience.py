@@ -9,7 +9,7 @@ from downslope.choose.decision import Decision, policy
 
 
 def is_better(loss: float, best: float | None, tolerance: float) -> bool:
-    """Whether a held-out loss beats the best one by the relative `tolerance`.
+    """True if a held-out loss beats the best one by the relative `tolerance`.
 
     Example:
         >>> is_better(0.99, 1.0, 1e-3), is_better(0.9999, 1.0, 1e-3), is_better(5.0, None, 0.0)

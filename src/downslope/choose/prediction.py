@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from downslope.arguments import number
 from downslope.choose.step_time import StepTimes
 from downslope.errors import UsageError
 from downslope.estimate import Estimate
@@ -52,8 +53,7 @@ class RunLaw:
         The interval takes all noise scales at the same end of theirs at once: wider than if
         their errors were independent.
         """
-        if not (math.isfinite(batch_size) and batch_size > 0):
-            raise UsageError(f"batch_size must be finite and above 0; got {batch_size}")
+        number("batch_size", batch_size, above=0)
         value = self.min_steps + self.min_examples / batch_size
         if self.smaller_noise is None or self.larger_noise is None:
             return Estimate(value=value, unit="steps")
@@ -103,8 +103,8 @@ def predict(law: RunLaw, times: StepTimes, batch_size: float) -> Prediction:
     return Prediction(
         batch_size=batch_size,
         num_steps=steps,
-        num_examples=_times(steps, batch_size, "examples"),
-        seconds=_times(steps, seconds, "s"),
+        num_examples=steps.scaled(batch_size, unit="examples"),
+        seconds=steps.scaled(seconds, unit="s"),
         flags=flags,
     )
 
@@ -153,9 +153,8 @@ def equivalent_steps(
     for scale, size, steps in zip(scales, batch_sizes, num_steps, strict=True):
         if scale is None:
             raise UsageError("noise_scales must have a value or a lower end for each stretch")
-        for name, number in (("noise_scales", scale), ("batch_sizes", size), ("num_steps", steps)):
-            if not (math.isfinite(number) and number > 0):
-                raise UsageError(f"{name} must be finite and above 0; got {number}")
+        for name, value in (("noise_scales", scale), ("batch_sizes", size), ("num_steps", steps)):
+            number(name, value, above=0)
         known.append(scale)
     min_steps, min_examples = _sums(known, batch_sizes, num_steps)
     has_ends = noise_los is not None and noise_his is not None
@@ -179,9 +178,3 @@ def _sums(
         steps += count * share
         examples += count * (size if math.isinf(scale) else scale * share)
     return steps, examples
-
-
-def _times(steps: Estimate, factor: float, unit: str) -> Estimate:
-    assert steps.value is not None
-    lo, hi = (None if end is None else end * factor for end in (steps.lo, steps.hi))
-    return Estimate(value=steps.value * factor, lo=lo, hi=hi, unit=unit)

@@ -95,13 +95,7 @@ class Answer:
     def to_json(self) -> dict[str, Any]:
         """Fields as a plain dictionary."""
         value = None if self.value is None else self.value.to_json()
-        return {
-            "question": self.question,
-            "value": value,
-            "words": self.words,
-            "because": self.because,
-            "flags": list(self.flags),
-        }
+        return {**vars(self), "value": value, "flags": list(self.flags)}
 
     def __str__(self) -> str:
         return self.words if self.value is None else str(self.value)  # type: ignore[return-value]

@@ -10,7 +10,7 @@ ROWS_PER_PARAMETER = 2  # with fewer, the least training loss would overfit the 
 
 
 def asks_for_search(training: Training) -> bool:
-    """Whether a configuration asks for training, not for a direct solution.
+    """True if a configuration asks for training, not for a direct solution.
 
     An optimizer, a rate, a number of updates, L1 or decoupled weight decay asks for training.
 

@@ -97,7 +97,7 @@ class StepTimes:
 
     @property
     def can_be_resampled(self) -> bool:
-        """Whether each size has the three repeats that resampling needs."""
+        """True if each size has the three repeats that resampling needs."""
         return bool(self.repeats) and min(map(len, self.repeats)) >= FEW_REPEATS
 
     def resampled(self, draw: random.Random) -> StepTimes:
@@ -106,7 +106,7 @@ class StepTimes:
         return fit_step_times(self.batch_sizes, drawn)
 
     def is_measured_at(self, batch_size: float) -> bool:
-        """Whether a size is within the measured range; always true for a given line."""
+        """True if a size is within the measured range; always true for a given line."""
         sizes = self.batch_sizes
         return not sizes or sizes[0] <= batch_size <= sizes[-1]
 

@@ -25,7 +25,7 @@ NEGLIGIBLE = 0.01  # of the first batch's loss; assumed
 
 
 def stands_out(gain: float, error: float | None, *, loss: float, tolerance: float) -> bool:
-    """Whether a gain in loss exceeds its own noise and the tolerance.
+    """True if a gain in loss exceeds its own noise and the tolerance.
 
     Args:
         gain: lowest loss so far minus the new one, on the same held-out rows.

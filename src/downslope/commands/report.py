@@ -39,5 +39,5 @@ def report(
     from downslope.report import write_report
 
     page = write_report(runs, out)
-    show(page, json, {"report": str(page)})
+    show({"report": str(page)} if json else str(page), json)
     return 0

@@ -24,7 +24,7 @@ _INTERFACES = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
 
 
 def is_frame(data: Any) -> bool:
-    """Whether the object is a table of columns in memory; a single column is not.
+    """True if the object is a table of columns in memory; a single column is not.
 
     Example:
         >>> import pyarrow as pa

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from downslope.errors import DataError
-from downslope.storage import capacity_errors, sync
+from downslope.storage import atomic_file
 
 
 def write_parquet(
@@ -43,15 +43,8 @@ def write_parquet(
     """
     path = Path(path)
     check_writable(path, overwrite=overwrite)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with capacity_errors(path):
-            rows = _write(scratch, schema, batches)
-            os.replace(scratch, path)
-            sync(path.parent)
-            return rows
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic_file(path) as scratch:
+        return _write(scratch, schema, batches)
 
 
 def check_writable(path: Path, *, overwrite: bool = False) -> None:

@@ -43,7 +43,3 @@ class Source(Protocol):
         It must only slice and cast, so that it works on NumPy and on traced JAX arrays alike.
         """
         ...
-
-    def close(self) -> None:
-        """Release files; reading afterwards raises ValueError."""
-        ...

@@ -1,4 +1,4 @@
-"""Records and pages of a run: journal, progress while it trains, reader of its folder, report."""
+"""What a run shows: its journal, progress while it trains, the reader of its folder, the report."""
 
 from downslope import _moved
 

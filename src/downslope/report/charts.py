@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from downslope.arguments import one_of
-from downslope.errors import DataError
+from downslope.errors import DataError, UsageError
 from downslope.report.blocks import Chart, Gap
 from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, price
@@ -27,7 +26,9 @@ def chart(run: RunData, name: str) -> Chart:
         UsageError: there is none of this name.
         DataError: the run has nothing to draw it from.
     """
-    found = CHARTS[one_of("name", name, CHARTS)](run)
+    if name not in CHARTS:
+        raise UsageError(f"name must be one of {', '.join(CHARTS)}; got {name!r}")
+    found = CHARTS[name](run)
     if isinstance(found, Gap):
         raise DataError(f"no chart of {name!r} ({found.reason})", path=run.folder)
     return found

@@ -1,4 +1,4 @@
-"""Measurements of a run: its noise, reading by reading, and the times of its steps."""
+"""What a run measured: its noise, reading by reading, and the times of its steps."""
 
 from __future__ import annotations
 

@@ -14,20 +14,13 @@ from downslope.step.state import State
 
 
 class Parts(NamedTuple):
-    """Two sums of gradients from independent rows, at the same parameters.
+    """Two sums of gradients from independent rows, at the same parameters."""
 
-    Attributes:
-        loss: sum of the window's losses.
-        total: sum of the window's gradients, what the update uses.
-        first, second: the two sums to compare.
-        rows_first, rows_second: rows counted in each, float32.
-    """
-
-    loss: Array
-    total: Any
-    first: Any
+    loss: Array  # sum of the window's losses
+    total: Any  # sum of the window's gradients: the one that the update uses
+    first: Any  # the two sums to compare
     second: Any
-    rows_first: Array
+    rows_first: Array  # rows counted in each, float32
     rows_second: Array
 
 

@@ -32,23 +32,14 @@ Update = Callable[[State, Any, Knobs], tuple[State, Move]]
 
 
 class CallMetrics(NamedTuple):
-    """Per-call metrics, separate from the carry.
+    """Per-call metrics, separate from the carry."""
 
-    Attributes:
-        loss_sums: sum of the losses of each window, float [M]; zero for windows that were not run.
-        done: windows whose loss was finite; fewer than requested if one was not.
-        healthy: every loss was finite, and so are the parameters at the call's end.
-        probes: measurements of the measured windows, float [K, F] in the order of `Probe`.
-        probe_steps: the updates they belong to, int32 [K].
-        num_probes: number of those rows that are filled.
-    """
-
-    loss_sums: Array
-    done: Array
-    healthy: Array
-    probes: Array
-    probe_steps: Array
-    num_probes: Array
+    loss_sums: Array  # of each window, float [M]; zero for windows that were not run
+    done: Array  # windows whose loss was finite; fewer than requested if one was not
+    healthy: Array  # every loss was finite, and so are the parameters at the call's end
+    probes: Array  # of the measured windows, float [K, F] in the order of `Probe`
+    probe_steps: Array  # the updates they belong to, int32 [K]
+    num_probes: Array  # number of those rows that are filled
 
 
 def compile_steps(

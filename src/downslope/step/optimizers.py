@@ -24,44 +24,33 @@ from downslope.errors import UsageError
 class Traits(NamedTuple):
     """Properties of an update rule that other modules ask for; nothing else compares names.
 
-    Attributes:
-        learning_rate: start of the learning-rate search, and the rate used without a search.
-        is_plain: a step is the gradient or its momentum times the rate, so that the best rate has
-            the scale of the loss: near the edge of stability, and proportional to the batch size
-            below the noise scale. Other rules follow the batch size by the square root.
-        momentum_kind: how the velocity is kept, or None.
-        finds_rate: the rule finds its own step length, so nothing is searched or scaled.
-        keeps_params: the rule determines the parameters to evaluate; no other average is kept.
-        decays: arguments of the optax rule that are decays of moving averages of gradients.
+    A step of a plain rule is the gradient or its momentum times the rate, so that the best rate has
+    the scale of the loss: near the edge of stability, and proportional to the batch size below the
+    noise scale. Other rules follow the batch size by the square root.
     """
 
-    learning_rate: float | None = None
+    learning_rate: float | None = None  # start of the search, and the rate without a search
     is_plain: bool = False
     momentum_kind: Literal["heavy_ball", "nesterov"] | None = None
-    finds_rate: bool = False
-    keeps_params: bool = False
-    decays: tuple[str, ...] = ()
+    finds_rate: bool = False  # its own step length, so nothing is searched or scaled
+    keeps_params: bool = False  # the parameters to evaluate; no other average is kept
+    decays: tuple[str, ...] = ()  # arguments of the optax rule: of moving averages of gradients
 
 
 class Optimizer(NamedTuple):
     """An update rule with its learning rate and traits.
 
-    Attributes:
-        name: as the user gave it.
-        build: `build(learning_rate)` gives the optax transformation; the rate may be traced.
-        learning_rate: the rate to use, or None if the transformation holds its own.
-        traits: properties that decisions and measurements depend on.
-        is_named: the rule is the package's own of that name, not a user's function.
-        l1_scale: `l1_scale(opt_state, learning_rate, params)` gives the step size per
-            coordinate for a proximal step, or None if the rule has none.
-        evaluation_params: the parameters to evaluate and keep, if the rule steps others.
+    `build(learning_rate)` gives the optax transformation; the rate may be traced.
+    `l1_scale(opt_state, learning_rate, params)` gives the step size per coordinate for a proximal
+    step, or is None if the rule has none. `evaluation_params(opt_state, params)` are those to
+    evaluate and keep.
     """
 
-    name: str
+    name: str  # as the user gave it
     build: Callable[[Any], optax.GradientTransformation]
-    learning_rate: float | None
+    learning_rate: float | None  # None if the transformation holds its own
     traits: Traits = Traits()
-    is_named: bool = False
+    is_named: bool = False  # the package's own rule of that name, not a user's function
     l1_scale: Callable[[Any, Array, Any], Any] | None = None
     evaluation_params: Callable[[Any, Any], Any] = lambda _, params: params
 

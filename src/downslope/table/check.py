@@ -57,14 +57,12 @@ def check_table(
     training: Training | None = None,
     *,
     only: Collection[str] | None = None,
-    quick: bool = False,
 ) -> tuple[Finding, ...]:
     """Check a table, and a run on it, before the first step.
 
     Args:
         path, table, model, training: as for `downslope.table.fit.fit`; the table is converted.
         only: names of checks, of `CHECKS`; all by default.
-        quick: make the checks of `QUICK` alone, on a sample of 20,000 rows.
 
     Returns:
         One finding a check, the worst first.
@@ -84,45 +82,26 @@ def check_table(
         warning leaks
         fine missing
     """
-    names = _chosen(only, QUICK if quick else CHECKS)
+    if only is not None and (not only or not set(only) <= set(CHECKS)):
+        got = ", ".join(name for name in only if name not in CHECKS) or "none"
+        raise UsageError(f"only must be checks of {', '.join(CHECKS)}; got {got}")
+    names = [name for name in CHECKS if only is None or name in only]
     with opened(path, table) as stored:
-        if quick:
-            return quick_checks(stored, table, only=only)
         training = training or Training(seed=table.seed)
         checks = _Checks(stored, table, model or ModelOptions(), training, path)
         found = [checks.make(name) for name in names if name not in RESOURCES]
         return by_severity([*found, *checks.resources(tuple(n for n in names if n in RESOURCES))])
 
 
-def quick_checks(
-    stored: StoredTable, table: TableOptions, *, only: Collection[str] | None = None
-) -> tuple[Finding, ...]:
+def quick_checks(stored: StoredTable, table: TableOptions) -> tuple[Finding, ...]:
     """The checks of `QUICK` on 20,000 random training rows of an open table, the worst first.
 
     Args:
         stored: the table; it stays open.
         table: the options that it was converted with.
-        only: names of checks, of `QUICK`; all of them by default.
-
-    Raises:
-        UsageError: a check of another name.
     """
-    names = _chosen(only, QUICK)
     checks = _Checks(stored, table, ModelOptions(), Training(), None, QUICK_ROWS, QUICK_CELLS)
-    return by_severity(map(checks.make, names))
-
-
-def quick_warnings(stored: StoredTable, table: TableOptions) -> list[Finding]:
-    """Warnings and errors of `quick_checks`, to say before training."""
-    return [f for f in quick_checks(stored, table) if f.severity in ("warning", "error")]
-
-
-def _chosen(only: Collection[str] | None, known: tuple[str, ...]) -> list[str]:
-    wrong = [name for name in only or () if name not in known]
-    if wrong or (only is not None and not only):
-        got = ", ".join(wrong) or "none"
-        raise UsageError(f"only must be checks of {', '.join(known)}; got {got}")
-    return [name for name in known if only is None or name in only]
+    return by_severity(map(checks.make, QUICK))
 
 
 @dataclass
@@ -166,7 +145,7 @@ class _Checks:
     def _target(self) -> Finding:
         encoding, y, num_rows = self.encoding, self.sample.y, self.stored.num_train
         if encoding.task == "regress":
-            name, scale = encoding.target.name, encoding.target_scale
+            name, scale = encoding.target.name, encoding.target.scale
             return number_spread(y, name, scale=scale, num_rows=num_rows)
         if self.path is None:
             counts = np.bincount(y.astype(np.int64), minlength=len(encoding.classes))

@@ -36,7 +36,7 @@ class DryRun:
 
     @property
     def fits(self) -> bool:
-        """Whether the run fits into memory, as far as can be told."""
+        """True if the run fits into memory, as far as can be told."""
         return all(finding.severity != "error" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax import Array
 
 import downslope
 from downslope import ModelOptions, Result, StopReason, TableOptions, Training
 from downslope.data.stored import StoredTable
+from downslope.metrics import ClassificationMetrics, RegressionMetrics, Results
 from downslope.models import weights_only
 from downslope.table.calibration import calibrate
 from downslope.table.model import TableModel, choose_model
 from downslope.table.run import opened, request_metadata
-from downslope.table.scorer import TableScorer
 from downslope.train.run_folder import check_free
 
 CALIBRATION_ROWS = 50_000  # training rows whose margins calibrate an SVM's probabilities
@@ -65,7 +66,7 @@ def fit(
         out, resume, readers: as for `downslope.fit`.
         say: called with one sentence each about what was left out or assumed.
         check: returns findings on the converted table to say before training, such as
-            `downslope.table.check.quick_warnings`.
+            `downslope.table.check.quick_checks`.
 
     Raises:
         DataError: the table is missing, corrupt or unusable.
@@ -152,3 +153,58 @@ def _calibration(model: TableModel, params: Any, stored: StoredTable) -> dict[st
     batch = stored.train.unpack(stored.train.read(0, min(CALIBRATION_ROWS, stored.num_train)))
     margins = jax.device_get(jax.jit(model.outputs)(params, batch))
     return {"calibration": calibrate(margins, batch.y.astype(int), batch.weight)}
+
+
+class TableScorer:
+    """Loss and task metrics of a table model on held-out rows, weighted as the rows are."""
+
+    def __init__(self, model: TableModel):
+        self.table_model = model
+
+    def score(self, model: Any, batch: Any, losses: Array) -> dict[str, Array]:
+        """Per-row arrays for the accumulator."""
+        table, out = self.table_model, self.table_model.outputs(model, batch)
+        found = {
+            "losses": table.losses(model, batch), "targets": batch.y, "weight": batch.weight,
+            "outputs": out,
+        }  # fmt: skip
+        if table.encoding.task == "classify" and not table.has_margins:
+            found["probabilities"] = jax.nn.sigmoid(out) if out.ndim == 1 else jax.nn.softmax(out)
+        return found
+
+    def accumulator(self) -> Any:
+        """Metrics of the model's task."""
+        return (_Numbers if self.table_model.encoding.task == "regress" else _Classes)(
+            self.table_model
+        )
+
+
+class _Numbers:
+    def __init__(self, model: TableModel):
+        self._model, self._metrics = model, RegressionMetrics(model.target_unit)
+
+    def add(self, losses: Any, targets: Any, weight: Any, outputs: Any) -> None:
+        predictions, truth = map(self._model.in_target_unit, (outputs, targets))
+        self._metrics.add(losses, predictions, truth, weight)
+
+    def result(self) -> Results:
+        return self._metrics.result()
+
+
+class _Classes:
+    def __init__(self, model: TableModel):
+        self._metrics = ClassificationMetrics(
+            model.num_classes, probabilities=not model.has_margins
+        )
+
+    def add(
+        self, losses: Any, targets: Any, weight: Any, outputs: Any, probabilities: Any = None
+    ) -> None:
+        # Log-odds rank rows whose probability rounds to 1; logits of several classes cannot be
+        # compared between rows, their probabilities can.
+        ranks = outputs if probabilities is None or outputs.ndim == 1 else None
+        classes = targets.astype("int32")
+        self._metrics.add(losses, probabilities, classes, weight, scores=ranks)
+
+    def result(self) -> Results:
+        return self._metrics.result()

@@ -24,7 +24,7 @@ FOR_TASK = {
 
 @dataclass(frozen=True, kw_only=True)
 class TableModel:
-    """What maps a table's rows to predictions, apart from its parameters.
+    """The function from a table's rows to predictions, without its parameters.
 
     Attributes:
         encoding: how columns become numbers.
@@ -50,7 +50,7 @@ class TableModel:
 
     @property
     def has_margins(self) -> bool:
-        """Whether outputs are margins, which only a calibration turns into probabilities."""
+        """True if outputs are margins, which only a calibration turns into probabilities."""
         return self.loss in MARGINS
 
     @property
@@ -91,8 +91,8 @@ class TableModel:
     def in_target_unit(self, standardised: Any) -> np.ndarray:
         """Outputs or targets of a regression in the target's own unit, float64."""
         # a large mean would swallow the digits of a float32
-        encoding, values = self.encoding, np.asarray(standardised, np.float64)
-        return encoding.target_mean + encoding.target_scale * values
+        target = self.encoding.target
+        return target.mean + target.scale * np.asarray(standardised, np.float64)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values from which `from_json` makes an equal model."""

@@ -62,7 +62,10 @@ class Plan:
             lines.append(f"{label:<31} {answer}")
             for text in (answer.because, *(f"note: {flag}" for flag in answer.flags)):
                 if text not in told:  # said once: several answers rest on the same
-                    lines += _indented(text)
+                    indent = "    "
+                    lines += textwrap.wrap(
+                        text, WIDTH, initial_indent=indent, subsequent_indent=indent
+                    )
                 told.add(text)
         return "\n".join(lines)
 
@@ -81,7 +84,3 @@ def plan(run: str | os.PathLike[str], scenario: Scenario | None = None) -> Plan:
     scenario = scenario or Scenario()
     seen = RunFacts(**read_run(run))
     return Plan(run=str(Path(run)), seen=seen, answers=what_if(seen, scenario), scenario=scenario)
-
-
-def _indented(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")

@@ -20,13 +20,10 @@ SAME = 1e-4  # difference up to which two stored values count as the same
 
 
 class EncodedBatch(NamedTuple):
-    """Some rows of a table.
+    """Some rows of a table, float32 [n, num_features] as in training.
 
-    Attributes:
-        rows: float32 [n, num_features], as in training.
-        unseen: counts of categories and missing values that training did not have.
-        target: class numbers, or numbers in their own unit, [n], NaN where missing; None where
-            not asked for.
+    `unseen` counts categories and missing values that training did not have. The target [n] is in
+    class numbers or in its own unit, NaN where missing; None where not asked for.
     """
 
     rows: np.ndarray
@@ -93,7 +90,7 @@ def find_rows(path: Any, encoding: Encoding, rows: np.ndarray) -> np.ndarray:
     found, count = np.full(len(rows), -1), 0
     for batch in encoded_batches(path, encoding, with_target=True):
         assert batch.target is not None
-        target = (batch.target - encoding.target_mean) / encoding.target_scale
+        target = (batch.target - encoding.target.mean) / encoding.target.scale
         part = np.column_stack([batch.rows, target]).astype(np.float64)
         part_sums = part @ weigh
         for row in np.flatnonzero(found < 0):

@@ -1,4 +1,4 @@
-"""Runs on a table: what was asked, the table opened again, the trained model."""
+"""Runs on a table: the request, the table opened again, the trained model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REMEDY = "use it in Python, with the code that trained it"
 
 @dataclass(frozen=True, kw_only=True)
 class TableRequest:
-    """What a run on a table was asked.
+    """The request of a run on a table.
 
     Attributes:
         path: the table's file or folder, None for a data frame.
@@ -52,14 +52,14 @@ class TrainedModel(NamedTuple):
 
 
 def request_metadata(path: Any, table: TableOptions) -> dict[str, Any]:
-    """What a run's folder keeps for `request_of`, beside the model."""
+    """Plain values that a run's folder keeps for `request_of`, beside the model."""
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(table).items()}
     is_path = isinstance(path, (str, os.PathLike))
     return {"path": str(Path(path).resolve()) if is_path else None, "table": options}
 
 
 def request_of(run: str | os.PathLike[str], *, needs_path: bool = True) -> TableRequest:
-    """What a run on a table was asked.
+    """The request of a run on a table.
 
     Args:
         run: the run's folder.

@@ -1,4 +1,4 @@
-"""What the checks of a table read: a sample, hashes of rows, stretches in the order of the file."""
+"""Input of a table's checks: a sample, hashes of rows, stretches in the order of the file."""
 
 from __future__ import annotations
 
@@ -32,16 +32,13 @@ LEFT_OUT = (
 def sample_of(stored: StoredTable, max_rows: int, max_cells: int) -> Sample:
     """Random training rows of a converted table: the first ones, since those are shuffled.
 
-    Args:
-        stored: the table.
-        max_rows: most rows.
-        max_cells: most numbers in all, though at least 1,000 rows are taken.
+    At most `max_rows` rows and `max_cells` numbers, but at least 1,000 rows.
     """
     encoding = stored.encoding
     count = min(max_rows, max(MIN_ROWS, max_cells // encoding.width), stored.num_train)
     batch = stored.train.unpack(stored.train.read(0, count))
     names, numbers = encoding.feature_names, encoding.num_numeric
-    dense: list[Any] = [c for c in encoding.columns if c.kind not in ("category", "text")]
+    dense = encoding.dense
     place = {name: at for at, name in enumerate(names)}
     means, scales = np.zeros(numbers), np.ones(numbers)
     for column in dense:

@@ -1,1 +1,1 @@
-"""What `fit` is made of: the parts put together, one run in the air, and its folder."""
+"""Parts of `fit`: a run put together, its training loop, and its folder."""

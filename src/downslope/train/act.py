@@ -32,9 +32,11 @@ def decide(loop: Loop, observation: Observation) -> tuple[Order, ...]:
 
 def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
     """Carry out the orders one after the other; after a diverged step, from the last good state."""
-    recovers = bool(orders) and loop.trouble is not None and loop.trials is None
-    if recovers and not decision_on(orders, "stop"):
-        _go_back(loop)
+    recovers = orders and loop.trials is None and not decision_on(orders, "stop")
+    if recovers and loop.trouble is not None:
+        what, loop.stop_reason = loop.trouble[0], None
+        undo(loop)
+        loop.run.journal.write("undone", step=loop.state.progress.num_steps, what=what)
     for order in orders:
         if isinstance(order, Trial):
             _begin_trial(loop, order)
@@ -47,13 +49,6 @@ def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
             )
         else:
             _turn(loop, order)
-
-
-def _go_back(loop: Loop) -> None:
-    assert loop.trouble is not None
-    what, loop.stop_reason = loop.trouble[0], None
-    undo(loop)
-    loop.run.journal.write("undone", step=loop.state.progress.num_steps, what=what)
 
 
 def _turn(loop: Loop, decision: Decision) -> None:

@@ -30,27 +30,18 @@ class CallLength:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call to the device, for some of a block's windows.
-
-    Attributes:
-        block: the block they belong to.
-        windows: the windows to run.
-        num_steps: updates that they complete.
-        num_examples: rows that they count.
-        position: position in the data after the call.
-        ends_block: these are the block's last windows.
-    """
+    """One call to the device, for some of a block's windows."""
 
     block: Block
     windows: Windows
-    num_steps: int
-    num_examples: int
-    position: Position
-    ends_block: bool
+    num_steps: int  # updates that the windows complete
+    num_examples: int  # rows that they count
+    position: Position  # in the data, after the call
+    ends_block: bool  # these are the block's last windows
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the windows include the epoch's last row."""
+        """True if the windows include the epoch's last row."""
         return self.position.epoch > self.block.epoch
 
 

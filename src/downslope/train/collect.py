@@ -56,7 +56,7 @@ def take_in(loop: Loop, seen: Collected) -> None:
 
 
 def _is_worse(loop: Loop) -> bool:
-    """Whether the loss of a fixed sample is above that of the last good state.
+    """True if the loss of a fixed sample is above that of the last good state.
 
     Losses of single batches may be as high by chance if a few rows dominate.
     """

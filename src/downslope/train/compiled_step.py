@@ -22,27 +22,16 @@ MAX_WINDOW_ROWS = 8192  # the largest batch that is one window
 
 @dataclass(kw_only=True)
 class CompiledStep:
-    """Compiled loop over windows of one batch size, and the blocks that it runs over.
+    """Compiled loop over windows of one batch size, and the blocks that it runs over."""
 
-    Attributes:
-        batch_rows: examples per update.
-        step_rows: rows the device takes at once.
-        clips: gradients longer than the norm in `knobs` are shortened.
-        run: `run(state, rows, windows, knobs)`, see `compile_steps`.
-        open_stream: blocks from a position on.
-        shuffling: one sentence on how well the rows are shuffled.
-        compile_seconds: time that `prepare` took, None before.
-        failure: why compiling in the background failed, or None.
-    """
-
-    batch_rows: int
-    step_rows: int
-    clips: bool
-    run: Callable[..., Any]
-    open_stream: Callable[[Position], Stream]
-    shuffling: str
-    compile_seconds: float | None = None
-    failure: BaseException | None = None
+    batch_rows: int  # examples per update
+    step_rows: int  # rows the device takes at once
+    clips: bool  # gradients longer than the norm in `knobs` are shortened
+    run: Callable[..., Any]  # `run(state, rows, windows, knobs)`, see `compile_steps`
+    open_stream: Callable[[Position], Stream]  # blocks from a position on
+    shuffling: str  # one sentence on how well the rows are shuffled
+    compile_seconds: float | None = None  # that `prepare` took, None before
+    failure: BaseException | None = None  # of compiling in the background
     _thread: threading.Thread | None = field(default=None, repr=False)
 
     def prepare(self, state: State, position: Position, knobs: Knobs) -> None:
@@ -70,7 +59,7 @@ class CompiledStep:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a step compiled in the background is ready to use."""
+        """True if a step compiled in the background is ready to use."""
         done = self._thread is not None and not self._thread.is_alive()
         return done and self.failure is None
 

@@ -29,7 +29,7 @@ def begin_with(training: Training, source: Any) -> Training:
     averages = "schedule" in training.free and not holds_average and not training.l1
     num_rows = None if isinstance(source, Generator) else source.num_rows
     most = max(1, STEP_BYTES // row_bytes(source))
-    each = examples_per_row(source)
+    each = getattr(source, "examples_per_row", 1)  # more if a row is a batch of its own
     batch_size = first_batch_size(
         num_rows=num_rows and num_rows * each,
         most=min(most, training.microbatch_size or most) * each,
@@ -50,11 +50,6 @@ def begin_with(training: Training, source: Any) -> Training:
             epochs = max(MOST_EPOCHS, math.ceil(STEPS * rows / num_rows))
         plain = dataclasses.replace(plain, epochs=epochs)
     return plain
-
-
-def examples_per_row(source: Any) -> int:
-    """Examples in a row of the source: more than 1 if a row is a batch of its own."""
-    return getattr(source, "examples_per_row", 1)
 
 
 def row_bytes(source: Any) -> int:

@@ -6,7 +6,6 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from downslope.estimate import Estimate
 from downslope.noise.online.monitor import NoiseMonitor
 from downslope.step.state import State
 from downslope.train.collect import collect
@@ -37,7 +36,7 @@ class Diagnostics:
         self._spent = 0.0
 
     def is_due(self, seconds: float) -> bool:
-        """Whether the next subject fits into its share of this many seconds of training."""
+        """True if the next subject fits into its share of this many seconds of training."""
         share = self._setup.training.anatomy_share
         cost = self._costs.get(self._next, UNKNOWN_SECONDS)
         return share is not None and self._spent + cost <= share * seconds
@@ -92,13 +91,9 @@ def diagnose_if_due(loop: Loop) -> None:
 
 def short_record(section: Section) -> dict[str, object]:
     """Section for the journal: values, intervals, reasons and sentences."""
-    return {
-        "sentences": list(section.sentences),
-        "records": {name: _short(found) for name, found in section.records.items()},
-    }
-
-
-def _short(found: Estimate) -> dict[str, object]:
-    values = found.to_json()
     names = ("value", "lo", "hi", "unit", "reason")
-    return {name: values[name] for name in names if values[name] is not None}
+    records = {
+        subject: {name: v for name in names if (v := getattr(found, name)) is not None}
+        for subject, found in section.records.items()
+    }
+    return {"sentences": list(section.sentences), "records": records}

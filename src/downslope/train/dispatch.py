@@ -30,27 +30,17 @@ PROJECT = jax.jit(project)
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """Results of one call, on the host.
-
-    Attributes:
-        call: the call.
-        loss_sums, sizes: summed loss and rows of each of its windows, [n].
-        bad_step: number of updates up to and including the first non-finite one, or None.
-        probes, probe_steps: measured updates, [k, F], and their numbers, [k].
-        point: projected parameters after the call, or None.
-        time: when it was collected, by `time.perf_counter`.
-        seconds: time that the device spent on the call.
-    """
+    """Results of one call, on the host."""
 
     call: Call
-    loss_sums: np.ndarray
-    sizes: np.ndarray
-    bad_step: int | None
-    probes: np.ndarray
-    probe_steps: np.ndarray
-    point: np.ndarray | None
-    time: float
-    seconds: float
+    loss_sums: np.ndarray  # of each of its windows, [n]
+    sizes: np.ndarray  # rows of each of its windows, [n]
+    bad_step: int | None  # updates up to and including the first non-finite one
+    probes: np.ndarray  # measured updates, [k, F]
+    probe_steps: np.ndarray  # their numbers, [k]
+    point: np.ndarray | None  # projected parameters after the call
+    time: float  # of the collection, by `time.perf_counter`
+    seconds: float  # that the device spent on the call
 
 
 class Dispatcher:

@@ -17,21 +17,16 @@ from downslope.choose.temperature import gain_scale, stands_out
 class HeldOut:
     """Results of the evaluations so far.
 
-    Attributes:
-        evaluated_step: update of the latest evaluation, or None.
-        lowest_loss, lowest_step: the lowest held-out loss, and its update.
-        params: the parameters of that loss, on the host; None if not kept.
-        reference_loss: the loss that the next gain is measured from: held out, or the training
-            loss of an epoch without held-out rows.
-        reference_losses: losses of the held-out rows at that evaluation, [n], or None.
+    The next gain is measured from `reference_loss`: held out, or the training loss of an epoch
+    without held-out rows.
     """
 
-    evaluated_step: int | None = None
-    lowest_loss: float | None = None
-    lowest_step: int = 0
-    params: Any = None
+    evaluated_step: int | None = None  # update of the latest evaluation
+    lowest_loss: float | None = None  # held out
+    lowest_step: int = 0  # its update
+    params: Any = None  # its parameters, on the host; None if not kept
     reference_loss: float | None = None
-    reference_losses: np.ndarray | None = None
+    reference_losses: np.ndarray | None = None  # of the held-out rows at that evaluation, [n]
 
     def evaluated(self, step: int, loss: float | None) -> tuple[HeldOut, bool]:
         """Record after an evaluation, and whether its loss is the lowest so far.
@@ -40,14 +35,8 @@ class HeldOut:
             loss: held-out loss, None if it is not finite or there are no held-out rows.
         """
         is_lowest = loss is not None and is_better(loss, self.lowest_loss, 0.0)
-        found = dataclasses.replace(self, evaluated_step=step)
-        if is_lowest:
-            found = dataclasses.replace(found, lowest_loss=loss, lowest_step=step)
-        return found, is_lowest
-
-    def with_params(self, params: Any) -> HeldOut:
-        """Record with the parameters of the lowest loss."""
-        return dataclasses.replace(self, params=params)
+        lowest: dict[str, Any] = {"lowest_loss": loss, "lowest_step": step} if is_lowest else {}
+        return dataclasses.replace(self, evaluated_step=step, **lowest), is_lowest
 
     def compared(
         self, loss: float, losses: np.ndarray | None, *, first_loss: float | None, tolerance: float

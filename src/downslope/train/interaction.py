@@ -1,7 +1,8 @@
-"""Whether the loss of one example depends on the other examples of its batch."""
+"""Detection of losses in which an example depends on the other examples of its batch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ MOVED = 0.1  # relative: an output layer of zeros would hide the layers before i
 
 
 def examples_interact(objective: Objective, params: Params, rows: Any) -> bool:
-    """Whether the losses of some examples change with the rest of their batch.
+    """True if the losses of some examples change with the rest of their batch.
 
     They do with batch normalisation and contrastive losses, which have no gradient per example.
     A batch of rows a and b is compared with one of a and c under the same random key: the losses
@@ -46,17 +47,11 @@ def examples_interact(objective: Objective, params: Params, rows: Any) -> bool:
     kept, *others = (
         jax.tree.map(lambda a, k=k: a[k * size : (k + 1) * size], rows) for k in range(3)
     )
-    try:
-        return any(
-            _differ(*(np.asarray(of_kept(point, kept, part)) for part in others))
-            for point in (params, _moved(params))
-        )
-    except (TypeError, ValueError):  # the loss takes batches of one size only
-        return False
+    return _differ_near(params, lambda p: [of_kept(p, kept, part) for part in others]) or False
 
 
 def can_divide(objective: Objective, params: Params, rows: Any) -> bool:
-    """Whether the losses of some rows are those of their two halves computed separately.
+    """True if the losses of some rows are those of their two halves computed separately.
 
     They are if examples interact only within groups that lie in one half, such as ghost batches:
     a batch may then be accumulated over micro-batches of that size.
@@ -71,18 +66,26 @@ def can_divide(objective: Objective, params: Params, rows: Any) -> bool:
         return objective.losses(params, rows, jax.random.key(0))
 
     parts = [jax.tree.map(lambda a, k=k: a[k * half : (k + 1) * half], rows) for k in (0, 1)]
+
+    def both(params: Params) -> list[Any]:
+        return [losses(params, rows), np.concatenate([losses(params, part) for part in parts])]
+
+    return _differ_near(params, both) is False
+
+
+def _differ_near(params: Params, pair: Callable[[Params], list[Any]]) -> bool | None:
+    """True if two computations of losses differ at the parameters or near them.
+
+    None if the loss takes batches of one size only.
+    """
     try:
-        for point in (params, _moved(params)):
-            apart = np.concatenate([np.asarray(losses(point, part)) for part in parts])
-            if _differ(np.asarray(losses(point, rows)), apart):
-                return False
-    except (TypeError, ValueError):  # the loss takes batches of one size only
-        return False
-    return True
+        return any(_differ(*map(np.asarray, pair(point))) for point in (params, _moved(params)))
+    except (TypeError, ValueError):
+        return None
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two results of the same computation differ by more than rounding."""
+    """True if two results of the same computation differ by more than rounding."""
     finite = np.isfinite(one)
     if (finite != np.isfinite(other)).any():
         return True
@@ -102,7 +105,7 @@ def _moved(params: Params) -> Params:
 
 
 def interact(objective: Objective, params: Params, source: Any, kind: Any) -> bool:
-    """Whether examples interact, checked once for all runs of a kind and shape."""
+    """True if examples interact, checked once for all runs of a kind and shape."""
     rows = example(source, NUM_ROWS)
     shapes = [(a.shape, str(a.dtype)) for a in jax.tree.leaves((params, rows))]
     key = kind and ("interacts", kind, tuple(shapes))

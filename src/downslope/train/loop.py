@@ -30,48 +30,32 @@ if TYPE_CHECKING:
 class Loop:
     """Parts that the training loop holds while a run trains.
 
-    Attributes:
-        setup, context: the setup of the run, and what controllers know of it.
-        run: its folder and journal, and the last good state.
-        state: everything that a checkpoint holds.
-        interrupts: holds the signal that asks the run to end, if any.
-        dispatcher: calls to the device.
-        steps: compiled steps by batch size.
-        writer, diagnostics: progress writer and noise diagnostics.
-        begun: start of this session by `time.perf_counter`; `seconds_before` were in earlier ones.
-        step_seconds: by batch size, the time of an update in each of the latest calls.
-        trials: the learning-rate search in progress, or None.
-        trouble: what went wrong, "not finite" or "exploded", and at which update.
-        reopens: blocks must be reopened, for another batch size or another state.
-        stop_reason: why the run ends, or None while it continues.
-        results: metrics of the latest evaluation with its update, or None.
-        good_at, good_copy_seconds: when the last good state was copied, and the time it took.
-        saved_at, saved_moment: when a checkpoint was written, and at which update and evaluation.
-        failures_told: batch sizes whose failure to compile is in the journal.
+    The session began at `begun` by `time.perf_counter`; `seconds_before` were in earlier ones.
     """
 
     setup: TrainSetup
-    context: Context
-    run: RunFolder
-    state: TrainState
+    context: Context  # of controllers
+    run: RunFolder  # its folder and journal, and the last good state
+    state: TrainState  # everything that a checkpoint holds
     interrupts: Interrupts
     dispatcher: Dispatcher
-    steps: CompiledSteps
+    steps: CompiledSteps  # by batch size
     writer: ProgressWriter
     diagnostics: Diagnostics | None
     begun: float
     seconds_before: float
+    # by batch size, the time of an update in each of the latest calls
     step_seconds: dict[int, deque[float]] = field(default_factory=dict)
-    trials: Trials | None = None
-    trouble: tuple[str, int] | None = None
-    reopens: bool = False
-    stop_reason: StopReason | None = None
-    results: tuple[int, Results] | None = None
-    good_at: float = float("-inf")
+    trials: Trials | None = None  # the learning-rate search in progress
+    trouble: tuple[str, int] | None = None  # "not finite" or "exploded", and at which update
+    reopens: bool = False  # blocks, for another batch size or another state
+    stop_reason: StopReason | None = None  # None while the run continues
+    results: tuple[int, Results] | None = None  # of the latest evaluation, with its update
+    good_at: float = float("-inf")  # when the last good state was copied
     good_copy_seconds: float = 0.0
-    saved_at: float = field(default_factory=time.perf_counter)
-    saved_moment: tuple[int, int | None] | None = None
-    failures_told: set[int] = field(default_factory=set)
+    saved_at: float = field(default_factory=time.perf_counter)  # the latest checkpoint
+    saved_moment: tuple[int, int | None] | None = None  # its update and evaluation
+    failures_told: set[int] = field(default_factory=set)  # batch sizes in the journal
 
     @property
     def seconds(self) -> float:
@@ -127,14 +111,14 @@ def change_step(loop: Loop, step: CompiledStep) -> None:
 
 
 def goes_on(loop: Loop) -> bool:
-    """Whether the run continues; a signal that arrives between blocks ends it."""
+    """True if the run continues; a signal that arrives between blocks ends it."""
     if loop.trials is None and loop.interrupts.received is not None:
         loop.stop_reason = loop.stop_reason or StopReason.INTERRUPTED
     return loop.stop_reason is None
 
 
 def is_over(loop: Loop) -> bool:
-    """Whether the run or the current trial is over; sets `stop_reason`."""
+    """True if the run or the current trial is over; sets `stop_reason`."""
     if loop.trials is not None:
         return loop.trouble is not None or is_trial_over(loop)
     if loop.trouble is not None:
@@ -148,7 +132,7 @@ def is_over(loop: Loop) -> bool:
 
 
 def is_trial_over(loop: Loop) -> bool:
-    """Whether trials must end early: interrupted, or out of time."""
+    """True if trials must end early: interrupted, or out of time."""
     budget = loop.setup.training.seconds
     compiling = loop.dispatcher.compile_seconds
     interrupted = loop.interrupts.received is not None

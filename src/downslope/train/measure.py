@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from downslope.arguments import whole
 from downslope.config import Training
 from downslope.data.generator import Generator
-from downslope.errors import DataError, UsageError
+from downslope.errors import DataError
 from downslope.launch.memory import memory_errors
 from downslope.noise.online.monitor import NoiseMonitor
 from downslope.noise.survey.anatomy import anatomy, check_sections
@@ -98,8 +99,7 @@ def measure(
         >>> list(found.sections)
         ['scale']
     """
-    if num_examples < 2:
-        raise UsageError(f"num_examples must be 2 or more; got {num_examples}")
+    whole("num_examples", num_examples, least=2)
     check_sections(sections)
     if run is not None:
         training = training_reached(run, training or training_of(Path(run)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -70,7 +71,7 @@ def evaluate(loop: Loop) -> Results | None:
     loss = float(results["loss"]) if "loss" in results else None
     state.held_out, is_lowest = state.held_out.evaluated(step, loss)
     if is_lowest and setup.training.patience:
-        state.held_out = state.held_out.with_params(jax.device_get(params))
+        state.held_out = dataclasses.replace(state.held_out, params=jax.device_get(params))
     loop.run.journal.write(
         "evaluated",
         step=step,
@@ -83,7 +84,7 @@ def evaluate(loop: Loop) -> Results | None:
 
 
 def _evaluates(loop: Loop, call: Call) -> bool:
-    """Whether to evaluate after this call: at the end of an epoch, after some updates at least."""
+    """True if an evaluation is due: at the end of an epoch, after some updates at least."""
     if "patience" not in loop.context.free:
         return call.ends_epoch
     made = (
@@ -150,13 +151,12 @@ def _tell_failures(loop: Loop) -> None:
 
 
 class LoopInstruments:
-    """Costly readings of a run, made on demand."""
+    """Costly readings of a run, made on demand; see `choose.controller.Instruments`."""
 
     def __init__(self, loop: Loop):
         self._loop = loop
 
     def noise(self) -> NoiseReading:
-        """Noise scale and equilibrium ratio from the measured updates."""
         return self._noise
 
     @functools.cached_property
@@ -173,7 +173,6 @@ class LoopInstruments:
         )
 
     def norms(self) -> NormReading | None:
-        """Tail of the norms of the measured gradients."""
         from downslope.noise.tails import hill
 
         monitor = self._loop.state.monitor
@@ -193,11 +192,9 @@ class LoopInstruments:
         )
 
     def start_rate(self) -> float | None:
-        """Learning rate at which the search begins."""
         return start_rate(self._loop.setup)
 
     def nonfinite_rows(self) -> tuple[int, ...]:
-        """Numbers of rows whose own loss is not finite at the last good state."""
         loop = self._loop
         if loop.run.last is None:
             return ()

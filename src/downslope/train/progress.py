@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,39 +25,25 @@ SMOOTHING = 100  # windows in the smoothed loss; assumed
 
 @dataclasses.dataclass(kw_only=True)
 class TrainingProgress:
-    """Position, counts and training losses, kept on the host and saved in checkpoints.
-
-    Attributes:
-        position: epoch, and rows used of it.
-        num_steps: updates made.
-        num_examples: rows used, over all epochs.
-        seconds: time spent training, with evaluations and checkpoints.
-        smoothed_loss: mean training loss of the latest windows, weights falling by age;
-            `smoothed_weight` is the sum of those weights.
-        epoch_loss, epoch_rows: sum of the losses, and rows, of the epoch under way.
-        last_epoch_loss: mean training loss of the last whole epoch, or None.
-        first_losses, last_losses: losses of the first and the latest windows.
-        jumped: two batches in a row had a loss far above that of the first.
-        leapt: so far above that no heavy tail explains it.
-        jump_scale: factor on that threshold, raised by jumps that did no harm.
-    """
+    """Position, counts and training losses, kept on the host and saved in checkpoints."""
 
     position: Position = Position()  # noqa: RUF009 - immutable
-    num_steps: int = 0
-    num_examples: int = 0
-    seconds: float = 0.0
-    smoothed_loss: float | None = None
-    smoothed_weight: float = 0.0
-    epoch_loss: float = 0.0
+    num_steps: int = 0  # updates made
+    num_examples: int = 0  # rows used, over all epochs
+    seconds: float = 0.0  # spent training, with evaluations and checkpoints
+    smoothed_loss: float | None = None  # mean over the latest windows, weights falling by age
+    smoothed_weight: float = 0.0  # sum of those weights
+    epoch_loss: float = 0.0  # sum of the losses of the epoch under way
     epoch_rows: int = 0
-    last_epoch_loss: float | None = None
+    last_epoch_loss: float | None = None  # mean over the last whole epoch
+    # losses of the first and the latest windows
     first_losses: list[float] = dataclasses.field(default_factory=list)
     last_losses: deque[float] = dataclasses.field(
         default_factory=lambda: deque(maxlen=EXPLOSION_STEPS)
     )
-    jumped: bool = False
-    leapt: bool = False
-    jump_scale: float = 1.0
+    jumped: bool = False  # two batches in a row had a loss far above that of the first
+    leapt: bool = False  # so far above that no heavy tail explains it
+    jump_scale: float = 1.0  # factor on that threshold, raised by jumps that did no harm
 
     def add(
         self, loss_sums: np.ndarray, sizes: np.ndarray, num_steps: int, position: Position
@@ -107,7 +92,7 @@ class TrainingProgress:
 
     @property
     def exploded(self) -> bool:
-        """Whether the training loss has exploded."""
+        """True if the training loss has exploded."""
         return self.jumped or has_exploded(self.first_losses, list(self.last_losses))
 
     def calm(self) -> None:
@@ -121,30 +106,21 @@ class TrainingProgress:
 
     @property
     def rises(self) -> bool:
-        """Whether the latest losses are well above the first: not a state to return to."""
+        """True if the latest losses are well above the first: not a state to return to."""
         if not self.first_losses or not self.last_losses:
             return False
         return bool(np.median(self.last_losses) > RISEN * np.median(np.abs(self.first_losses)))
 
     def to_json(self) -> dict[str, Any]:
-        """Fields as plain values."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        lists = (
-            "position",
-            "first_losses",
-            "last_losses",
-        )  # copies: what was saved stays as it was
-        return values | {name: list(values[name]) for name in lists}
+        """Fields as plain values; lists are copied, so that what was saved stays as it was."""
+        fields = vars(self).items()
+        return {k: list(v) if isinstance(v, (tuple, list, deque)) else v for k, v in fields}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingProgress:
         """The inverse of `to_json`."""
-        last: Sequence[float] = values["last_losses"]
-        return cls(
-            **values
-            | {
-                "position": Position(*values["position"]),
-                "first_losses": list(values["first_losses"]),
-                "last_losses": deque(last, maxlen=EXPLOSION_STEPS),
-            }
-        )
+        found = cls(**values)
+        found.position = Position(*values["position"])
+        found.first_losses = list(values["first_losses"])
+        found.last_losses = deque(values["last_losses"], maxlen=EXPLOSION_STEPS)
+        return found

@@ -15,12 +15,7 @@ MAX_READING_SHARE = 0.003  # largest share of the time for it: epochs may be sho
 
 
 class ProgressWriter:
-    """Write progress records, each covering the time since the one before.
-
-    Args:
-        journal: receives the records.
-        num_examples: rows used so far.
-    """
+    """Write progress records, each covering the time since the one before."""
 
     def __init__(self, journal: Journal, num_examples: int):
         self._journal = journal
@@ -41,7 +36,7 @@ class ProgressWriter:
         self._waited = self._read = 0.0
 
     def is_due(self, now: float, *, ends_epoch: bool) -> bool:
-        """Whether to write a record."""
+        """True if a record is due."""
         return now - self._since >= PROGRESS_SECONDS or (ends_epoch and self._since < math.inf)
 
     def write(
@@ -54,12 +49,7 @@ class ProgressWriter:
         batch_size: int,
         learning_rate: float | None,
     ) -> None:
-        """Write a record and start the next span.
-
-        Args:
-            fraction: share of the run that is done, 0 to 1.
-            learning_rate: before the schedule's factor; None if the optimizer has its own.
-        """
+        """Write a record and start the next span; `fraction` is the share of the run done."""
         seconds = max(now - self._since, 1e-9)
         waited, read = stream.seconds_waited, stream.seconds_read
         self._journal.write(
@@ -82,7 +72,7 @@ class ProgressWriter:
         self._waited, self._read = waited, read
 
     def measures_now(self, now: float, seconds: float) -> bool:
-        """Whether a record of measurements is due too, after this many seconds of training."""
+        """True if a record of measurements is due too, after this many seconds of training."""
         rest = max(MEASURED_SHARE * seconds, self._reading_seconds / MAX_READING_SHARE)
         return now - self._measured >= rest
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import itertools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from downslope.check.findings import Finding
@@ -27,7 +26,7 @@ from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
 from downslope.data.order import plan_order
 from downslope.data.stored import RowFile
-from downslope.data.stream import Position, Ring
+from downslope.data.stream import Ring
 from downslope.data.windows import Windows, capacity
 from downslope.errors import UsageError
 from downslope.objective import Loss, Model
@@ -35,14 +34,13 @@ from downslope.train.assemble import assemble
 from downslope.train.defaults import begin_with
 from downslope.train.setup import TrainSetup
 from downslope.train.sources import sizes, sources
+from downslope.train.timing import Timer
 
 SNAPSHOTS = 2  # copies of the state on the host: the last good one, and the next while it is made
 # What compiling and the runtime's own buffers add, 200 to 245 MiB for four nets of 10^4 to 10^7
 # parameters (measured, on a CPU).
 COMPILER_BYTES = 200 << 20
-CALL_SECONDS = 0.03  # of one timed call: far above its fixed cost
-NUM_CALLS = 9
-LATE_STEP = 1 << 20  # where measured updates are as rare as in most of a run
+NUM_CALLS = 9  # that are timed
 READ_BYTES = 64 << 20
 
 
@@ -123,10 +121,6 @@ def _layout(setup: TrainSetup, training: Training) -> _Layout:
     return _Layout(batch_rows, step_rows, order.buffer_rows, is_view)
 
 
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), tree)
-
-
 def _row_shapes(source: Any, count: int) -> Any:
     return jax.tree.map(
         lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), source.read(0, 1)
@@ -140,22 +134,20 @@ def _compiled(setup: TrainSetup, training: Training) -> Any:
     place = jax.ShapeDtypeStruct((size,), np.int32)
     ends = jax.ShapeDtypeStruct((size,), np.bool_)
     windows: Any = Windows(place, place, place, place, ends, 0, 1)  # type: ignore[arg-type]
-    state = jax.eval_shape(setup.initial_state, _shapes(setup.params))
     rows = _row_shapes(setup.source, layout.buffer_rows)
-    return setup.first_step.run.lower(state, rows, windows, setup.knobs()).compile()  # type: ignore[attr-defined]
-
-
-# --- memory ------------------------------------------------------------------------------
+    return setup.first_step.run.lower(setup.state_shapes, rows, windows, setup.knobs()).compile()  # type: ignore[attr-defined]
 
 
 def _memory(
     setup: TrainSetup, training: Training, compiled: Any, holds_out: bool, free: FreeMemory
 ) -> Finding:
     layout = _layout(setup, training)
-    state = jax.eval_shape(setup.initial_state, _shapes(setup.params))
+    state = setup.state_shapes
     whole, parameters = tree_bytes(state), tree_bytes(state.params)
     temporary = temporary_bytes(compiled)
-    buffers = 0 if layout.is_view else _num_buffers(setup, layout)
+    # the ring, and the buffer that a file is read into before mixing
+    mixes = not isinstance(setup.source, Arrays) and layout.buffer_rows >= setup.source.num_rows
+    buffers = 0 if layout.is_view else Ring.SIZE + mixes
     parts = {
         "parameters": 2 * parameters,  # those given, and those that are trained
         "optimizer state": tree_bytes(state.opt_state),
@@ -173,12 +165,6 @@ def _memory(
     return memory(parts, free, microbatch_size=layout.step_rows, largest=largest)
 
 
-def _num_buffers(setup: TrainSetup, layout: _Layout) -> int:
-    """Buffers of the ring, and the one that a file is read into before mixing."""
-    mixes = not isinstance(setup.source, Arrays)
-    return Ring.SIZE + (mixes and layout.buffer_rows >= setup.source.num_rows)
-
-
 def _largest(setup: TrainSetup, step_rows: int, temporary: int, free: int) -> int | None:
     """Rows that the device can take at once."""
     most = setup.source.num_rows
@@ -191,15 +177,11 @@ def _largest(setup: TrainSetup, step_rows: int, temporary: int, free: int) -> in
 
 def _temporary(setup: TrainSetup, num_rows: int) -> int:
     """Temporary bytes of the gradient over this many rows at once."""
-    params = _shapes(setup.params)
     rows = _row_shapes(setup.source, num_rows)
     counted = jax.ShapeDtypeStruct((num_rows,), np.bool_)
     gradient = jax.jit(jax.grad(setup.objective.loss_sum))
-    compiled = gradient.lower(params, rows, counted, jax.random.key(0)).compile()
+    compiled = gradient.lower(setup.params, rows, counted, jax.random.key(0)).compile()
     return temporary_bytes(compiled) or 0
-
-
-# --- time --------------------------------------------------------------------------------
 
 
 def _pace(setup: TrainSetup, training: Training, compiled: Any, compiling: float) -> Finding:
@@ -207,9 +189,7 @@ def _pace(setup: TrainSetup, training: Training, compiled: Any, compiling: float
     num_rows = setup.source.num_rows
     num_steps = -(-num_rows // layout.batch_rows)
     a_batch = -(-layout.batch_rows // layout.step_rows)
-    reading = None
-    if isinstance(setup.source, RowFile):
-        reading = _reading_seconds(setup.source)
+    reading = _reading_seconds(setup.source) if isinstance(setup.source, RowFile) else None
     return epoch_time(
         _window_seconds(setup, compiled), num_steps * a_batch, num_steps=num_steps,
         reading_seconds=reading, compiling_seconds=compiling,
@@ -217,28 +197,12 @@ def _pace(setup: TrainSetup, training: Training, compiled: Any, compiling: float
 
 
 def _window_seconds(setup: TrainSetup, compiled: Any) -> list[float]:
-    """Seconds per window in each of several calls on the first block."""
-    state = setup.start()._replace(step=jnp.int32(LATE_STEP))
-    knobs = setup.knobs()
-    with setup.first_step.open_stream(Position()) as stream:
-        block = next(iter(stream))
-        rows, most = jax.device_put(block.rows), block.windows.count
-        count, times = 1, []
-        for turn in itertools.count():
-            windows = block.windows._replace(first=0, count=count)
-            begin = time.perf_counter()
-            state, seen = compiled(state, rows, windows, knobs)
-            jax.block_until_ready(seen)  # host sync: this is what is timed
-            seconds = time.perf_counter() - begin
-            if turn and count < most and seconds < CALL_SECONDS:  # the first call warms up
-                grown = int(count * CALL_SECONDS / max(seconds, 1e-5)) + 1
-                count, times = min(most, max(2 * count, min(grown, 16 * count))), []
-                continue
-            if turn and bool(seen.healthy):
-                times.append(seconds / count)
-            if len(times) >= NUM_CALLS or not bool(seen.healthy):
-                return times
-    return []
+    """Seconds per window in each of several calls; none if the loss is not finite."""
+    try:
+        timer = Timer(setup, dataclasses.replace(setup.first_step, run=compiled))
+    except UsageError:
+        return []
+    return [timer.window_seconds() for _ in range(NUM_CALLS)]
 
 
 def _reading_seconds(source: RowFile) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from downslope.config import AUTO, OptimizerName, Training
 from downslope.errors import DataError, MismatchError, UsageError
 from downslope.objective import Model, merge, split
 from downslope.report.journal import Journal, Reader
-from downslope.storage import atomic_folder, read_signed, replace_json, signed, write_json
+from downslope.storage import atomic_folder, read_json, replace_json, write_json
 from downslope.train.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -53,12 +54,7 @@ RESULT = "result.json"
 
 
 class RunFolder:
-    """An open run, in a folder or in memory only.
-
-    Args:
-        folder: its folder, or None.
-        readers: called with every journal record.
-    """
+    """An open run, in a folder or in memory only; `readers` get every journal record."""
 
     def __init__(self, folder: Path | None, readers: tuple[Reader, ...] = ()):
         self.folder = folder
@@ -101,12 +97,6 @@ def open_run(
 ) -> Iterator[RunFolder]:
     """Open a new run, one to resume, or one in memory; a run that fails at once leaves no folder.
 
-    Args:
-        request: content of `run.json`.
-        out: folder to make, or None.
-        resume: folder of a run to resume, or None.
-        readers: called with every journal record.
-
     Raises:
         UsageError: both `out` and `resume` are given.
         DataError: `out` exists, or `resume` is not the folder of a run.
@@ -118,7 +108,7 @@ def open_run(
         create(Path(out), request)
     elif resume is not None:
         check_request(Path(resume), request)
-        replace_json(Path(resume) / REQUEST, signed(request))
+        replace_json(Path(resume) / REQUEST, _signed(request))
     folder = out or resume
     try:
         with RunFolder(Path(folder) if folder else None, readers) as run:
@@ -158,7 +148,7 @@ def create(folder: Path, request: dict[str, Any]) -> None:
     """
     check_free(folder)
     with atomic_folder(folder, manifest=False) as scratch:
-        write_json(scratch / REQUEST, signed(request))
+        write_json(scratch / REQUEST, _signed(request))
 
 
 def check_free(folder: Path) -> None:
@@ -194,7 +184,15 @@ def read_request(run: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(run) / REQUEST
     if not path.is_file():
         raise DataError("not the folder of a run", path=run, remedy="name one made by fit --out")
-    return read_signed(path)
+    request = read_json(path)
+    digest = request.pop("sha256", None) if isinstance(request, dict) else None
+    if digest != _digest(request):
+        raise DataError(
+            "does not match its SHA-256",
+            path=path,
+            remedy="restore it from a copy",
+        )
+    return request
 
 
 def training_of(run: str | os.PathLike[str]) -> Training:
@@ -221,6 +219,15 @@ def training_reached(run: str | os.PathLike[str], training: Training) -> Trainin
         training = dataclasses.replace(training, learning_rate=chosen["learning_rate"])
     names = ("batch_size", "clip_norm")
     return training.resolved(**{n: chosen[n] for n in names if chosen.get(n) is not None})
+
+
+def _signed(request: dict[str, Any]) -> dict[str, Any]:
+    """The request with its own hash: the file is sometimes replaced, and has no manifest."""
+    return {**request, "sha256": _digest(request)}
+
+
+def _digest(request: Any) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def read_metadata(run: str | os.PathLike[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from downslope.arguments import number
 from downslope.config import FULL_BATCH, Training
 from downslope.data.arrays import Arrays, random_generator, shuffled_copy
 from downslope.data.blocks import table_stream
@@ -33,8 +34,7 @@ def sources(data: Any, validation: Any, seed: int) -> tuple[Any, Source | None]:
         return source, _source(validation)
     if not isinstance(source, Arrays):
         raise UsageError("validation as a share needs data in arrays; give a source instead")
-    if not 0 < validation < 1:
-        raise UsageError(f"validation must be greater than 0 and less than 1; got {validation!r}")
+    number("validation", validation, above=0, below=1)
     rows = random_generator(seed, "validation").permutation(source.num_rows)
     count = min(max(1, round(validation * source.num_rows)), source.num_rows - 1)
     if count < 1:
@@ -144,13 +144,9 @@ def open_streams(
     if isinstance(source, Generator):
         if training.epochs is not None or (training.steps is None and training.seconds is None):
             raise UsageError("a generator has no epochs; give steps or seconds")
-
-        def drawn(start: Position) -> Stream:
-            return generator_stream(
-                source, batch_rows=batch_rows, step_rows=step_rows, seed=seed, start=start
-            )
-
-        return drawn, "every batch is drawn anew"
+        return lambda start: generator_stream(
+            source, batch_rows=batch_rows, step_rows=step_rows, seed=seed, start=start
+        ), "every batch is drawn anew"
     order = plan_order(
         source.num_rows,
         source.row_bytes,
@@ -159,16 +155,12 @@ def open_streams(
         shuffled=source.shuffled,
         seed=seed,
     )
-
-    def read(start: Position) -> Stream:
-        return table_stream(
-            source,
-            order,
-            batch_rows=batch_rows,
-            step_rows=step_rows,
-            start=start,
-            num_epochs=training.epochs,
-            spare=spare,
-        )
-
-    return read, order.describe(batch_rows)
+    return lambda start: table_stream(
+        source,
+        order,
+        batch_rows=batch_rows,
+        step_rows=step_rows,
+        start=start,
+        num_epochs=training.epochs,
+        spare=spare,
+    ), order.describe(batch_rows)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from downslope.arguments import whole
 from downslope.choose.step_time import StepTimes, fit_step_times
 from downslope.config import Training
 from downslope.data.stream import Position
@@ -22,6 +23,7 @@ from downslope.train.setup import TrainSetup
 LADDER = (16, 64, 256, 1024, 4096)
 REPEATS = 7  # timings per size, interleaved so that all see the same machine
 CALL_SECONDS = 0.02  # of one timed call, far above its fixed cost
+MAX_BLOCKS = 1 << 12  # in one call
 LATE_STEP = 1 << 20  # where measured updates are as rare as in most of a run
 
 
@@ -57,8 +59,7 @@ def time_steps(
         ((16.0, 64.0, 256.0), True)
     """
     training = training or Training()
-    if repeats < 3:
-        raise UsageError(f"repeats must be 3 or more; got {repeats}")
+    whole("repeats", repeats, least=3)
     free = dataclasses.replace(training, batch_size="auto", microbatch_size=None)
     if free.schedule == "cosine":
         free = dataclasses.replace(free, schedule="constant")
@@ -71,17 +72,20 @@ def time_steps(
             f"batch_sizes must hold two sizes of at most {setup.most_rows:,}; got {batch_sizes}"
         )
     clips = setup.training.clip_norm is not None
-    timers = [_Timer(setup, setup.make_step(size, clips)) for size in sizes]
-    seconds = [[timer.step_seconds() for timer in timers] for _ in range(repeats)]
+    timers = [Timer(setup, setup.make_step(size, clips)) for size in sizes]
+    seconds = [[timer.window_seconds() for timer in timers] for _ in range(repeats)]
     return fit_step_times(sizes, [list(column) for column in zip(*seconds, strict=True)])
 
 
-class _Timer:
-    """Compiled step with a block of rows, warmed up, and with enough windows for a call."""
+class Timer:
+    """Time of a window of a compiled step, over calls of `CALL_SECONDS` or more.
+
+    A call runs as many windows of the first block as that takes, if need be several times. At a
+    rate of 0 the parameters do not change, however often a window is run.
+    """
 
     def __init__(self, setup: TrainSetup, step: CompiledStep):
         self._step = step
-        # at a rate of 0 the parameters do not change, however often a block is run
         self._knobs = setup.knobs()._replace(
             batch_size=np.float32(step.batch_rows), learning_rate=np.float32(0)
         )
@@ -91,21 +95,22 @@ class _Timer:
             self._windows = block.windows
         state = setup.start()
         self._state = state._replace(step=state.step + LATE_STEP)
-        self._repeats = 1
+        self.num_windows, most = 1, MAX_BLOCKS * self._windows.count
         self._call()
-        while self._call() < CALL_SECONDS and self._repeats < 1 << 12:
-            self._repeats *= 2
+        while self._call() < CALL_SECONDS and self.num_windows < most:
+            self.num_windows *= 2
 
     def _call(self) -> float:
-        begin = time.perf_counter()
-        for _ in range(self._repeats):
-            self._state, metrics = self._step.run(
-                self._state, self._rows, self._windows, self._knobs
-            )
+        begin, left = time.perf_counter(), self.num_windows
+        metrics: Any = None
+        while left > 0:
+            windows = self._windows._replace(count=min(left, self._windows.count))
+            self._state, metrics = self._step.run(self._state, self._rows, windows, self._knobs)
+            left -= windows.count
         if not metrics.healthy:  # host sync
             raise UsageError("the loss is not finite at the first parameters: nothing can be timed")
         return time.perf_counter() - begin
 
-    def step_seconds(self) -> float:
-        """Seconds per update, over one call."""
-        return self._call() / (self._repeats * self._windows.count)
+    def window_seconds(self) -> float:
+        """Seconds per window, over one call."""
+        return self._call() / self.num_windows

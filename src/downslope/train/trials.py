@@ -56,14 +56,14 @@ class Trials:
 
 
 def kept_rows(setup: TrainSetup, batch_rows: int, num_steps: int) -> bool:
-    """Whether the rows of a trial are few enough to be kept for the next one."""
+    """True if the rows of a trial are few enough to be kept for the next one."""
     if setup.num_rows is None:
         return False
     return num_steps * batch_rows * setup.source.row_bytes <= MAX_REPLAYED_BYTES
 
 
 def is_over_budget(seconds: float, compile_seconds: float | None, budget: float | None) -> bool:
-    """Whether the time for trials is used up; compiling, which is paid once, is not counted."""
+    """True if the time for trials is used up; compiling, which is paid once, is not counted."""
     if budget is None:
         return False
     compiling = compile_seconds or 0.0

@@ -482,8 +482,6 @@ def test_unseen_values_are_counted():
     assert rows[:, 3].tolist() == [0, 1] and rows[1, 1] == 0
     rows, unseen = _encoding().encode(_batch().slice(0, 0))
     assert rows.shape == (0, 8) and not unseen.categories
-    both = unseen.merged(unseen)
-    assert both == unseen
 
 
 class _Table:

@@ -36,19 +36,19 @@ PARTS = {
 
 
 class Center(NamedTuple):
-    """Where a column's values lie: v = (x - value) / 2**exponent."""
+    """The place and scale of a column's values: v = (x - value) / 2**exponent."""
 
     value: int | float = 0
     exponent: int = 0
 
 
 def is_string(kind: pa.DataType) -> bool:
-    """Whether values are strings, in any of Arrow's layouts."""
+    """True if values are strings, in any of Arrow's layouts."""
     return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether values are numbers or booleans."""
+    """True if values are numbers or booleans."""
     return pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_boolean(kind)
 
 
@@ -68,7 +68,7 @@ def natural_kind(kind: pa.DataType) -> Kind | None:
 
 
 def readable_as(kind: pa.DataType, wanted: Kind) -> bool:
-    """Whether a column of this Arrow type can be read as the wanted kind."""
+    """True if a column of this Arrow type can be read as the wanted kind."""
     if pt.is_null(kind):
         return True
     if wanted == "category":
@@ -80,9 +80,6 @@ def readable_as(kind: pa.DataType, wanted: Kind) -> bool:
 
 def _has_text_form(kind: pa.DataType) -> bool:
     return is_string(kind) or is_number(kind) or pt.is_temporal(kind)
-
-
-# --- numbers -------------------------------------------------------------------------
 
 
 def _plain(array: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
@@ -201,9 +198,6 @@ def _check_finite(
     )
 
 
-# --- dates and times -----------------------------------------------------------------
-
-
 def canonical_time(kind: pa.DataType) -> tuple[str, str | None]:
     """The unit (s, ms, us, ns) and time zone of a temporal column."""
     if pt.is_date32(kind):
@@ -267,9 +261,6 @@ def raw_vectors(column: Any, array: pa.Array, center: Center, first_row: int) ->
     return [elapsed, *phases(array, column.kind, column.unit, column.zone)]
 
 
-# --- strings -------------------------------------------------------------------------
-
-
 def strings(array: pa.Array) -> pa.Array:
     """The values as large_string, without a dictionary; nulls and NaN become null."""
     array = array.dictionary_decode() if pt.is_dictionary(array.type) else array
@@ -284,7 +275,7 @@ def strings(array: pa.Array) -> pa.Array:
 
 
 def in_use(distinct: pa.Array, indices: np.ndarray) -> np.ndarray:
-    """Whether each of the distinct values is used by some index, bool [len(distinct)]."""
+    """The distinct values that some index uses, as bool [len(distinct)]."""
     return np.bincount(indices[indices >= 0], minlength=len(distinct)) > 0
 
 

@@ -14,7 +14,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -54,15 +54,8 @@ def convert(
 
     Memory stays below about 600 MiB, whatever the number of rows.
 
-    Args:
-        table: the table to read.
-        options: target column and how to read the others.
-        folder: where to write.
-        replace: replace the folder if it exists.
-
     Raises:
-        DataError: unusable content; the message names the column and, where one is at fault,
-            the row.
+        DataError: unusable content, or a folder that exists and is not to be replaced.
         CapacityError: the disk is full.
         UsageError: options that contradict each other.
     """
@@ -142,8 +135,6 @@ class Conversion:
         # With gzip, tables are up to about ten times smaller than in memory.
         return 10 * self.table.size_bytes * first.num_rows // max(first.nbytes, 1) + first.num_rows
 
-    # --- the first pass ---------------------------------------------------------------
-
     def _add(self, batch: pa.RecordBatch, alone: bool = False) -> None:
         first_row = self.num_rows + 1
         target = self.target.values(batch.column(self.options.target), first_row)
@@ -195,8 +186,6 @@ class Conversion:
         self.num_train += len(order) - num_held_out
         return Placement(order, len(order) - num_held_out, first_row), counts
 
-    # --- the second pass --------------------------------------------------------------
-
     def _write(self) -> None:
         """Write the transformed rows, the encoding and the record of the conversion."""
         self._check_counts()
@@ -225,7 +214,15 @@ class Conversion:
         features = row_transform(encoding.dense, numeric, codes)
         self._write_rows(RowWriter(features, target_transform, weight_scale, self.num_raw))
         write_json(self.scratch / ENCODING, encoding.to_json())
-        write_json(self.scratch / TABLE, self._record(encoding))
+        record = {
+            "path": self.table.place,
+            "options": dataclasses.asdict(self.options),
+            "fingerprint": fingerprint(self.table, self.options),
+            "num_train": self.num_train,
+            "num_held_out": self.num_held_out,
+            "notes": self.notes,
+        }
+        write_json(self.scratch / TABLE, record)
 
     def _check_counts(self) -> None:
         column = self.options.target
@@ -268,25 +265,6 @@ class Conversion:
                     at += len(raw)
                 os.fsync(file.fileno())
         self.buckets.close()
-
-    def _record(self, encoding: Encoding) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "fingerprint": fingerprint(self.table, self.options),
-            "source": {
-                "path": self.table.place,
-                "bytes": self.table.size_bytes,
-                "rows": self.num_rows,
-                "fingerprint": self.table.fingerprint,
-            },
-            "num_train": self.num_train,
-            "num_held_out": self.num_held_out,
-            "width": encoding.width,
-            "row_bytes": 4 * encoding.width,
-            "task": encoding.task,
-            "options": dataclasses.asdict(self.options),
-            "notes": self.notes,
-        }
 
 
 class RowWriter(NamedTuple):

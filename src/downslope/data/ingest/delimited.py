@@ -36,9 +36,7 @@ _WIDER = {
 def open_delimited(path: Path, strings: Sequence[str] = ()) -> TableFile:
     """A CSV file (or .tsv, either gzipped) with a header line.
 
-    Args:
-        path: the file.
-        strings: columns to keep as they are written ("007" stays "007").
+    Columns in `strings` are kept as they are written ("007" stays "007").
     """
     separator = _separator(path)
     with _ragged_row_named(path), _open(path, separator) as reader:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,10 +51,6 @@ class Unseen(NamedTuple):
     categories: Counter[str]
     missing: Counter[str]
 
-    def merged(self, other: Unseen) -> Unseen:
-        """The counts of both."""
-        return Unseen(self.categories + other.categories, self.missing + other.missing)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
@@ -71,10 +67,11 @@ class Encoding:
     target: Target
     task: Task
     ignored: tuple[str, ...] = ()
-    names: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self):
-        object.__setattr__(self, "names", tuple(c.name for c in self.columns))
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns in use."""
+        return tuple(column.name for column in self.columns)
 
     @functools.cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -127,16 +124,6 @@ class Encoding:
     def classes(self) -> tuple[Any, ...]:
         """The classes in the order of their index; empty for numbers."""
         return self.target.classes
-
-    @property
-    def target_mean(self) -> float:
-        """The mean that was subtracted from the target."""
-        return self.target.mean
-
-    @property
-    def target_scale(self) -> float:
-        """The scale by which the target was divided."""
-        return self.target.scale
 
     @property
     def string_columns(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ MAX_WORDS = 64  # words of a text that are kept
 
 
 class Placement(NamedTuple):
-    """Where the rows of a batch go: `order` lists them, the first `num_train` for training."""
+    """The places of a batch's rows: `order` lists them, the first `num_train` for training."""
 
     order: np.ndarray
     num_train: int
@@ -308,7 +308,7 @@ class TextLearner:
 
 
 def looks_like_text(array: pa.Array) -> bool:
-    """Whether strings are sentences: three words on average, and mostly distinct."""
+    """True if strings are sentences: three words on average, and mostly distinct."""
     array = strings(array).drop_null()
     if not len(array):
         return False

@@ -52,21 +52,15 @@ MAX_BATCH_BYTES = 1 << 26  # wider tables get fewer rows a batch
 class Table:
     """A table that can be read any number of times, from the first row to the last.
 
-    Attributes:
-        path: the file or folder; "data frame" for one in memory.
-        names: columns in order, lists of fixed length taken apart.
-        types: Arrow type of each column.
-        num_rows: rows, or None where only reading counts them (CSV, Arrow streams).
-        size_bytes: bytes on disk, over all files, or in memory.
-        fingerprint: sha256 over path, size and modification time of every file, or over the
-            content of a data frame.
+    The fingerprint is a sha256 over path, size and modification time of every file, or over the
+    content of a data frame.
     """
 
-    path: Path
-    names: list[str]
+    path: Path  # the file or folder; "data frame" for one in memory
+    names: list[str]  # columns in order, lists of fixed length taken apart
     types: dict[str, pa.DataType]
-    num_rows: int | None
-    size_bytes: int
+    num_rows: int | None  # None where only reading counts them (CSV, Arrow streams)
+    size_bytes: int  # on disk, over all files, or in memory
     fingerprint: str
     files: tuple[tuple[Path, TableFile], ...]
     lists: dict[str, tuple[str, int]]  # element column: its list column and place in it

@@ -50,17 +50,10 @@ class TargetLearner:
         self.name, self.dtype, self.task = name, dtype, task
         value = dtype.value_type if pt.is_dictionary(dtype) else dtype
         if not (is_string(value) or is_number(value) or pt.is_null(value)):
-            raise DataError(
-                f"a target cannot be {dtype}",
-                column=name,
-                remedy="convert it to numbers or strings",
-            )
+            raise _unusable(name, f"a target cannot be {dtype}", "convert it to numbers or strings")
         if is_string(value) and task == "regress":
-            raise DataError(
-                "strings cannot be regressed on",
-                column=name,
-                remedy="convert it or --task classify",
-            )
+            remedy = "convert it or --task classify"
+            raise _unusable(name, "strings cannot be regressed on", remedy)
         self._ids = task == "classify" or (task is None and not _numeric(dtype))
         self._strings = is_string(value)
         self._may_be_classes = task is None and (self._ids or pt.is_integer(value))
@@ -82,12 +75,8 @@ class TargetLearner:
 
     def _numbers(self, array: pa.Array, first_row: int) -> np.ndarray:
         if not is_number(array.type):
-            raise DataError(
-                f"numbers so far, from here on {array.type}",
-                column=self.name,
-                row=first_row,
-                remedy="give all files the same types",
-            )
+            rule = f"numbers so far, from here on {array.type}"
+            raise _unusable(self.name, rule, "give all files the same types", first_row)
         if self._may_be_classes and pt.is_integer(array.type):
             self._note_integers(array)
         else:
@@ -95,12 +84,8 @@ class TargetLearner:
         raw = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         infinite = np.isinf(raw)
         if infinite.any():
-            raise DataError(
-                "infinite value in the target",
-                column=self.name,
-                row=first_row + int(np.argmax(infinite)),
-                remedy="replace it or leave it empty",
-            )
+            rule, row = "infinite value in the target", first_row + int(np.argmax(infinite))
+            raise _unusable(self.name, rule, "replace it or leave it empty", row)
         return raw
 
     def _note_integers(self, array: pa.Array) -> None:
@@ -129,11 +114,8 @@ class TargetLearner:
         assert self._vocabulary is not None
         ids[:-1][used] = self._vocabulary.ids(chosen)
         if self._vocabulary.full:
-            raise DataError(
-                f"more than {MAX_CLASSES:,} classes",
-                column=self.name,
-                remedy="--task regress, or choose another target",
-            )
+            remedy = "--task regress, or choose another target"
+            raise _unusable(self.name, f"more than {MAX_CLASSES:,} classes", remedy)
         return ids[indices]
 
     def _harmonised(self, distinct: pa.Array) -> pa.Array:
@@ -163,15 +145,10 @@ class TargetLearner:
         if self._ids or self._may_be_classes:
             return self._classes(notes)
         if self._moments.count < 2:
-            raise DataError(
-                "fewer than two training rows", column=self.name, remedy="give more rows"
-            )
+            raise _unusable(self.name, "fewer than two training rows", "give more rows")
         if self._moments.constant:
-            raise DataError(
-                "the target is constant in training",
-                column=self.name,
-                remedy="choose another target",
-            )
+            rule = "the target is constant in training"
+            raise _unusable(self.name, rule, "choose another target")
         mean, scale = self._moments.mean, self._moments.scale
         target = Target(name=self.name, type=str(self.dtype), mean=mean, scale=scale)
         return "regress", target, TargetTransform(None, None, mean, scale)
@@ -182,19 +159,13 @@ class TargetLearner:
         classes = values.take(pa.array(order)).to_pylist()
         if len(classes) < 2:
             only = describe(classes[0]) if classes else "none"
-            raise DataError(
-                f"the target has one class only ({only})",
-                column=self.name,
-                remedy="choose another target or add rows of another class",
-            )
+            remedy = "choose another target or add rows of another class"
+            raise _unusable(self.name, f"the target has one class only ({only})", remedy)
         target = Target(name=self.name, type=str(self.dtype), classes=tuple(classes))
         if not self._ids:
             if max(abs(classes[0]), abs(classes[-1])) > _EXACT:
-                raise DataError(
-                    "integers beyond 2**53 in the target",
-                    column=self.name,
-                    remedy="say --task classify or --task regress",
-                )
+                remedy = "say --task classify or --task regress"
+                raise _unusable(self.name, "integers beyond 2**53 in the target", remedy)
             return "classify", target, TargetTransform(np.array(classes, np.float64), None, 0, 1)
         absent = [c for c, i in zip(classes, order, strict=True) if not self._train_counts[i]]
         if absent:
@@ -209,14 +180,16 @@ def _numeric(dtype: pa.DataType) -> bool:
     return is_number(dtype) and not pt.is_boolean(dtype)
 
 
+def _unusable(column: str, rule: str, remedy: str, row: int | None = None) -> DataError:
+    return DataError(rule, column=column, row=row, remedy=remedy)
+
+
 class WeightLearner:
     """Check row weights and learn their mean over the rows for training."""
 
     def __init__(self, name: str, dtype: pa.DataType):
         if not is_number(dtype):
-            raise DataError(
-                f"a weight cannot be {dtype}", column=name, remedy="convert it to numbers"
-            )
+            raise _unusable(name, f"a weight cannot be {dtype}", "convert it to numbers")
         self.name = name
         self._sum, self._count = 0.0, 0
 
@@ -231,12 +204,8 @@ class WeightLearner:
         if bad.any():
             at = int(np.argmax(bad))
             what = "missing" if np.isnan(raw[at]) else f"{raw[at]:g}"
-            raise DataError(
-                f"a weight must be zero or more and finite; here it is {what}",
-                column=self.name,
-                row=first_row + at,
-                remedy="mend it or drop the row",
-            )
+            rule = f"a weight must be zero or more and finite; here it is {what}"
+            raise _unusable(self.name, rule, "mend it or drop the row", first_row + at)
         return raw
 
     def learn(self, raw: np.ndarray, place: Placement) -> None:
@@ -248,9 +217,6 @@ class WeightLearner:
     def scale(self) -> float:
         """The factor that gives the weights for training a mean of 1."""
         if not self._sum > 0:
-            raise DataError(
-                "all weights are zero in the training rows",
-                column=self.name,
-                remedy="choose another column of weights",
-            )
+            rule = "all weights are zero in the training rows"
+            raise _unusable(self.name, rule, "choose another column of weights")
         return self._count / self._sum

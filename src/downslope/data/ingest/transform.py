@@ -8,7 +8,7 @@ bits on both paths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,11 +36,12 @@ class RowTransform:
     inverse_scale: np.ndarray
     indicators: np.ndarray
     codes: tuple[CodeSlots, ...] = ()
-    width: int = field(init=False)
 
-    def __post_init__(self):
+    @property
+    def width(self) -> int:
+        """Floats in a row."""
         codes = sum(slots.count for slots in self.codes)
-        object.__setattr__(self, "width", len(self.numeric) + len(self.indicators) + codes)
+        return len(self.numeric) + len(self.indicators) + codes
 
     def __call__(self, raw: np.ndarray, out: np.ndarray) -> None:
         """Write the rows of `raw` (float32 [n, raw width]) to `out` [n, >= width]."""

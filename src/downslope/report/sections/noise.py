@@ -96,7 +96,7 @@ def signal_chart(run: RunData) -> Shown | str:
 
 
 def diagnostics(title: str, *subjects: str) -> Callable[[RunData], Notes | None]:
-    """A function that makes notes on the newest diagnostics of these subjects."""
+    """What makes the notes on the newest diagnostics of these subjects; None without any."""
 
     def notes(run: RunData) -> Notes | None:
         items = []

@@ -51,10 +51,8 @@ def gather(
 ) -> None:
     """Append to a finished run's journal what a report needs of its model and its rows.
 
-    One record each of the events `record`, `baselines`, `calibration` and `confusion` or
-    `residuals`, `path`, `importance`, `slice`, `noisy_rows` and, where there is none yet, `checks`;
-    each holds numbers, or the `reason` for none. Nothing but the journal changes. Where records
-    were gathered before, readers use the later ones.
+    One record of each event; `checks` where there is none yet. Nothing but the journal changes.
+    Where records were gathered before, readers use the later ones.
 
     At most 4,096 held-out and 4,096 training rows are used.
 
@@ -89,6 +87,7 @@ def gather(
     asked = request_of(run, needs_path=False)
     with contextlib.closing(Journal(run / JOURNAL)) as journal:
         before = list(journal.records)
+        checked = [r for r in before if r["event"] == "checks" and r.get("findings") is not None]
         step = max((record.get("step") or 0 for record in before), default=0)
 
         def write(event: str, found: Record) -> None:
@@ -104,7 +103,7 @@ def gather(
                     write(event, _in_time(context.budget, lambda e=event: SUBJECTS[e](context)))
                 if findings is not None:
                     write("checks", _checks(findings))
-                elif not _has_checks(before):
+                elif not checked:
                     checks = lambda: _checks(quick_checks(table, asked.table))  # noqa: E731
                     write("checks", _in_time(context.budget, checks))
         except Skipped as why:
@@ -122,10 +121,6 @@ def _in_time(budget: Budget, subject: Callable[[], Record]) -> Record:
         return {"reason": str(why)}
     except Exception as error:
         return {"reason": f"{type(error).__name__}: {error}"}
-
-
-def _has_checks(records: list[Record]) -> bool:
-    return any(r["event"] == "checks" and r.get("findings") is not None for r in records)
 
 
 def _checks(findings: Iterable[Finding]) -> Record:

@@ -53,19 +53,12 @@ def importance(context: Context) -> Record:
 
 def column_places(encoding: Encoding) -> dict[str, list[int]]:
     """Places of each column in a row: its numbers, its mark of absence, its codes."""
-    dense: list[Any] = [c for c in encoding.columns if c.kind not in ("category", "text")]
+    owners = [column.name for column in encoding.dense for _ in column.parts]
+    owners += [column.name for column in encoding.dense if column.indicator]
+    owners += [table.name for table in encoding.tables for _ in range(table.num_slots)]
     found: dict[str, list[int]] = {}
-    at = 0
-    for column in dense:
-        found[column.name] = list(range(at, at + len(column.parts)))
-        at += len(column.parts)
-    for column in dense:
-        if column.indicator:
-            found[column.name].append(at)
-            at += 1
-    for table in encoding.tables:
-        first = encoding.num_numeric + table.first_slot
-        found[table.name] = list(range(first, first + table.num_slots))
+    for place, name in enumerate(owners):
+        found.setdefault(name, []).append(place)
     return found
 
 

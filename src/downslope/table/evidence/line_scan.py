@@ -48,10 +48,7 @@ def sharpest_direction(
 ) -> tuple[np.ndarray, float] | str:
     """The unit vector [dim] of the largest curvature and that curvature, or the reason for none.
 
-    Args:
-        product: v -> H v.
-        dim: number of parameters.
-        num_products: products to spend, at most.
+    At most `num_products` products v -> H v are made.
     """
     found = extreme_eigenvalues(product, dim, num_products=min(num_products, dim), key=0)
     if not len(found.eigenvalues):

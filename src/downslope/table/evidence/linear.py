@@ -66,13 +66,9 @@ def _codes(table: Lookup, batch: TableBatch) -> np.ndarray:
 def least_squares(
     columns: Any, y: np.ndarray, weight: np.ndarray, seconds: float = math.inf
 ) -> tuple[np.ndarray, float, bool]:
-    """Weights and shift of the least squares fit, and whether it was found in time.
+    """Weights [width] and shift of the least squares fit, and whether it was found in time.
 
-    Args:
-        columns: [n, width].
-        y: [n].
-        weight: [n].
-        seconds: time to take at most, roughly.
+    Columns are [n, width], `y` and `weight` [n].
     """
     n, width = columns.shape
     root = np.sqrt(weight)
@@ -97,14 +93,8 @@ def logistic(
     """Weights [width, K] and shifts [K] of a softmax regression, and whether found in time.
 
     Minimises the weighted mean of the log loss plus |weights|^2 / (2 n), by L-BFGS: the penalty
-    is scikit-learn's default, and keeps separable classes finite.
-
-    Args:
-        columns: [n, width].
-        y: class numbers [n].
-        weight: [n].
-        num_classes: K.
-        seconds: time to take at most, roughly.
+    is scikit-learn's default, and keeps separable classes finite. Columns are [n, width], class
+    numbers `y` and `weight` [n].
     """
     n, width = columns.shape
     share = weight / weight.sum()

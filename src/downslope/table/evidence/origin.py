@@ -22,7 +22,7 @@ PACKAGES = ("jax", "jaxlib", "numpy", "optax", "pyarrow", "scipy")
 
 
 def origin(asked: TableRequest, command: str | None, records: list[Record]) -> Record:
-    """What repeating the run needs, and the machine it ran on.
+    """Everything that repeating the run needs, and the machine it ran on.
 
     The peak of memory is that of this process, or what an earlier record of the run holds, if
     that is more: a report may be made by another process than the one that trained.
@@ -30,9 +30,10 @@ def origin(asked: TableRequest, command: str | None, records: list[Record]) -> R
     earlier = [r for r in records if r["event"] == "record"]
     if command and "--resume" in shlex.split(command):
         command = None  # it repeats nothing, unlike the first command
+    command = command or (earlier[-1].get("command") if earlier else None)
     peaks = [r.get("peak_memory_bytes") for r in earlier] + [_peak_memory()]
     return {
-        "command": command or _latest(earlier, "command") or equal_command(asked),
+        "command": command or equal_command(asked),
         "versions": _versions(),
         "hardware": _hardware(),
         "seeds": {"table": asked.table.seed, "training": asked.training.get("seed")},
@@ -40,10 +41,6 @@ def origin(asked: TableRequest, command: str | None, records: list[Record]) -> R
         "table": asked.path,
         "peak_memory_bytes": max((p for p in peaks if p is not None), default=None),
     }
-
-
-def _latest(records: list[Record], name: str) -> Any:
-    return records[-1].get(name) if records else None
 
 
 def equal_command(asked: TableRequest) -> str:

@@ -77,7 +77,7 @@ def residuals(context: Context) -> Record:
     outputs = context.outputs(sample)
     truth, weight, outputs = counted(sample, outputs)
     predicted = context.model.in_target_unit(outputs)
-    gaps = encoding.target_scale * (truth - outputs)  # not a difference of two large numbers
+    gaps = encoding.target.scale * (truth - outputs)  # not a difference of two large numbers
     some = np.random.default_rng(0).permutation(len(gaps))[:MAX_POINTS]
     quantiles = np.quantile(gaps, QUANTILES, weights=weight, method="inverted_cdf")
     return {
