@@ -1,4 +1,4 @@
-"""Held-out metrics against scikit-learn and SciPy, at the edges, and merged.
+"""Held-out metrics against scikit-learn and SciPy, at the edges, and block by block.
 
 Each test's comment names the wrong implementation that it catches.
 """
@@ -15,8 +15,8 @@ from sklearn import metrics as oracle
 
 from downslope.errors import UsageError
 from downslope.metrics import ClassificationMetrics, MeanLoss, RegressionMetrics
+from downslope.metrics.auc import probability_keys, score_keys
 from downslope.metrics.intervals import wilson_interval
-from downslope.metrics.keys import probability_keys, score_keys
 
 NAMES = ["loss", "accuracy", "log_loss", "auc"]
 
@@ -172,18 +172,17 @@ def test_area_interval_is_delongs(sizes):
     assert (auc.value, auc.lo, auc.hi) == pytest.approx((area, *ends), rel=1e-4)
 
 
-# catches: two scores that share a bin, one in each half, taken for a tie after a merge
-def test_merge_sees_scores_that_differ_inside_a_bin():
-    whole, halves = ClassificationMetrics(2), [ClassificationMetrics(2), ClassificationMetrics(2)]
+# catches: two scores that share a bin, one in each block, taken for a tie
+def test_blocks_see_scores_that_differ_inside_a_bin():
+    whole, parts = ClassificationMetrics(2), ClassificationMetrics(2)
     p, y = (
         np.array([0.25, 0.25 + 2**-20] + [0.1] * 20 + [0.9] * 20),
         np.repeat([0, 1, 0, 1], [1, 1, 20, 20]),
     )
     whole.add(np.ones(42), p, y)
-    halves[0].add(np.ones(1), p[:1], y[:1])
-    halves[1].add(np.ones(41), p[1:], y[1:])
-    halves[0].merge(halves[1])
-    assert_same(halves[0].result(), whole.result())
+    parts.add(np.ones(1), p[:1], y[:1])
+    parts.add(np.ones(41), p[1:], y[1:])
+    assert_same(parts.result(), whole.result())
     assert "histogram may move it" in whole.result()["auc"].flags[-1]
 
 
@@ -214,26 +213,26 @@ def test_regression_equals_scikit_learn(weighted, offset):
     y = rng.normal(size=3000) + offset
     p = y + rng.normal(0.1, 0.5, size=3000)
     w = rng.exponential(size=3000) if weighted else None
-    got = in_blocks(RegressionMetrics("km", loss_unit="km^2"), ((y - p) ** 2, p, y, w))
+    got = in_blocks(RegressionMetrics("km"), ((y - p) ** 2, p, y, w))
     mse = oracle.mean_squared_error(y, p, sample_weight=w)
     assert got["loss"].value == pytest.approx(mse, rel=1e-12)
     assert got["rmse"].value == pytest.approx(math.sqrt(mse), rel=1e-12)
     truth = oracle.mean_absolute_error(y, p, sample_weight=w)
     assert got["mae"].value == pytest.approx(truth, rel=1e-12)
     assert got["r2"].value == pytest.approx(oracle.r2_score(y, p, sample_weight=w), rel=1e-9)
-    assert [e.unit for e in got.values()] == ["km^2", "km", "km", "share of variance"]
+    assert [e.unit for e in got.values()] == ["", "km", "km", "share of variance"]
     assert all(e.lo < e.value < e.hi for e in got.values())
 
 
 # catches: the standard error of a plain variance over n where weights are given; no ddof
 def test_mean_loss_interval_is_students():
     x = np.random.default_rng(4).exponential(size=12)
-    accumulator = MeanLoss("nats")
+    accumulator = MeanLoss()
     accumulator.add(x)
     got = accumulator.result()["loss"]
     truth = stats.t.interval(0.95, 11, x.mean(), stats.sem(x))
     assert (got.lo, got.hi) == pytest.approx(truth, rel=1e-5)
-    assert got.unit == "nats" and got.num_examples == 12
+    assert got.num_examples == 12
 
 
 # catches: the spread taken about the mean under the squared weights; s^2 / n_effective
@@ -307,11 +306,11 @@ ROWS = st.lists(
 )
 
 
-# catches: cross terms forgotten in the merge; unweighted merged into weighted; the origin of the
-# targets not moved; ties found in one half only; a merge into an empty accumulator
+# catches: cross terms forgotten where blocks are joined; unweighted joined to weighted; the origin
+# of the targets moved by the second block; ties found in one block only; an empty block
 @settings(max_examples=15, deadline=None)
 @given(ROWS, st.integers(0, 24), st.booleans(), st.booleans())
-def test_merged_halves_equal_one_pass(rows, cut, first_weighted, with_nan):
+def test_two_blocks_equal_one(rows, cut, first_weighted, with_nan):
     table = np.array(rows, float).reshape(-1, 4)
     x, y, w, p = table.T
     if not with_nan:
@@ -328,35 +327,20 @@ def test_merged_halves_equal_one_pass(rows, cut, first_weighted, with_nan):
          {"scores": np.stack([x, p, y - x], axis=1)}),
     ]  # fmt: skip
     for make, columns, extra in makers:
-        whole, left, right = make(), make(), make()
+        whole, parts = make(), make()
         for part, target in (
             (slice(None), whole),
-            (slice(0, cut), left),
-            (slice(cut, None), right),
+            (slice(0, cut), parts),
+            (slice(cut, None), parts),
         ):
             ones = part == slice(0, cut) and not first_weighted
             named = {k: v[part] for k, v in extra.items()}
             target.add(*columns(part), None if ones else w[part], **named)
-        before = right.result()
-        late = make()
-        late.merge(right)
-        late.merge(left)
-        assert_same(late.result(), whole.result())
-        late = make()
-        late.merge(left)
-        late.add(
-            *columns(slice(cut, None)),
-            w[cut:],
-            **{k: v[cut:] for k, v in extra.items()},
-        )
-        assert_same(late.result(), whole.result())
-        left.merge(right)
-        assert_same(left.result(), whole.result())
-        assert_same(right.result(), before)
+        assert_same(parts.result(), whole.result())
 
 
 # catches: large offsets losing all digits in a difference of raw second moments
-def test_merge_keeps_digits_at_a_large_offset():
+def test_blocks_keep_digits_at_a_large_offset():
     x = np.random.default_rng(5).normal(size=10_000) + 1e9
     got = in_blocks(MeanLoss(), (x,), 10)["loss"]
     assert (got.hi - got.lo) / 2 == pytest.approx(1.9602 * stats.sem(x), rel=1e-4)
@@ -439,10 +423,9 @@ def test_non_finite_and_huge_numbers_in_regression():
 # catches: r2 of 0, 1 or minus infinity for a constant target, with or without rounding
 @pytest.mark.parametrize("target", [0.0, 0.1, 1e9 / 3])
 def test_constant_target_has_no_r2(target):
-    metrics, other = RegressionMetrics("m"), RegressionMetrics("m")
+    metrics = RegressionMetrics("m")
     metrics.add(np.ones(7), np.arange(7.0), np.full(7, target), np.linspace(0.1, 0.7, 7))
-    other.add(np.ones(7), np.arange(7.0), np.full(7, target))
-    metrics.merge(other)
+    metrics.add(np.ones(7), np.arange(7.0), np.full(7, target))
     got = metrics.result()
     assert set(got) == {"loss", "rmse", "mae"}
     assert got.reasons == {"r2": "the target is the same in all rows"}
@@ -490,12 +473,8 @@ def test_arguments_are_checked():
     metrics.add(np.ones(2), third, [0, 1])
     with pytest.raises(UsageError, match="for all rows or for none"):
         metrics.add(np.ones(2), third, [0, 1], scores=third)
-    with pytest.raises(UsageError, match="num_classes: 3 and 2"):
-        metrics.merge(ClassificationMetrics(2))
-    with pytest.raises(UsageError, match="num_classes must be 2 or more"):
+    with pytest.raises(UsageError, match="num_classes must be a whole number of at least 2"):
         ClassificationMetrics(1)
-    with pytest.raises(UsageError, match="cannot merge"):
-        MeanLoss("nats").merge(MeanLoss("bits"))
 
 
 # catches: memory that grows with the rows

@@ -272,20 +272,20 @@ EPOCH_STEPS = 2000  # 48,000 rows that are not held out, in batches of 24
 @pytest.mark.parametrize("kind", KILLED_STEPS)
 def test_a_run_killed_at_random_moments_equals_one_never_killed(kind, tmp_path):
     """Catches a checkpoint that can be seen half-written, rows lost or repeated inside an epoch or
-    a buffer, a gradient under way forgotten, and anything else that a state leaves out. Ten
+    a buffer, a gradient under way forgotten, and anything else that a state leaves out. Six
     kills for each kind of source: some while starting, most while training.
     """
     steps, rng, kills, runs, resumed = KILLED_STEPS[kind], random.Random(5), 0, 0, []
     with spawn(kind, tmp_path / "whole", steps) as child:
         assert child.wait(120) == 0
-    while kills < 10 or runs == 0:
+    while kills < 6 or runs == 0:
         folder = tmp_path / f"run{runs}"
         child = spawn(kind, folder, steps)
         try:
-            if kills % 5 == 4:
+            if kills % 3 == 2:
                 child.wait(rng.uniform(0.2, 1.5))  # perhaps before there is a folder
             elif child.stdout.readline():
-                child.wait(rng.uniform(0.0, 0.3) if kills < 10 else 120)
+                child.wait(rng.uniform(0.0, 0.3) if kills < 6 else 120)
         except subprocess.TimeoutExpired:
             child.kill()
             kills += child.wait() == -signal.SIGKILL
@@ -298,5 +298,5 @@ def test_a_run_killed_at_random_moments_equals_one_never_killed(kind, tmp_path):
         for line in (folder / "journal.jsonl").read_text().splitlines():
             record = json.loads(line)
             resumed += [record["step"] % EPOCH_STEPS] if record["event"] == "resumed" else []
-    assert kills == 10
-    assert sum(step > 0 for step in resumed) >= 3  # resumed inside an epoch
+    assert kills == 6
+    assert sum(step > 0 for step in resumed) >= 2  # resumed inside an epoch

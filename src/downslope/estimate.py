@@ -162,6 +162,26 @@ def not_estimable(
     )
 
 
+def as_json(value: Any) -> Any:
+    """A value as JSON holds it: estimates, arrays and tuples unfolded, numbers not finite as None.
+
+    Example:
+        >>> as_json({"shares": (0.5, float("nan")), 3: not_estimable("no rows", unit="")})
+        {'shares': [0.5, None], '3': {'value': None, ...}}
+    """
+    if isinstance(value, Estimate):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {str(name): as_json(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(each) for each in value]
+    if hasattr(value, "tolist"):  # arrays and numbers of NumPy
+        return as_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
 def t_quantile(freedom: float) -> float:
     """97.5 % point of Student's t: the number of standard errors in half a 95 % interval.
 
@@ -196,6 +216,42 @@ def spoken(seconds: float) -> str:
     """
     size, unit = time_unit(seconds)
     return f"{short(seconds / size)} {unit}"
+
+
+def percent(share: float) -> str:
+    """A share without an interval, in per cent: two digits, or those that tell it from 100 %.
+
+    Example:
+        >>> percent(0.4337), percent(0.0021), percent(0.0), percent(0.99964)
+        ('43 %', '0.21 %', '0 %', '99.96 %')
+    """
+    found = 100 * share
+    if 99.5 <= found < 100:
+        return f"{found:.4g} %"
+    return f"{found:.0f} %" if found == 0 or abs(found) >= 10 else f"{found:.2g} %"
+
+
+def counted(count: float, noun: str, plural: str = "") -> str:
+    """A count with its noun.
+
+    Example:
+        >>> counted(1, "step"), counted(2538, "step"), counted(3, "class", "classes")
+        ('1 step', '2,538 steps', '3 classes')
+    """
+    return f"{count:,.0f} {noun if count == 1 else plural or noun + 's'}"
+
+
+def bytes_in_words(size: float) -> str:
+    """A size in memory, in a readable unit.
+
+    Example:
+        >>> bytes_in_words(1536), bytes_in_words(3 << 30), bytes_in_words(12)
+        ('1.5 KiB', '3 GiB', '12 B')
+    """
+    for unit, step in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= step:
+            return f"{short(size / step)} {unit}"
+    return f"{size:.0f} B"
 
 
 def in_digits(numbers: tuple[float, ...], half_width: float) -> tuple[str, ...]:

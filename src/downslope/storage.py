@@ -152,6 +152,28 @@ def replace_json(path: Path, document: Any) -> None:
         write_json(scratch, document)
 
 
+def signed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with its own SHA-256, for a file that is replaced and has no manifest."""
+    return {**document, "sha256": _digest(document)}
+
+
+def read_signed(path: Path) -> dict[str, Any]:
+    """A document that was `signed`, without its SHA-256.
+
+    Raises:
+        DataError: the file is missing, damaged or was edited.
+    """
+    document = read_json(path)
+    digest = document.pop("sha256", None) if isinstance(document, dict) else None
+    if digest != _digest(document):
+        raise DataError("does not match its SHA-256", path=path, remedy="restore it from a copy")
+    return document
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as safetensors."""
     from safetensors.numpy import save

@@ -192,7 +192,7 @@ def test_a_constant_target_and_constant_columns():
 
 def test_areas_agree_with_the_rank_test():
     rng = np.random.default_rng(0)
-    score, positive = rng.integers(0, 20, 300).astype(float), rng.random(300) < 0.3
+    score, positive = rng.integers(0, 20, 300), rng.random(300) < 0.3
     told = mannwhitneyu(score[positive], score[~positive]).statistic
     expected = told / (positive.sum() * (~positive).sum())
     assert rank_area(average_ranks(score), positive) == pytest.approx(expected)

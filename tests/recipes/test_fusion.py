@@ -39,7 +39,7 @@ def linear():
     return make_pipeline(ColumnTransformer(columns), LogisticRegression(C=0.1, max_iter=1000))
 
 
-def gains(sizes, peers, seeds=5, rows=2000):
+def gains(sizes, peers, seeds=3, rows=2000):
     """By peer, its held-out loss less that of both branches together, one a seed."""
     found = {name: [] for name in peers}
     for seed in range(seeds):
@@ -113,7 +113,7 @@ def test_both_branches_see_what_neither_sees_alone(news, fitted):
 
 @pytest.mark.slow
 def test_gain_where_the_interaction_exists():
-    """Paired over 5 seeds; catches a gain that is within the spread of the seeds."""
+    """Paired over 3 seeds; catches a gain that is within the spread of the seeds."""
     alone = {
         "numbers": FusionClassifier(text=(), numbers=NUMBERS, categories=[]),
         "words": FusionClassifier(text="news", numbers=[], categories=[]),

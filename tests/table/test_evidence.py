@@ -24,13 +24,13 @@ from downslope.cli import application
 from downslope.config import Training
 from downslope.report.journal import Journal, read_journal
 from downslope.report.plan import read_run
+from downslope.storage import signed
 from downslope.table import fit as table
 from downslope.table.evidence import gather
 from downslope.table.evidence.origin import equal_command
 from downslope.table.evidence.predictions import confusion
 from downslope.table.run import TableRequest
 from downslope.train import dispatch
-from downslope.train.run_folder import _signed
 from downslope.train.trajectory import path_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -375,7 +375,7 @@ def test_a_data_frame(folder):
     request = made.run / "run.json"
     asked = downslope.read_request(made.run)
     asked["metadata"]["path"] = None
-    request.write_text(json.dumps(_signed(asked)))
+    request.write_text(json.dumps(signed(asked)))
     with contextlib.closing(downslope.open(made.path, made.options)) as stored:
         gather(made.run, stored=stored, seconds=LONG)
     assert made.records["importance"]["reason"] is None

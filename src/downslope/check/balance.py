@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from downslope.check.findings import Finding, Severity, percent, share, share_of_rows, shown
+from downslope.check.findings import Finding, Severity, in_percent, share_of_rows, shown
 from downslope.check.sample import SQUEEZED_RANGE, rows_in_words
 from downslope.errors import UsageError
-from downslope.estimate import Estimate
+from downslope.estimate import percent
 
 # Shares of the smallest class, relative to an even one. Assumed: at a fiftieth (1 : 99 for two
 # classes) a model that never names the class is right in 99 % of the rows.
@@ -23,7 +23,7 @@ COMMON_SHARE = 0.5  # of one value, above which a numeric target is mostly that 
 def class_balance(
     counts: ArrayLike, classes: Sequence[Any], *, num_rows: int | None = None
 ) -> Finding:
-    """How unevenly the classes share the rows, and the score of a model that knows nothing.
+    """Balance of the classes, and the score of a model that knows nothing.
 
     A trivial model names the largest class, or gives each class its share as probability: its
     accuracy is the largest share, its log loss the entropy of the shares.
@@ -56,16 +56,18 @@ def class_balance(
     entropy = float(-(p * np.log(p)).sum())
     severity, remedy = _judge(rows)
     num_rows = total if num_rows is None else num_rows
-    smallest, accuracy = (_share(int(rows[k]), total, num_rows) for k in (least, most))
+    smallest, accuracy = (
+        share_of_rows(int(rows[k]), total, are_all=num_rows <= total) for k in (least, most)
+    )
     largest_class = shown(classes[most])
     if (rows > 0).sum() == 1:
         sentence = f"every row is of the class {largest_class}: nothing can be learned"
     else:
         sentence = (
             f"{len(rows)} classes, from {shown(classes[least])} with {rows[least]:,} rows "
-            f"({share(rows[least], total)}) to {largest_class} with {rows[most]:,} "
-            f"({share(rows[most], total)}): always naming {largest_class} is right in "
-            f"{percent(accuracy)} of the rows, log loss {entropy:.3g} nats"
+            f"({percent(rows[least] / total)}) to {largest_class} with {rows[most]:,} "
+            f"({percent(rows[most] / total)}): always naming {largest_class} is right in "
+            f"{in_percent(accuracy)} of the rows, log loss {entropy:.3g} nats"
         )
     return Finding(
         name="target", severity=severity, sentence=sentence, remedy=remedy,
@@ -139,7 +141,7 @@ def number_spread(y: ArrayLike, target: str, *, scale: float = 1.0, num_rows: in
     )
     if common > COMMON_SHARE * len(y) and len(times) > 2:
         severity, remedy = "note", "predict first whether it takes this value, then the others"
-        text += f"; {share(common, len(y))} of the rows have one value"
+        text += f"; {percent(common / len(y))} of the rows have one value"
     elif 0 < quartiles < SQUEEZED_RANGE:
         severity, remedy = "warning", "predict its logarithm, mend the outliers, or --loss huber"
         text += f"; half of the rows lie within {quartiles:.2g} standard deviations of each other"
@@ -149,15 +151,4 @@ def number_spread(y: ArrayLike, target: str, *, scale: float = 1.0, num_rows: in
             "standard_deviation": spread * scale, "largest_z": z, "quartile_range": quartiles,
             "num_values": len(times), "most_common_share": common / len(y),
         },
-    )  # fmt: skip
-
-
-def _share(part: int, whole: int, num_rows: int) -> Estimate:
-    """A share, exact where all rows were counted."""
-    if num_rows > whole:
-        return share_of_rows(part, whole)
-    value = part / whole
-    return Estimate(
-        value=value, lo=value, hi=value, unit="share of rows", num_examples=whole,
-        method="all rows counted",
     )  # fmt: skip

@@ -18,7 +18,7 @@ NUM_GROUPS = 20  # left out by turns for the interval of R2
 
 
 class Score(NamedTuple):
-    """How well one column alone predicts the target, on rows it was not fitted to.
+    """Score of one column alone as a predictor of the target, on rows it was not fitted to.
 
     `value` is 0 for chance and 1 for perfect: 2 AUC - 1, or R2 of the target's ranks.
     """
@@ -74,7 +74,7 @@ class _Classes:
         binned = self._areas_of_groups(fit, held, num)
         value = float(np.average(binned, weights=self.sizes))
         if places is not None:
-            ranks = _ranks(places[1::2])
+            ranks = average_ranks(places[1::2])
             raw = np.array([rank_area(ranks, self.held == k) for k in self.judged])
             value = max(value, float(np.average(np.maximum(raw, 1 - raw), weights=self.sizes)))
         least = int(np.minimum(self.sizes, len(self.held) - self.sizes).min())
@@ -96,7 +96,7 @@ class _Classes:
             members = np.bincount(fit[self.fit == k], minlength=num)
             share = (members + self.prior[k]) / (sizes + 1)
             places = np.unique(share, return_inverse=True)[1][held]
-            areas.append(rank_area(_ranks(places), self.held == k))
+            areas.append(rank_area(average_ranks(places), self.held == k))
         return np.resize(areas, len(self.judged))
 
 
@@ -104,7 +104,7 @@ class _Numbers:
     """R2 of the target's ranks, between 0 and 1."""
 
     def __init__(self, sample: Sample):
-        ranks = average_ranks(sample.y) / max(1, len(sample.y))
+        ranks = average_ranks(np.unique(sample.y, return_inverse=True)[1]) / max(1, len(sample.y))
         self.fit, self.held = ranks[0::2], ranks[1::2]
         enough = len(sample.y) >= 4 * MIN_CLASS_ROWS_PER_HALF
         self.can = enough and float(np.ptp(self.fit)) > 0 and float(np.ptp(self.held)) > 0
@@ -138,18 +138,8 @@ class _Numbers:
         return Score(name, value, found)
 
 
-def average_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, the mean rank where values are equal, float64 [n].
-
-    Example:
-        >>> average_ranks(np.array([5.0, 1.0, 5.0])).tolist()
-        [2.5, 1.0, 2.5]
-    """
-    return _ranks(np.unique(values, return_inverse=True)[1])
-
-
-def _ranks(places: np.ndarray) -> np.ndarray:
-    """Average ranks of integers from 0, by counting."""
+def average_ranks(places: np.ndarray) -> np.ndarray:
+    """Ranks from 1 of integers from 0, float64 [n], by counting; the mean rank of equal ones."""
     counts = np.bincount(places)
     return (np.cumsum(counts) - (counts - 1) / 2)[places]
 

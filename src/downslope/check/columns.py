@@ -10,12 +10,12 @@ from downslope.check.findings import (
     NUM_NAMES,
     Finding,
     Severity,
-    counted,
-    percent,
+    in_percent,
     share_of_rows,
     shown,
 )
 from downslope.check.sample import MISSING_CODE, Sample
+from downslope.estimate import counted
 
 NEARLY_CONSTANT = 0.999  # share of one value above which a column is called so; assumed
 OFTEN_MISSING = 0.2  # share of missing values worth knowing; assumed
@@ -92,7 +92,7 @@ def missing_values(sample: Sample) -> Finding:
         name="missing", severity="note" if often else "fine", rows=sample.rows,
         sentence=f"{counted(len(shares), 'column')} of {columns:,} "
         f"lack{'s' * (len(shares) == 1)} values, most of all {shown(worst)}: "
-        f"{percent(shares[worst])} of the rows",
+        f"{in_percent(shares[worst])} of the rows",
         remedy="see why, and whether new rows will lack them as often" if often else None,
         values={"shares": shares},
     )  # fmt: skip

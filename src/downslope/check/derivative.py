@@ -36,7 +36,7 @@ FACTOR_TOLERANCE = 0.02  # of the slopes may be left over where one factor expla
 
 @dataclass(frozen=True, kw_only=True)
 class GradientCheck:
-    """Whether a gradient is right, and where not.
+    """Verdict on a gradient, with the leaves where it is not right.
 
     Attributes:
         verdict: right; wrong; kink: right near the model, and at the model another slope than on
@@ -76,9 +76,9 @@ def gradient(
     num_rows: int = NUM_ROWS,
     seed: int = 0,
 ) -> GradientCheck:
-    """Whether JAX's gradient of a loss is right, and in which leaf it is not.
+    """Check JAX's gradient of a loss against differences of the loss, leaf by leaf.
 
-    As `jax.test_util.check_grads`, leaf by leaf: central differences (f(x+hv) - f(x-hv)) / 2h along
+    As in `jax.test_util.check_grads`, central differences (f(x+hv) - f(x-hv)) / 2h along
     random unit vectors v inside a leaf are compared with g.v, over |g| / sqrt(dim) of the leaf;
     h = eps^(1/3) max(1, |x|). A leaf passes below 1e-8 in float64 and 3e-4 in float32, in the
     median over directions. The loss is computed in float64 for the check alone, and in float32
@@ -252,7 +252,7 @@ def _judge(
 
 
 def _fault(given: Floats, true: Floats) -> str:
-    """What is wrong with the slopes that a gradient gives."""
+    """The fault of the slopes that a gradient gives, in words."""
     squares = float(true @ true)
     factor = float(given @ true) / squares if squares else 1.0
     left = float(np.linalg.norm(given - factor * true))

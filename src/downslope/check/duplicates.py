@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from downslope.check.findings import NUM_NAMES, Finding, counted, shown
+from downslope.check.findings import NUM_NAMES, Finding, shown
 from downslope.check.sample import Sample
+from downslope.estimate import counted
 
 DUPLICATE_GAP = 1e-6  # 1 - |r| below which two columns are one; float32 leaves some 1e-14
 SCREENING_GAP = 1e-3  # the same in the first pass, over fewer rows in float32
@@ -86,7 +87,7 @@ def duplicate_columns(sample: Sample) -> Finding:
 
 
 def _is_equal(sample: Sample, i: int, j: int, sign: float) -> bool:
-    """Whether columns that are equal up to scale and shift are equal in their own units."""
+    """True where columns that are equal up to scale and shift are equal in their own units."""
     if sample.means is None or sample.scales is None:
         return np.array_equal(sample.x[:, i], sample.x[:, j])
     near = 1e-5 * max(sample.scales[i], sample.scales[j])

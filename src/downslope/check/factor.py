@@ -12,8 +12,6 @@ from downslope.noise.statistics.arrays import Floats
 
 (_inverse_condition,) = linalg.get_lapack_funcs(("pocon",), dtype=np.float64)
 
-Method = Literal["cholesky", "eigenvectors"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
@@ -32,7 +30,7 @@ class Factor:
         null: [dim, k], orthonormal basis of the directions without curvature.
     """
 
-    method: Method
+    method: Literal["cholesky", "eigenvectors"]
     scale: Floats
     least: float
     condition: float

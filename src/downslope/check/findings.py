@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from downslope.errors import UsageError
-from downslope.estimate import Estimate
+from downslope.arguments import one_of
+from downslope.estimate import Estimate, as_json, percent
 from downslope.metrics.intervals import wilson_interval
 
 Severity = Literal["error", "warning", "note", "fine"]
@@ -48,14 +48,11 @@ class Finding:
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.severity not in SEVERITIES:
-            raise UsageError(
-                f"severity must be one of {', '.join(SEVERITIES)}; got {self.severity!r}"
-            )
+        one_of("severity", self.severity, SEVERITIES)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
-        return {**dataclasses.asdict(self), "values": _plain(self.values)}
+        return {**dataclasses.asdict(self), "values": as_json(self.values)}
 
     def __str__(self) -> str:
         rows = f" [{self.rows}]" if self.rows else ""
@@ -88,51 +85,20 @@ def shown(*names: str) -> str:
     return ", ".join(short) + more
 
 
-def counted(number: int, noun: str) -> str:
-    """The number with its noun: "1 column", "2,000 columns"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def share(part: float, whole: float = 1.0) -> str:
-    """A share in per cent, with as many digits as a reader needs.
-
-    Example:
-        >>> share(1, 3), share(0.00123), share(0)
-        ('33 %', '0.12 %', '0 %')
-    """
-    percent = 100 * part / whole if whole else 0.0
-    if 99.5 <= percent < 100:  # not "100 %" of what has exceptions
-        return f"{percent:.4g} %"
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
-
-
-def share_of_rows(part: int, whole: int) -> Estimate:
-    """A share of rows with its Wilson score interval."""
-    lo, hi = wilson_interval(part / whole, whole)
+def share_of_rows(part: int, whole: int, *, are_all: bool = False) -> Estimate:
+    """A share of rows with its Wilson score interval, or exact where these are all rows."""
+    lo, hi = (part / whole,) * 2 if are_all else wilson_interval(part / whole, whole)
     return Estimate(
         value=part / whole, lo=lo, hi=hi, unit="share of rows", num_examples=whole,
-        method="Wilson score interval",
+        method="all rows counted" if are_all else "Wilson score interval",
     )  # fmt: skip
 
 
-def percent(of: Estimate) -> str:
+def in_percent(share: Estimate) -> str:
     """An estimate of a share in per cent, with its interval where it has one."""
-    return share(float(of)) if of.lo == of.hi else str(of.scaled(100.0, unit="%"))
+    return percent(float(share)) if share.lo == share.hi else str(share.scaled(100.0, unit="%"))
 
 
 def bare(of: Estimate) -> str:
     """An estimate with its interval and without its unit."""
     return str(dataclasses.replace(of, unit=""))
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON holds it: estimates become dictionaries, arrays become lists."""
-    if isinstance(value, Estimate):
-        return value.to_json()
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

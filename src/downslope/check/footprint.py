@@ -11,9 +11,9 @@ import numpy as np
 
 from downslope.arguments import whole
 from downslope.check.findings import Finding, Severity
+from downslope.estimate import bytes_in_words
 
 USABLE_SHARE = 0.8  # of the free memory that a run may fill; the rest is for what is not counted
-UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 
 
 class FreeMemory(NamedTuple):
@@ -119,7 +119,7 @@ def memory(
     microbatch_size: int,
     largest: int | None = None,
 ) -> Finding:
-    """Whether a run fits into memory, part by part.
+    """Memory that a run needs, part by part, beside what is free.
 
     Args:
         parts: bytes by purpose.
@@ -139,18 +139,18 @@ def memory(
     """
     total = sum(parts.values())
     listed = ", ".join(
-        f"{in_words(size)} {name}"
+        f"{bytes_in_words(size)} {name}"
         for name, size in sorted(parts.items(), key=lambda part: -part[1])
         if size
     )
     severity: Severity = "fine"
     remedy = None
     if free.bytes is None:
-        text = f"a run needs about {in_words(total)}; how much is free is not known: {listed}"
+        text = f"a run needs about {bytes_in_words(total)}; how much is free is not known: {listed}"
     else:
         text = (
-            f"a run needs about {in_words(total)} of the {in_words(free.bytes)} of {free.of} "
-            f"memory that are free: {listed}"
+            f"a run needs about {bytes_in_words(total)} of the {bytes_in_words(free.bytes)} of "
+            f"{free.of} memory that are free: {listed}"
         )
         if total > USABLE_SHARE * free.bytes:
             severity = "error" if total > free.bytes else "warning"
@@ -167,17 +167,3 @@ def memory(
             "largest_microbatch_size": largest,
         },
     )  # fmt: skip
-
-
-def in_words(size: int) -> str:
-    """Bytes for a reader.
-
-    Example:
-        >>> in_words(1536), in_words(3 << 30), in_words(12)
-        ('1.5 KiB', '3 GiB', '12 B')
-    """
-    for unit, step in UNITS:
-        if size >= step:
-            number = size / step
-            return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"
-    return f"{size} B"

@@ -1,4 +1,4 @@
-"""Order of the rows in the file: whether batches cut from it as it stands would be worse."""
+"""Order of the rows in the file, by the variance of batches cut from it as it stands."""
 
 from __future__ import annotations
 

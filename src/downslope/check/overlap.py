@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from downslope.check.findings import Finding, Severity, percent, share, share_of_rows
+from downslope.check.findings import Finding, Severity, in_percent, share_of_rows
 from downslope.check.sample import Sample
 from downslope.errors import UsageError
-from downslope.estimate import Estimate
+from downslope.estimate import Estimate, percent
 
 MIN_OVERLAP = 0.01  # of the held-out rows, lower end of its interval, worth saying; assumed
 # Different rows, as a share of all: below it they are few, not copies. Assumed.
@@ -29,7 +29,7 @@ class RowHashes(NamedTuple):
     whole: np.ndarray
 
 
-def hash_rows(features: np.ndarray, target: np.ndarray, seed: int = 0) -> RowHashes:
+def hash_rows(features: np.ndarray, target: np.ndarray) -> RowHashes:
     """64-bit hashes of rows of float32; equal rows have equal hashes, -0.0 counts as 0.0.
 
     Each word is mixed, then h = sum a_j w_j mod 2^64 with random odd a_j. Two different rows share
@@ -38,7 +38,6 @@ def hash_rows(features: np.ndarray, target: np.ndarray, seed: int = 0) -> RowHas
     Args:
         features: float32 [n, p].
         target: float32 [n].
-        seed: of the multipliers.
 
     Example:
         >>> rows = np.array([[1, 2], [2, 1], [1, 2]], "float32")
@@ -46,8 +45,8 @@ def hash_rows(features: np.ndarray, target: np.ndarray, seed: int = 0) -> RowHas
         >>> len(np.unique(h.features)), len(np.unique(h.whole))
         (2, 3)
     """
-    rng = np.random.default_rng(seed)
-    factors = rng.integers(1 << 63, size=features.shape[1] + 1, dtype=np.uint64)
+    draw = np.random.default_rng(0)
+    factors = draw.integers(1 << 63, size=features.shape[1] + 1, dtype=np.uint64)
     factors = (factors << np.uint64(1)) | np.uint64(1)
     found = np.zeros(len(features), np.uint64)
     for start in range(0, len(features), BLOCK_ROWS):
@@ -136,15 +135,16 @@ def repeated_rows(
     count = len(training.features)
     if not count:
         raise UsageError("training must hold at least one row; got none")
-    twins, num_different = _twins(training.features)
+    counts = np.unique(training.features, return_counts=True)[1]
+    twins, num_different = int(counts[counts > 1].sum()), len(counts)
     inside = share_of_rows(twins, count)
     # share of rows with a twin among all others, each equal with this probability
     expected = -float(np.expm1(count * np.log1p(-min(chance, 1 - 1e-12))))
     rows = f"{count:,} training rows"
     if num_training is not None and num_training > count:
         rows = f"{count:,} of {num_training:,} training rows: lower bounds"
-    by_chance = share(expected) if expected > MIN_SHOWN_SHARE else "none"
-    tail = f"{share(twins, count)} have a twin in training, by chance {by_chance} would"
+    by_chance = percent(expected) if expected > MIN_SHOWN_SHARE else "none"
+    tail = f"{percent(twins / count)} have a twin in training, by chance {by_chance} would"
     values = {"inside_training": inside, "by_chance": expected}
     if held_out is None or not len(held_out.features):
         severity, remedy = _judge(inside, inside, expected, num_different / count, twins / count)
@@ -160,7 +160,7 @@ def repeated_rows(
     severity, remedy = _judge(seen, same, expected, num_different / count, twins / count)
     return Finding(
         name="overlap", severity=severity, remedy=remedy, rows=rows,
-        sentence=f"{found:,} of {num_held:,} held-out rows, {percent(seen)}, appear in training "
+        sentence=f"{found:,} of {num_held:,} held-out rows, {in_percent(seen)}, appear in training "
         f"too, {alike:,} of them with the same target; of the training rows {tail}",
         values={"in_training": seen, "in_training_with_target": same, **values},
     )  # fmt: skip
@@ -181,14 +181,8 @@ def _judge(
     return "warning", "the table repeats its rows: drop the copies, then fit again"
 
 
-def _twins(hashes: np.ndarray) -> tuple[int, int]:
-    """Rows with a twin among the others, and how many different rows there are."""
-    counts = np.unique(hashes, return_counts=True)[1]
-    return int(counts[counts > 1].sum()), len(counts)
-
-
 def _num_among(hashes: np.ndarray, others: np.ndarray) -> int:
-    """How many of the hashes are among others; 40 times as fast as `numpy.isin`."""
+    """Number of hashes that are among others; 40 times as fast as `numpy.isin`."""
     hashes, others = np.sort(hashes), np.sort(others)
     places = np.minimum(np.searchsorted(others, hashes), len(others) - 1)
     return int(np.count_nonzero(others[places] == hashes))

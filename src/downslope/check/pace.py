@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from downslope.arguments import whole
 from downslope.check.findings import Finding
-from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 
 COVERAGE = 0.95
@@ -81,10 +81,7 @@ def epoch_time(
         an epoch of 20,000 updates takes about 2 s, 100 µs each; reading its rows 0.5 s,
         beside that
     """
-    if num_windows < 1 or num_steps < 1:
-        raise UsageError(
-            f"num_windows, num_steps must be 1 or more; got {num_windows}, {num_steps}"
-        )
+    num_windows, num_steps = whole("num_windows", num_windows), whole("num_steps", num_steps)
     window = median_seconds(window_seconds)
     if window.value is None:
         return Finding(name="pace", severity="fine", sentence=str(window))

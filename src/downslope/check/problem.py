@@ -11,10 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from downslope.arguments import number
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
 from downslope.errors import UsageError
-from downslope.objective import Loss, Model, Objective, Params, build, make_regularizer
+from downslope.objective import (
+    Loss,
+    Model,
+    Objective,
+    Params,
+    build,
+    make_regularizer,
+    penalized_mask,
+)
 from downslope.tree import map_arrays
 
 NUM_STRETCHES = 8  # of consecutive rows that a sample is put together from
@@ -24,7 +33,7 @@ Traced = TypeVar("Traced")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is minimised, over which rows, from where.
+    """A loss to minimise, its rows, and the parameters to start from.
 
     Attributes:
         objective: loss and penalty.
@@ -53,31 +62,14 @@ def prepare(
     Raises:
         UsageError: nothing to train, a loss of a wrong shape, or l2 below 0.
     """
-    if not 0 <= l2 < float("inf"):
-        raise UsageError(f"l2 must be finite and 0 or more; got {l2}")
+    number("l2", l2, least=0)
     is_wide = bool(jax.config.read("jax_enable_x64"))
     source = data if hasattr(data, "unpack") else Arrays(data, wide=is_wide)
     rows = spread_sample(source, EXAMPLE_ROWS)
     rows = map_arrays(lambda a: np.resize(a, (EXAMPLE_ROWS, *a.shape[1:])), rows)
     objective, params = build(loss, model, rows, source.unpack, penalty)
-    regularizer = None
-    if penalty is not None or l2:
-        mask = jax.tree.map(lambda _: True, params) if penalize is None else penalize(model)
-        regularizer = make_regularizer(objective, l2, _over(params, mask) if l2 else None)
+    regularizer = make_regularizer(objective, l2, penalized_mask(penalize, model, params))
     return Problem(objective=objective, params=params, source=source, regularizer=regularizer)
-
-
-def _over(params: Params, mask: Any) -> Any:
-    """The mask as bools over exactly the trained leaves."""
-    try:
-        return jax.tree.map(
-            lambda p, on: None if p is None else bool(on), params, mask, is_leaf=lambda p: p is None
-        )
-    except ValueError as error:
-        raise UsageError(
-            "penalize must return a tree of bools like the model, one for every array; "
-            f"{str(error).splitlines()[0]}"
-        ) from error
 
 
 def spread_sample(source: Any, count: int) -> Any:
@@ -116,7 +108,7 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 def in_widest_type(attempt: Callable[[Any], Traced]) -> Traced:
-    """What `attempt(dtype)` returns for float64, or for float32 where that cannot be traced.
+    """Result of `attempt(dtype)` for float64, or for float32 where that cannot be traced.
 
     Raises:
         UsageError: neither can be traced where JAX has 64-bit numbers.

@@ -1,4 +1,4 @@
-"""Whether a loss is an exact quadratic of its parameters: then it can be solved."""
+"""Test of a loss for being an exact quadratic of its parameters, which can be solved."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CURVES_DOWNWARD = "a quadratic that curves downward along some direction: it has
 
 @dataclass(frozen=True, kw_only=True)
 class Quadratic:
-    """Whether a loss is an exact quadratic, and can be solved.
+    """Verdict on a loss: an exact quadratic or none, solvable or not.
 
     Attributes:
         is_quadratic: its gradient is linear in the parameters, at every scale.
@@ -67,7 +67,7 @@ def quadratic(
     l2: float = 0.0,
     penalize: Callable[[Model], Any] | None = None,
 ) -> Quadratic:
-    """Whether a loss is an exact quadratic of the trained parameters, and convex.
+    """Test a loss for being an exact, convex quadratic of the trained parameters.
 
     At five scales, from random points x along random v, g(x+v) + g(x-v) - 2 g(x) must be 0 but
     for rounding. One scale is not enough: a small quartic looks like a quadratic on a small one,
@@ -105,15 +105,14 @@ def quadratic(
     return dataclasses.replace(found, is_solvable=False, statement=CURVES_DOWNWARD)
 
 
-def examine(sums: RowSums, rows: Any, seed: int = 0) -> Quadratic:
+def examine(sums: RowSums, rows: Any) -> Quadratic:
     """The same from a sample of stored rows; inside `wide`.
 
     Args:
         sums: of the loss.
         rows: a few rows of the source, before unpacking; 256 are enough.
-        seed: of the random points.
     """
-    draw, start, size = np.random.default_rng(seed), sums.start, typical(sums.start)
+    draw, start, size = np.random.default_rng(0), sums.start, typical(sums.start)
     precision = precision_of(sums, rows)
     tolerance, seen = BEND_TOLERANCE[precision], []
     for scale in LINE_SCALES:
@@ -162,7 +161,7 @@ def line(x: Floats, v: Floats) -> Floats:
 
 
 def bend_of(points: Floats, gradients: Floats, precision: str) -> Bend | None:
-    """How the gradient bends along a `line`, or None where it is not finite."""
+    """Bend of the gradient along a `line`, or None where it is not finite."""
     here, above, below = gradients
     size, norm = float(np.linalg.norm(np.abs(gradients).sum(axis=0))), np.linalg.norm
     if not np.isfinite(size):
@@ -185,7 +184,7 @@ def far_line(x: Floats) -> Floats:
 
 
 def bend_far_out(points: Floats, gradients: Floats, precision: str) -> str | None:
-    """Why a solution on a `far_line` is none of a quadratic over all rows; else None."""
+    """The reason why a solution, on its `far_line`, is none of a quadratic over all rows."""
     bend = bend_of(points, gradients, precision)
     if bend is None:
         return f"it is not finite at {FAR_SCALE:g} times the solution"
@@ -217,7 +216,7 @@ def precision_of(sums: RowSums, rows: Any) -> str:
 
 
 def _fault(sums: RowSums, rows: Any, x: Floats, bends: list[Bend], tolerance: float) -> str | None:
-    """Why a quadratic of a sample cannot be solved over all rows."""
+    """The reason why a quadratic of a sample cannot be solved over all rows; or None."""
     points = np.stack([x, x, x])
 
     def gradient(rows: Any, **options: Any) -> Floats:

@@ -112,9 +112,7 @@ class RowSums:
         sums = [self._sample_sums(point, *more) for point in points.astype(self.dtype)]
         return self._means([np.stack(part) for part in zip(*sums, strict=True)], points, length)
 
-    def products(
-        self, x: Floats, vectors: Floats, dtype: Any = np.float64
-    ) -> tuple[float, Floats, Floats]:
+    def products(self, x: Floats, vectors: Floats, dtype: Any) -> tuple[float, Floats, Floats]:
         """Loss, gradient, and the Hessian times each of the vectors [k, dim], in one pass.
 
         Args:
@@ -248,7 +246,7 @@ def _flat(leaves: list[Any]) -> Floats:
 
 
 def _is_penalized(problem: Problem) -> bool:
-    """Whether the regularizer, which may return None, adds anything."""
+    """True where the regularizer, which may return None, adds anything."""
     regularizer = problem.regularizer
     return regularizer is not None and jax.eval_shape(regularizer, problem.params) is not None
 

@@ -74,7 +74,7 @@ class Sample:
 
     @property
     def rows(self) -> str:
-        """Which rows these are, in words."""
+        """These rows in words."""
         return rows_in_words(len(self.y), self.num_rows)
 
     def category_columns(self) -> list[tuple[Category, np.ndarray]]:
@@ -107,7 +107,7 @@ class Sample:
 
 
 def rows_in_words(count: int, num_rows: int) -> str:
-    """Which `count` of `num_rows` training rows were examined."""
+    """The training rows that were examined, in words."""
     if count >= num_rows:
         return f"all {count:,} training rows"
     return f"{count:,} random training rows of {num_rows:,}"

@@ -1,4 +1,4 @@
-"""Scale of the inputs, outliers in them, and how well-conditioned they are together."""
+"""Scale, outliers and condition number of the inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RANK_TOLERANCE = 1e-10  # of the largest eigenvalue; float32 leaves 1e-14 of a c
 
 
 def input_scale(sample: Sample) -> Finding:
-    """How far the columns' raw scales lie apart, and the outliers that standardising leaves.
+    """Ratio of the columns' raw scales, and the outliers that standardising leaves.
 
     downslope standardises, so raw scales do no harm here; without, the largest would set the
     learning rate: for a squared loss it must stay below 2 over the largest variance, and a column

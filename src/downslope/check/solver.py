@@ -6,27 +6,38 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
 
 from downslope.arguments import number
-from downslope.check.certificate import Outcome, fits
-from downslope.check.conjugate_gradients import solve_conjugate_gradients
-from downslope.check.normal_equations import solve_normal_equations
+from downslope.check.factor import Factor, factorize
 from downslope.check.problem import prepare, wide
-from downslope.check.quadratics import precision_of
+from downslope.check.quadratics import bend_far_out, far_line, precision_of
 from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.generator import Generator
 from downslope.errors import UsageError
+from downslope.noise.statistics.arrays import Floats
 from downslope.objective import Loss, Model, Params
 
 GAP_TOLERANCE = 1e-6  # of the loss
+# Of the way down from the start: enough where the loss itself ends at 0.
+ZERO_LOSS_TOLERANCE = 1e-10
 DENSE_DIM = 2000  # parameters up to which the whole Hessian is formed
-MAX_PRODUCTS = 1000
+GRADIENT_ROUNDINGS = 4.0  # units in the last place of a sum of losses' gradients; assumed
+REFINED_GAP = 1e-12  # of the loss: about what rounding float32 parameters leaves
+MAX_REFINEMENTS = 6
+# Condition of the scaled Hessian up to which one in float32 serves: each refinement then
+# shrinks the error by about this times 4e-7.
+MAX_FLOAT32_CONDITION = 1e4
+HESSIAN_NOISE = {"float32": 4e-7, "float64": 8e-16}  # of an entry of the Hessian: a few roundings
+UNBOUNDED_SLOPE = 1e-4  # of the gradient, along directions without curvature
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """Where the least value is, and what proves it.
+    """The least value that was found, and its proof.
 
     Attributes:
         params: the trained leaves, in their own types.
@@ -37,11 +48,10 @@ class Solution:
             is proved.
         distance: of the parameters from the nearest solution, at most; None as before.
         gradient_norm: of the gradient over all rows, penalties included.
-        lambda_min, lambda_max: extreme curvatures; with conjugate gradients the least one seen,
-            which is not below the true one. Directions without curvature are left out.
-        num_flat: directions without curvature; None where they were not counted. The solution of
-            least norm is given then.
-        method: cholesky, eigenvectors or conjugate gradients.
+        lambda_min, lambda_max: extreme curvatures; directions without curvature are left out.
+        num_flat: directions without curvature; None where the loss is not finite. The solution
+            of least norm is given then.
+        method: of factorizing the Hessian: cholesky, eigenvectors or none.
         precision: of the Hessian's products, and of the gradient.
         num_products: products with the Hessian over all rows.
         num_passes: passes over the data.
@@ -82,17 +92,16 @@ def solve_loss(
 ) -> tuple[Model, Solution]:
     """The model at the least value of an exact convex quadratic loss, and the proof.
 
-    Up to 2,000 parameters the Hessian is summed up over the rows and factorized; beyond, conjugate
-    gradients. See `solve`.
+    The Hessian is summed up over the rows and factorized. See `solve`.
 
     Args:
-        loss, model, data, penalty: as for `downslope.fit`.
+        loss, model, data, penalty: as for `downslope.fit`; at most 2,000 trained parameters.
         l2, penalize: adds l2/2 |w|^2 over the leaves that `penalize(model)` marks.
         tolerance: largest gap, as a share of the loss.
 
     Raises:
-        UsageError: an argument out of range, or a loss of a wrong shape or whose examples
-            interact.
+        UsageError: an argument out of range, too many parameters, or a loss of a wrong shape or
+            whose examples interact.
 
     Example:
         >>> import numpy as np
@@ -112,33 +121,32 @@ def solve_loss(
     if isinstance(problem.source, Generator):
         raise UsageError("solve needs a number of rows; this source has no end")
     with wide():
-        found = solve(RowSums(problem), tolerance=tolerance)
+        sums = RowSums(problem)
+        if sums.start.size > DENSE_DIM:
+            raise UsageError(
+                f"solve takes up to {DENSE_DIM:,} parameters; got {sums.start.size:,}: train this "
+                "model with downslope.fit"
+            )
+        found = solve(sums, tolerance=tolerance)
     return problem.objective.model(found.params), found
 
 
 def solve(
-    sums: RowSums,
-    *,
-    dense_dim: int = DENSE_DIM,
-    tolerance: float = GAP_TOLERANCE,
-    max_products: int = MAX_PRODUCTS,
-    seconds: float = math.inf,
+    sums: RowSums, *, tolerance: float = GAP_TOLERANCE, seconds: float = math.inf
 ) -> Solution:
     """The least value of mean loss and penalties, where they are an exact convex quadratic.
 
-    Up to `dense_dim` parameters the Hessian H is summed up over parts of the rows, in the memory
-    of one part, and factorized; x - H^-1 g is then refined with the gradient over all rows until
-    the gap r' H^-1 r / 2 is small. Products are in float32, and once more in float64 where the
-    scaled Hessian's condition asks for it; gradients are in float64. Beyond, conjugate gradients.
+    The Hessian H is summed up over parts of the rows, in the memory of one part, and factorized;
+    x - H^-1 g is then refined with the gradient over all rows until the gap r' H^-1 r / 2 is
+    small. Products are in float32, and once more in float64 where the scaled Hessian's condition
+    asks for it; gradients are in float64.
 
     At the solution and far from it on both sides the gradient over all rows must lie on a straight
     line, else it is not called solved; what a sample can tell is for `quadratic` to say.
 
     Args:
         sums: of a loss with one value per example, used inside `wide`.
-        dense_dim: parameters up to which the whole Hessian is formed.
         tolerance: largest gap, as a share of the loss.
-        max_products: for conjugate gradients.
         seconds: after which no further rows are read.
 
     Raises:
@@ -150,44 +158,119 @@ def solve(
     sums.deadline = begin + seconds
     source = sums.problem.source
     exact = precision_of(sums, source.read(0, min(SAMPLE_ROWS, source.num_rows)))
-    if sums.start.size <= dense_dim:
-        outcome = solve_normal_equations(sums, exact)
-    else:
-        outcome = solve_conjugate_gradients(
-            sums, exact, tolerance=tolerance, max_products=max_products
+    first, factor, used, num_products = _factorized(sums, exact)
+    best, reason = first, "it is not finite"
+    if factor is not None:
+        best, reason = _refined(sums, factor, first, used, exact)
+    is_proved = reason is None
+    if is_proved and best.gap > max(tolerance * abs(best.loss), ZERO_LOSS_TOLERANCE * first.gap):
+        reason = (
+            f"the gradient left over all rows allows a gap of {best.gap:.2g}; its columns are too "
+            "close to each other"
         )
-    certificate, reason = outcome.certificate, outcome.reason
-    if certificate is not None and not fits(
-        certificate.gap, outcome.loss, outcome.start_gap, tolerance
-    ):
-        reason = f"the gradient left over all rows allows a gap of {certificate.gap:.2g}; " + (
-            "more Hessian products are needed, or columns on more equal scales"
-            if outcome.num_flat is None
-            else "its columns are too close to each other"
+    method = "none" if factor is None else factor.method
+    num_flat = None if factor is None else factor.null.shape[1]
+    statement = f"this loss was not solved: {reason}"
+    if reason is None:
+        statement = (
+            f"this loss is an exact convex quadratic: solved in {num_products} Hessian products by "
+            f"{method}, gap <= {best.gap:.1e} (loss {best.loss:.6g}); training is unnecessary"
         )
+        if num_flat:
+            statement += f"; {num_flat} directions do not matter, the shortest solution is given"
     return Solution(
-        params=sums.rounded(outcome.x)[1], is_solved=reason is None, reason=reason,
-        loss=outcome.loss, gap=certificate and certificate.gap,
-        distance=certificate and certificate.distance, gradient_norm=outcome.gradient_norm,
-        lambda_min=outcome.lambda_min, lambda_max=outcome.lambda_max, num_flat=outcome.num_flat,
-        method=outcome.method, precision=(outcome.precision, exact),
-        num_products=outcome.num_products, num_passes=sums.num_passes,
-        seconds=time.perf_counter() - begin, statement=_statement(outcome, reason),
+        params=sums.rounded(best.x)[1], is_solved=reason is None, reason=reason, loss=best.loss,
+        gap=best.gap if is_proved else None,
+        distance=float(np.linalg.norm(best.step)) if is_proved else None,
+        gradient_norm=float(np.linalg.norm(best.gradient)),
+        lambda_min=0.0 if factor is None else factor.lambda_min,
+        lambda_max=0.0 if factor is None else factor.lambda_max, num_flat=num_flat, method=method,
+        precision=(used, exact), num_products=num_products, num_passes=sums.num_passes,
+        seconds=time.perf_counter() - begin, statement=statement,
     )  # fmt: skip
 
 
-def _statement(outcome: Outcome, reason: str | None) -> str:
-    if reason is not None:
-        return f"this loss was not solved: {reason}"
-    assert outcome.certificate is not None
-    how = f"solved in {outcome.num_products} Hessian products by {outcome.method}"
-    flat = ""
-    if outcome.num_flat:
-        flat = f"; {outcome.num_flat} directions do not matter, the shortest solution is given"
-    assumed = ""
-    if outcome.num_flat is None:
-        assumed = f", if no curvature is below {outcome.lambda_min:.2g}"
-    return (
-        f"this loss is an exact convex quadratic: {how}, gap <= {outcome.certificate.gap:.1e} "
-        f"(loss {outcome.loss:.6g}){assumed}; training is unnecessary{flat}"
-    )
+class _Point(NamedTuple):
+    """Parameters, mean loss and gradient r over all rows, Newton's step H^-1 r, and the gap."""
+
+    x: Floats
+    loss: float
+    gradient: Floats
+    step: Floats
+    gap: float
+
+
+def _point(
+    x: Floats, loss: float, gradient: Floats, factor: Factor, used: str, precision: str
+) -> _Point:
+    """The point with its gap r' H^-1 r / 2, with room for the rounding of H and of r.
+
+    By Cauchy and Schwarz the size of what is summed up in r_j is at most sqrt(2 loss H_jj).
+
+    Args:
+        used: what H was computed in.
+        precision: what r was.
+    """
+    dim, step, epsilon = len(gradient), factor.solve(gradient), float(jnp.finfo(precision).eps)
+    gap = max(0.0, float(gradient @ step) / 2)
+    hidden = GRADIENT_ROUNDINGS * epsilon * math.sqrt(2 * abs(loss) * dim)
+    hidden = hidden**2 / (2 * factor.least) if factor.least else 0.0
+    # (1 - rho) H <= H true, with rho the error of the scaled matrix over its least eigenvalue
+    rho = min(0.5, math.sqrt(dim) * HESSIAN_NOISE[used] * factor.condition)
+    gap = (math.sqrt(gap) + math.sqrt(hidden)) ** 2 / (1 - rho)
+    return _Point(x, loss, gradient, step, gap)
+
+
+def _factorized(sums: RowSums, exact: str) -> tuple[_Point, Factor | None, str, int]:
+    """The start, a factor of the Hessian there, its precision, and the products that it took.
+
+    The Hessian is summed up in float32, and once more in float64 where its condition asks for it;
+    there is no factor of one that is not finite.
+    """
+    x, directions, num_products = sums.start, np.eye(sums.start.size), 0
+    for precision in ("float32",) if exact == "float32" else ("float32", "float64"):
+        loss, gradient, hessian = sums.products(x, directions, precision)
+        num_products += len(directions)
+        if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
+            return _Point(x, loss, gradient, gradient, math.inf), None, precision, num_products
+        factor = factorize(hessian, HESSIAN_NOISE[precision])
+        if factor.method == "cholesky" and factor.condition <= MAX_FLOAT32_CONDITION:
+            break
+    first = _point(x, loss, gradient, factor, precision, precision)
+    return first, factor, precision, num_products
+
+
+def _refined(
+    sums: RowSums, factor: Factor, first: _Point, used: str, exact: str
+) -> tuple[_Point, str | None]:
+    """Newton's steps with one factor, until rounding the parameters is all that is left.
+
+    Returns the best point, and the reason why the loss has no least value there.
+    """
+    if not factor.is_convex:
+        return first, "it curves downward along some direction"
+    best = last = first
+    reason: str | None = None
+    for turn in range(MAX_REFINEMENTS):
+        x = sums.rounded(factor.nearest(last.x - last.step))[0]
+        points = far_line(x)
+        losses, gradients = sums.gradients(points)
+        if not np.isfinite(gradients[0]).all():
+            break
+        last = _point(x, float(losses[0]), gradients[0], factor, used, exact)
+        shrunk = last.gap < best.gap / 4
+        if turn == 0 or last.gap < best.gap:
+            best, reason = last, bend_far_out(points, gradients, exact)
+        if last.gap <= REFINED_GAP * max(abs(best.loss), first.gap / 100) or (turn and not shrunk):
+            break
+    return best, reason or _unbounded(factor, best)
+
+
+def _unbounded(factor: Factor, point: _Point) -> str | None:
+    """The reason why there is no least value: a slope along a direction without curvature."""
+    flat = float(np.linalg.norm(factor.null.T @ point.gradient))
+    scale = factor.lambda_max * max(1.0, float(np.linalg.norm(point.x)))
+    norm = float(np.linalg.norm(point.gradient))
+    if flat > UNBOUNDED_SLOPE * min(scale, max(norm, 1e-12 * scale)):
+        return "it falls for ever along a direction without curvature"
+    return None

@@ -1,4 +1,4 @@
-"""Whether a loss can be a quadratic at all, found by tracing it; nothing is compiled."""
+"""Test that rules out quadratics by tracing a loss; nothing is compiled."""
 
 from __future__ import annotations
 

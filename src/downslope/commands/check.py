@@ -49,9 +49,7 @@ def check(
     from downslope.table.check import check_table
 
     found = check_table(table, *configs, only=only)
-    if json:
-        show({"table": str(table), "findings": [finding.to_json() for finding in found]}, json)
-    else:
-        show("\n".join(map(str, found)), json)
+    values = {"table": str(table), "findings": [finding.to_json() for finding in found]}
+    show("\n".join(map(str, found)), json, values)
     errors = [finding.name for finding in found if finding.severity == "error"]
     return 0 if not errors else 5 if errors == ["memory"] else 3

@@ -1,4 +1,4 @@
-"""What the commands share: common options, types of options, and how results are shown."""
+"""Parts of all commands: common options, types of options, and how results are shown."""
 
 from __future__ import annotations
 
@@ -68,27 +68,15 @@ def cache_programs() -> None:
         use_compilation_cache(cache_folder() / "programs")
 
 
-def show(found: Any, as_json: bool) -> None:
-    """Print a result: as JSON a dict or what its `to_json` gives, else its text.
+def show(found: Any, as_json: bool, values: dict[str, Any] | None = None) -> None:
+    """Print a result: its text, or as JSON the values, by default those of its `to_json`.
 
     A closed pipe is no error (`downslope fit ... | true`).
     """
-    text = str(found)
     if as_json:
-        values = found if isinstance(found, dict) else found.to_json()
-        text = json.dumps(values, allow_nan=False)
+        found = json.dumps(found.to_json() if values is None else values, allow_nan=False)
     try:
-        print(text, flush=True)
+        print(found, flush=True)
     except BrokenPipeError:
         # else Python would try again, and complain, when it closes standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def format_rows(count: int) -> str:
-    """A number of rows in words.
-
-    Example:
-        >>> format_rows(1), format_rows(1200)
-        ('1 row', '1,200 rows')
-    """
-    return f"{count:,} row{'s' * (count != 1)}"

@@ -21,7 +21,7 @@ def config_hook(
     """A hook for cyclopts that fills in the options of a command from `--config FILE`.
 
     It raises DataError for a file that cannot be read or is not TOML, and UsageError for a table
-    of no command; cyclopts refuses a key that the command does not have.
+    of no command, or an option outside any table; cyclopts refuses a key that the command lacks.
 
     Args:
         commands: allowed names of the file's tables.
@@ -33,7 +33,7 @@ def config_hook(
             return
         from cyclopts.config import Dict
 
-        tables, command = read_config(file, commands), path_of[-1]
+        tables, command = _read(file, commands), path_of[-1]
         if "config" in tables.get(command, {}):
             raise UsageError(f"{file}: [{command}] has no option 'config'; give {FLAG} once")
         Dict(tables, source=file)(app, path_of, arguments)
@@ -41,17 +41,8 @@ def config_hook(
     return fill_in
 
 
-def read_config(path: str | Path, commands: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The tables of a TOML file, by command.
-
-    Args:
-        path: the file.
-        commands: allowed names of its tables.
-
-    Raises:
-        DataError: a file that cannot be read or is not TOML.
-        UsageError: a table of another name, or an option outside any table.
-    """
+def _read(path: str, commands: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The tables of a TOML file, by command."""
     import tomllib  # here, since few commands are given a file
 
     try:

@@ -57,11 +57,9 @@ def detect(
         $ downslope detect score runs/beam new.npy
     """
     learning = {
-        "period": period,
-        "false_alarm_rate": false_alarm_rate,
-        "sampling_rate": sampling_rate,
+        "period": period, "false_alarm_rate": false_alarm_rate, "sampling_rate": sampling_rate,
         "max_iter": max_iter,
-    }
+    }  # fmt: skip
     given = {name: value for name, value in learning.items() if value is not None}
     if action == "fit":
         if second is not None:
@@ -95,29 +93,21 @@ def _fit(signal: np.ndarray, out: Path, given: dict[str, Any], as_json: bool) ->
     how = (
         "solved" if detector.result_ is None else f"descended {detector.result_.num_steps:,} steps"
     )
-    if as_json:
-        found = {
-            "out": str(out),
-            "period": detector.period_.to_json(),
-            "window": layout.length,
-            "hop": layout.hop,
-            "code": code,
-            "gain": detector.gain_.to_json(),
-            "descended": detector.result_ is not None,
-            "threshold": threshold.value,
-            "rate": threshold.rate.to_json(),
-        }
-        show(found, as_json)
-    else:
-        show(
-            f"period     {detector.period_}\n"
-            f"windows    {layout.length} samples, one every {layout.hop:.4g}\n"
-            f"code       {code} numbers a window, {how}; a bend gains {detector.gain_}\n"
-            f"threshold  {threshold.value:.3g}: {threshold.rate}\n"
-            f"detector   {out}\n"
-            f"next       downslope detect score {out} SIGNAL",
-            as_json,
-        )
+    text = (
+        f"period     {detector.period_}\n"
+        f"windows    {layout.length} samples, one every {layout.hop:.4g}\n"
+        f"code       {code} numbers a window, {how}; a bend gains {detector.gain_}\n"
+        f"threshold  {threshold.value:.3g}: {threshold.rate}\n"
+        f"detector   {out}\n"
+        f"next       downslope detect score {out} SIGNAL"
+    )
+    values = {
+        "out": str(out), "period": detector.period_.to_json(), "window": layout.length,
+        "hop": layout.hop, "code": code, "gain": detector.gain_.to_json(),
+        "descended": detector.result_ is not None, "threshold": threshold.value,
+        "rate": threshold.rate.to_json(),
+    }  # fmt: skip
+    show(text, as_json, values)
     return 0
 
 
@@ -134,12 +124,10 @@ def _score(folder: Path, signal: np.ndarray, out: Path | None, as_json: bool) ->
         columns = {"start": scores.starts, "end": scores.ends, "score": scores.scores}
         table = pa.table(columns | {"alarm": scores.alarms})
         write_parquet(out, table.schema, table.to_batches())
-    if as_json:
-        counts = {"windows": len(scores.starts), "alarming": int(scores.alarms.sum())}
-        show({**counts, "alarms": [alarm.to_json() for alarm in alarms]}, as_json)
-        return 0
-    last = f"{int(scores.alarms.sum()):,} of {len(scores.starts):,} windows are alarms"
-    show("\n".join([*map(str, alarms), last]), as_json)
+    count, alarming = len(scores.starts), int(scores.alarms.sum())
+    last = f"{alarming:,} of {count:,} windows are alarms"
+    values = {"windows": count, "alarming": alarming, "alarms": [a.to_json() for a in alarms]}
+    show("\n".join([*map(str, alarms), last]), as_json, values)
     return 0
 
 

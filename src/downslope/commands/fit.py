@@ -100,8 +100,11 @@ def fit(
         return 0 if planned.fits else CapacityError.exit_code
     folder = resume or out or _free_folder(path)
     findings: list[Finding] = []
+
+    from downslope.loggers.names import from_name
+
     with contextlib.ExitStack() as stack:
-        loggers = [stack.enter_context(_logger(name)) for name in log or ()]
+        loggers = [stack.enter_context(from_name(name)) for name in log or ()]
         found = _train(path, configs, folder, resume is not None, explain, loggers, findings)
     terminated = found.result.signal == signal.SIGTERM
     code = 128 + signal.SIGTERM if terminated else found.result.stop_reason.exit_code
@@ -111,17 +114,9 @@ def fit(
         code = interrupted or code
     from downslope.table.fit import describe
 
-    if json:
-        show({**found.summary(), "report": None if page is None else str(page)}, json)
-    else:
-        show(describe(found, path, report=page), json)
+    values = {**found.summary(), "report": None if page is None else str(page)}
+    show(describe(found, path, report=page), json, values)
     return code
-
-
-def _logger(name: str) -> Any:
-    from downslope.loggers.names import from_name
-
-    return from_name(name)
 
 
 def _train(

@@ -8,15 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from downslope.commands.common import (
-    COMMON,
-    AsJson,
-    Common,
-    Switch,
-    cache_programs,
-    format_rows,
-    show,
-)
+from downslope.commands.common import COMMON, AsJson, Common, Switch, cache_programs, show
+from downslope.estimate import counted
 
 
 def predict(
@@ -44,19 +37,17 @@ def predict(
     found = recipe.predict(run, table, out, overwrite=overwrite)
     for column, count in found.unseen.items():
         print(
-            f"column {column!r}: categories not seen in training in {format_rows(count)}, "
+            f"column {column!r}: categories not seen in training in {counted(count, 'row')}, "
             "treated as unknown",
             file=sys.stderr,
         )
     for column, count in found.missing.items():
         print(
-            f"column {column!r}: no value in {format_rows(count)}, though training had one in "
+            f"column {column!r}: no value in {counted(count, 'row')}, though training had one in "
             "every row; treated as the mean",
             file=sys.stderr,
         )
-    if json:
-        counts = {"unseen": found.unseen, "missing": found.missing}
-        show({"out": str(out), "num_rows": found.num_rows, **counts}, json)
-    else:
-        show(f"{format_rows(found.num_rows)} of predictions in {out}", json)
+    values = {"out": str(out), "num_rows": found.num_rows, "unseen": found.unseen}
+    text = f"{counted(found.num_rows, 'row')} of predictions in {out}"
+    show(text, json, {**values, "missing": found.missing})
     return 0

@@ -39,5 +39,5 @@ def report(
     from downslope.report import write_report
 
     page = write_report(runs, out)
-    show({"report": str(page)} if json else str(page), json)
+    show(page, json, {"report": str(page)})
     return 0

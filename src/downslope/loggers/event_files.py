@@ -34,10 +34,10 @@ class TensorBoard(Logger):
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
-        super().__init__(EventFiles(folder))
+        super().__init__(_EventFiles(folder))
 
 
-class EventFiles:
+class _EventFiles:
     """The sink behind `TensorBoard`."""
 
     def __init__(self, folder: str | os.PathLike[str]):
@@ -50,7 +50,6 @@ class EventFiles:
         self._writer: Any = None
 
     def start(self, resumed_step: int | None) -> dict[str, int]:
-        """Begin a new file, beside those of earlier sessions."""
         self._writer = self._writers.EventFileWriter(self._folder, MAX_QUEUE, FLUSH_SECONDS)
         if resumed_step is not None:
             self.go_back(resumed_step)
@@ -63,7 +62,6 @@ class EventFiles:
         return True
 
     def write(self, step: int, numbers: dict[str, float], texts: dict[str, str]) -> None:
-        """Write one event with all values."""
         value = self._summaries.Summary.Value
         values = [value(tag=name, simple_value=number) for name, number in numbers.items()]
         values += [self._text(name, text) for name, text in texts.items()]
@@ -84,6 +82,5 @@ class EventFiles:
         self._writer.add_event(self._events.Event(wall_time=time.time(), step=step, **what))
 
     def stop(self, reason: str | None) -> None:
-        """Write what is queued, and close the file."""
         self._writer.close()
         self._writer = None

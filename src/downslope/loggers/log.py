@@ -29,7 +29,7 @@ class LogTo(Logger):
     """
 
     def __init__(self, target: Any, *, after_step: int | None = None):
-        super().__init__(Target(lambda: (target, after_step)))
+        super().__init__(_Target(lambda: (target, after_step)))
 
 
 class Wandb(Logger):
@@ -53,7 +53,7 @@ class Wandb(Logger):
         def begin() -> tuple[Any, int | None]:
             return wandb.init(project=project, name=name, id=id, resume=resume), None
 
-        super().__init__(Target(begin))
+        super().__init__(_Target(begin))
 
 
 class Trackio(Logger):
@@ -77,10 +77,10 @@ class Trackio(Logger):
             run = trackio.init(project=project, name=name, resume="allow")
             return run, storage.get_max_step_for_run(project, run.name, run_id=run.id)
 
-        super().__init__(Target(begin))
+        super().__init__(_Target(begin))
 
 
-class Target:
+class _Target:
     """The sink behind these loggers; steps only rise.
 
     Args:
@@ -93,7 +93,6 @@ class Target:
         self._step = 0
 
     def start(self, resumed_step: int | None) -> dict[str, int]:
-        """Begin the run, at the step that the object says it is at."""
         self._target, last = self._begin()
         step = getattr(self._target, "step", None)
         self._step = max(step if isinstance(step, int) else 0, 0 if last is None else last + 1)
@@ -104,13 +103,11 @@ class Target:
         return False
 
     def write(self, step: int, numbers: dict[str, float], texts: dict[str, str]) -> None:
-        """Log a step in one call, unless a later one was logged."""
         if step >= self._step:
             self._step = step
             self._target.log({**numbers, **texts}, step=step)
 
     def stop(self, reason: str | None) -> None:
-        """End the run where it can be ended."""
         finish = getattr(self._target, "finish", None)
         if finish is not None:
             finish()

@@ -40,7 +40,7 @@ class MLflow(Logger):
         name: str | None = None,
         run_id: str | None = None,
     ):
-        self._store = Tracking(tracking_uri, experiment, name, run_id)
+        self._store = _Tracking(tracking_uri, experiment, name, run_id)
         super().__init__(self._store)
 
     @property
@@ -49,7 +49,7 @@ class MLflow(Logger):
         return self._store.run_id
 
 
-class Tracking:
+class _Tracking:
     """The sink behind `MLflow`, which sends several records in one request."""
 
     def __init__(self, uri: str | None, experiment: str, name: str | None, run_id: str | None):
@@ -81,7 +81,6 @@ class Tracking:
         return False
 
     def write(self, step: int, numbers: dict[str, float], texts: dict[str, str]) -> None:
-        """Queue them for the next request."""
         now = round(1000 * time.time())
         self._metrics += [
             self._entities.Metric(_NOT_IN_KEYS.sub("_", name), number, now, step)
@@ -104,7 +103,6 @@ class Tracking:
         self._sent = time.monotonic()
 
     def stop(self, reason: str | None) -> None:
-        """Send what is queued, and set the run's status."""
         self._send()
         self._client.set_terminated(self.run_id, _STATUS.get(reason, "FINISHED"))
         self._client = None

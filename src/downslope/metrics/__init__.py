@@ -1,9 +1,8 @@
 """Loss and metrics on held-out rows, each with its uncertainty.
 
 Three accumulators, `MeanLoss`, `ClassificationMetrics` and `RegressionMetrics`, take blocks of
-rows (`add`), can be merged (`merge`), and end in `result()`: a dictionary of `Estimate` by name,
-with `.reasons` for the metrics that cannot be estimated. Memory does not grow with the number of
-rows.
+rows (`add`) and end in `result()`: a dictionary of `Estimate` by name, with `.reasons` for the
+metrics that cannot be estimated. Memory does not grow with the number of rows.
 
 Remove padding before adding rows. A weight is an importance weight: rows of weight 0 do not
 count, and only ratios of weights matter. A loss or prediction that is not finite leaves its

@@ -13,10 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.metrics.intervals import NO_INTERVAL, logit_interval
-from downslope.metrics.keys import Keys, probability_keys, score_keys
 from downslope.metrics.moments import Floats
 
 # 2**20 bins hold 2,048 to 4,096 steps per factor of two of the score. Many classes share about
@@ -25,8 +23,13 @@ BINARY_BITS, SHARED_BITS, MAX_BITS = 20, 21, 16
 MAX_BINNING = 0.05  # assumed: an area less certain than this would mislead
 CHUNK_SCORES = 2**18  # scores handled at once: temporary arrays fit the second-level cache
 AUC_UNIT = "probability"
+LARGEST = float(np.finfo(np.float32).max)
+SIGN = np.uint32(0x80000000)
+HALF = np.uint32(0x3F000000)  # bit pattern of 0.5
 NO_SCORE = "the score is not finite"
 NO_PROBABILITY = "the prediction is not finite, or not a probability"
+
+Keys = NDArray[np.uint32]
 
 
 class _Area(NamedTuple):
@@ -83,19 +86,6 @@ class RankHistogram:
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
             self._add(scores[part], targets[part], None if weight is None else weight[part])
-
-    def merge(self, other: RankHistogram) -> None:
-        """Add the rows that `other` has seen."""
-        if (self.num_classes, self.folded) != (other.num_classes, other.folded):
-            raise UsageError("histograms to merge must rank the same classes by the same scores")
-        self.count += other.count
-        self.num_bad += other.num_bad
-        if self._squares is not None or other._squares is not None:
-            self._squares = self._weight_squares() + other._weight_squares()
-        self._mass += other._mass
-        mine, theirs = self._first_key, other._first_key
-        self._mixed |= other._mixed | ((mine != theirs) & (mine > 0) & (theirs > 0))
-        np.maximum(mine, theirs, out=mine)  # takes over theirs where mine is empty
 
     def result(self) -> Estimate:
         """The area with its interval, or the reason why there is none."""
@@ -236,3 +226,33 @@ def _average(areas: list[_Area]) -> _Area:
     error = sum(math.sqrt(variance) for variance in known) / len(areas)
     freedom = min((area.freedom for area in areas if area.variance), default=0.0)
     return _Area(value, error**2, freedom, binning)
+
+
+def score_keys(scores: Floats) -> Keys:
+    """Integers in the order of the scores, compared as float32; -0.0 equals 0.0.
+
+    The bits of a float, read as an integer, grow with a positive number and fall with a negative
+    one: set the sign bit of the first, invert the second.
+
+    >>> keys = score_keys(np.array([-2.0, -0.0, 0.0, 1e-45, 3.0]))
+    >>> np.diff(keys.astype(int)).clip(-1, 1).tolist()
+    [1, 0, 1, 1]
+    """
+    # adding zero turns -0.0 into 0.0
+    bits = (np.clip(scores, -LARGEST, LARGEST).astype(np.float32) + np.float32(0)).view(np.uint32)
+    return np.where(bits & SIGN, ~bits, bits | SIGN)
+
+
+def probability_keys(probabilities: Floats) -> Keys:
+    """Integers in the order of the probabilities, as fine near 1 as near 0, below 2**31.
+
+    Above one half the bits of 1 - p count down; that difference is exact in floating point.
+
+    >>> keys = probability_keys(np.array([0.0, 0.25, 0.5, 0.75, 1 - 2**-24, 1.0]))
+    >>> bool((np.diff(keys.astype(int)) > 0).all())
+    True
+    """
+    upper = probabilities > 0.5
+    tail = np.where(upper, 1 - probabilities, probabilities)
+    bits = (np.maximum(tail, 0).astype(np.float32) + np.float32(0)).view(np.uint32)
+    return np.where(upper, np.uint32(2) * HALF - bits, bits)

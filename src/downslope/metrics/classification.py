@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.metrics.auc import AUC_UNIT, NO_PROBABILITY, NO_SCORE, RankHistogram
 from downslope.metrics.intervals import wilson_interval
-from downslope.metrics.loss import (
-    MeanLoss,
-    check_same,
-    checked_weights,
-    mean_estimate,
-    missing,
-    vector,
-)
+from downslope.metrics.loss import MeanLoss, checked_weights, mean_estimate, missing, vector
 from downslope.metrics.moments import Floats, Moments
 from downslope.metrics.results import Results
 
@@ -41,12 +35,11 @@ class ClassificationMetrics:
 
     Args:
         num_classes: K >= 2.
-        loss_unit: unit of the losses.
         probabilities: the model gives probabilities; if not, `add` takes `scores` alone, a row is
             of class 1 if its score is above 0 (of the class with the largest score), and
             `log_loss` is left out.
 
-    >>> metrics = ClassificationMetrics(2, loss_unit="nats")
+    >>> metrics = ClassificationMetrics(2)
     >>> p = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.1])
     >>> y = np.array([1, 1, 1, 0, 0, 0])
     >>> metrics.add(-np.log(np.where(y == 1, p, 1 - p)), p, y)
@@ -54,11 +47,10 @@ class ClassificationMetrics:
     {'loss': 0.463, 'accuracy': 0.667, 'log_loss': 0.463, 'auc': 0.889}
     """
 
-    def __init__(self, num_classes: int, *, loss_unit: str = "", probabilities: bool = True):
-        if num_classes < 2:
-            raise UsageError(f"num_classes must be 2 or more; got {num_classes}")
-        self.num_classes, self.probabilities = num_classes, probabilities
-        self._loss = MeanLoss(loss_unit)
+    def __init__(self, num_classes: int, *, probabilities: bool = True):
+        self.num_classes = whole("num_classes", num_classes, least=2)
+        self.probabilities = probabilities
+        self._loss = MeanLoss()
         self._correct, self._log_loss = Moments(1), Moments(1)
         self._num_raised = 0  # rows whose probability was raised before the logarithm
         self._ranks: RankHistogram | None = None  # made by the first rows, that say what ranks them
@@ -105,22 +97,9 @@ class ClassificationMetrics:
         self._loss.add(losses[keep], weight)
         if p is not None:
             self._add_log_loss(p, targets, weight)
-            self._add_correct(p, 0.5, targets, weight)
-        elif s is not None:
-            self._add_correct(s, 0.0, targets, weight)
-        ranked = p if s is None else s
-        assert ranked is not None  # checked above: probabilities or scores are given
-        ranks.add(ranked, targets, weight)
-
-    def merge(self, other: ClassificationMetrics) -> None:
-        """Add the rows that `other` has seen; `other` is unchanged."""
-        check_same(self, other, "num_classes", "probabilities")
-        if other._ranks is not None:
-            self._ranking(folded=other._ranks.folded).merge(other._ranks)
-        self._loss.merge(other._loss)
-        self._correct.merge(other._correct)
-        self._log_loss.merge(other._log_loss)
-        self._num_raised += other._num_raised
+        given = [values for values in (p, s) if values is not None]
+        self._add_correct(given[0], 0.0 if p is None else 0.5, targets, weight)
+        ranks.add(given[-1], targets, weight)
 
     def result(self) -> Results:
         """The metrics `loss`, `accuracy`, `log_loss` and `auc`."""

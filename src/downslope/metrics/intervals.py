@@ -11,11 +11,11 @@ import math
 from downslope.estimate import t_quantile
 
 Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
-Interval = tuple[float | None, float | None]
-NO_INTERVAL: Interval = (None, None)
+Ends = tuple[float | None, float | None]
+NO_INTERVAL: Ends = (None, None)
 
 
-def mean_interval(value: float, error: float, freedom: float, low: float = -math.inf) -> Interval:
+def mean_interval(value: float, error: float, freedom: float, low: float = -math.inf) -> Ends:
     """value -+ t * error, cut at `low`, the least value the quantity can have.
 
     Args:
@@ -28,7 +28,7 @@ def mean_interval(value: float, error: float, freedom: float, low: float = -math
     return _finite(max(value - reach, low), value + reach)
 
 
-def log_interval(value: float, error: float, freedom: float) -> Interval:
+def log_interval(value: float, error: float, freedom: float) -> Ends:
     """The delta-method interval of a positive quantity, symmetric in its logarithm.
 
     The standard error of log(value) is error / value, to first order. In simulation this covered
@@ -41,7 +41,7 @@ def log_interval(value: float, error: float, freedom: float) -> Interval:
     return _finite(value * _exp(-reach), value * _exp(reach))
 
 
-def logit_interval(value: float, error: float, freedom: float) -> Interval:
+def logit_interval(value: float, error: float, freedom: float) -> Ends:
     """The delta-method interval of a quantity between 0 and 1, symmetric in its log odds.
 
     The standard error of log(v / (1 - v)) is error / (v (1 - v)), to first order.
@@ -53,7 +53,7 @@ def logit_interval(value: float, error: float, freedom: float) -> Interval:
     return low / (1 + low), 1 / (1 + high)
 
 
-def wilson_interval(share: float, num_effective: float) -> Interval:
+def wilson_interval(share: float, num_effective: float) -> Ends:
     """Score interval of a proportion (Wilson 1927, equation 5 ff.), none for one example.
 
     It stays inside 0 to 1 and keeps a width at 0 and 1, where share -+ z * error has none.
@@ -78,5 +78,5 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf  # math.exp raises where the double overflows
 
 
-def _finite(low: float, high: float) -> Interval:
+def _finite(low: float, high: float) -> Ends:
     return (low, high) if math.isfinite(low) and math.isfinite(high) else NO_INTERVAL

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -19,9 +17,6 @@ NOT_FINITE = "the loss is not finite"
 class MeanLoss:
     """Mean loss over rows, with an interval from its standard error.
 
-    Args:
-        loss_unit: unit of the losses, shown with the result; empty where it is not known.
-
     >>> mean_loss = MeanLoss()
     >>> mean_loss.add(np.array([1.0, 2.0]), None)
     >>> mean_loss.add(np.array([3.0, 2.5, 1.5]), None)
@@ -29,8 +24,7 @@ class MeanLoss:
     2.00 (1.02 to 2.98)
     """
 
-    def __init__(self, loss_unit: str = ""):
-        self.loss_unit = loss_unit
+    def __init__(self):
         self._moments = Moments(1)
 
     def add(self, losses: ArrayLike, weight: ArrayLike | None = None) -> None:
@@ -39,18 +33,13 @@ class MeanLoss:
         weight, keep = checked_weights(weight, len(losses))
         self._moments.add(losses[keep][None], weight)
 
-    def merge(self, other: MeanLoss) -> None:
-        """Add the rows that `other` has seen; `other` is unchanged."""
-        check_same(self, other, "loss_unit")
-        self._moments.merge(other._moments)
-
     def result(self) -> Results:
         """The metric `loss`."""
         return Results({"loss": self.estimate()})
 
     def estimate(self) -> Estimate:
         """The mean loss."""
-        return mean_estimate(self._moments, self.loss_unit, NOT_FINITE)
+        return mean_estimate(self._moments, "", NOT_FINITE)
 
 
 def mean_estimate(
@@ -80,7 +69,7 @@ def mean_estimate(
 
 
 def missing(moments: Moments, fault: str) -> str | None:
-    """Why no value can be given, or None."""
+    """The reason why no value can be given, or None."""
     if moments.num_bad:
         return f"{moments.num_bad:,} of {moments.count + moments.num_bad:,} rows: {fault}"
     if moments.count == 0:
@@ -113,13 +102,3 @@ def checked_weights(
         raise UsageError("weight must be finite and not negative")
     keep = weight > 0
     return (weight, everything) if keep.all() else (weight[keep], keep)
-
-
-def check_same(mine: Any, other: Any, *names: str) -> None:
-    """Raise UsageError unless both are of one class and agree in the named attributes."""
-    if type(mine) is not type(other):
-        raise UsageError(f"cannot merge {type(other).__name__} into {type(mine).__name__}")
-    for name in names:
-        a, b = getattr(mine, name), getattr(other, name)
-        if a != b:
-            raise UsageError(f"cannot merge metrics of different {name}: {a!r} and {b!r}")

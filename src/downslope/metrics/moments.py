@@ -1,6 +1,6 @@
-"""Weighted means of vectors with their sampling covariance, mergeable over blocks of rows.
+"""Weighted means of vectors with their sampling covariance, block by block of rows.
 
-Squares are taken about the mean and merged by the formula of Chan, Golub and LeVeque
+Squares are taken about the mean, and blocks joined by the formula of Chan, Golub and LeVeque
 (1983), so large offsets lose no digits and the order of the blocks does not matter.
 """
 
@@ -57,24 +57,6 @@ class Moments:
             first = _sums(values, weight)
             second = first if weight is None else _sums(values, weight * weight)
             self._first, self._second = _join(self._first, first), _join(self._second, second)
-
-    def merge(self, other: Moments) -> None:
-        """Add the rows that `other` has seen."""
-        self.count += other.count
-        self.num_bad += other.num_bad
-        with np.errstate(over="ignore", invalid="ignore"):
-            self._first = _join(self._first, other._first)
-            self._second = _join(self._second, other._second)
-
-    def transformed(self, matrix: Floats, offset: Floats) -> Moments:
-        """The moments of matrix @ x + offset, exact but for rounding."""
-        result = Moments(len(offset))
-        result.count, result.num_bad = self.count, self.num_bad
-        result._first, result._second = (
-            _Sums(s.total, matrix @ s.mean + offset, matrix @ s.scatter @ matrix.T)
-            for s in (self._first, self._second)
-        )
-        return result
 
     @property
     def mean(self) -> Floats:

@@ -7,14 +7,7 @@ from numpy.typing import ArrayLike
 
 from downslope.estimate import Estimate, not_estimable
 from downslope.metrics.intervals import log_interval
-from downslope.metrics.loss import (
-    MeanLoss,
-    check_same,
-    checked_weights,
-    mean_estimate,
-    missing,
-    vector,
-)
+from downslope.metrics.loss import MeanLoss, checked_weights, mean_estimate, missing, vector
 from downslope.metrics.moments import Floats, Moments
 from downslope.metrics.results import Results
 
@@ -40,7 +33,6 @@ class RegressionMetrics:
 
     Args:
         target_unit: unit of predictions and targets.
-        loss_unit: unit of the losses.
 
     >>> metrics = RegressionMetrics("km")
     >>> y, p = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.1, 1.9, 3.2, 3.8])
@@ -49,9 +41,9 @@ class RegressionMetrics:
     {'loss': 0.025, 'rmse': 0.158, 'mae': 0.15, 'r2': 0.98}
     """
 
-    def __init__(self, target_unit: str, *, loss_unit: str = ""):
+    def __init__(self, target_unit: str):
         self.target_unit = target_unit
-        self._loss = MeanLoss(loss_unit)
+        self._loss = MeanLoss()
         self._moments = Moments(4)
         # Targets are counted from the first one: the cross moments with their squares then lose no
         # digits to an offset, and a constant target has a spread of exactly zero.
@@ -82,18 +74,6 @@ class RegressionMetrics:
             error = targets - predictions[keep]
             offset = targets - (self._origin or 0.0)
             self._moments.add(np.stack([error**2, abs(error), offset, offset**2]), weight)
-
-    def merge(self, other: RegressionMetrics) -> None:
-        """Add the rows that `other` has seen; `other` is unchanged."""
-        check_same(self, other, "target_unit")
-        self._loss.merge(other._loss)
-        if self._origin is None:
-            self._origin = other._origin
-        move = (other._origin or 0.0) - (self._origin or 0.0)
-        # u + s has the square u^2 + 2 s u + s^2: linear in the components, so exact
-        matrix = np.eye(4)
-        matrix[TARGET_SQUARE, TARGET] = 2 * move
-        self._moments.merge(other._moments.transformed(matrix, np.array([0, 0, move, move**2])))
 
     def result(self) -> Results:
         """The metrics `loss`, `rmse`, `mae` and `r2`."""

@@ -1,4 +1,4 @@
-"""What a run shows: its journal, progress while it trains, the reader of its folder, the report."""
+"""Records and pages of a run: journal, progress while it trains, reader of its folder, report."""
 
 from downslope import _moved
 

@@ -1,16 +1,15 @@
-"""What is most worth doing next: advice, each piece from a number that was measured."""
+"""Advice on what to do next, each piece from a number that was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from downslope.estimate import Estimate, short, spoken
+from downslope.estimate import Estimate, counted, percent, short, spoken
 from downslope.report.reading import estimate, of_event, text
 from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine
-from downslope.report.words import counted, cut, percent, sentence
+from downslope.report.words import cut, sentence
 
 # What comes first: a result without meaning, then a better one, then a sooner one, then what is
 # good to know. Within a rank the larger share goes first.
@@ -23,8 +22,7 @@ MIN_GAIN = 0.05  # of the held-out loss's half-width, in the last evaluation
 MAX_ADVICE = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Advice:
+class Advice(NamedTuple):
     """One thing to do.
 
     Attributes:
@@ -43,11 +41,8 @@ class Advice:
 def next_steps(run: RunData) -> list[Advice]:
     """The three things most worth doing next; fewer where fewer stand out."""
     found = [advice for rule in RULES if (advice := rule(run)) is not None]
-    return sorted(found, key=lambda advice: (advice.rank, -advice.size))[:MAX_ADVICE]
-
-
-def _advice(rank: int, size: float, do: str, why: str) -> Advice:
-    return Advice(rank=rank, size=size, do=do[0].upper() + do[1:], why=sentence(why))
+    found.sort(key=lambda advice: (advice.rank, -advice.size))
+    return [advice._replace(why=sentence(advice.why)) for advice in found[:MAX_ADVICE]]
 
 
 def _stop(run: RunData) -> Any:
@@ -56,22 +51,20 @@ def _stop(run: RunData) -> Any:
     return stops[-1] if stops else {}
 
 
-def diverged(run: RunData) -> Advice | None:
-    """Advice after a run that ended by divergence."""
+def _diverged(run: RunData) -> Advice | None:
     if run.result.get("stop_reason") != "diverged":
         return None
     because = text(_stop(run).get("because"))
     if "drop" in because:  # rows whose loss is not finite at any rate
-        return _advice(MEANINGLESS, 1.0, "Mend or drop rows", because)
+        return Advice(MEANINGLESS, 1.0, "Mend or drop rows", because)
     at = run.result.get("diverged_at_step")
     where = f" at step {at:,}" if isinstance(at, int) else ""
     why = f"the loss diverged{where}; the parameters kept are those before it"
     do = "Take a learning rate ten times smaller, or clip gradients"
-    return _advice(MEANINGLESS, 1.0, do, why)
+    return Advice(MEANINGLESS, 1.0, do, why)
 
 
-def no_better_than(run: RunData) -> Advice | None:
-    """Advice where the model is no better than a constant, or than a straight line."""
+def _no_better_than(run: RunData) -> Advice | None:
     record = run.find("baselines") or {}
     model, trivial, linear = (estimate(record.get(n)) for n in ("model", "trivial", "linear"))
     lower = record.get("lower_is_better") is not False
@@ -80,15 +73,15 @@ def no_better_than(run: RunData) -> Advice | None:
     if not _beats(model, trivial, lower):
         why = f"the held-out score is {model}, and predicting a constant gives {trivial}"
         do = "Check the target and its columns: nothing was learned that shows"
-        return _advice(MEANINGLESS, 0.9, do, why)
+        return Advice(MEANINGLESS, 0.9, do, why)
     if _beats(linear, model, lower):
         why = f"a linear model has {linear}, this one {model}"
-        return _advice(BETTER, 0.9, "Try the linear model", why)
+        return Advice(BETTER, 0.9, "Try the linear model", why)
     return None
 
 
 def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
-    """Whether one is better by more than its own interval leaves open."""
+    """True where one is better by more than its own interval leaves open."""
     if one.value is None or other.value is None:
         return False
     end = one.hi if lower else one.lo
@@ -96,18 +89,16 @@ def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
     return end < other.value if lower else end > other.value
 
 
-def check_findings(run: RunData) -> Advice | None:
-    """Advice on the worst finding of the checks before training."""
+def _check_findings(run: RunData) -> Advice | None:
     worst = next(iter(data.findings(run)), {})
     if worst.get("severity") not in ("error", "warning"):
         return None
     rank = MEANINGLESS if worst.get("severity") == "error" else BETTER
     do = cut(text(worst.get("remedy")) or "See the checks below", 160)
-    return _advice(rank, 0.8, do, data.statement(worst))
+    return Advice(rank, 0.8, do[0].upper() + do[1:], data.statement(worst))
 
 
-def still_falling(run: RunData) -> Advice | None:
-    """Advice where a limit ended the run while the held-out loss still fell."""
+def _still_falling(run: RunData) -> Advice | None:
     held = descent.held_out(run, "time")
     ends = ("finished", "time up", "interrupted")
     if run.result.get("stop_reason") not in ends or len(held) < 3:
@@ -124,11 +115,10 @@ def still_falling(run: RunData) -> Advice | None:
         f"{short(last.value)}: the limit ended the run, not the data"
     )
     size = min(1.0, fell / max(abs(last.value), 1e-12))
-    return _advice(BETTER, size, "Continue: resume with more time", why)
+    return Advice(BETTER, size, "Continue: resume with more time", why)
 
 
-def overfits(run: RunData) -> Advice | None:
-    """Advice where the held-out loss has risen well above its lowest."""
+def _overfits(run: RunData) -> Advice | None:
     held = descent.held_out(run, "examples")
     if len(held) < 3:
         return None
@@ -140,29 +130,26 @@ def overfits(run: RunData) -> Advice | None:
         f"{short(end.value)}: the model began to overfit its rows"
     )
     size = min(1.0, (end.value - best.value) / max(abs(best.value), 1e-12))
-    return _advice(BETTER, size, "Stop earlier, or add l2", why)
+    return Advice(BETTER, size, "Stop earlier, or add l2", why)
 
 
-def near_limit(run: RunData) -> Advice | None:
-    """Advice where neighbouring updates undo each other."""
+def _near_limit(run: RunData) -> Advice | None:
     value = landscape.is_near_limit(run)
     if value is None:
         return None
     why = f"the correlation of neighbouring updates is {short(value)}: they undo each other"
-    return _advice(BETTER, 0.5, "Take a smaller learning rate", why)
+    return Advice(BETTER, 0.5, "Take a smaller learning rate", why)
 
 
-def miscalibrated(run: RunData) -> Advice | None:
-    """Advice where predicted probabilities are far from observed shares."""
+def _miscalibrated(run: RunData) -> Advice | None:
     worst = data.worst_bin(run)
     if worst is None or abs(worst.observed - worst.predicted) < MIN_MISCALIBRATION:
         return None
     size = abs(worst.observed - worst.predicted)
-    return _advice(BETTER, size, "Do not rely on the probabilities", worst.sentence)
+    return Advice(BETTER, size, "Do not rely on the probabilities", worst.sentence)
 
 
-def other_batch(run: RunData) -> Advice | None:
-    """Advice where another batch size reaches the same loss sooner."""
+def _other_batch(run: RunData) -> Advice | None:
     found = machine.sweet(run)
     if isinstance(found, str) or found.spot is None or (found.ratio or 0) < MIN_SLOWDOWN:
         return None
@@ -172,30 +159,27 @@ def other_batch(run: RunData) -> Advice | None:
         f"as long to the same loss, if the learning rate is tuned anew"
     )
     do = f"Set the batch size to about {found.spot.batch_size:,}"
-    return _advice(SOONER, 1 - 1 / ratio, do, why)
+    return Advice(SOONER, 1 - 1 / ratio, do, why)
 
 
-def waits(run: RunData) -> Advice | None:
-    """Advice where the device waits for rows."""
+def _waits(run: RunData) -> Advice | None:
     share = machine.waiting_share(run)
     if share is None or share < MIN_WAITING_SHARE:
         return None
     why = f"{percent(share)} of the time was spent waiting for rows"
-    return _advice(SOONER, share, "Keep the data on a faster disk, or in memory", why)
+    return Advice(SOONER, share, "Keep the data on a faster disk, or in memory", why)
 
 
-def noisy_rows(run: RunData) -> Advice | None:
-    """Advice where a few rows carry the noise."""
+def _noisy_rows(run: RunData) -> Advice | None:
     share = data.top_share(run)
     if share is None or share < MIN_NOISY_SHARE:
         return None
     why = f"one row in a hundred carries {percent(share)} of the gradient's noise"
     do = "Look at the rows listed under the data: mislabelled, or of another kind"
-    return _advice(WORTH_KNOWING, share, do, why)
+    return Advice(WORTH_KNOWING, share, do, why)
 
 
-def idle_columns(run: RunData) -> Advice | None:
-    """Advice where columns make no difference."""
+def _idle_columns(run: RunData) -> Advice | None:
     found = data.columns(run)
     idle = data.without_effect(found)
     if not idle or len(found) < 2:
@@ -205,18 +189,17 @@ def idle_columns(run: RunData) -> Advice | None:
         "to the held-out loss"
     )
     do = f"Try without the columns of no effect, such as {cut(idle[-1], 30)}"
-    return _advice(WORTH_KNOWING, len(idle) / len(found), do, why)
+    return Advice(WORTH_KNOWING, len(idle) / len(found), do, why)
 
 
-def unmeasured(run: RunData) -> Advice | None:
-    """Advice where the noise was not measured."""
+def _unmeasured(run: RunData) -> Advice | None:
     if of_event(run.records, "measured") or run.find("solved"):
         return None
     why = "the journal holds no measurement of the noise, so the batch size cannot be judged"
-    return _advice(WORTH_KNOWING, 0.1, "Measure the noise in the next run", why)
+    return Advice(WORTH_KNOWING, 0.1, "Measure the noise in the next run", why)
 
 
 RULES: tuple[Callable[[RunData], Advice | None], ...] = (
-    diverged, no_better_than, check_findings, still_falling, overfits, near_limit, miscalibrated,
-    other_batch, waits, noisy_rows, idle_columns, unmeasured,
+    _diverged, _no_better_than, _check_findings, _still_falling, _overfits, _near_limit,
+    _miscalibrated, _other_batch, _waits, _noisy_rows, _idle_columns, _unmeasured,
 )  # fmt: skip

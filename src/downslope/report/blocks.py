@@ -130,7 +130,7 @@ class PageSection:
 
 @dataclass(frozen=True, kw_only=True)
 class SectionPlan:
-    """How a section is made of a run.
+    """Recipe for a section on a run.
 
     Attributes:
         title: its heading, such as "The noise"; in links, its last word.
@@ -165,7 +165,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ChartPlan:
-    """How a chart is made of a run; called, it gives the chart, or a gap with the reason."""
+    """Recipe for a chart on a run; called, it gives the chart, or a gap with the reason."""
 
     name: str
     title: str
@@ -188,7 +188,7 @@ def chart(name: str, title: str) -> Callable[[Callable[[RunData], Shown | str]],
 
 
 def why_not(record: Record | None, reason: str = NOT_RECORDED) -> str:
-    """Why there is nothing to show of a record that is absent, or holds only a reason."""
+    """The reason why a record that is absent, or holds only a reason, has nothing to show."""
     return text((record or {}).get("reason")) or reason
 
 

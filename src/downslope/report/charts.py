@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from downslope.errors import DataError, UsageError
+from downslope.arguments import one_of
+from downslope.errors import DataError
 from downslope.report.blocks import Chart, Gap
 from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, price
@@ -26,9 +27,7 @@ def chart(run: RunData, name: str) -> Chart:
         UsageError: there is none of this name.
         DataError: the run has nothing to draw it from.
     """
-    if name not in CHARTS:
-        raise UsageError(f"name must be one of {', '.join(CHARTS)}; got {name!r}")
-    found = CHARTS[name](run)
+    found = CHARTS[one_of("name", name, CHARTS)](run)
     if isinstance(found, Gap):
         raise DataError(f"no chart of {name!r} ({found.reason})", path=run.folder)
     return found

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from downslope.estimate import Estimate, short, spoken
+from downslope.estimate import Estimate, percent, short, spoken
 from downslope.report import drawing
-from downslope.report.blocks import Block, CellTable, Chart, Gap, Notes, PageSection, thinned
+from downslope.report.blocks import Block, CellTable, Chart, Gap, PageSection, thinned
 from downslope.report.measurements import readings
-from downslope.report.reading import mapping, number, step_of, text
+from downslope.report.reading import mapping, number, text
 from downslope.report.run_data import RunData
 from downslope.report.sections import descent, machine, price, verdict
-from downslope.report.words import MINUS, NO_VALUE, TIMES, cell, cut, label, percent, sentence
+from downslope.report.words import MINUS, NO_VALUE, TIMES, cell, cut, label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,19 +190,13 @@ def held_chart(runs: Sequence[RunData], names: Sequence[str], over: str) -> Char
 
 def decided(runs: Sequence[RunData], names: Sequence[str]) -> list[Block]:
     """By run, the decisions that not all runs made."""
-    made = [[(descent.change(r), r) for r in descent.decided(run)] for run in runs]
-    common = set.intersection(*({words for words, _ in one} for one in made))
+    made = [descent.decided(run) for run in runs]
+    common = set.intersection(*(set(map(descent.change, one)) for one in made))
     blocks: list[Block] = []
     for name, one in zip(names, made, strict=True):
-        own = [(words, r) for words, r in one if words not in common]
-        if not own:
+        if own := [record for record in one if descent.change(record) not in common]:
+            notes = descent.list_decisions(cut(name), own)
+            blocks.append(dataclasses.replace(notes, is_folded=len(notes.items) > 12))
+        else:
             blocks.append(Gap(title=cut(name), reason="it decided nothing that the others did not"))
-            continue
-        items = tuple(
-            (str(i), f"step {step_of(r):,.0f}: {words}", sentence(text(r.get("because"))))
-            for i, (words, r) in enumerate(own[: descent.MAX_DECISIONS], start=1)
-        )
-        more = len(own) - len(items)
-        note = f"{more:,} more are in its journal." if more else ""
-        blocks.append(Notes(title=cut(name), items=items, note=note, is_folded=len(items) > 12))
     return blocks

@@ -7,12 +7,12 @@ function of one record, called when the record is written.
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
+from downslope.estimate import as_json
 from downslope.storage import capacity_errors
 
 Record = dict[str, Any]
@@ -37,7 +37,7 @@ class Journal:
 
     def write(self, event: str, **values: Any) -> None:
         """Append one record; numbers that are not finite are written as null."""
-        record = {"event": event, **{k: _plain(v) for k, v in values.items()}}
+        record = {"event": event, **as_json(values)}
         self.records.append(record)
         if event in GOES_BACK:
             self.records = _forget_after(self.records, record)
@@ -95,7 +95,7 @@ def read_journal(path: str | Path) -> list[Record]:
 
 
 def _is_record(value: Any) -> bool:
-    """Whether a line holds a record: a damaged file may hold other JSON."""
+    """True where a line holds a record: a damaged file may hold other JSON."""
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
         return False
     step = value.get("step", 0)
@@ -106,13 +106,3 @@ def _is_record(value: Any) -> bool:
 
 def _forget_after(records: list[Record], back: Record) -> list[Record]:
     return [r for r in records if r is back or r.get("step", 0) <= back["step"]]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -1,4 +1,4 @@
-"""What a run measured: its noise, reading by reading, and the times of its steps."""
+"""Measurements of a run: its noise, reading by reading, and the times of its steps."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from downslope.report.compare import comparison
 from downslope.report.drawing import LEFT, picture
 from downslope.report.run_data import RunData
 from downslope.report.sections import data, descent, landscape, machine, noise, record, verdict
-from downslope.storage import capacity_errors, write_bytes
+from downslope.storage import atomic_file, write_bytes
 
 SECTIONS = {
     part.PLAN.name: part.PLAN
@@ -66,8 +65,12 @@ def write_report(
     if not 1 <= len(folders) <= MAX_RUNS:
         raise UsageError(f"runs must be 1 to {MAX_RUNS} folders; got {len(folders)}")
     read = [RunData(folder) for folder in folders]
-    page = one_run(read[0]) if len(read) == 1 else several_runs(read)
-    path = Path(out) if out is not None else (read[0].folder if len(read) == 1 else Path()) / NAME
+    if len(read) == 1:
+        home, page = read[0].folder, one_run(read[0])
+    else:
+        title = ", ".join(words.cut(run.name, 30) for run in read)
+        home, page = Path(), _render("page.html.j2", title=title, sections=comparison(read))
+    path = home / NAME if out is None else Path(out)
     _replace(path, page.encode("utf-8", "replace"))
     return path
 
@@ -76,12 +79,6 @@ def one_run(run: RunData) -> str:
     """The page on one run."""
     found = [_guarded(plan, run) for plan in SECTIONS.values()]
     return _render("page.html.j2", title=run.name, sections=found)
-
-
-def several_runs(runs: Sequence[RunData]) -> str:
-    """The page that compares runs."""
-    title = ", ".join(words.cut(run.name, 30) for run in runs)
-    return _render("page.html.j2", title=title, sections=comparison(runs))
 
 
 def short_form(run: RunData) -> str:
@@ -145,18 +142,13 @@ def _file(name: str) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: readers see the old one or the new one."""
     if path.is_dir():
         raise DataError("is a folder", path=path, remedy="name a file with --out")
-    scratch = path.with_name(f".{path.name[:100]}.{os.getpid()}")
-    with capacity_errors(path):
-        try:
+    try:
+        with atomic_file(path) as scratch:
             write_bytes(scratch, content)
-            os.replace(scratch, path)
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            remedy = "name a file in a folder that exists and can be written"
-            raise DataError(f"cannot be written ({error.strerror})", path=path,
-                            remedy=remedy) from error  # fmt: skip
-        finally:
-            with contextlib.suppress(OSError):
-                scratch.unlink()
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        remedy = "name a file in a folder that exists and can be written"
+        raise DataError(
+            f"cannot be written ({error.strerror})", path=path, remedy=remedy
+        ) from error

@@ -69,12 +69,6 @@ def estimate(value: Any, unit: str | None = None) -> Estimate:
     return Estimate.from_json({**found, **plain, **named})
 
 
-def with_ends(value: float, ends: Any) -> Estimate:
-    """A value with the two ends of its interval, as `result.json` lists them."""
-    lo, hi = (*numbers(ends), None, None)[:2]
-    return Estimate(value=value, lo=lo, hi=hi, unit="")
-
-
 def of_event(records: Sequence[Record], *events: str) -> list[Record]:
     """The records of an event in order; further names are those of older versions."""
     return [record for record in records if record.get("event") in events]

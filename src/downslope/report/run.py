@@ -95,7 +95,7 @@ class RunReader(RunData):
         return self.plot("step-time", ax)
 
     def plot_stability(self, ax: Any = None) -> Any:
-        """Whether neighbouring updates agree or undo each other, over the run."""
+        """Correlation of neighbouring updates over the run."""
         return self.plot("stability", ax)
 
     def plot_slice(self, ax: Any = None) -> Any:

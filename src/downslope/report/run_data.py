@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ from downslope.report.reading import (
     of_event,
     step_of,
     text,
-    with_ends,
     without_undone,
 )
-from downslope.storage import read_json
+from downslope.storage import read_json, read_signed
 
 FORMAT = "downslope run 1"
 RESTORE = "restore it from a copy"
@@ -35,25 +33,12 @@ NOT_HELD_OUT = not_estimable("no rows were held out", unit="")
 
 
 class RunData:
-    """What a run's folder holds, also of a run under way; reading it loads no JAX.
-
-    Args:
-        folder: made by `fit` with `out`.
-
-    Attributes:
-        folder: path of the folder.
-        asked: settings, from `run.json`.
-        records: the journal's records that count, oldest first.
-        summary: the numbers of `result.json`, or None before the run has ended.
-
-    Raises:
-        DataError: the folder is no run, or a file in it is damaged.
-    """
+    """Contents of a run's folder, also of a run under way; see `downslope.report.run.RunReader`."""
 
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(folder)
         self.asked: dict[str, Any] = _asked(self.folder)
-        self.records: list[dict[str, Any]] = _records(self.folder / "journal.jsonl")
+        self.records: list[dict[str, Any]] = _read(read_journal, self.folder / "journal.jsonl")
         self.summary: dict[str, Any] | None = _summary(self.folder / "result.json")
 
     @property
@@ -78,7 +63,7 @@ class RunData:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended: a summary was written, and no resumption came after it."""
+        """True once it has ended: a summary was written, and no resumption came after it."""
         events = [record["event"] for record in of_event(self.records, "stopped", "resumed")]
         return events[-1] == "stopped" if "resumed" in events else self.summary is not None
 
@@ -140,48 +125,37 @@ class RunData:
         """
         values = mapping(self.result.get("validation"))
         ends = mapping(self.result.get("validation_intervals"))
-        found = {
-            name: with_ends(value, ends.get(name))
-            for name in names
-            if (value := number(values.get(name))) is not None
-        }
-        if not found:
-            metrics = mapping([{}, *self.of("evaluated")][-1].get("metrics"))
-            every = {name: estimate(metrics.get(name)) for name in names}
-            found = {name: each for name, each in every.items() if each.is_measured}
-        return next(iter(found.items()), (names[-1], NOT_HELD_OUT))
+        newest = mapping([{}, *self.of("evaluated")][-1].get("metrics"))
+        kept: list[tuple[str, Estimate]] = []
+        for name in names:
+            lo, hi = (*listing(ends.get(name)), None, None)[:2]
+            kept.append((name, estimate({"value": values.get(name), "lo": lo, "hi": hi}, "")))
+        every = [*kept, *((name, estimate(newest.get(name))) for name in names)]
+        return next((each for each in every if each[1].is_measured), (names[-1], NOT_HELD_OUT))
 
 
 def _asked(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file():
         raise DataError("not the folder of a run", path=folder, remedy="name one made by fit --out")
-    asked = read_json(path)
-    if not isinstance(asked, dict) or asked.get("format") != FORMAT:
+    asked = read_signed(path)
+    if asked.get("format") != FORMAT:
         raise DataError(f"not in the format {FORMAT!r}", path=path, remedy=RESTORE)
-    digest = asked.pop("sha256", None)
-    # the file is replaced as a whole, so what does not match was changed by other hands
-    if digest != hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest():
-        raise DataError("does not match its SHA-256", path=path, remedy=RESTORE)
     return asked
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def _read(read: Callable[[Path], Any], path: Path) -> Any:
     try:
-        return read_journal(path)
-    except RecursionError as error:
-        raise DataError("a line is no record of a run", path=path, remedy=RESTORE) from error
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path, remedy=RESTORE) from error
+        return read(path)
+    except (OSError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot be read ({why})", path=path, remedy=RESTORE) from error
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    try:
-        found = read_json(path)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path, remedy=RESTORE) from error
+    found = _read(read_json, path)
     if not isinstance(found, dict):
         raise DataError("no summary of a run", path=path, remedy=RESTORE)
     return found

@@ -59,17 +59,6 @@ def sentence(text: object) -> str:
     return shown[0].upper() + shown[1:] + ("" if shown[-1] in ".!?" else ".")
 
 
-def percent(share: float) -> str:
-    """A share in per cent, to at least two digits.
-
-    Example:
-        >>> percent(0.4337), percent(0.0021), percent(0.0)
-        ('43 %', '0.21 %', '0 %')
-    """
-    found = 100 * share
-    return f"{found:.0f} %" if found == 0 or abs(found) >= 10 else f"{found:.2g} %"
-
-
 def brief(number: float, digits: int = 3) -> str:
     """A number to three digits, with a letter for thousands, millions and so on.
 
@@ -81,29 +70,6 @@ def brief(number: float, digits: int = 3) -> str:
         if abs(number) >= size:
             return f"{number / size:.{digits}g}{unit}"
     return f"{number:.{digits}g}"
-
-
-def counted(count: float, noun: str, plural: str = "") -> str:
-    """A count with its noun.
-
-    Example:
-        >>> counted(1, "step"), counted(2538, "step"), counted(3, "class", "classes")
-        ('1 step', '2,538 steps', '3 classes')
-    """
-    return f"{count:,.0f} {noun if count == 1 else plural or noun + 's'}"
-
-
-def bytes_in_words(count: float) -> str:
-    """A size in memory.
-
-    Example:
-        >>> bytes_in_words(412_000_000), bytes_in_words(900)
-        ('412 MB', '900 bytes')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:,.0f} bytes"
 
 
 def cell(value: object) -> str:

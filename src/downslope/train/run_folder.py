@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -24,7 +23,7 @@ from downslope.config import AUTO, OptimizerName, Training
 from downslope.errors import DataError, MismatchError, UsageError
 from downslope.objective import Model, merge, split
 from downslope.report.journal import Journal, Reader
-from downslope.storage import atomic_folder, read_json, replace_json, write_json
+from downslope.storage import atomic_folder, read_signed, replace_json, signed, write_json
 from downslope.train.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -108,7 +107,7 @@ def open_run(
         create(Path(out), request)
     elif resume is not None:
         check_request(Path(resume), request)
-        replace_json(Path(resume) / REQUEST, _signed(request))
+        replace_json(Path(resume) / REQUEST, signed(request))
     folder = out or resume
     try:
         with RunFolder(Path(folder) if folder else None, readers) as run:
@@ -148,7 +147,7 @@ def create(folder: Path, request: dict[str, Any]) -> None:
     """
     check_free(folder)
     with atomic_folder(folder, manifest=False) as scratch:
-        write_json(scratch / REQUEST, _signed(request))
+        write_json(scratch / REQUEST, signed(request))
 
 
 def check_free(folder: Path) -> None:
@@ -184,15 +183,7 @@ def read_request(run: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(run) / REQUEST
     if not path.is_file():
         raise DataError("not the folder of a run", path=run, remedy="name one made by fit --out")
-    request = read_json(path)
-    digest = request.pop("sha256", None) if isinstance(request, dict) else None
-    if digest != _digest(request):
-        raise DataError(
-            "does not match its SHA-256",
-            path=path,
-            remedy="restore it from a copy",
-        )
-    return request
+    return read_signed(path)
 
 
 def training_of(run: str | os.PathLike[str]) -> Training:
@@ -219,15 +210,6 @@ def training_reached(run: str | os.PathLike[str], training: Training) -> Trainin
         training = dataclasses.replace(training, learning_rate=chosen["learning_rate"])
     names = ("batch_size", "clip_norm")
     return training.resolved(**{n: chosen[n] for n in names if chosen.get(n) is not None})
-
-
-def _signed(request: dict[str, Any]) -> dict[str, Any]:
-    """The request with its own hash: the file is sometimes replaced, and has no manifest."""
-    return {**request, "sha256": _digest(request)}
-
-
-def _digest(request: Any) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def read_metadata(run: str | os.PathLike[str]) -> dict[str, Any]:

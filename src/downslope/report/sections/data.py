@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from downslope.estimate import Estimate, short
+from downslope.estimate import Estimate, counted, percent, short
 from downslope.report import drawing
 from downslope.report.blocks import (
     NOT_RECORDED,
@@ -21,7 +21,7 @@ from downslope.report.blocks import (
 )
 from downslope.report.reading import Record, estimate, listing, mapping, number, numbers, text
 from downslope.report.run_data import RunData
-from downslope.report.words import counted, cut, label, percent, sentence
+from downslope.report.words import cut, label, sentence
 
 MAX_COLUMNS = 15  # of the chart of importance
 MAX_FINDINGS = 40

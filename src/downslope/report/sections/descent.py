@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from downslope.estimate import short, spoken
+from downslope.estimate import counted, percent, short, spoken
 from downslope.report import drawing
 from downslope.report.blocks import Gap, Notes, SectionPlan, Shown, chart, thinned
 from downslope.report.reading import Record, estimate, mapping, number, numbers, step_of, text
 from downslope.report.run_data import RunData
-from downslope.report.words import cell, counted, cut, percent, sentence
+from downslope.report.words import cell, cut, sentence
 
 OVER = {"examples": "examples", "time": "seconds"}
 TREND_SHARE = 1 / 16  # of the points on either side that a point of the trend is the mean of
@@ -153,16 +154,9 @@ def _losses(run: RunData, over: str) -> Shown | str:
     return Shown(_reading(losses, held, over), thinned(head, rows), draw, height=0.72)
 
 
-@chart("descent-over-examples", "Loss over examples")
-def over_examples(run: RunData) -> Shown | str:
-    """Losses over examples, decisions marked on the axis."""
-    return _losses(run, "examples")
-
-
-@chart("descent-over-time", "Loss over time")
-def over_time(run: RunData) -> Shown | str:
-    """Losses over time, decisions marked on the axis."""
-    return _losses(run, "time")
+over_examples, over_time = (
+    chart(f"descent-over-{over}", f"Loss over {over}")(partial(_losses, over=over)) for over in OVER
+)
 
 
 def draw_held(
@@ -244,15 +238,21 @@ def decisions(run: RunData) -> Notes | Gap:
     found = decided(run)
     if not found:
         return Gap(title="Decisions", reason="none was made")
+    notes = [_rollback(r) for r in run.records if r.get("event") == "diverged"]
+    return list_decisions("Decisions", found, *notes)
+
+
+def list_decisions(title: str, found: Sequence[Record], *notes: str) -> Notes:
+    """The first decisions with their numbers and reasons, and how many more there are."""
     items = []
     for i, record in enumerate(found[:MAX_DECISIONS], start=1):
         seconds = number(record.get("seconds"))
         when = f"step {step_of(record):,.0f}" + (f", {spoken(seconds)}" if seconds else "")
         items.append((str(i), f"{when}: {change(record)}", sentence(text(record.get("because")))))
-    more = len(found) - MAX_DECISIONS
-    notes = [f"{more:,} later decisions are in the journal."] if more > 0 else []
-    notes += [_rollback(r) for r in run.records if r.get("event") == "diverged"]
-    return Notes(title="Decisions", items=tuple(items), note=" ".join(notes))
+    more = len(found) - len(items)
+    if more:
+        notes = (f"{more:,} later decisions are in the journal.", *notes)
+    return Notes(title=title, items=tuple(items), note=" ".join(notes))
 
 
 def change(record: Record) -> str:

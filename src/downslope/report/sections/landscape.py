@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from downslope.estimate import Estimate, short
+from downslope.estimate import Estimate, percent, short
 from downslope.report import drawing
 from downslope.report.blocks import Facts, SectionPlan, Shown, chart, thinned, why_not
 from downslope.report.reading import (
@@ -20,7 +20,7 @@ from downslope.report.reading import (
 )
 from downslope.report.run_data import RunData
 from downslope.report.sections.noise import diagnostics
-from downslope.report.words import cut, percent, sentence
+from downslope.report.words import cut, sentence
 
 SUBJECTS = ("curvature", "covariance", "temperature", "escape", "memory", "trajectory")
 CORRELATION = "step_correlation"
@@ -138,7 +138,7 @@ class Line:
 
     @property
     def fall(self) -> float:
-        """How far the loss falls below that of the end point; 0 within its interval."""
+        """Fall of the loss below that of the end point; 0 within its interval."""
         _, loss, lo, _ = self.here
         fall = loss - min(loss for _, loss, *_ in self.points)
         return fall if fall > (0.0 if lo is None else loss - lo) else 0.0

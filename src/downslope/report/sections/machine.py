@@ -10,13 +10,13 @@ from typing import Any
 
 from downslope.choose import StepTimes, SweetSpot, equivalent_steps, fit_step_times, sweet_spot
 from downslope.errors import UsageError
-from downslope.estimate import short, spoken
+from downslope.estimate import bytes_in_words, counted, percent, short, spoken
 from downslope.report import drawing
 from downslope.report.blocks import Facts, SectionPlan, Shown, chart, thinned
 from downslope.report.measurements import readings, stretches, timed
 from downslope.report.reading import number, step_of
 from downslope.report.run_data import RunData
-from downslope.report.words import brief, bytes_in_words, counted, percent
+from downslope.report.words import brief
 
 NO_PROGRESS = "the journal holds no progress"
 IN_TIME = 0.05  # share of the time spent waiting up to which the data kept up

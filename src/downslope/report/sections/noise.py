@@ -96,7 +96,7 @@ def signal_chart(run: RunData) -> Shown | str:
 
 
 def diagnostics(title: str, *subjects: str) -> Callable[[RunData], Notes | None]:
-    """What makes the notes on the newest diagnostics of these subjects; None without any."""
+    """A function that makes notes on the newest diagnostics of these subjects."""
 
     def notes(run: RunData) -> Notes | None:
         items = []

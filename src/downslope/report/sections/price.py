@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from downslope.estimate import percent
 from downslope.report import drawing
 from downslope.report.blocks import CellTable, Shown, chart, thinned
 from downslope.report.measurements import NOT_MEASURED, Reading, readings
 from downslope.report.reading import estimate, mapping, step_of
 from downslope.report.run_data import RunData
-from downslope.report.words import percent
 
 BOUNDS_ONLY = "Only bounds are known here."
 Point = tuple[Reading, float | None, float, float]  # a reading, and a value with its interval

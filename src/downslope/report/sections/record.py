@@ -28,7 +28,7 @@ def configuration(run: RunData) -> CellTable | Gap:
 
 
 def facts(name: str) -> Callable[[RunData], Facts | Gap]:
-    """What makes the facts of one part of the run's record, such as "versions"."""
+    """A function that makes facts of one part of the run's record, such as "versions"."""
 
     def make(run: RunData) -> Facts | Gap:
         record = run.find("record")
@@ -45,7 +45,7 @@ def facts(name: str) -> Callable[[RunData], Facts | Gap]:
 
 
 def files(run: RunData) -> Facts:
-    """Where the run and its data lie, with the fingerprint of the data."""
+    """Places of the run and its data, with the fingerprint of the data."""
     record = run.find("record") or {}
     table = text(record.get("table")) or text(run.metadata.get("path"))
     fingerprint = text(record.get("fingerprint")) or text(run.asked.get("data"))
@@ -66,7 +66,7 @@ def command(run: RunData) -> Notes | Gap:
 
 
 def shuffling(run: RunData) -> Notes | None:
-    """How the rows were shuffled."""
+    """The order of the rows in training."""
     words = sentence(text((run.find("started") or {}).get("shuffling")))
     return Notes(title="Order of the rows", items=(("", "", words),)) if words else None
 

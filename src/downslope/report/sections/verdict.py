@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from downslope.estimate import Estimate, short, spoken
+from downslope.estimate import Estimate, counted, percent, short, spoken
 from downslope.report.advice import next_steps
 from downslope.report.blocks import Facts, Gap, Notes, SectionPlan
 from downslope.report.reading import estimate, listing, mapping, number, text
 from downslope.report.run_data import RunData
 from downslope.report.sections import descent
-from downslope.report.words import brief, counted, cut, percent, sentence
+from downslope.report.words import brief, cut, sentence
 
 KINDS = {"linear": "A linear model", "mlp": "A network", "svm": "A support vector machine"}
 SCORES = ("accuracy", "rmse", "loss")  # the first that is there is what a reader looks for
 
 
 def trained(run: RunData) -> str:
-    """What was trained, in a sentence; and how far it is, where it is under way."""
+    """The model that was trained, in a sentence, and its progress where it is under way."""
     encoding, options = mapping(run.metadata.get("encoding")), mapping(run.metadata.get("options"))
     of = f" of {counted(run.size[0], 'parameter')}" if run.size else ""
     words = f"A model{of}"
@@ -33,7 +33,7 @@ def trained(run: RunData) -> str:
 
 
 def under_way(run: RunData) -> str:
-    """How far a run is that has not ended."""
+    """Progress of a run that has not ended."""
     fractions = [number(r.get("fraction")) for r in run.of("progress")]
     done = f", about {percent(fractions[-1])} of it done" if fractions and fractions[-1] else ""
     return f"This run has not ended: its latest record is of step {run.num_steps:,.0f}{done}."
@@ -92,7 +92,7 @@ def comparison(run: RunData) -> Facts | Gap:
 
 
 def _gain(model: Estimate, other: Estimate) -> str:
-    """How much lower the model's loss is, in words."""
+    """Difference of the model's loss to the other's, in words."""
     if model.value is None or other.value is None or other.value <= 0:
         return ""
     saved = 1 - model.value / other.value
