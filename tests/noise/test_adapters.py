@@ -149,7 +149,7 @@ def test_halves_of_any_kind(kind):
     sizes = 8.0 + np.arange(10)
     expected = from_halves((a * b).sum(1), ((a - b) ** 2).sum(1), sizes, 16)
     assert halves.noise().scale.value == pytest.approx(expected.scale.value, rel=1e-6)
-    assert halves.num_steps == halves.noise().trace.num_steps == 10
+    assert halves.noise().trace.num_steps == 10
     assert halves.noise(last=4).trace.num_steps == 4
 
 
@@ -170,7 +170,7 @@ def test_wrong_usage_of_halves():
         halves.add(one, one, 4, 0)
     with pytest.raises(UsageError, match="last"):
         halves.noise(last=0)
-    assert halves.num_steps == 0
+    assert halves.noise().trace.num_steps == 0
     for k in range(3):
         halves.add(one * np.nan if k else one, one, 4, 4)
     assert not halves.noise().scale.is_measured

@@ -101,7 +101,7 @@ def test_unresolved_trace():
         sharpness_ratio(np.eye(4), lambda v: v[:2], 1.0)
 
 
-# catches: directions as columns; curvatures not sorted; slope of the wrong axis
+# catches: directions as columns; curvatures not sorted
 def test_profile_of_regression():
     rng, hits = np.random.default_rng(5), []
     turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
@@ -109,13 +109,9 @@ def test_profile_of_regression():
     for _ in range(60):
         gradients = regression(rng, 150) @ turn.T
         profile = noise_profile(gradients, CURVATURES[shuffle], turn.T[shuffle], num_sharp=2)
-        truth = (1.0, 6.0 / ((1 + 0.5 + 0.25) / 3))
-        hits.append(
-            [m.lo <= t <= m.hi for m, t in
-             zip((profile.slope, profile.sharp_over_flat), truth, strict=True)]
-        )  # fmt: skip
-        assert profile.rank_correlation.value > 0.8
-    assert (np.mean(hits, axis=0) > 0.85).all()
+        found = profile.sharp_over_flat
+        hits.append(found.lo <= 6.0 / ((1 + 0.5 + 0.25) / 3) <= found.hi)
+    assert np.mean(hits) > 0.85
     assert np.allclose(profile.curvatures, CURVATURES)
     assert np.allclose(profile.variances, np.diag(turn.T @ np.cov(gradients.T) @ turn))
 
@@ -127,17 +123,6 @@ def test_profile_of_some_directions():
     some = noise_profile(gradients, [9.0, 8, 7, 6], np.eye(50)[:4], num_sharp=2)
     assert some.sharp_over_flat.value == pytest.approx(36, rel=0.08)
     assert "46" in some.sharp_over_flat.flags[0]
-    negative = noise_profile(gradients, [9.0, 3, 2, -1], np.eye(50)[:4])
-    assert "left out" in negative.slope.flags[0]
-
-
-# catches: the interval of a rank correlation that leaves out its own estimate
-def test_profile_without_relation():
-    rng = np.random.default_rng(7)
-    slopes = [
-        noise_profile(rng.normal(size=(100, 6)), CURVATURES, np.eye(6)).slope for _ in range(100)
-    ]
-    assert np.mean([s.lo <= 0 <= s.hi for s in slopes]) > 0.88
 
 
 # catches: gradients summed over outputs before the covariance: here they cancel exactly
@@ -160,7 +145,7 @@ def test_degenerate(gradients):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         profile = noise_profile(gradients, [3.0, 2, 1], np.eye(3))
-        assert profile.slope.value is None and profile.sharp_over_flat.value is None
+        assert profile.sharp_over_flat.value is None
         assert sharpness_ratio(gradients, lambda v: v, 3.0).value is None
     with pytest.raises(UsageError, match="orthonormal"):
         noise_profile(np.eye(12, 3), [3.0, 2, 1], 2 * np.eye(3))

@@ -10,10 +10,10 @@ import pytest
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.averages import memories, memory, stall_ratio
+from downslope.noise.averages import memory, stall_ratio
 
 
-# catches: any of the five lengths taken for another
+# catches: any of the four lengths taken for another
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, 0.99, 0.999])
 def test_memory_against_the_weights(rho):
     age = np.arange(40_000)
@@ -22,8 +22,6 @@ def test_memory_against_the_weights(rho):
     assert told.mean_age == pytest.approx((age * weight).sum(), abs=1e-9)
     assert told.time_constant == pytest.approx(1 + (age * weight).sum())
     assert told.equivalent_samples == pytest.approx(1 / (weight**2).sum())
-    inside = round(told.time_constant)
-    assert told.weight_inside == pytest.approx(weight[:inside].sum(), rel=1e-9)
     if rho:
         assert rho**told.half_life == pytest.approx(0.5)
 
@@ -32,11 +30,8 @@ def test_known_memory():
     told = memory(0.99, steps_per_epoch=10)
     assert told.half_life == pytest.approx(68.967564, rel=1e-7)
     assert told.half_life_epochs == pytest.approx(6.8967564, rel=1e-7)
-    assert told.weight_inside == pytest.approx(0.634, abs=1e-3)
-    both = memories({"b1": 0.9, "b2": 0.999}, 100)
-    assert list(both) == ["b1", "b2"] and both["b2"].half_life_epochs == pytest.approx(6.928, 1e-3)
-    with pytest.raises(UsageError, match="b2"):
-        memories({"b2": 1.0})
+    with pytest.raises(UsageError, match="decay"):
+        memory(1.0)
 
 
 # catches: the ratio upside down, ends of the interval swapped, a division by 0

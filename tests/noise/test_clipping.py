@@ -91,7 +91,6 @@ def test_noise_alone_has_no_direction():
     rng = np.random.default_rng(1)
     found = [clipping_bias(rng.normal(size=(30, 50)), 5.0) for _ in range(100)]
     assert np.mean([f.cosine.value is None for f in found]) > 0.93
-    assert all(f.clip_fraction.value > 0.5 for f in found)
 
 
 # catches: gradients scaled where they need not be, or left long
@@ -99,7 +98,6 @@ def test_a_threshold_beyond_all_norms_changes_nothing():
     g = gradients_in(np.random.default_rng(2), 200, 1.0)
     found = clipping_bias(g, 1e9)
     assert found.cosine.value == pytest.approx(1) and found.norm_ratio.value == pytest.approx(1)
-    assert found.clip_fraction.value == 0
 
 
 # catches: Wald's interval (0 to 0 when nothing is clipped)

@@ -20,7 +20,6 @@ def test_exact_law():
     assert found.min_steps.value == pytest.approx(300, rel=1e-9)
     assert found.min_examples.value == pytest.approx(600_000, rel=1e-9)
     assert found.batch_size.value == pytest.approx(2000, rel=1e-9)
-    assert found.product == pytest.approx(1, rel=1e-9)
     assert found.largest_residual < 1e-9
     assert not any("bend" in flag for flag in found.batch_size.flags)
 

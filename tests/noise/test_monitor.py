@@ -25,7 +25,7 @@ from downslope.noise.scale.steps import from_halves
 
 SGD = MonitorSettings(
     is_plain=True, momentum=0.0, momentum_kind=None, dim=6, batch_size=16, num_rows=None,
-    sampling="streaming", interacts=False, clips=True, plain=True,
+    interacts=False, clips=True, plain=True,
 )  # fmt: skip
 RATE = 0.1
 
@@ -151,7 +151,7 @@ def test_temperatures_by_hand():
     found = reading(heavy)
     assert found.temperature.value == pytest.approx(RATE / 0.1 * trace / (2 * 16 * 6))
     assert found.measured_temperature.value == pytest.approx(1.9 * square / (2 * RATE * 6))
-    table = dataclasses.replace(SGD, sampling="reshuffled", num_rows=61)
+    table = dataclasses.replace(SGD, num_rows=61)
     factor = 45 / 60
     assert reading(table).temperature.value == pytest.approx(factor * RATE * trace / (2 * 16 * 6))
     late = probes[np.r_[95:127, 191:200]]  # updates past the middle of their octaves
@@ -239,7 +239,7 @@ SETTINGS = [
     dataclasses.replace(SGD, is_plain=plain, momentum=beta, momentum_kind=kind, **more)
     for (plain, beta, kind), more in itertools.product(
         [(True, 0.0, None), (True, 0.99, "heavy_ball"), (False, 0.0, None)],
-        [{}, {"sampling": "reshuffled", "num_rows": 16, "interacts": True}],
+        [{}, {"num_rows": 16, "interacts": True}],
     )
 ]
 CAN_BE_NEGATIVE = [k for k in Probe._fields if "dot" in k]

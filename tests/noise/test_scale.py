@@ -12,11 +12,10 @@ from downslope.errors import UsageError
 from downslope.noise.scale import (
     Noise,
     from_examples,
-    from_examples_by_group,
     from_halves,
     from_terms,
 )
-from downslope.noise.statistics.ratios import jackknife_means, plain_part, ratio
+from downslope.noise.statistics.intervals import jackknife_means, plain_part, ratio
 
 LOW = np.array([1.0, 0.9, 0.02, 0.01])  # effective rank 2.06
 HIGH = np.linspace(0.5, 1.5, 160)  # effective rank 148
@@ -184,17 +183,6 @@ def test_target_population_and_data_set():
     assert 0.92 < np.mean(held) < 0.98  # the errors shrink as rows are used up
     all_rows = from_examples(rows, target="dataset", num_rows=num_rows)
     assert all_rows.scale.value == pytest.approx(trace / full, rel=1e-12)
-
-
-# catches: groups mixed up, or trailing axes not flattened
-def test_groups():
-    rng = np.random.default_rng(8)
-    a, b = 1 + rng.standard_normal((40, 2, 3)), 2 + rng.standard_normal((40, 5))
-    found = from_examples_by_group({"a": a, "b": b})
-    assert found["a"] == from_examples(a.reshape(40, 6))
-    assert found["b"] == from_examples(b)
-    with pytest.raises(UsageError, match="the same n"):
-        from_examples_by_group({"a": a, "b": b[:3]})
 
 
 def all_measured(noise: Noise) -> bool:

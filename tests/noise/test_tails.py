@@ -18,7 +18,6 @@ from downslope.noise.tails import (
     deviation_norms,
     hill,
     hill_curve,
-    max_to_sum,
     power_law_or_lognormal,
     tail_report,
 )
@@ -124,15 +123,15 @@ def test_chosen_k():
         assert curve.distance[i] == pytest.approx(ks.statistic, rel=1e-9)
 
 
-# catches: R_n(p) of x and not x^p; the sum without the maximum
-@pytest.mark.parametrize(("alpha", "p", "rel"), [(1, 2, 0.15), (1, 4, 0.15), (1.5, 2, 0.15)])
-def test_max_to_sum_has_darlings_mean(alpha, p, rel):
+# catches: the largest share of x and not x^2; the sum without the maximum
+@pytest.mark.parametrize("alpha", [1, 1.5])
+def test_the_largest_share_has_darlings_mean(alpha):
     inverse = [
-        1 / max_to_sum(np.random.default_rng(s).pareto(alpha, 4000) + 1, p).value
+        1 / concentration(np.random.default_rng(s).pareto(alpha, 4000) + 1).top_share.value
         for s in range(300)
     ]
-    assert np.mean(inverse) == pytest.approx(1 / (1 - alpha / p), rel=rel)
-    assert max_to_sum(np.array([1e200, 1e200]), 4).value == 0.5
+    assert np.mean(inverse) == pytest.approx(1 / (1 - alpha / 2), rel=0.15)
+    assert concentration(np.array([1e200, 1e200])).top_share.value == 0.5
 
 
 # catches: a normalisation left out of the truncated density; a search that misses the root
@@ -212,7 +211,6 @@ def test_degenerate(x):
 
 def test_wrong_use():
     for wrong in (lambda: hill(np.ones(5), 5), lambda: hill(np.arange(5.0), 1),
-                  lambda: max_to_sum([1.0, 2.0], 0),
                   lambda: power_law_or_lognormal(np.arange(50.0), 5)):  # fmt: skip
         with pytest.raises(UsageError):
             wrong()

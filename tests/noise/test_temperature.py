@@ -31,7 +31,6 @@ from downslope.noise.temperature.equilibrium import TRANSIENT
 from downslope.noise.temperature.prescribed import (
     OVERSTATED,
     temperature_factor,
-    temperature_proxy,
 )
 
 KINDS = [(None, 0.0), ("heavy_ball", 0.5), ("heavy_ball", 0.9), ("ema", 0.9), ("nesterov", 0.8)]
@@ -161,9 +160,6 @@ def test_prescribed_temperature():
     ball = temperature_factor(momentum=0.9, momentum_kind="heavy_ball", **settings)
     assert ball == pytest.approx(0.1) and temperature_factor(**settings) == pytest.approx(0.01)
     assert temperature_factor(momentum=0.9, momentum_kind="ema", **settings) == pytest.approx(0.01)
-    assert temperature_proxy(0.1, 50, momentum=0.9, momentum_kind="heavy_ball") == pytest.approx(
-        0.02
-    )
     noisy = effective_temperature(Estimate(value=4.0, lo=2.0, hi=6.0, unit=""), 2, **settings)
     assert (noisy.lo, noisy.value, noisy.hi) == pytest.approx((0.01, 0.02, 0.03))
     assert not effective_temperature(math.nan, 2, **settings).is_measured
@@ -267,7 +263,7 @@ def test_record():
     assert TRANSIENT in moving.flags
     assert moving.reshuffling[0] == pytest.approx(reshuffling_ratio(0.02, 12).epoch_average)
     adam = temperature_record(4.5, 3, is_plain=False, momentum=0.9, momentum_kind="ema", **settings)
-    assert adam.effective.reason == PRECONDITIONED and adam.proxy is None
+    assert adam.effective.reason == PRECONDITIONED
     assert PRECONDITIONED in adam.flags and OVERSTATED not in adam.flags
     unstable = temperature_record(4.5, 3, curvatures=[30.0], **settings)
     assert any("not stable" in flag for flag in unstable.flags)

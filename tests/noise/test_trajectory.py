@@ -11,12 +11,12 @@ from scipy import signal
 
 from downslope.errors import UsageError
 from downslope.noise.trajectory import (
+    CAPACITY,
     Trajectory,
     autocorrelation_time,
     displacement_exponent,
     principal_path,
 )
-from downslope.noise.trajectory.record import CAPACITY
 
 
 def autoregressive(seed, rho, num, dim):

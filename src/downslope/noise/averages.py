@@ -1,9 +1,9 @@
-"""Memory of the moving averages inside an optimizer, and when AdaGrad stalls."""
+"""Memory of the moving averages inside an optimizer, and stalls of AdaGrad."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from downslope.arguments import number, whole
@@ -14,14 +14,13 @@ from downslope.noise.statistics.intervals import as_estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Memory of an exponential moving average a <- rho a + (1 - rho) x, by five measures.
+    """Memory of an exponential moving average a <- rho a + (1 - rho) x, by four measures.
 
     Attributes:
         decay: rho.
         time_constant: M = 1/(1 - rho) steps.
         mean_age: rho/(1 - rho) = M - 1 steps, of the weight.
         half_life: ln(1/2)/ln(rho) steps until a value weighs half.
-        weight_inside: share of the weight on the last M steps, 1 - rho^M, near 1 - 1/e.
         equivalent_samples: (1 + rho)/(1 - rho): independent values whose plain mean has the same
             variance.
         half_life_epochs: the half-life in epochs, where their length is known.
@@ -31,15 +30,14 @@ class Memory:
     time_constant: float
     mean_age: float
     half_life: float
-    weight_inside: float
     equivalent_samples: float
     half_life_epochs: float | None
 
     def __str__(self) -> str:
         epochs = "" if self.half_life_epochs is None else f" ({self.half_life_epochs:.3g} epochs)"
         return (
-            f"half-life {self.half_life:.3g} steps{epochs}, worth "
-            f"{self.equivalent_samples:.3g} independent samples"
+            f"half-life {self.half_life:.3g} steps{epochs}, equivalent to a mean of "
+            f"{self.equivalent_samples:.3g} independent steps"
         )
 
 
@@ -55,47 +53,27 @@ def memory(decay: float, steps_per_epoch: float | None = None) -> Memory:
 
     Example:
         >>> print(memory(0.99, steps_per_epoch=50))
-        half-life 69 steps (1.38 epochs), worth 199 independent samples
+        half-life 69 steps (1.38 epochs), equivalent to a mean of 199 independent steps
     """
     rho = number("decay", decay, least=0, below=1)
     if steps_per_epoch is not None:
         number("steps_per_epoch", steps_per_epoch, above=0)
-    constant = 1 / (1 - rho)
     half_life = math.log(0.5) / math.log(rho) if rho > 0 else 0.0
     return Memory(
         decay=rho,
-        time_constant=constant,
+        time_constant=1 / (1 - rho),
         mean_age=rho / (1 - rho),
         half_life=half_life,
-        weight_inside=-math.expm1(constant * math.log(rho)) if rho > 0 else 1.0,
         equivalent_samples=(1 + rho) / (1 - rho),
         half_life_epochs=None if steps_per_epoch is None else half_life / steps_per_epoch,
     )
-
-
-def memories(
-    decays: Mapping[str, float], steps_per_epoch: float | None = None
-) -> dict[str, Memory]:
-    """Memory of every moving average of an optimizer, by name.
-
-    Example:
-        >>> for name, length in memories({"b1": 0.9, "b2": 0.999}, steps_per_epoch=100).items():
-        ...     print(name, length)
-        b1 half-life 6.58 steps (0.0658 epochs), worth 19 independent samples
-        b2 half-life 693 steps (6.93 epochs), worth 2e+03 independent samples
-    """
-    found = {}
-    for name, decay in decays.items():
-        number(f"decays[{name!r}]", decay, least=0, below=1)
-        found[name] = memory(decay, steps_per_epoch)
-    return found
 
 
 def stall_ratio(accumulator: float, gradient_square: float | Estimate, steps_left: int) -> Estimate:
     """Steps until AdaGrad's accumulator doubles over steps left, A/(g^2 T_left): above 1 it stalls.
 
     Above 1 the step size falls by less than sqrt(2) over the rest of the run, and old gradients
-    determine it. A stalled path still grows, as 2 eta sqrt(t): AdaGrad slows, it does not stop.
+    determine it.
 
     Args:
         accumulator: A, AdaGrad's sum of squared gradients.
@@ -126,18 +104,12 @@ def stall_ratio(accumulator: float, gradient_square: float | Estimate, steps_lef
         return not_estimable("no steps are left", unit="")
     if square.value is None and square.hi is None:
         return not_estimable(f"squared gradient: {square.reason}", unit="")
-    lo, hi = ratio(square.hi), ratio(square.lo)
-    if square.value is None or ratio(square.value) is None or (square.lo or 1.0) <= 0:
+    value, lo, hi = ratio(square.value), ratio(square.hi), ratio(square.lo)
+    if value is None or (square.lo or 1.0) <= 0:
         reason = "the squared gradient cannot be told from 0"
         if lo is None:
             return not_estimable(reason, unit="")
         return Estimate(value=None, lo=lo, unit="", method=method, reason=reason)
-    value = ratio(square.value)
-    assert value is not None  # checked above
-    flags = tuple(square.flags)
-    if value > 1:
-        flags += ("stalled: old gradients rule the step size to the end of the run",)
-    return Estimate(
-        value=value, lo=lo, hi=hi, unit="", num_examples=square.num_examples,
-        num_steps=square.num_steps, method=method, flags=flags,
-    )  # fmt: skip
+    found = dataclasses.replace(square, value=value, lo=lo, hi=hi, unit="", method=method)
+    stalled = "stalled: old gradients rule the step size to the end of the run"
+    return found.flagged(stalled) if value > 1 else found

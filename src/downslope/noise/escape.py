@@ -1,10 +1,11 @@
-"""Saddle points: how many steps SGD takes to leave one, and when noise cannot free it."""
+"""Steps of SGD at a saddle point, with and without noise along the direction down."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import special
 
 from downslope.arguments import number
@@ -15,18 +16,13 @@ from downslope.noise.temperature.dynamics import Sampling, population_factor
 
 __all__ = ["SaddleEscape", "noise_free_steps", "saddle_escape"]
 
-EULER = 0.5772156649015329
 ASYMPTOTIC_FROM = 12.0  # beyond it Dawson's integral is taken from its expansion, to 1e-9
 LARGE_STEP = 0.1  # learning rate * curvature; assumed: beyond it continuous time is rough
-STUCK = "stuck: no noise along the direction down"
-FREE = "strict saddle: noise leaves it in about the predicted number of steps"
-UNDECIDED = "undecided: the interval of lambda_min includes 0"
-NO_SADDLE = "no saddle: no direction curves down"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SaddleEscape:
-    """Whether a point is a strict saddle, and the steps that SGD spends at it.
+    """Verdict on a suspected saddle point, and the steps that SGD spends at it.
 
     Attributes:
         verdict: in words; "stuck" where the noise along the direction down is 0.
@@ -83,9 +79,6 @@ def saddle_escape(
     D = eta c / 2 and c = u' Sigma u phi / B. Far from the saddle they are
     (ln(2 lambda rho^2 / D) + 0.5772) / (2 eta lambda), so noise helps by a logarithm only.
 
-    Noise along the direction down is not certain: for f = sum (u v x_i - y_i)^2 / 2 at u = v = 0
-    every per-example gradient is 0, and SGD from there never moves.
-
     Args:
         lambda_min: least eigenvalue of the Hessian (`curvature.extreme_eigenvalues`).
         noise_variance: u' Sigma u, variance of per-example gradients along its eigenvector.
@@ -124,21 +117,20 @@ def saddle_escape(
         steps = _steps(curvature, noise, share, distance, learning_rate)
         if gradient_square is not None and (gradient_square.lo or 0) > 0:
             steps = steps.flagged("the gradient is not 0: it may leave before the noise acts")
-    return SaddleEscape(
-        verdict=reason or FREE, steps=steps, lambda_min=curvature, noise_variance=noise
-    )
+    verdict = reason or "strict saddle: noise leaves it in about the predicted number of steps"
+    return SaddleEscape(verdict=verdict, steps=steps, lambda_min=curvature, noise_variance=noise)
 
 
 def _reason_for_none(curvature: Estimate, noise: Estimate, share: float) -> str:
     if curvature.value is None:
         return f"lambda_min: {curvature.reason}"
     if curvature.hi is not None and curvature.value < 0 <= curvature.hi:
-        return UNDECIDED
+        return "undecided: the interval of lambda_min includes 0"
     if curvature.value >= 0:
-        return NO_SADDLE
+        return "no saddle: no direction curves down"
     if noise.value is None:
         return f"noise_variance: {noise.reason}"
-    return STUCK if noise.value * share == 0 else ""
+    return "stuck: no noise along the direction down" if noise.value * share == 0 else ""
 
 
 def _steps(
@@ -156,9 +148,9 @@ def _steps(
         least, most = (noise.value if x is None else x for x in (noise.lo, noise.hi))
         if least > 0:
             lo, hi = mean(low, most), mean(high, least)
-    flags: tuple[str, ...] = ()
+    flags = ()
     if learning_rate * -curvature.value > LARGE_STEP:
-        flags += ("learning rate * curvature is not small: continuous time is rough here",)
+        flags = ("learning rate * curvature is not small: continuous time is rough here",)
     return Estimate(
         value=mean(curvature.value, noise.value), lo=lo, hi=hi, unit="steps", flags=flags,
         method="exact integral for constant noise along the direction, in continuous time",
@@ -174,6 +166,6 @@ def _mean_steps(curvature: float, variance: float, distance: float, learning_rat
 
         area = integrate.quad(special.dawsn, 0, end, epsabs=0, epsrel=1e-11, limit=200)[0]
     else:
-        area = (math.log(2 * end) + EULER / 2) / 2 - 1 / (8 * end**2)
+        area = (math.log(2 * end) + np.euler_gamma / 2) / 2 - 1 / (8 * end**2)
         area -= 3 / (32 * end**4) + 15 / (96 * end**6)
     return 2 * area / (learning_rate * curvature)

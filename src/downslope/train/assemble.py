@@ -186,7 +186,6 @@ def _setting(
         dim=sum(leaf.size for leaf in jax.tree.leaves(params)),
         batch_size=batch_rows,
         num_rows=num_rows,
-        sampling="streaming" if num_rows is None else "reshuffled",
         interacts=objective.interacts,
         clips=training.clip_norm is not None,
         plain=not (training.weight_decay or training.l1),

@@ -45,7 +45,7 @@ def take_in(loop: Loop, seen: Collected) -> None:
         state.monitor.add(seen.probe_steps, seen.probes)
     progress.add(seen.loss_sums, seen.sizes, seen.call.num_steps, seen.call.position)
     if state.monitor is not None and seen.point is not None:
-        state.monitor.add_point(seen.point, progress.num_steps)
+        state.monitor.trajectory.add(seen.point, progress.num_steps)
     progress.seconds = loop.seconds
     if progress.jumped and not progress.leapt and not _is_worse(loop):
         progress.calm()

@@ -58,7 +58,7 @@ class Diagnostics:
     def _measure(
         self, name: str, state: State, monitor: NoiseMonitor | None, steps_left: int | None
     ) -> Section | str:
-        from downslope.noise.survey.extras import Extras
+        from downslope.noise.survey.point import Extras
         from downslope.train.measure import measure_point, rate_at, with_state
 
         found = measure_point(

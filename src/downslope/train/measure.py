@@ -20,8 +20,7 @@ from downslope.errors import DataError
 from downslope.launch.memory import memory_errors
 from downslope.noise.online.monitor import NoiseMonitor
 from downslope.noise.survey.anatomy import anatomy, check_sections
-from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.point import PointSettings
+from downslope.noise.survey.point import Extras, PointSettings
 from downslope.noise.survey.record import Anatomy
 from downslope.objective import Loss, Model
 from downslope.report.journal import read_journal

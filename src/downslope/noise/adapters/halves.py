@@ -17,17 +17,7 @@ class HalfBatches:
 
     A step costs one dot product and one distance; only these two numbers are kept. Gradients may
     come from PyTorch, NumPy or anything that NumPy reads. Both halves of a step must be taken at
-    the same parameters.
-
-    In a PyTorch loop, with each batch split in two::
-
-        halves = HalfBatches()
-        for first, second in batches:
-            g1 = torch.autograd.grad(loss(model, first), parameters)
-            g2 = torch.autograd.grad(loss(model, second), parameters)
-            halves.add(g1, g2, len(first), len(second))
-            ...  # go on with (b1 g1 + b2 g2)/(b1 + b2)
-        print(halves.noise().scale)
+    the same parameters. `examples/torch_noise.py` is a whole PyTorch loop.
 
     Args:
         interacting: examples of a batch act on each other's gradients (batch normalisation in
@@ -46,11 +36,6 @@ class HalfBatches:
     def __init__(self, *, interacting: bool = False):
         self.interacting = interacting
         self._terms: list[tuple[float, float, float, float]] = []
-
-    @property
-    def num_steps(self) -> int:
-        """Steps added so far."""
-        return len(self._terms)
 
     def add(self, first: Any, second: Any, size_first: float, size_second: float) -> None:
         """Add one step: the mean gradients of its two halves and their numbers of examples.

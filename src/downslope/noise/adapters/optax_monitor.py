@@ -35,13 +35,10 @@ def measure_noise(
     """First link of an optax chain that averages gradients over a leading axis and measures noise.
 
     Its updates are gradients [m, ...] of m >= 2 examples, microbatches or devices; it passes on
-    their mean [...], as an aggregator of `optax.experimental.aggregating` does, so that the rest
-    of the chain stays as it was. With b examples in each of the m gradients g_k and m_ their mean:
-    tr Sigma = b sum |g_k - m_|^2/(m - 1), |G|^2 = |m_|^2 - tr Sigma/(b m), in float32 or wider.
-    The state keeps its shapes and types under `jax.jit` and `jax.lax.scan`.
-
-    `jax.vmap(jax.grad(loss), in_axes=(None, 0))` gives the gradients of examples; to pass over
-    microbatches instead, reshape the batch to [m, b, ...] and give b.
+    their mean [...], so that the rest of the chain stays as it was. With b examples in each of the
+    m gradients g_k and m_ their mean: tr Sigma = b sum |g_k - m_|^2/(m - 1),
+    |G|^2 = |m_|^2 - tr Sigma/(b m), in float32 or wider. The state keeps its shapes and types under
+    `jax.jit` and `jax.lax.scan`.
 
     Args:
         microbatch_size: b, examples behind each gradient, the same in all.

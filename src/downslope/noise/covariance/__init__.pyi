@@ -1,8 +1,8 @@
 from .alignment import in_words as in_words
+from .alignment import input_alignment as input_alignment
 from .alignment import sharpness_ratio as sharpness_ratio
 from .eigenpairs import NoiseEigenpairs as NoiseEigenpairs
 from .eigenpairs import top_eigenpairs as top_eigenpairs
-from .inputs import input_alignment as input_alignment
 from .profile import NoiseProfile as NoiseProfile
 from .profile import noise_profile as noise_profile
 from .rank import effective_rank as effective_rank

@@ -1,4 +1,4 @@
-"""Alignment of gradient noise with the sharp directions of the loss: the sharpness ratio.
+"""Alignment of gradient noise with the sharp directions of the loss and with the inputs.
 
 Sigma is the covariance of per-example gradients, H the Hessian of the mean loss; "sharp" means a
 large eigenvalue of H. The answer differs between problems, so it is measured: see also the
@@ -8,27 +8,32 @@ profile by direction in `downslope.noise.covariance.profile`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable, t_quantile
-from downslope.noise.statistics.arrays import Floats, array, centred
+from downslope.noise.statistics.arrays import (
+    Floats,
+    HessianProduct,
+    array,
+    centred,
+    hessian_products,
+)
 from downslope.noise.statistics.intervals import (
+    as_estimate,
     jackknife_error,
     linear_interval,
     log_interval,
     measured,
 )
 
-NO_TRACE = "needs positive traces: a loss that curves down on average has no sharp directions"
-
 
 def sharpness_ratio(
     gradients: ArrayLike,
-    hessian_product: Callable[[Floats], ArrayLike],
+    hessian_product: HessianProduct,
     hessian_trace: Estimate | float,
 ) -> Estimate:
     """Sharpness ratio R = d tr(Sigma H) / (tr Sigma tr H), without forming either matrix.
@@ -66,11 +71,14 @@ def sharpness_ratio(
     deviation = centred(rows)
     if isinstance(deviation, str):
         return not_estimable(deviation, **fields)
-    trace, low, high = _known(hessian_trace)
-    if trace is None:
+    known = as_estimate(hessian_trace, unit="loss / parameter^2")
+    if known.value is None:
         return not_estimable("the trace of H is not known", **fields)
+    trace = low = high = known.value
+    if known.lo is not None and known.hi is not None:
+        low, high = known.lo, known.hi
     deviation = deviation / np.abs(deviation).max()  # the scale of the noise cancels
-    curved = np.array([_product(hessian_product, row) for row in deviation])
+    curved = hessian_products(hessian_product, deviation)
     if not np.isfinite(curved).all():
         return not_estimable("a Hessian product is not finite", **fields)
     bends, norms = (deviation * curved).sum(axis=1), (deviation**2).sum(axis=1)
@@ -80,8 +88,15 @@ def sharpness_ratio(
     c = n / (n - 1)
     without = d * (bends.sum() - c * bends) / (norms.sum() - c * norms)
     error = jackknife_error(without)
+    if high <= 0:
+        reason = "needs positive traces: a loss that curves down on average has no sharp directions"
+        return not_estimable(reason, **fields)
     if low <= 0:
-        return _over_unknown_trace(top, error, n, low, high, fields)
+        reason = "the interval of the trace of H includes 0"
+        bound = linear_interval(top, error, n - 1)[0] / high
+        if bound <= 0 or not math.isfinite(bound):
+            return not_estimable(reason, **fields)
+        return Estimate(value=None, lo=bound, reason=reason, **fields)
     value = top / trace
     trace_error = (math.log(high) - math.log(low)) / (2 * t_quantile(math.inf))  # near Gaussian
     if (without > 0).all() and top > 0:
@@ -123,48 +138,62 @@ def in_words(
         numbers = f"R = {ratio} without an interval (1 = unrelated)"
     else:
         numbers = f"R = {str(ratio).removesuffix(')')}; 1 = unrelated)"
-    if lo is not None and lo > 1:
-        text = f"Noise is stronger in the sharp directions here: {numbers}"
-    elif hi is not None and hi < 1:
-        text = f"Noise is stronger in the flat directions here: {numbers}"
+    if (lo is not None and lo > 1) or (hi is not None and hi < 1):
+        where = "sharp" if lo is not None and lo > 1 else "flat"
+        text = f"Noise is stronger in the {where} directions here: {numbers}"
     else:
-        text = (
-            "It is undecided whether noise is stronger in sharp or in flat directions here: "
-            f"{numbers}"
-        )
+        what = "noise is stronger in sharp or in flat directions here"
+        text = f"It is undecided whether {what}: {numbers}"
     if sharp_over_flat is not None and sharp_over_flat.value is not None:
         which = f"the {num_sharp} sharpest directions" if num_sharp else "sharp directions"
         text += f"; its variance is {sharp_over_flat} times as large in {which} as in flat ones"
     return f"{text}."
 
 
-def _over_unknown_trace(top, error, n, low, high, fields) -> Estimate:
-    """R where the trace of H may be 0: a lower bound if there is one."""
-    if high <= 0:
-        return not_estimable(NO_TRACE, **fields)
-    reason = "the interval of the trace of H includes 0"
-    bound = (top - t_quantile(n - 1) * error) / high
-    if bound <= 0 or not math.isfinite(bound):
-        return not_estimable(reason, **fields)
-    return Estimate(value=None, lo=bound, reason=reason, **fields)
+def input_alignment(weight_gradients: ArrayLike, inputs: ArrayLike, num: int = 3) -> Floats:
+    """|cos| between leading directions of first-layer noise and of the inputs.
 
+    Eigenvectors of the covariance over examples of dl/dW[:, o], [p, p], summed over the outputs
+    o, against those of the covariance of the inputs. Only first-layer weights live in the space
+    of the inputs.
 
-def _known(trace: Estimate | float) -> tuple[float | None, float, float]:
-    """Value and interval; the interval of a known number is the number."""
-    if not isinstance(trace, Estimate):
-        value = float(trace)
-        return (value, value, value) if math.isfinite(value) else (None, 0.0, 0.0)
-    if trace.value is None:
-        return None, 0.0, 0.0
-    if trace.lo is None or trace.hi is None:
-        return trace.value, trace.value, trace.value
-    return trace.value, trace.lo, trace.hi
+    Args:
+        weight_gradients: per-example gradients of the first weight matrix [n, p, outputs], or
+            [n, p] for one output.
+        inputs: [n, p].
+        num: number of eigenvectors of each to compare.
 
+    Returns:
+        [num, num], noise eigenvector (row) by principal component (column); NaN where a value is
+        not finite or there is one row only.
 
-def _product(hessian_product: Callable[[Floats], ArrayLike], row: Floats) -> Floats:
-    product = np.asarray(hessian_product(row), dtype=np.float64)
-    if product.shape != row.shape:
+    Raises:
+        UsageError: shapes do not match.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> inputs = rng.normal(size=(300, 3)) * [5.0, 1.0, 0.2]
+        >>> gradients = inputs * rng.normal(size=(300, 1))  # linear regression at its optimum
+        >>> print(f"{input_alignment(gradients, inputs)[0, 0]:.3f}")
+        1.000
+    """
+    x = array("inputs", inputs, 2)
+    grads = np.asarray(weight_gradients, dtype=np.float64)
+    grads = grads[:, :, None] if grads.ndim == 2 else grads
+    if grads.ndim != 3 or grads.shape[:2] != x.shape:
         raise UsageError(
-            f"hessian_product must give shape {list(row.shape)}; got {list(product.shape)}"
+            f"weight_gradients must have shape [{x.shape[0]}, {x.shape[1]}, outputs]; "
+            f"got {list(grads.shape)}"
         )
-    return product
+    num = min(whole("num", num), x.shape[1])
+    if not (np.isfinite(x).all() and np.isfinite(grads).all()) or len(x) < 2:
+        return np.full((num, num), np.nan)
+    noise = grads - grads.mean(axis=0)
+    spread = x - x.mean(axis=0)
+    sigma = np.einsum("npo,nqo->pq", noise, noise, optimize=True)
+    return np.abs(_leading(sigma, num) @ _leading(spread.T @ spread, num).T)
+
+
+def _leading(matrix: Floats, num: int) -> Floats:
+    """Unit eigenvectors [num, p] of the largest eigenvalues, largest first."""
+    return np.linalg.eigh(matrix)[1].T[::-1][:num]

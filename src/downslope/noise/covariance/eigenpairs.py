@@ -53,9 +53,6 @@ def top_eigenpairs(gradients: ArrayLike, num: int = 10, *, batch_size: int = 1) 
         num: eigenpairs asked for, 1 or more; fewer come back where fewer are visible.
         batch_size: examples behind each row.
 
-    Returns:
-        The eigenpairs; none where the rows have no spread.
-
     Raises:
         UsageError: gradients are not [n, d], or a count is below 1.
 

@@ -13,9 +13,7 @@ from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.arrays import Floats, array, centred
 from downslope.noise.statistics.intervals import jackknife_error, log_interval, measured
 
-NUM_RESAMPLES = 999
-LEAST_ROWS = 10  # a bootstrap of fewer examples repeats itself; assumed
-LEAST_DIRECTIONS = 3
+LEAST_ROWS = 10  # for the jackknife of a ratio; assumed
 SLACK = 1e-6  # by which directions may miss being orthonormal: float32 Lanczos vectors
 
 
@@ -26,16 +24,12 @@ class NoiseProfile:
     Attributes:
         curvatures: lambda_i [k], largest first.
         variances: n_i [k], in the same order.
-        rank_correlation: Spearman's, of n_i with lambda_i.
-        slope: of log n_i on log lambda_i over directions of positive curvature.
         sharp_over_flat: mean n_i of the `num_sharp` sharpest directions over that of the flat.
         num_sharp: how many directions count as sharp.
     """
 
     curvatures: Floats
     variances: Floats
-    rank_correlation: Estimate
-    slope: Estimate
     sharp_over_flat: Estimate
     num_sharp: int
 
@@ -46,24 +40,18 @@ def noise_profile(
     directions: ArrayLike,
     *,
     num_sharp: int = 10,
-    seed: int = 0,
 ) -> NoiseProfile:
-    """Noise variance along eigenvectors of the Hessian, and its relation to their curvature.
+    """Noise variance along eigenvectors of the Hessian, and how much larger it is in sharp ones.
 
     n_i = sum_j (u_i.(g_j - mean))^2 / (n-1). "Flat" is the flatter half of the d directions if
     all are given; else the mean over everything outside the given directions, from the trace.
-    Spearman and slope: percentile bootstrap over examples (999 resamples), directions held fixed.
-    The ratio: delete-one jackknife on the log scale.
+    Interval: delete-one jackknife on the log scale.
 
     Args:
         gradients: per-example gradients [n, d], n >= 10.
         curvatures: eigenvalues of H [k].
         directions: eigenvectors of H [k, d], one a row (the transpose of `numpy.linalg.eigh`'s).
         num_sharp: directions that count as sharp; no more than half of those given are used.
-        seed: of the bootstrap.
-
-    Returns:
-        A `NoiseProfile`.
 
     Raises:
         UsageError: shapes do not match, or the directions are not orthonormal.
@@ -73,8 +61,6 @@ def noise_profile(
         >>> curvatures = 2.0 ** -np.arange(8)
         >>> gradients = rng.normal(size=(400, 8)) * np.sqrt(curvatures)  # Sigma = H
         >>> profile = noise_profile(gradients, curvatures, np.eye(8), num_sharp=2)
-        >>> print(f"{profile.slope.value:.2f} {profile.rank_correlation}")
-        1.00 1
         >>> print(profile.sharp_over_flat)  # truth: 0.75 / 0.0293 = 25.6
         26.9 (23.5 to 30.9)
     """
@@ -88,56 +74,22 @@ def noise_profile(
     order = np.argsort(-lams, kind="stable")
     lams, basis = lams[order], basis[order]
     deviation = centred(rows, LEAST_ROWS)
-    reason = deviation if isinstance(deviation, str) else _unfit(lams, basis)
-    if reason is None and len(lams) < LEAST_DIRECTIONS:
-        reason = f"needs at least {LEAST_DIRECTIONS} directions; got {len(lams)}"
     sharp = max(1, min(sharp, len(lams) // 2))
+    reason = deviation if isinstance(deviation, str) else _unfit(lams, basis)
     if reason is not None or isinstance(deviation, str):
         none = not_estimable(str(reason), unit="", num_examples=len(rows))
+        unknown = np.full(len(lams), np.nan)
         return NoiseProfile(
-            curvatures=lams, variances=np.full(len(lams), np.nan), rank_correlation=none,
-            slope=none, sharp_over_flat=none, num_sharp=sharp,
-        )  # fmt: skip
+            curvatures=lams, variances=unknown, sharp_over_flat=none, num_sharp=sharp
+        )
     scale = float(np.abs(deviation).max())
     along = deviation / scale @ basis.T
-    rank, slope = _relations(along, lams, seed)
     return NoiseProfile(
         curvatures=lams,
         variances=(along**2).sum(axis=0) / (len(rows) - 1) * scale * scale,
-        rank_correlation=rank,
-        slope=slope,
         sharp_over_flat=_sharp_over_flat(along**2, (deviation / scale) ** 2, sharp),
         num_sharp=sharp,
     )
-
-
-def _relations(along: Floats, lams: Floats, seed: int) -> tuple[Estimate, Estimate]:
-    """Spearman and log-log slope of the variances on the curvatures, bootstrapped."""
-    from scipy.stats import rankdata  # here: importing it takes 0.4 s
-
-    n = len(along)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=NUM_RESAMPLES)
-    weights = np.vstack([np.ones(n), draws])
-    variances = (weights @ along**2 - (weights @ along) ** 2 / n) / (n - 1)
-    fields = {"unit": "", "num_examples": n, "method": "percentile bootstrap over examples"}
-    ranks = rankdata(variances, axis=1)
-    spearman = _correlations(ranks, rankdata(lams))
-    positive = lams > 0
-    flags = ()
-    if not positive.all():
-        flags = (f"{int((~positive).sum())} directions without positive curvature are left out",)
-    if positive.sum() < LEAST_DIRECTIONS or np.ptp(lams[positive]) == 0:
-        slope = not_estimable("needs 3 directions of different positive curvature", **fields)
-    elif not (variances[:, positive] > 0).all():
-        slope = not_estimable("a direction carries no noise, so it has no logarithm", **fields)
-    else:
-        x = np.log(lams[positive])
-        x = x - x.mean()
-        slopes = np.log(variances[:, positive]) @ x / (x @ x)
-        slope = measured(float(slopes[0]), _percentiles(slopes), flags=flags, **fields)
-    if not np.isfinite(spearman).all():
-        return not_estimable("all curvatures, or all variances, are the same", **fields), slope
-    return measured(float(spearman[0]), _percentiles(spearman), **fields), slope
 
 
 def _sharp_over_flat(along: Floats, squares: Floats, num_sharp: int) -> Estimate:
@@ -167,21 +119,9 @@ def _sharp_over_flat(along: Floats, squares: Floats, num_sharp: int) -> Estimate
 def _unfit(lams: Floats, basis: Floats) -> str | None:
     if not (np.isfinite(lams).all() and np.isfinite(basis).all()):
         return "a curvature or direction is not finite"
+    if len(basis) < 2:
+        return f"needs at least 2 directions; got {len(basis)}"
     off = float(np.abs(basis @ basis.T - np.eye(len(basis))).max(initial=0))
     if off > SLACK * max(10, len(basis)):
         raise UsageError(f"directions must be orthonormal rows; got some that miss it by {off:.2g}")
     return None
-
-
-def _correlations(many: Floats, one: Floats) -> Floats:
-    """Pearson's correlation of each row of `many` with `one`; NaN where either is constant."""
-    many, one = many - many.mean(axis=1, keepdims=True), one - one.mean()
-    scale = np.sqrt((many**2).sum(axis=1) * (one @ one))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return many @ one / scale
-
-
-def _percentiles(values: Floats) -> tuple[float, float]:
-    """The middle 95 % of the resamples, stretched where need be to hold the estimate itself."""
-    lo, hi = np.quantile(values[1:], [0.025, 0.975])
-    return min(float(lo), float(values[0])), max(float(hi), float(values[0]))

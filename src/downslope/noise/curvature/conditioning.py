@@ -112,30 +112,21 @@ def _estimate(x: Floats, matrix: Callable[[Floats], Floats], name: str) -> Estim
     if log is None:
         reason = "the columns differ too much in scale for double precision"
         return not_estimable(reason, unit="", num_examples=num)
-    method, flags = f"eigenvalues of the {name}", ()
+    value, method, flags = math.exp(log), f"eigenvalues of the {name}", ()
     if num < FEW_ROWS * columns:
         flags = (f"upper: {num} rows for {columns} columns bias it up",)
-    fields = {"value": math.exp(log), "unit": "", "num_examples": num}
-    if columns == 1:
-        return Estimate(lo=1.0, hi=1.0, method=method, **fields)
-    logs = _without_groups(x, matrix)
-    if logs is None:
-        few = "too few rows for an interval"
-        return Estimate(method=method, flags=(*flags, few), **fields)
-    lo, hi = log_interval(math.exp(log), jackknife_error(logs), len(logs) - 1)
+    num_groups = min(NUM_GROUPS, num)
+
+    def without(group: int) -> float | None:
+        part = x[np.arange(num) % num_groups != group]
+        return _log_condition(matrix(part)) if np.ptp(part, axis=0).all() else None
+
+    logs = [log for group in range(num_groups) if (log := without(group)) is not None]
+    if len(logs) < num_groups:
+        flags = (*flags, "too few rows for an interval")
+        return Estimate(value=value, unit="", num_examples=num, method=method, flags=flags)
+    lo, hi = log_interval(value, jackknife_error(np.array(logs)), num_groups - 1)
     return Estimate(
-        lo=max(lo, 1.0), hi=hi, flags=flags,
-        method=f"{method}; delete-a-group jackknife on the log scale", **fields,
+        value=value, lo=max(lo, 1.0), hi=hi, unit="", num_examples=num, flags=flags,
+        method=f"{method}; delete-a-group jackknife on the log scale",
     )  # fmt: skip
-
-
-def _without_groups(x: Floats, matrix: Callable[[Floats], Floats]) -> Floats | None:
-    """Logarithm of the condition number without each group of rows; None where one has none."""
-    groups, logs = min(NUM_GROUPS, len(x)), []
-    for group in range(groups):
-        part = x[np.arange(len(x)) % groups != group]
-        log = _log_condition(matrix(part)) if (np.ptp(part, axis=0) > 0).all() else None
-        if log is None:
-            return None
-        logs.append(log)
-    return np.array(logs)

@@ -5,6 +5,7 @@ A product costs about two to three gradients and no more memory than one.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from numpy.typing import ArrayLike
 from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.noise.statistics.arrays import Floats
+
+ROWS_AT_ONCE = 1024
 
 
 def hessian_product(loss: Callable[..., Any], params: Any, *data: Any) -> Callable[[Any], Any]:
@@ -58,8 +61,7 @@ def chunked_hessian_product(
 ) -> Callable[[Any], Any]:
     """Product with the Hessian of the mean loss over all rows, `chunk_size` rows at a time.
 
-    Exactly the full data's Hessian, in the memory of one chunk. The chunks are slices of `rows`;
-    the last one starts early enough to be full, and rows that were counted before weigh 0 in it.
+    Exactly the full data's Hessian, in the memory of one chunk.
 
     Args:
         losses: `losses(params, rows)`, one loss a row, [n]; rows must not influence each other.
@@ -81,14 +83,14 @@ def chunked_hessian_product(
         [1.0, 4.0]
     """
     flat, unravel = _flat(params)
-    num_rows, size = _num_rows(rows), whole("chunk_size", chunk_size)
-    size = min(size, num_rows)
+    num_rows = _num_rows(rows)
+    size = min(whole("chunk_size", chunk_size), num_rows)
     num_chunks = -(-num_rows // size)
 
     def chunk_sum(flat: Any, rows: Any, chunk: Any) -> Any:
-        begin = chunk * size
+        begin = chunk * size  # the last chunk starts earlier, so that it is full
         start = jnp.minimum(begin, num_rows - size)
-        part = _slice(rows, start, size)
+        part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), rows)
         fresh = start + jnp.arange(size) >= begin
         return jnp.sum(jnp.where(fresh, losses(unravel(flat), part), 0))
 
@@ -109,8 +111,6 @@ def directional_curvatures(
     params: Any,
     rows: Any,
     directions: ArrayLike,
-    *,
-    chunk_size: int = 1024,
 ) -> Floats:
     """Curvature u' H_i u of each row's loss along unit vectors, [N, k].
 
@@ -122,7 +122,6 @@ def directional_curvatures(
         params: any pytree of floating arrays.
         rows: pytree of arrays with a common first axis, N.
         directions: [k, dim], for instance the eigenvectors of a `Spectrum`.
-        chunk_size: rows held at once.
 
     Raises:
         UsageError: directions that do not fit the parameters.
@@ -137,7 +136,7 @@ def directional_curvatures(
     vectors = jnp.asarray(directions, flat.dtype)
     if vectors.ndim != 2 or vectors.shape[1] != flat.size:
         raise UsageError(f"directions must have shape [k, {flat.size}]; got {vectors.shape}")
-    num_rows, size = _num_rows(rows), whole("chunk_size", chunk_size)
+    num_rows = _num_rows(rows)
 
     @jax.jit
     def curvatures(flat: Any, vectors: Any, part: Any) -> Any:
@@ -150,11 +149,11 @@ def directional_curvatures(
         return jax.vmap(along)(vectors)
 
     found = np.empty((num_rows, len(vectors)))
-    for start in range(0, num_rows, size):
-        stop = min(start + size, num_rows)
-        part = jax.tree.map(lambda leaf, a=start, b=stop: leaf[a:b], rows)
+    for start in range(0, num_rows, ROWS_AT_ONCE):
+        chunk = slice(start, start + ROWS_AT_ONCE)
+        part = jax.tree.map(operator.itemgetter(chunk), rows)
         # a deliberate host sync: the result is small, the chunk's memory is freed
-        found[start:stop] = np.asarray(curvatures(flat, vectors, part), np.float64).T
+        found[chunk] = np.asarray(curvatures(flat, vectors, part), np.float64).T
     return found
 
 
@@ -170,7 +169,3 @@ def _num_rows(rows: Any) -> int:
     if len(lengths) != 1 or 0 in lengths:
         raise UsageError(f"rows must share one first axis, not empty; got lengths {lengths}")
     return lengths.pop()
-
-
-def _slice(rows: Any, start: Any, size: int) -> Any:
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), rows)

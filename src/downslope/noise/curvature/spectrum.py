@@ -37,7 +37,6 @@ class Spectrum:
         eigenvectors: [k, dim], unit rows.
         residuals: [k], |H v - theta v|: some eigenvalue lies within it of theta.
         num_products: products spent.
-        is_exhausted: whether the Krylov space was used up, so that both ends are exact.
     """
 
     lambda_max: Estimate
@@ -46,7 +45,6 @@ class Spectrum:
     eigenvectors: Floats
     residuals: Floats
     num_products: int
-    is_exhausted: bool
 
 
 def extreme_eigenvalues(
@@ -60,9 +58,6 @@ def extreme_eigenvalues(
     key: int,
 ) -> Spectrum:
     """Largest and smallest eigenvalue of a symmetric operator, by Lanczos from a random start.
-
-    Every new vector is made orthogonal to all before it, twice. Where the Krylov space is used up
-    (few distinct eigenvalues), the iteration goes on from a fresh random vector.
 
     Args:
         matvec: takes a flat vector [dim], returns [dim]; NumPy's or JAX's.
@@ -94,14 +89,13 @@ def extreme_eigenvalues(
     whole("num_vectors", num_vectors)
     if num_products is None:
         num_products = _num_products(dim)
-    steps = min(dim, max(whole("num_products", num_products), min(num_vectors, dim)))
+    steps = min(dim, max(whole("num_products", num_products), num_vectors))
     run = lanczos(matvec, dim, steps, np.random.default_rng(key))
     if isinstance(run, str):
-        none = not_estimable(run, unit=unit, method="Lanczos")
-        empty = np.zeros(0)
+        none, empty = not_estimable(run, unit=unit, method="Lanczos"), np.zeros(0)
         return Spectrum(
             lambda_max=none, lambda_min=none, eigenvalues=empty, eigenvectors=np.zeros((0, dim)),
-            residuals=empty, num_products=steps, is_exhausted=False,
+            residuals=empty, num_products=steps,
         )  # fmt: skip
     ritz, vectors = linalg.eigh_tridiagonal(run.diagonal, run.off_diagonal)
     order = np.argsort(ritz)[::-1][:num_vectors]
@@ -113,11 +107,11 @@ def extreme_eigenvalues(
     return Spectrum(
         lambda_max=largest, lambda_min=smallest, eigenvalues=ritz[order],
         eigenvectors=eigenvectors.astype(np.float64), residuals=residuals,
-        num_products=len(ritz), is_exhausted=run.exhausted,
+        num_products=len(ritz),
     )  # fmt: skip
 
 
-def trace(matvec: Product, dim: int, num_probes: int, key: int, *, unit: str = UNIT) -> Estimate:
+def trace(matvec: Product, dim: int, num_probes: int, key: int) -> Estimate:
     """Trace of a symmetric operator from products with random signs.
 
     mean of z'Hz over probes z of independent signs: unbiased, with variance
@@ -129,7 +123,6 @@ def trace(matvec: Product, dim: int, num_probes: int, key: int, *, unit: str = U
         dim: number of parameters.
         num_probes: products to spend.
         key: seed of the signs.
-        unit: of the trace.
 
     Example:
         >>> print(trace(lambda v: 2 * v + v.sum() / 100, 100, 20, key=0))
@@ -142,19 +135,21 @@ def trace(matvec: Product, dim: int, num_probes: int, key: int, *, unit: str = U
     rng, exact = np.random.default_rng(key), num == dim
     values = np.empty(num)
     for i in range(num):
-        probe = np.zeros(dim) if exact else rng.choice((-1.0, 1.0), size=dim)
-        if exact:
-            probe[i] = 1.0
+        probe = np.eye(1, dim, i)[0] if exact else rng.choice((-1.0, 1.0), size=dim)
         image = product(matvec, probe).astype(np.float64)
         if not np.isfinite(image).all():
-            return not_estimable("a product is not finite", unit=unit)
+            return not_estimable("a product is not finite", unit=UNIT)
         values[i] = probe @ image
     if exact:
-        total = float(values.sum())
-        return Estimate(
-            value=total, lo=total, hi=total, unit=unit, method="exact: one product a coordinate"
-        )
-    return _probe_mean(values, unit)
+        total, method = float(values.sum()), "exact: one product a coordinate"
+        return Estimate(value=total, lo=total, hi=total, unit=UNIT, method=method)
+    mean, method = float(values.mean()), f"Hutchinson, {num} probes of random signs, Student's t"
+    error = float(values.std(ddof=1)) / math.sqrt(num) if num > 1 else 0.0
+    if error <= 1e-12 * abs(mean):
+        why = "one probe" if num == 1 else "the probes show no spread (exact if H is diagonal)"
+        return Estimate(value=mean, unit=UNIT, method=method, flags=(f"{why}: no interval",))
+    lo, hi = linear_interval(mean, error, num - 1)
+    return Estimate(value=mean, lo=lo, hi=hi, unit=UNIT, method=method)
 
 
 def preconditioned(matvec: Product, preconditioner: ArrayLike) -> Product:
@@ -208,14 +203,3 @@ def _ends(ritz: Floats, run: Tridiagonal, dim: int, unit: str) -> tuple[Estimate
         return Estimate(value=value, lo=lo, hi=hi, unit=unit, method=method, flags=flags)
 
     return end(high, reach, 0.0), end(low, 0.0, reach)
-
-
-def _probe_mean(values: Floats, unit: str) -> Estimate:
-    num, mean = len(values), float(values.mean())
-    method = f"Hutchinson, {num} probes of random signs, Student's t"
-    error = float(values.std(ddof=1)) / math.sqrt(num) if num > 1 else 0.0
-    if error <= 1e-12 * abs(mean):
-        why = "one probe" if num == 1 else "the probes show no spread (exact if H is diagonal)"
-        return Estimate(value=mean, unit=unit, method=method, flags=(f"{why}: no interval",))
-    lo, hi = linear_interval(mean, error, num - 1)
-    return Estimate(value=mean, lo=lo, hi=hi, unit=unit, method=method)

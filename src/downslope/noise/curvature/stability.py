@@ -1,14 +1,16 @@
-"""Largest stable learning rate for a given curvature, and the ratio of a rate to it.
+"""Largest learning rate for a given curvature: on a quadratic, and under mini-batch noise.
 
-Bounds of the noise-free iteration on a quadratic, exact for each kind of momentum. Mini-batches
-lower them: `downslope.noise.curvature.mean_square`.
+The bounds of the noise-free iteration are exact for each kind of momentum. Mini-batches lower them:
+rows that disagree about the curvature multiply the error by a random matrix at every step. Above
+that bound the mean square of the error grows, carried by rare large excursions; the median run can
+still shrink.
 """
 
 from __future__ import annotations
 
 import cmath
-import dataclasses
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,14 +18,20 @@ from numpy.typing import ArrayLike
 from downslope.arguments import number
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.arrays import array
-from downslope.noise.statistics.intervals import as_estimate
-from downslope.noise.temperature.dynamics import MomentumKind, checked_kind, recursion
+from downslope.noise.statistics.arrays import Floats, array
+from downslope.noise.statistics.intervals import (
+    as_estimate,
+    jackknife_error,
+    log_interval,
+    monotone,
+)
+from downslope.noise.temperature.dynamics import (
+    MomentumKind,
+    Sampling,
+    checked_kind,
+    population_factor,
+)
 
-MONOTONE = "decays monotonically"
-OSCILLATES = "oscillates and decays"
-AT_THE_BOUND = "neither decays nor grows"
-DIVERGES = "diverges"
 NOT_CURVED = "the loss does not curve up"
 EDGE = (0.9, 1.2)  # ratios called the edge of stability while the loss falls; assumed
 ROUNDING = 1e-12
@@ -114,7 +122,9 @@ def stability_ratio(
         regime, largest = f"no limit: {NOT_CURVED}", not_estimable(NOT_CURVED, unit=RATE_UNIT)
     else:
         regime = _regime(learning_rate * curvature.value, momentum, momentum_kind)
-        largest = _inverse(curvature, limit)
+        # an interval that reaches 0 leaves the inverse without one
+        known = curvature if (curvature.lo or 0) > 0 else replace(curvature, lo=None, hi=None)
+        largest = monotone(known, lambda c: limit / c, unit=RATE_UNIT, falling=True)
     if ratio.lo is not None and ratio.hi is not None and ratio.lo < 1 < ratio.hi:
         ratio = ratio.flagged("the interval includes 1: stability is undecided")
     at_edge = ratio.value is not None and EDGE[0] < ratio.value < EDGE[1] and _fell(losses)
@@ -124,27 +134,21 @@ def stability_ratio(
 def _regime(
     rate_times_curvature: float, momentum: float, momentum_kind: MomentumKind | None
 ) -> str:
-    a, b = recursion(rate_times_curvature, momentum, momentum_kind)
+    """Regime from the roots of theta_(t+1) = a theta_t + b theta_(t-1) along one curvature."""
+    kind = checked_kind(momentum, momentum_kind)
+    x = rate_times_curvature * (1 - momentum if kind == "ema" else 1.0)
+    a, b = 1 + momentum - x, -momentum
+    if kind == "nesterov":
+        a, b = (1 + momentum) * (1 - x), -momentum * (1 - x)
     root = cmath.sqrt(a * a + 4 * b)
     roots = ((a + root) / 2, (a - root) / 2)
     growth = max(abs(each) for each in roots)  # of the error, per step in the long run
     if growth > 1 + ROUNDING:
-        return DIVERGES
+        return "diverges"
     if growth > 1 - ROUNDING:
-        return AT_THE_BOUND
+        return "neither decays nor grows"
     one_sign = all(abs(each.imag) < ROUNDING and each.real > -ROUNDING for each in roots)
-    return MONOTONE if one_sign else OSCILLATES
-
-
-def _inverse(value: Estimate, numerator: float) -> Estimate:
-    """numerator / value; an end of the interval at or below 0 leaves the inverse open."""
-    assert value.value is not None
-    known = value.lo is not None and value.hi is not None and value.lo > 0
-    return dataclasses.replace(
-        value, value=numerator / value.value, unit=RATE_UNIT,
-        lo=numerator / value.hi if known and value.hi else None,
-        hi=numerator / value.lo if known and value.lo else None,
-    )  # fmt: skip
+    return "decays monotonically" if one_sign else "oscillates and decays"
 
 
 def _fell(losses: ArrayLike | None) -> bool:
@@ -157,3 +161,83 @@ def _fell(losses: ArrayLike | None) -> bool:
         return False
     half = len(window) // 2
     return bool(np.median(window[-half:]) < np.median(window[:half]))
+
+
+def necessary_limit(
+    curvatures: ArrayLike,
+    batch_size: int,
+    *,
+    num_rows: int | None = None,
+    sampling: Sampling = "streaming",
+) -> Estimate:
+    """Upper bound on learning rates that keep the mean square of plain SGD's error from growing.
+
+    min over directions u of 2a / (a^2 + f Var_i(u' H_i u)), a = u' H u; f Var is S^2 (1/B - 1/N)
+    for reshuffled epochs, S^2 / B for streams, S^2 the sample variance. One side only: stability
+    below it is not promised.
+
+    Args:
+        curvatures: u' H_i u, [n >= 3 rows, k directions]
+            (`downslope.noise.curvature.directional_curvatures`), u the top eigenvectors of H.
+        batch_size: B.
+        num_rows: N, for reshuffled epochs and for drawing with replacement.
+        sampling: how mini-batches are drawn.
+
+    Returns:
+        The limit of the binding direction, with a delete-one jackknife interval on the log scale;
+        exact where the sample is the whole data set.
+
+    Raises:
+        UsageError: shapes or sizes that do not fit.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(4000, 1))
+        >>> print(necessary_limit(x**2, 4))  # 2 / (1 + 2/4) for Gaussian inputs
+        1.355 (1.289 to 1.424) parameter^2 / loss
+
+    Source: Rayleigh quotient at u u' of the operator in Mulayoff and Michaeli 2024.
+    """
+    values = array("curvatures", curvatures, 2)
+    num, factor = len(values), population_factor(batch_size, num_rows, sampling) / batch_size
+    if sampling != "streaming" and num_rows is not None:
+        factor = factor * (num_rows - 1) / num_rows  # the variance of N rows from S^2
+    if num_rows is not None and num > num_rows:
+        raise UsageError(f"curvatures must have at most num_rows ({num_rows}) rows; got {num}")
+    if values.shape[1] == 0:
+        raise UsageError("curvatures must have at least one direction; got none")
+    if num < 3:
+        return not_estimable("fewer than 3 rows", unit=RATE_UNIT, num_examples=num)
+    if not np.isfinite(values).all():
+        return not_estimable("a curvature is not finite", unit=RATE_UNIT, num_examples=num)
+    mean, variance = values.mean(axis=0), values.var(axis=0, ddof=1)
+    rising = mean > 0
+    if not rising.any():
+        return not_estimable("no direction curves up", unit=RATE_UNIT, num_examples=num)
+    flags = ("above it: rare large excursions, not steady divergence",)
+    if not rising.all():
+        flags += (f"{int((~rising).sum())} directions that curve down were left out",)
+    limits = np.full(len(mean), math.inf)
+    limits[rising] = 2 * mean[rising] / (mean[rising] ** 2 + factor * variance[rising])
+    best = int(np.argmin(limits))
+    limit = float(limits[best])
+    method = f"necessary bound, binding direction {best + 1} of {values.shape[1]}"
+    if num == num_rows:
+        lo = hi = limit
+        method += "; every row was used"
+    else:
+        lo, hi = _interval(values[:, best], factor, limit)
+        method += "; delete-one jackknife on the log scale"
+    return Estimate(
+        value=limit, lo=lo, hi=hi, unit=RATE_UNIT, num_examples=num, method=method, flags=flags
+    )
+
+
+def _interval(row: Floats, factor: float, limit: float) -> tuple[float | None, float | None]:
+    num, mean = len(row), row.mean()
+    deviation = row - mean
+    means = mean - deviation / (num - 1)
+    scatter = deviation @ deviation - deviation**2 * num / (num - 1)
+    left_out = 2 * means / (means**2 + factor * scatter / (num - 2))
+    if (left_out <= 0).any() or not np.isfinite(left_out).all():
+        return None, None
+    return log_interval(limit, jackknife_error(np.log(left_out)), num - 1)

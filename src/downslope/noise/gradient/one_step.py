@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from downslope.arguments import number, whole
 from downslope.estimate import Estimate, not_estimable, t_quantile
-from downslope.noise.scale.weighted import HessianProduct, with_products
+from downslope.noise.scale.examples import with_products
+from downslope.noise.statistics.arrays import HessianProduct
 from downslope.noise.statistics.sample import Sample, read_sample
 
 NUM_PAIRS = 4000  # draws and their mirror images: the chance is then good to about 0.006
@@ -73,15 +74,12 @@ def one_step_change(
     found = read_sample(gradients)
     if not isinstance(found, str) and found.num < 2 * NUM_GROUPS:
         found = f"{found.num} examples: at least {2 * NUM_GROUPS} are needed"
-    weighted = (
-        found if isinstance(found, str) else with_products(found, hessian_product, batched=batched)
-    )
+    weighted = found
+    if not isinstance(found, str):
+        weighted = with_products(found, hessian_product, batched=batched)
     if isinstance(found, str) or isinstance(weighted, str):
-        reason = str(found if isinstance(found, str) else weighted)
-        return OneStep(
-            change=not_estimable(reason, unit="loss"),
-            probability_up=not_estimable(reason, unit="probability"),
-        )
+        change, up = (not_estimable(str(weighted), unit=u) for u in ("loss", "probability"))
+        return OneStep(change=change, probability_up=up)
     return OneStep(
         change=_change(found, weighted, learning_rate, batch_size),
         probability_up=_probability_up(found, weighted, learning_rate, batch_size, seed),
@@ -150,7 +148,7 @@ def _rooted(plain: Sample, weighted: Sample, rate: float) -> tuple[np.ndarray, n
     centred gradients.
     """
     along = -rate * plain.along + rate**2 * weighted.along
-    if plain.mean.size >= plain.num or weighted.products is None:
+    if plain.mean.size >= plain.num:
         return along / math.sqrt(plain.num - 1), weighted.gram
     left, sizes, right = np.linalg.svd(plain.centred, full_matrices=False)
     turn = right.T @ left.T  # takes C to its symmetric root

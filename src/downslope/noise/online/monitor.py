@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from downslope.estimate import Estimate, not_estimable
+from downslope.estimate import SMALLEST, Estimate, not_estimable
 from downslope.noise.online.probes import PROJECTED, Probe
 from downslope.noise.scale.steps import Noise, from_halves, no_noise
 from downslope.noise.statistics.arrays import Floats
 from downslope.noise.statistics.series import ratio_of_series
 from downslope.noise.tails.clipping import clip_fraction
-from downslope.noise.temperature.dynamics import PRECONDITIONED, MomentumKind, Sampling
+from downslope.noise.temperature.dynamics import PRECONDITIONED, MomentumKind, unit_draws
 from downslope.noise.temperature.equilibrium import equilibrium_ratio, update_equilibrium_ratio
 from downslope.noise.temperature.prescribed import effective_temperature, measured_temperature
 from downslope.noise.trajectory import Trajectory
@@ -27,6 +27,19 @@ SAME_RATE = 1e-3  # relative change of the learning rate that counts as none; as
 NO_CLIPPING = "clipping is off"
 CLIPPED = "gradients were clipped: it is prescribed for those that were not"
 NONE_YET = "no update has been measured yet"
+# What a correlation of neighbouring updates of at least this much means. For plain SGD it goes to
+# 1 - rate * curvature; for the sign at stationarity Pflug 1990, Chee and Toulis 2018.
+MEANINGS_OF_PLAIN = (
+    (0.0, "moving on"),
+    (-0.5, "turning back: stationary under noise, or past the minimum of the dominant mode"),
+    (-1.0, "oscillating"),
+    (-np.inf, "growing with alternating sign"),
+)
+MEANINGS = (
+    (SMALLEST, "neighbouring updates agree"),  # above 0
+    (-0.5, "neighbouring updates disagree"),
+    (-np.inf, "neighbouring updates undo each other: the learning rate is near its limit"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +54,6 @@ class MonitorSettings:
         dim: number of trained parameters.
         batch_size: examples per update.
         num_rows: rows of the table, None for a generator.
-        sampling: how batches are drawn.
         interacts: whether the examples of a batch interact: then the batch is the unit of noise.
         clips: whether gradients are clipped.
         plain: whether updates follow from gradients alone (no weight decay, no proximal step).
@@ -53,7 +65,6 @@ class MonitorSettings:
     dim: int
     batch_size: int
     num_rows: int | None
-    sampling: Sampling
     interacts: bool
     clips: bool
     plain: bool
@@ -102,20 +113,6 @@ class NoiseMonitor:
 
     The noise is estimated from the measured updates of the last octave (since half the steps), at
     least 24 and at most 256 of them: enough for an interval, few enough to follow a change.
-
-    Example:
-        >>> import numpy as np
-        >>> settings = MonitorSettings(
-        ...     is_plain=True, momentum=0.0, momentum_kind=None, dim=100, batch_size=24,
-        ...     num_rows=None, sampling="streaming", interacts=False, clips=False, plain=True)
-        >>> monitor, rng = NoiseMonitor(settings), np.random.default_rng(0)
-        >>> g = 0.2 + rng.normal(size=(50, 2, 100)) / 12**0.5  # |G|^2 = 4, tr Sigma = 100
-        >>> probes = np.full((50, 12), np.nan)
-        >>> probes[:, :2] = 12
-        >>> probes[:, 2], probes[:, 3] = (g[:, 0] * g[:, 1]).sum(1), ((g[:, 0] - g[:, 1])**2).sum(1)
-        >>> monitor.add(np.arange(50), probes)
-        >>> print(monitor.read().noise.scale)
-        22.4 (19.9 to 25.5) examples
     """
 
     def __init__(self, settings: MonitorSettings):
@@ -124,10 +121,6 @@ class NoiseMonitor:
         self._probes = np.zeros((0, len(Probe._fields)))
         self._read: tuple[MonitorSettings, Readings] | None = None  # of all probes
         self.trajectory = Trajectory(PROJECTED)
-
-    def add_point(self, projection: Any, step: int) -> None:
-        """Add a projection of the parameters after `step` updates."""
-        self.trajectory.add(projection, step)
 
     def add(self, steps: Any, probes: Any) -> None:
         """Add measured updates: their step numbers [k] and probes [k, F]."""
@@ -156,7 +149,7 @@ class NoiseMonitor:
 
     def _readings(self) -> Readings:
         noise = self._noise()
-        stability = self._stability()
+        correlation, stability = self._stability()
         return Readings(
             step=int(self._steps[-1]) if len(self._steps) else None,
             noise=noise,
@@ -164,8 +157,8 @@ class NoiseMonitor:
             measured_temperature=self._measured_temperature(),
             equilibrium=self._equilibrium(),
             clip_fraction=self._clip_fraction(),
-            step_correlation=stability[0],
-            stability=stability[1],
+            step_correlation=correlation,
+            stability=stability,
         )
 
     def norms(self) -> Floats:
@@ -176,6 +169,9 @@ class NoiseMonitor:
     def _column(self, name: str, rows: Any) -> Floats:
         return self._probes[rows, Probe._fields.index(name)]
 
+    def _columns(self, rows: np.ndarray, *names: str) -> list[Floats]:
+        return [self._column(name, rows) for name in names]
+
     def _latest(self, known: str) -> np.ndarray:
         """Indices of the last octave's probes that have this field."""
         have = np.flatnonzero(~np.isnan(self._column(known, slice(None))))
@@ -183,12 +179,10 @@ class NoiseMonitor:
         return have[-min(max(len(octave), MIN_UPDATES_READ), MAX_UPDATES_READ) :]
 
     def _noise(self) -> Noise:
-        rows = self._latest("dot")
-        sizes = [self._column(name, rows) for name in ("rows_first", "rows_second")]
+        names = ("dot", "square_distance", "rows_first", "rows_second")
+        dots, distances, *sizes = self._columns(self._latest("dot"), *names)
         if not all((size > 0).all() and np.isfinite(size).all() for size in sizes):
             return no_noise("the sizes of the halves that were compared are unknown")
-        dots = self._column("dot", rows)
-        distances = self._column("square_distance", rows)
         if self.settings.interacts:  # a batch is one unit, whatever its size
             return from_halves(dots, distances, 1, 1, interacting=True)
         return from_halves(dots, distances, *sizes)
@@ -204,48 +198,39 @@ class NoiseMonitor:
             return "the learning rate changed meanwhile"
         return float(rates[-1])
 
-    def _dynamics(self) -> dict[str, Any]:
-        s = self.settings
-        return {"momentum": s.momentum, "momentum_kind": s.momentum_kind}
-
     def _temperature(self, trace: Estimate) -> Estimate:
-        rows = self._latest("square_update")[-1:]
-        rate = self._undefined() or self._rate(rows)
+        rate = self._rate_of_formulas(self._latest("square_update")[-1:])
         if isinstance(rate, str):
             return not_estimable(rate, unit="loss")
         s = self.settings
-        batch, units = s.batch_size, s.num_rows
-        if s.interacts:  # the trace is that of whole batches
-            batch, units = 1, units and max(1, units // s.batch_size)
+        draws = unit_draws(s.batch_size, s.num_rows, s.interacts)
         found = effective_temperature(
-            trace,
-            s.dim,
-            learning_rate=rate,
-            batch_size=batch,
-            num_rows=units,
-            sampling=s.sampling,
-            **self._dynamics(),
-        )
+            trace, s.dim, learning_rate=rate, momentum=s.momentum, momentum_kind=s.momentum_kind,
+            **draws,
+        )  # fmt: skip
         clipped = (self._column("clipped", self._latest("clipped")) > 0).any()
         return found.flagged(CLIPPED) if clipped else found
 
-    def _undefined(self) -> str | None:
-        """Reason why the formulas of the temperature do not hold, or None."""
+    def _rate_of_formulas(self, rows: np.ndarray) -> float | str:
+        """The learning rate, or the reason why the formulas of the temperature do not hold."""
         s = self.settings
         if not s.is_plain:
             return PRECONDITIONED
         if s.momentum_kind == "nesterov":
             return "the parameters kept are those ahead, not those that the velocity moves"
-        return None if s.plain else "weight decay or a proximal step moves the parameters too"
+        if not s.plain:
+            return "weight decay or a proximal step moves the parameters too"
+        return self._rate(rows)
 
     def _measured_temperature(self) -> Estimate:
-        rows = self._latest("square_update")
-        rate = self._undefined() or self._rate(rows)
+        rows, s = self._latest("square_update"), self.settings
+        rate = self._rate_of_formulas(rows)
         if isinstance(rate, str):
             return not_estimable(rate, unit="loss")
         squares = self._column("square_update", rows)
-        dim = self.settings.dim
-        return measured_temperature(squares, dim, learning_rate=rate, **self._dynamics())
+        return measured_temperature(
+            squares, s.dim, learning_rate=rate, momentum=s.momentum, momentum_kind=s.momentum_kind
+        )
 
     def _settled(self) -> np.ndarray:
         """Indices of probes far enough from their anchor: in the second half of an octave."""
@@ -258,17 +243,15 @@ class NoiseMonitor:
         return chosen if len(chosen) >= MIN_UPDATES_READ else rows[late & (octave >= newest - 1)]
 
     def _equilibrium(self) -> Estimate:
-        rows = self._settled()
+        rows, s = self._settled(), self.settings
         if not len(rows):
             return not_estimable(NONE_YET, unit="")
-        dots, squares = (
-            self._column(name, rows) for name in ("position_dot_update", "square_update")
-        )
-        rate = self._undefined() or self._rate(rows)
+        names = ("square_update", "position_dot_update", "position_dot_gradient")
+        squares, of_update, of_gradient = self._columns(rows, *names)
+        rate = self._rate_of_formulas(rows)
         if isinstance(rate, str):  # the form that holds for every optimizer
-            return update_equilibrium_ratio(dots, squares)
-        dots = self._column("position_dot_gradient", rows)
-        return equilibrium_ratio(dots, squares, rate, **self._dynamics())
+            return update_equilibrium_ratio(of_update, squares)
+        return equilibrium_ratio(of_gradient, squares, rate, s.momentum, s.momentum_kind)
 
     def _clip_fraction(self) -> Estimate:
         if not self.settings.clips:
@@ -278,36 +261,11 @@ class NoiseMonitor:
         return dataclasses.replace(found, num_examples=None, num_steps=found.num_examples)
 
     def _stability(self) -> tuple[Estimate, str]:
-        rows = self._latest("update_dot_before")
-        dots = self._column("update_dot_before", rows)
-        squares = self._column("square_before", rows)
+        rows, s = self._latest("update_dot_before"), self.settings
+        dots, squares = self._columns(rows, "update_dot_before", "square_before")
         m = ratio_of_series(dots, squares, what="correlation of neighbouring updates")
-        settings = self.settings
-        is_plain = settings.is_plain and settings.momentum_kind is None
-        is_plain = is_plain and isinstance(self._rate(rows), float)
-        return m, (_words_of_plain if is_plain else _words)(m)
-
-
-def _words_of_plain(m: Estimate) -> str:
-    """Meaning of the correlation of updates for plain SGD, where m -> 1 - rate * curvature.
-
-    Source: Pflug 1990; Chee and Toulis 2018 for the sign at stationarity.
-    """
-    if m.value is None:
-        return "unknown"
-    if m.value < -1:
-        return "growing with alternating sign"
-    if m.value < -0.5:
-        return "oscillating"
-    if m.value < 0:
-        return "turning back: stationary under noise, or past the minimum of the dominant mode"
-    return "moving on"
-
-
-def _words(m: Estimate) -> str:
-    """Meaning of the correlation of updates under momentum or preconditioning."""
-    if m.value is None:
-        return "unknown"
-    if m.value < -0.5:
-        return "neighbouring updates undo each other: the learning rate is near its limit"
-    return "neighbouring updates agree" if m.value > 0 else "neighbouring updates disagree"
+        if m.value is None:
+            return m, "unknown"
+        is_plain = s.is_plain and s.momentum_kind is None and isinstance(self._rate(rows), float)
+        meanings = MEANINGS_OF_PLAIN if is_plain else MEANINGS
+        return m, next(meaning for least, meaning in meanings if m.value >= least)

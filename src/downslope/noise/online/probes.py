@@ -1,9 +1,7 @@
 """Sums over the gradients and the update of a measured step, made inside the compiled loop.
 
-Two gradients of independent examples, g1 of b1 and g2 of b2, at the same parameters separate
-signal from noise: `<g1, g2>` is an unbiased estimate of |G|^2 and
-`|g1 - g2|^2 / (1/b1 + 1/b2)` one of tr(Sigma) (McCandlish et al. 2018, appendix A.1, for two
-parts). Products of the update with earlier ones give the temperature and stability signals.
+`docs/noise.md` says how two gradients of independent examples separate signal from noise. Products
+of the update with earlier ones give the temperature and stability signals.
 """
 
 from __future__ import annotations
@@ -60,12 +58,7 @@ def compare(
         rows_first, rows_second: examples in each; the products are NaN if either has none.
         shift: tree of the penalties' gradient, added to both means.
 
-    Example:
-        >>> import jax.numpy as jnp
-        >>> found = compare({"w": jnp.array([2.0, 0.0])}, {"w": jnp.array([2.0, 4.0])},
-        ...                 jnp.float32(2), jnp.float32(2))
-        >>> float(found["dot"]), float(found["square_distance"])
-        (1.0, 4.0)
+    Source: McCandlish et al. 2018, appendix A.1, for two parts.
     """
     whole = jnp.where((rows_first > 0) & (rows_second > 0), 1.0, jnp.nan)
     scale = [whole / jnp.maximum(rows, 1) for rows in (rows_first, rows_second)]
@@ -181,7 +174,7 @@ PER_OCTAVE = 8  # assumed: three octaves give a noise scale; more would be costl
 
 
 def is_measured(step: Array, every: int) -> Array:
-    """Whether an update is measured: the first `GROUP` of every `GROUP * every` updates.
+    """True for an update that is measured: the first `GROUP` of every `GROUP * every`.
 
     They are consecutive, so that an update can be compared with the previous one. Early updates
     are measured more densely, `PER_OCTAVE` each time their number doubles, so that short runs
@@ -205,7 +198,7 @@ def _period(step: Array, every: int) -> Array:
 
 
 def moves_anchor(step: Array, every: int) -> Array:
-    """Whether the parameters of a measured update become the anchor: once in each octave.
+    """True where a measured update's parameters become the anchor: once in each octave.
 
     At stationarity E<theta - c, g> is the same for every fixed c, but its variance grows with
     the distance of c from theta. An anchor that moves each time the number of steps doubles

@@ -1,11 +1,10 @@
 from .batches import VarianceRatio as VarianceRatio
 from .batches import batch_variance_ratio as batch_variance_ratio
 from .batches import label_variance_ratio as label_variance_ratio
+from .batches import order_after as order_after
+from .batches import shuffle_buffer_order as shuffle_buffer_order
 from .randomness import OrderTest as OrderTest
 from .randomness import holm as holm
 from .randomness import ljung_box_test as ljung_box_test
-from .randomness import neighbours_test as neighbours_test
 from .report import OrderReport as OrderReport
 from .report import is_ordered as is_ordered
-from .shuffling import order_after as order_after
-from .shuffling import shuffle_buffer_order as shuffle_buffer_order

@@ -1,4 +1,4 @@
-"""Tests of random order: neighbours of one class, autocorrelation, and Holm's correction."""
+"""Test of random order by autocorrelation, and Holm's correction for several tests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from downslope.errors import UsageError
-from downslope.noise.order.batches import class_codes
 from downslope.noise.statistics.arrays import Floats, array
 
 MIN_ITEMS = 20  # for the normal limits below; assumed
-MAX_PERMUTED = 2000  # items up to which neighbours are permuted, in 40 ms; above, the limit serves
-NUM_PERMUTATIONS = 999
 # Kurtosis of ranks; a value held by the share p alone has some 1/p. Measured: see ljung_box_test.
 MAX_KURTOSIS = 5.0
 MIN_PRODUCTS = 5.0  # n / kurtosis^2: terms that really count in the sum of one lag; assumed
@@ -29,63 +26,18 @@ class OrderTest:
     Attributes:
         name: what was tested, by which test.
         statistic: the number seen.
-        expected: its mean in a random order.
         p_value: two-sided; None where the test cannot be done, with the `reason`.
         adjusted: p-value after Holm's correction for all tests of a report.
         reason: why there is no p-value.
-        detail: what else was found ("period 10").
+        detail: what else was found ("largest at lag 10").
     """
 
     name: str
     statistic: float | None = None
-    expected: float | None = None
     p_value: float | None = None
     adjusted: float | None = None
     reason: str | None = None
     detail: str = ""
-
-
-def neighbours_test(labels: ArrayLike, seed: int = 0, name: str = "neighbours") -> OrderTest:
-    """Test whether neighbours share a class more often, or less, than in a random order.
-
-    The mean of the number of pairs is sum n_c (n_c - 1) / n. p-value from 999 permutations up to
-    2,000 items, above from the normal limit with the exact variance. With two classes it is the
-    runs test of Wald and Wolfowitz.
-
-    Args:
-        labels: [n], of any type that sorts.
-        seed: of the permutations.
-        name: goes into the result.
-
-    Raises:
-        UsageError: labels are not [n].
-
-    Example:
-        >>> found = neighbours_test(np.repeat([0, 1], 100))
-        >>> found.statistic, found.expected, found.p_value
-        (198.0, 99.0, 0.001)
-
-    Source: Barton and David 1957; permutation p-values: Phipson and Smyth 2010.
-    """
-    codes, counts = class_codes(labels)
-    if len(codes) < MIN_ITEMS or len(counts) < 2:
-        reason = f"needs {MIN_ITEMS} items of two classes; got {len(codes)} of {len(counts)}"
-        return OrderTest(name=name, reason=reason)
-    sizes = counts.astype(np.float64)
-    mean = float((sizes * (sizes - 1)).sum() / sizes.sum())
-    seen = float((codes[1:] == codes[:-1]).sum())
-    variance = _neighbours_variance(sizes)
-    if variance <= 0:
-        return OrderTest(name=name, reason="every order has the same number of neighbours")
-    if len(codes) <= MAX_PERMUTED:
-        rng = np.random.default_rng(seed)
-        orders = rng.permuted(np.tile(codes, (NUM_PERMUTATIONS, 1)), axis=1)
-        gaps = np.abs((orders[:, 1:] == orders[:, :-1]).sum(axis=1) - mean)
-        at_least = int(np.count_nonzero(gaps >= abs(seen - mean) - 1e-9))
-        p_value = (1 + at_least) / (1 + NUM_PERMUTATIONS)
-    else:
-        p_value = math.erfc(abs(seen - mean) / math.sqrt(2 * variance))
-    return OrderTest(name=name, statistic=seen, expected=mean, p_value=p_value)
 
 
 def ljung_box_test(values: ArrayLike, name: str = "autocorrelation") -> OrderTest:
@@ -95,10 +47,9 @@ def ljung_box_test(values: ArrayLike, name: str = "autocorrelation") -> OrderTes
     strong lag among many drowns in Q, so the largest |rho_k| sqrt(n), corrected for the number of
     lags (Sidak), is tested too, and the smaller p-value doubled.
 
-    Of the ranks, so that a few large values do not decide. Ranks that nearly all are equal leave
-    the limits void: where more than about 85 % of the values are the same it is not estimable. In
-    simulation 5 % tests then rejected 4 to 8 % of random orders, of values Gaussian, log-normal,
-    Student t2 and with 15 to 50 % other than 0; without ranks, up to 90 % of the skewed ones.
+    Of the ranks: in simulation 5 % tests rejected 4 to 8 % of random orders of ranks, and up to
+    90 % of the skewed values themselves. Not estimable where more than about 85 % of the values
+    are the same.
 
     Args:
         values: [n].
@@ -133,7 +84,7 @@ def ljung_box_test(values: ArrayLike, name: str = "autocorrelation") -> OrderTes
     single = math.erfc(math.sqrt(scaled[peak] / 2))
     p_one = -math.expm1(len(rho) * math.log1p(-single)) if single < 1 else 1.0
     return OrderTest(
-        name=name, statistic=float(abs(rho[peak])), expected=0.0,
+        name=name, statistic=float(abs(rho[peak])),
         p_value=min(1.0, 2 * min(p_all, p_one)), detail=f"largest at lag {lags[peak]}",
     )  # fmt: skip
 
@@ -145,10 +96,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     chance of any false alarm stays below alpha.
 
     Args:
-        p_values: from 0 to 1.
-
-    Returns:
-        In the same order.
+        p_values: from 0 to 1; the corrected ones come in the same order.
 
     Raises:
         UsageError: one lies outside 0 to 1.
@@ -183,9 +131,3 @@ def _autocorrelations(values: Floats, num_lags: int) -> Floats:
     size = 2 ** math.ceil(math.log2(len(values) + num_lags))
     power = np.abs(np.fft.rfft(deviation, size)) ** 2
     return np.fft.irfft(power, size)[1 : num_lags + 1] / float(deviation @ deviation)
-
-
-def _neighbours_variance(c: Floats) -> float:
-    """Variance of the number of neighbours of one class over all orders of items."""
-    n, s2, s3 = float(c.sum()), float((c**2).sum()), float((c**3).sum())
-    return (s2 * (s2 + n * (n + 1)) - 2 * n * s3 - n**3) / (n**2 * (n - 1))

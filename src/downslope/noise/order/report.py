@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +20,6 @@ from downslope.noise.order.randomness import (
     OrderTest,
     holm,
     ljung_box_test,
-    neighbours_test,
 )
 
 ALPHA = 0.05  # of the whole report, after Holm's correction
@@ -53,21 +51,16 @@ def is_ordered(
     batch_size: int,
     *,
     labels: ArrayLike | None = None,
-    seed: int = 0,
 ) -> OrderReport:
-    """Whether rows come in an order that inflates the variance between batches.
+    """Tests whether rows come in an order that inflates the variance between batches.
 
-    By column: the batch variance ratio F and an autocorrelation scan up to n/10 lags; for labels
-    and columns of two values also neighbours of one class. Holm's correction over all.
+    By column and for labels: the batch variance ratio F and an autocorrelation scan up to n/10
+    lags. Holm's correction over all.
 
     Args:
-        columns: name to numbers [n] (features, losses) or [n, k] (projected gradients).
+        columns: name to numbers [n], such as features or losses.
         batch_size: B; F needs n >= 20 B.
         labels: classes [n], of any type.
-        seed: of the permutation test.
-
-    Returns:
-        An `OrderReport`.
 
     Raises:
         UsageError: columns differ in length, there is none, or one is named "labels" beside labels.
@@ -84,76 +77,52 @@ def is_ordered(
     """
     size = whole("batch_size", batch_size)
     arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
-    classes = None if labels is None else np.asarray(labels)
-    _check_lengths(arrays, classes)
+    if labels is not None:
+        if LABELS in arrays:
+            raise UsageError(f"columns must have no {LABELS!r} beside labels; got both")
+        arrays = {LABELS: np.asarray(labels), **arrays}
+    _check_lengths(arrays)
     ratios: dict[str, Estimate] = {}
     tests: list[OrderTest] = []
-    if classes is not None:
-        found = label_variance_ratio(classes, size)
-        ratios[LABELS] = found.ratio
-        tests.append(_as_test(LABELS, found.ratio, found.p_value))
-        tests.append(neighbours_test(classes, seed, name=f"{LABELS}: neighbours"))
-        tests.append(ljung_box_test(class_codes(classes)[0], name=f"{LABELS}: autocorrelation"))
     for name, column in arrays.items():
-        found = batch_variance_ratio(column, size)
-        ratios[name] = found.ratio
-        tests.append(_as_test(name, found.ratio, found.p_value))
-        for part, one in _columns(name, column):
-            tests.append(ljung_box_test(one, name=f"{part}: autocorrelation"))
-            if np.isfinite(one).all() and len(np.unique(one[:1000])) <= 2:
-                tests.append(neighbours_test(one, seed, name=f"{part}: neighbours"))
-    return _report(ratios, _corrected(tests))
+        if name == LABELS and labels is not None:
+            (ratio, p_value), column = label_variance_ratio(column, size), class_codes(column)[0]
+        else:
+            ratio, p_value = batch_variance_ratio(column, size)
+        ratios[name] = ratio
+        title = f"{name}: batch variance"
+        tests.append(
+            OrderTest(name=title, statistic=ratio.value, p_value=p_value, reason=ratio.reason)
+        )
+        tests.append(ljung_box_test(column, name=f"{name}: autocorrelation"))
+    adjusted = iter(holm([test.p_value for test in tests if test.p_value is not None]))
+    corrected = (
+        test if test.p_value is None else replace(test, adjusted=next(adjusted)) for test in tests
+    )
+    return _report(ratios, tuple(corrected))
 
 
-def _columns(name: str, values: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    if values.ndim == 1:
-        return [(name, values)]
-    return [(f"{name}[{i}]", column) for i, column in enumerate(values.T)]
-
-
-def _check_lengths(arrays: dict[str, np.ndarray], classes: np.ndarray | None) -> None:
-    if classes is not None and LABELS in arrays:
-        raise UsageError(f"columns must have no {LABELS!r} beside labels; got both")
-    lengths = {name: array.shape[:1] for name, array in arrays.items()}
-    if classes is not None:
-        lengths[LABELS] = classes.shape[:1]
-    if not lengths:
+def _check_lengths(arrays: dict[str, np.ndarray]) -> None:
+    if not arrays:
         raise UsageError("columns, labels must be at least one; got none")
+    lengths = {name: array.shape[:1] for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} {list(shape)}" for name, shape in lengths.items())
         raise UsageError(f"columns must be of one length; got {shown}")
-
-
-def _as_test(name: str, ratio: Estimate, p_value: float | None) -> OrderTest:
-    return OrderTest(
-        name=f"{name}: batch variance", statistic=ratio.value,
-        expected=1.0 if p_value is not None else None, p_value=p_value, reason=ratio.reason,
-    )  # fmt: skip
-
-
-def _corrected(tests: list[OrderTest]) -> tuple[OrderTest, ...]:
-    adjusted = iter(holm([t.p_value for t in tests if t.p_value is not None]))
-    return tuple(
-        dataclasses.replace(t, adjusted=next(adjusted)) if t.p_value is not None else t
-        for t in tests
-    )
 
 
 def _report(ratios: dict[str, Estimate], tests: tuple[OrderTest, ...]) -> OrderReport:
     values = {name: f.value for name, f in ratios.items() if f.value is not None}
     worst = max(values, key=lambda name: values[name]) if values else None
     found = [t for t in tests if t.adjusted is not None and t.adjusted < ALPHA]
-    done = any(t.p_value is not None for t in tests)
-    if not done:
-        reasons = {t.reason for t in tests if t.reason}
-        sentence = f"The order cannot be judged: {'; '.join(sorted(reasons))}."
-        return OrderReport(
-            ordered=None, variance_ratios=ratios, worst=worst, tests=tests, sentence=sentence
-        )
+    ordered: bool | None = bool(found)
+    sentence = _sentence(ratios, worst, found)
+    if all(t.p_value is None for t in tests):
+        reasons = sorted({t.reason for t in tests if t.reason})
+        ordered, sentence = None, f"The order cannot be judged: {'; '.join(reasons)}."
     return OrderReport(
-        ordered=bool(found), variance_ratios=ratios, worst=worst, tests=tests,
-        sentence=_sentence(ratios, worst, found),
-    )  # fmt: skip
+        ordered=ordered, variance_ratios=ratios, worst=worst, tests=tests, sentence=sentence
+    )
 
 
 def _sentence(ratios: dict[str, Estimate], worst: str | None, found: list[OrderTest]) -> str:

@@ -1,8 +1,7 @@
 from .critical import CriticalBatch as CriticalBatch
 from .critical import fit_critical_batch as fit_critical_batch
+from .examples import curvature_weighted as curvature_weighted
 from .examples import from_examples as from_examples
-from .examples import from_examples_by_group as from_examples_by_group
 from .steps import Noise as Noise
 from .steps import from_halves as from_halves
 from .steps import from_terms as from_terms
-from .weighted import curvature_weighted as curvature_weighted

@@ -11,7 +11,7 @@ from scipy.special import fdtrc
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.ratios import Part, plain_part, ratio
+from downslope.noise.statistics.intervals import plain_part, ratio
 
 NUM_REWEIGHTS = 5  # converges to 1e-6 in three on the data it was tried on
 BEND_P_VALUE = 0.01
@@ -26,14 +26,12 @@ class CriticalBatch:
         min_steps: S_min, steps at a very large batch.
         min_examples: E_min, examples at a very small batch.
         batch_size: B_crit = E_min/S_min, where both are twice their least.
-        product: mean of (S/S_min - 1)(E/E_min - 1) over the runs, 1 if the law holds.
         largest_residual: largest relative distance of a run from the law.
     """
 
     min_steps: Estimate
     min_examples: Estimate
     batch_size: Estimate
-    product: float | None
     largest_residual: float | None
 
 
@@ -79,20 +77,16 @@ def fit_critical_batch(batch_sizes: ArrayLike, num_steps: ArrayLike) -> Critical
         return _nothing("the fitted steps are not positive at every batch size")
     freedom = len(b) - 2
     covariance = covariance * float(residuals @ residuals) / max(freedom, 1)
-    flags = (
-        *((f"{different} batch sizes; at least 3 show a bend",) if different < 3 else ()),
-        RETUNED,
-    )
+    flags = (RETUNED,)
+    if different < 3:
+        flags = (f"{different} batch sizes; at least 3 show a bend", *flags)
     if _bends(b, s, residuals):
         flags = ("the steps bend away from the law S_min + E_min/B", *flags)
     min_steps, min_examples, scale = _measure(best, covariance, freedom, flags)
-    positive = bool((best > 0).all())
-    product = float(((s / best[0] - 1) * (b * s / best[1] - 1)).mean()) if positive else None
     return CriticalBatch(
         min_steps=min_steps,
         min_examples=min_examples,
         batch_size=scale,
-        product=product,
         largest_residual=float(abs(residuals).max()),
     )
 
@@ -114,7 +108,7 @@ def _fit(b: np.ndarray, s: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, n
 
 
 def _bends(b: np.ndarray, s: np.ndarray, residuals: np.ndarray) -> bool:
-    """Whether a term in B^(-1/2), between the two of the law, takes the residuals away."""
+    """F test of a third term in B^(-1/2), between the two of the law."""
     freedom = len(b) - 3
     if freedom < 1 or len(np.unique(b)) < 3:
         return False
@@ -133,9 +127,9 @@ def _measure(
     best: np.ndarray, covariance: np.ndarray, freedom: int, flags: tuple[str, ...]
 ) -> tuple[Estimate, Estimate, Estimate]:
     method = "relative least squares of S = S_min + E_min/B"
+    named: dict[str, Any] = dict(method=method, flags=flags)
     if freedom < 1:
-        flags = ("two runs: no interval", *flags)
-        named: dict[str, Any] = dict(method=method, flags=flags)
+        named["flags"] = ("two runs: no interval", *flags)
         return (
             Estimate(value=float(best[0]), unit="steps", **named),
             Estimate(value=float(best[1]), unit="examples", **named),
@@ -149,14 +143,10 @@ def _measure(
         denominator="S_min", method=f"{method}; joined on the log scale",
     )  # fmt: skip
     return (
-        _of(steps, "steps", method, flags),
-        _of(examples, "examples", method, flags),
+        Estimate(value=steps.value, lo=steps.lo, hi=steps.hi, unit="steps", **named),
+        Estimate(value=examples.value, lo=examples.lo, hi=examples.hi, unit="examples", **named),
         scale.flagged(*flags),
     )
-
-
-def _of(part: Part, unit: str, method: str, flags: tuple[str, ...]) -> Estimate:
-    return Estimate(value=part.value, lo=part.lo, hi=part.hi, unit=unit, method=method, flags=flags)
 
 
 def _nothing(reason: str) -> CriticalBatch:
@@ -164,6 +154,5 @@ def _nothing(reason: str) -> CriticalBatch:
         min_steps=not_estimable(reason, unit="steps"),
         min_examples=not_estimable(reason, unit="examples"),
         batch_size=not_estimable(reason, unit="examples"),
-        product=None,
         largest_residual=None,
     )

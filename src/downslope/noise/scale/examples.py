@@ -1,9 +1,9 @@
-"""Gradient noise scale from the gradients of single examples."""
+"""Gradient noise scale from the gradients of single examples, plain and weighted by curvature."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike
 
 from downslope.arguments import one_of
 from downslope.errors import UsageError
+from downslope.estimate import Estimate, not_estimable
 from downslope.noise.scale.steps import SIGNAL, Noise, no_noise, of_part
-from downslope.noise.statistics.ratios import Part, ratio
-from downslope.noise.statistics.sample import read_sample
+from downslope.noise.statistics.arrays import HessianProduct, hessian_products
+from downslope.noise.statistics.intervals import Part, ratio
+from downslope.noise.statistics.sample import Sample, read_sample
 
 Target = Literal["population", "dataset"]
 METHOD = "per-example gradients"
@@ -93,38 +95,53 @@ def _shifted(part: Part, shift: float, shrink: float) -> Part:
     )
 
 
-def from_examples_by_group(
-    groups: Mapping[str, ArrayLike],
-    *,
-    target: Target = "population",
-    num_rows: int | None = None,
-) -> dict[str, Noise]:
-    """Noise of each group of parameters, such as a layer, by name.
+def curvature_weighted(
+    gradients: ArrayLike, hessian_product: HessianProduct, *, batched: bool = False
+) -> Estimate:
+    """Noise scale of one quadratic step, B_noise = tr(H Sigma)/(G^T H G), in examples.
+
+    With the mean m and c_i = g_i - m: tr(H Sigma) = sum c_i^T H c_i/(n - 1), and
+    G^T H G = m^T H m - tr(H Sigma)/n. Both are unbiased. It equals the plain noise scale where H
+    is a multiple of the identity. Valid for a loss that curves up along its gradient.
 
     Args:
-        groups: arrays [n, ...], the same n examples in each; trailing axes are flattened.
-        target, num_rows: as for `from_examples`.
+        gradients: [n, d], n >= 3, independent draws of one example's gradient.
+        hessian_product: maps v [d] to H v [d], H the Hessian of the mean loss; n + 1 products.
+        batched: hessian_product maps [k, d] to [k, d] instead.
+
+    Returns:
+        Unresolved where G^T H G cannot be told from 0.
 
     Raises:
-        UsageError: groups of different n.
+        UsageError: a product of another shape.
 
     Example:
-        >>> rng = np.random.default_rng(0)
-        >>> groups = {"first": 1 + rng.normal(size=(400, 5, 4)), "last": rng.normal(size=(400, 9))}
-        >>> for name, noise in from_examples_by_group(groups).items():
-        ...     print(name, noise.scale)
-        first 1.006 (0.951 to 1.064) examples
-        last at least 171 examples (|G|^2 cannot be told from 0)
+        >>> rng = np.random.default_rng(0)  # H = diag(4, 1), Sigma = I, G = (1, 1): 5/5 = 1
+        >>> g = 1 + rng.normal(size=(400, 2))
+        >>> print(curvature_weighted(g, lambda v: np.array([4.0, 1.0]) * v))
+        1.11 (0.90 to 1.39) examples
+
+    Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.8.
     """
-    found: dict[str, Noise] = {}
-    lengths = set()
-    for name, group in groups.items():
-        array = np.asarray(group, dtype=np.float64)
-        if array.ndim == 0:
-            raise UsageError(f"groups[{name!r}] must have shape [n, ...]; got a single number")
-        lengths.add(len(array))
-        if len(lengths) > 1:
-            raise UsageError(f"groups must have the same n; got {sorted(lengths)}")
-        flat = array.reshape(len(array), math.prod(array.shape[1:]))
-        found[name] = from_examples(flat, target=target, num_rows=num_rows)
-    return found
+    method = "per-example gradients and Hessian products; intervals joined on the log scale"
+    sample = read_sample(gradients)
+    if isinstance(sample, str):
+        return not_estimable(sample, unit="examples", method=method)
+    weighted = with_products(sample, hessian_product, batched=batched)
+    if isinstance(weighted, str):
+        return not_estimable(weighted, unit="examples", method=method)
+    return ratio(
+        weighted.trace_part(), weighted.signal_part(), covariance=weighted.covariance(),
+        unit="examples", denominator="G^T H G", method=method, num_examples=sample.num,
+    )  # fmt: skip
+
+
+def with_products(
+    sample: Sample, hessian_product: HessianProduct, *, batched: bool = False
+) -> Sample | str:
+    """The sample with lengths v^T H v, or the reason why they are not finite."""
+    vectors = np.concatenate([sample.centred, sample.mean[None]])
+    products = hessian_products(hessian_product, vectors, batched)
+    if not np.isfinite(products).all():
+        return "a Hessian product is not finite"
+    return dataclasses.replace(sample, products=products[:-1], mean_product=products[-1])

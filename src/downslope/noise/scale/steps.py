@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +12,10 @@ from numpy.typing import ArrayLike
 from downslope.arguments import number
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
-from downslope.noise.statistics.ratios import (
+from downslope.noise.statistics.intervals import (
     Part,
     jackknife_means,
+    monotone,
     plain_part,
     positive_part,
     ratio,
@@ -56,7 +55,8 @@ class Noise:
         Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.11.
         """
         b = number("batch_size", batch_size, above=0)
-        return self._of_scale(lambda scale: b / (b + scale), "share of examples")
+        unit = "share of examples"
+        return monotone(self.scale, lambda scale: b / (b + scale), unit=unit, falling=True)
 
     def steps_saved_by_doubling(self, batch_size: float) -> Estimate:
         """Share of the steps that doubling the batch would save, 1/(2(1 + z)), z = B/B_simple.
@@ -69,24 +69,7 @@ class Noise:
             0.250 (0.228 to 0.276) share of steps
         """
         b = number("batch_size", batch_size, above=0)
-        return self._of_scale(lambda scale: scale / (2 * (scale + b)), "share of steps")
-
-    def to_json(self) -> dict[str, Any]:
-        """The three estimates as plain dictionaries."""
-        return {f.name: getattr(self, f.name).to_json() for f in dataclasses.fields(self)}
-
-    def _of_scale(self, formula: Callable[[float], float], unit: str) -> Estimate:
-        return monotone(self.scale, formula, unit=unit, falling=formula(1.0) > formula(2.0))
-
-
-def monotone(
-    found: Estimate, formula: Callable[[float], float], *, unit: str, falling: bool = False
-) -> Estimate:
-    """A monotone function of an estimate: the ends of its interval are mapped like its value."""
-    value, lo, hi = (None if x is None else formula(x) for x in (found.value, found.lo, found.hi))
-    if falling:
-        lo, hi = hi, lo
-    return dataclasses.replace(found, value=value, lo=lo, hi=hi, unit=unit)
+        return monotone(self.scale, lambda scale: scale / (2 * (scale + b)), unit="share of steps")
 
 
 def from_halves(
@@ -127,9 +110,8 @@ def from_halves(
     for size, name in ((sizes_first, "sizes_first"), (sizes_second, "sizes_second")):
         size = np.asarray(size, dtype=np.float64)
         if size.shape not in ((), dot.shape):
-            raise UsageError(
-                f"{name} must be one number or shape {list(dot.shape)}; got {size.shape}"
-            )
+            shape = list(dot.shape)
+            raise UsageError(f"{name} must be one number or shape {shape}; got {size.shape}")
         if not (np.isfinite(size).all() and (size > 0).all()):
             raise UsageError(f"{name} must be finite and above 0; got one that is not")
         sizes.append(np.broadcast_to(size, dot.shape))

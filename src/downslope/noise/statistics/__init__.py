@@ -1,1 +1,1 @@
-"""How intervals are made: ratios, series of steps, delete-one jackknife, checks of arguments."""
+"""Tools of the instruments: intervals, series of steps, samples of gradients, checked arrays."""

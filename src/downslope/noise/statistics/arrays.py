@@ -1,6 +1,8 @@
-"""Arrays of floats, checked and centred."""
+"""Arrays of floats, checked and centred, and their products with a Hessian."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +13,7 @@ Floats = NDArray[np.float64]
 NOT_FINITE = "a value is not finite"
 TOO_LARGE = "the result is too large, or too small, for double precision"
 SHAPES = {1: "[n]", 2: "[n, d]"}
+HessianProduct = Callable[[Floats], ArrayLike]
 
 
 def array(name: str, values: ArrayLike, num_axes: int) -> Floats:
@@ -18,10 +21,6 @@ def array(name: str, values: ArrayLike, num_axes: int) -> Floats:
 
     Raises:
         UsageError: another number of axes.
-
-    Example:
-        >>> array("gradients", [[1, 2], [3, 4], [5, 6]], 2).shape
-        (3, 2)
     """
     found = np.asarray(values, dtype=np.float64)
     if found.ndim != num_axes:
@@ -30,14 +29,7 @@ def array(name: str, values: ArrayLike, num_axes: int) -> Floats:
 
 
 def centred(rows: Floats, least: int = 2) -> Floats | str:
-    """Rows minus their mean, or the reason why they have no spread.
-
-    Example:
-        >>> centred(np.array([[1.0, 0.0], [3.0, 0.0]])).tolist()
-        [[-1.0, 0.0], [1.0, 0.0]]
-        >>> centred(np.ones((3, 2)))
-        'every row is the same'
-    """
+    """Rows minus their mean, or the reason why they have no spread."""
     if len(rows) < least or rows.shape[1] == 0:
         return f"needs at least {least} rows, and a column; got {list(rows.shape)}"
     if not np.isfinite(rows).all():
@@ -48,3 +40,19 @@ def centred(rows: Floats, least: int = 2) -> Floats | str:
         deviation = rows - rows[0]  # first a row, then the mean: no rounding from a large mean
         deviation -= deviation.mean(axis=0)
     return deviation if np.isfinite(deviation).all() else TOO_LARGE
+
+
+def hessian_products(
+    hessian_product: HessianProduct, rows: Floats, batched: bool = False
+) -> Floats:
+    """Products of the rows [k, d] with a Hessian, one by one or, where it takes them, at once.
+
+    Raises:
+        UsageError: a product of another shape than its argument.
+    """
+    raw = hessian_product(rows) if batched else [hessian_product(row) for row in rows]
+    found = np.asarray(raw, dtype=np.float64)
+    if found.shape != rows.shape:
+        one, got = (list(a.shape if batched else a.shape[1:]) for a in (rows, found))
+        raise UsageError(f"hessian_product must give the shape it takes, {one}; got {got}")
+    return found

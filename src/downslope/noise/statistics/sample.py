@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from downslope.errors import UsageError
 from downslope.estimate import t_quantile
-from downslope.noise.statistics.ratios import Part, plain_part, positive_part
+from downslope.noise.statistics.intervals import Part, plain_part, positive_part
 
 SQUARED = "(loss/parameter)^2"  # unit of |G|^2 and of tr Sigma
 ROUNDING = 1e-28  # a variance below this share of the mean square is rounding of equal rows
@@ -23,7 +23,8 @@ ROUNDING = 1e-28  # a variance below this share of the mean square is rounding o
 class Sample:
     """Per-example gradients as their mean [d] and the centred rest [n, d], n >= 3.
 
-    With c_i = g_i - mean, and lengths |v|^2 = v^T v, or v^T H v where products with H are given:
+    `mean_product` and `products` are the same again, or their products with a Hessian H. With
+    c_i = g_i - mean, and lengths |v|^2 = v^T v, or v^T H v:
 
     - `trace`: sum |c_i|^2 / (n - 1), unbiased for tr Sigma, or tr(H Sigma).
     - `signal`: |mean|^2 - trace / n, unbiased for |G|^2, or G^T H G; may be negative.
@@ -33,29 +34,31 @@ class Sample:
 
     mean: np.ndarray
     centred: np.ndarray
-    mean_product: np.ndarray | None = None
-    products: np.ndarray | None = None
+    mean_product: np.ndarray
+    products: np.ndarray
 
     @property
     def num(self) -> int:
         return len(self.centred)
 
+    @property
+    def is_plain(self) -> bool:
+        return self.products is self.centred
+
     @functools.cached_property
     def squares(self) -> np.ndarray:
         """|c_i|^2, shape [n]."""
-        other = self.centred if self.products is None else self.products
-        return np.einsum("ij,ij->i", self.centred, other)
+        return np.einsum("ij,ij->i", self.centred, self.products)
 
     @functools.cached_property
     def along(self) -> np.ndarray:
         """c_i . mean, shape [n]."""
-        return self.centred @ (self.mean if self.mean_product is None else self.mean_product)
+        return self.centred @ self.mean_product
 
     @functools.cached_property
     def length(self) -> float:
         """|mean|^2, too large for |G|^2 by trace / n."""
-        other = self.mean if self.mean_product is None else self.mean_product
-        return float(self.mean @ other)
+        return float(self.mean @ self.mean_product)
 
     @functools.cached_property
     def trace(self) -> float:
@@ -69,7 +72,7 @@ class Sample:
     def gram(self) -> np.ndarray:
         """Matrix with the non-zero eigenvalues of the sample covariance S (or H S)."""
         c = self.centred
-        if self.products is not None:
+        if not self.is_plain:
             return c @ self.products.T / (self.num - 1)
         return (c @ c.T if len(c) <= c.shape[1] else c.T @ c) / (self.num - 1)
 
@@ -83,16 +86,16 @@ class Sample:
         """Sample of some of the examples, centred on their own mean."""
         shift = self.centred[rows].mean(axis=0)
         mean, centred = self.mean + shift, self.centred[rows] - shift
-        if self.products is None or self.mean_product is None:
-            return Sample(mean, centred)
+        if self.is_plain:
+            return Sample(mean, centred, mean, centred)
         turned = self.products[rows].mean(axis=0)
         return Sample(mean, centred, self.mean_product + turned, self.products[rows] - turned)
 
     def trace_part(self) -> Part:
         """Trace of Sigma, with the error of the mean of |c_i|^2."""
         error = float(self.squares.std(ddof=1)) / self.num**0.5
-        is_positive = self.products is None
-        return (positive_part if is_positive else plain_part)(self.trace, error, self.num - 1)
+        part = positive_part if self.is_plain else plain_part
+        return part(self.trace, error, self.num - 1)
 
     def signal_part(self) -> Part:
         """|G|^2 with the interval of all s that lie within t errors of the estimate.
@@ -116,12 +119,11 @@ class Sample:
         return 2 * float(self.along @ self.squares) / ((self.num - 1) * self.num)
 
 
-def read_sample(gradients: ArrayLike, name: str = "gradients") -> Sample | str:
+def read_sample(gradients: ArrayLike) -> Sample | str:
     """The `Sample` of the gradients, or the reason why nothing can be estimated from them.
 
     Args:
         gradients: [n, d], one example's gradient a row; [n] is read as [n, 1].
-        name: the argument's name, for the message.
 
     Raises:
         UsageError: another number of dimensions.
@@ -129,7 +131,7 @@ def read_sample(gradients: ArrayLike, name: str = "gradients") -> Sample | str:
     g = np.asarray(gradients, dtype=np.float64)
     g = g[:, None] if g.ndim == 1 else g
     if g.ndim != 2:
-        raise UsageError(f"{name} must have shape [n, d], one gradient a row; got {g.shape}")
+        raise UsageError(f"gradients must have shape [n, d], one gradient a row; got {g.shape}")
     if len(g) < 3:
         return f"{len(g)} example(s): at least 3 are needed"
     if g.shape[1] == 0:
@@ -140,7 +142,8 @@ def read_sample(gradients: ArrayLike, name: str = "gradients") -> Sample | str:
     if not size < 1e75:  # fourth powers of the entries are summed
         return "gradients too large for their squares to be summed"
     mean = g.mean(axis=0)
-    sample = Sample(mean, g - mean)
+    rest = g - mean
+    sample = Sample(mean, rest, mean, rest)
     if size < 1e-75:
         return "all gradients are zero"
     if sample.trace <= ROUNDING * (sample.trace + float(mean @ mean)):

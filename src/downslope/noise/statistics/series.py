@@ -25,6 +25,7 @@ def ratio_of_series(
     denominators: ArrayLike,
     *,
     scale: float = 1.0,
+    unit: str = "",
     what: str = "ratio of means",
 ) -> Estimate:
     """Ratio of two means over steps, with an interval that holds for correlated steps.
@@ -38,6 +39,7 @@ def ratio_of_series(
         numerators: [K], any sign.
         denominators: [K], 0 or more: squares.
         scale: a known factor.
+        unit: of the ratio times the factor.
         what: name of the ratio, for the method.
 
     Returns:
@@ -61,24 +63,6 @@ def ratio_of_series(
         )
     if (d < 0).any():
         raise UsageError(f"denominators must be 0 or more; got {d.min()}")
-    return _ratio(n, d, scale, "", what)
-
-
-def mean_of_series(
-    values: ArrayLike, *, scale: float = 1.0, unit: str = "", what: str = "mean"
-) -> Estimate:
-    """Mean of a series of steps times a known factor, with an interval for correlated steps.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> print(mean_of_series(rng.normal(5, 1, size=400), unit="loss"))
-        4.963 (4.869 to 5.058) loss
-    """
-    x = array("values", values, 1)
-    return _ratio(x, np.ones_like(x), scale, unit, what)
-
-
-def _ratio(n: Floats, d: Floats, scale: float, unit: str, what: str) -> Estimate:
     num = len(n)
     if num < 2:
         return not_estimable("fewer than 2 steps", unit=unit, num_steps=num)
@@ -103,6 +87,14 @@ def _ratio(n: Floats, d: Floats, scale: float, unit: str, what: str) -> Estimate
         value=ratio * factor, lo=ends[0], hi=ends[1], unit=unit, num_steps=num, method=method,
         flags=flags,
     )  # fmt: skip
+
+
+def mean_of_series(
+    values: ArrayLike, *, scale: float = 1.0, unit: str = "", what: str = "mean"
+) -> Estimate:
+    """Mean of a series of steps times a known factor, with an interval for correlated steps."""
+    x = array("values", values, 1)
+    return ratio_of_series(x, np.ones_like(x), scale=scale, unit=unit, what=what)
 
 
 def _reach(n: Floats, d: Floats, ratio: float) -> tuple[float, int, tuple[str, ...]]:

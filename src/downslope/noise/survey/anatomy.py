@@ -10,9 +10,8 @@ from typing import Any
 from downslope.errors import UsageError
 from downslope.noise.survey import gradients, landscape, process
 from downslope.noise.survey import rows as rows_of
-from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.point import Point, PointSettings
-from downslope.noise.survey.record import Anatomy, NotMeasured, Section
+from downslope.noise.survey.point import Extras, Point, PointSettings
+from downslope.noise.survey.record import Anatomy, NotMeasured, Section, plain
 
 SECTIONS: dict[str, Callable[..., Section]] = {
     "gradient": gradients.gradient,
@@ -31,14 +30,11 @@ SECTIONS: dict[str, Callable[..., Section]] = {
 
 def check_sections(sections: Collection[str] | None) -> None:
     """Raise UsageError unless every name is that of a subject, and there is one."""
-    names = (
-        [sections]
-        if isinstance(sections, str)
-        else list(SECTIONS if sections is None else sections)
-    )
-    unknown = sorted(set(names) - set(SECTIONS))
-    if isinstance(sections, str) or unknown or not names:
-        got = repr(unknown[0]) if unknown else "none" if not names else f"the string {sections!r}"
+    if sections is None:
+        return
+    wrong = [sections] if isinstance(sections, str) else sorted(set(sections) - set(SECTIONS))
+    if wrong or not sections:
+        got = repr(wrong[0]) if wrong else "none"
         raise UsageError(f"sections must be names of {', '.join(SECTIONS)}; got {got}")
 
 
@@ -102,5 +98,5 @@ def anatomy(
             skipped[name] = str(reason)
         else:
             took = time.perf_counter() - start
-            found[name] = dataclasses.replace(section, seconds=took)
+            found[name] = dataclasses.replace(section, tables=plain(section.tables), seconds=took)
     return Anatomy(sections=found, skipped=skipped, seconds=time.perf_counter() - begin)

@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from downslope.estimate import Estimate
-from downslope.noise.gradient import batch_variance, bias_check, expected_angle, one_step_change
+from downslope.noise.gradient import batch_variance, expected_angle, one_step_change
 from downslope.noise.required import required_batch
-from downslope.noise.scale import curvature_weighted, from_examples, from_examples_by_group
+from downslope.noise.scale import curvature_weighted, from_examples
 from downslope.noise.scale.steps import INTERACTING
-from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.point import PRODUCT_ROWS, Point
+from downslope.noise.survey.point import PRODUCT_ROWS, Extras, Point
 from downslope.noise.survey.record import Section, in_percent
-
-NUM_DRAWS = 200  # batches whose mean is compared with that of all rows
 
 
 def gradient(point: Point, extras: Extras) -> Section:
-    """Variance, bias and angle of the mini-batch gradient, and the effect of one step."""
+    """Variance and angle of the mini-batch gradient, and the effect of one step."""
     g, settings = point.gradients, point.settings
     batch = settings.unit_batch
     angle = expected_angle(g, batch)
-    draw = np.random.default_rng(settings.seed)
-    num = min(NUM_DRAWS, point.max_gradients)
-    picks = draw.integers(len(g), size=(num, min(batch, len(g))))  # with replacement
-    shares = np.stack([np.bincount(rows, minlength=len(g)) / len(rows) for rows in picks])
-    with np.errstate(invalid="ignore", over="ignore"):
-        bias = bias_check(shares.astype(g.dtype) @ g, g.mean(axis=0))
     records = {
         "batch_variance": batch_variance(g, batch, settings.num_units),
-        "squared_bias": bias.square_bias,
         "cosine_between_batches": angle.cosine,
         "angle_between_batches": angle.angle_degrees,
         "chance_above_90_degrees": angle.probability_obtuse,
@@ -57,12 +45,7 @@ def gradient(point: Point, extras: Extras) -> Section:
                 "one step of plain SGD raises the full loss with probability "
                 f"{in_percent(step.probability_up)}: a rise on one step is no cause for concern"
             )
-    sizes = [4**k for k in range(8) if 4**k <= (settings.num_units or 4**7)]
-    law = [[b, batch_variance(g, b, settings.num_units).value] for b in sizes]
-    tables = {"variance_by_batch_size": law, "bias_p_value": bias.p_value}
-    return Section(
-        title="Mini-batch gradient", sentences=tuple(sentences), records=records, tables=tables
-    )
+    return Section(title="Mini-batch gradient", sentences=tuple(sentences), records=records)
 
 
 def scale(point: Point, extras: Extras) -> Section:
@@ -83,8 +66,8 @@ def scale(point: Point, extras: Extras) -> Section:
         records["noise_scale_of_the_data_set"] = of_data.scale
     slices = point.group_slices()
     if len(slices) > 1:
-        groups = from_examples_by_group({name: g[:, part] for name, part in slices.items()})
-        records |= {f"noise_scale {name}": found.scale for name, found in groups.items()}
+        for name, part in slices.items():
+            records[f"noise_scale {name}"] = from_examples(g[:, part]).scale
     if settings.interacts:
         records = {name: _in_batches(found) for name, found in records.items()}
     sentences = ()

@@ -26,8 +26,7 @@ from downslope.noise.curvature import (
 )
 from downslope.noise.escape import saddle_escape
 from downslope.noise.scale import from_examples
-from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.point import NUM_DIRECTIONS, PRODUCT_ROWS, Point
+from downslope.noise.survey.point import NUM_DIRECTIONS, PRODUCT_ROWS, Extras, Point
 from downslope.noise.survey.record import NotMeasured, Section
 from downslope.noise.temperature.dynamics import PRECONDITIONED, effective_rate
 
@@ -65,10 +64,7 @@ def curvature(point: Point, extras: Extras) -> Section:
         condition = condition_number(extras.inputs)
         records["input_condition_number"] = condition.before
         records["input_condition_number_standardised"] = condition.after
-    tables = {
-        "eigenvalues": spectrum.eigenvalues.tolist(),
-        "residuals": spectrum.residuals.tolist(),
-    }
+    tables = {"eigenvalues": spectrum.eigenvalues, "residuals": spectrum.residuals}
     return Section(title="Curvature", sentences=tuple(sentences), records=records, tables=tables)
 
 
@@ -125,15 +121,8 @@ def covariance(point: Point, extras: Extras) -> Section:
         return Section(title=COVARIANCE, sentences=(in_words(ratio),), records=records)
     directions, curvatures = _directions(point)
     profile = noise_profile(g, curvatures, directions, num_sharp=len(spectrum.eigenvectors))
-    records |= {
-        "noise_over_curvature_rank_correlation": profile.rank_correlation,
-        "noise_over_curvature_slope": profile.slope,
-        "sharp_over_flat": profile.sharp_over_flat,
-    }
-    tables: dict[str, Any] = {
-        "curvatures": profile.curvatures.tolist(),
-        "variances": profile.variances.tolist(),
-    }
+    records["sharp_over_flat"] = profile.sharp_over_flat
+    tables: dict[str, Any] = {"curvatures": profile.curvatures, "variances": profile.variances}
     if extras.inputs is not None and not settings.interacts:
         tables |= _input_cosines(point, np.asarray(extras.inputs, np.float64))
     words = in_words(ratio, profile.sharp_over_flat, profile.num_sharp)
@@ -163,12 +152,12 @@ def _input_cosines(point: Point, inputs: np.ndarray) -> dict[str, Any]:
         if len(shape) in (1, 2) and shape[0] == width:  # the first of the weights [inputs, outputs]
             weights = g[:, part].reshape(len(g), *shape)
             found = input_alignment(weights, inputs[: len(g)])
-            return {"input_alignment_layer": name, "input_cosines": found.tolist()}
+            return {"input_alignment_layer": name, "input_cosines": found}
     return {}
 
 
 def escape(point: Point, extras: Extras) -> Section:
-    """Whether the point is a saddle, and how many steps SGD takes to leave it."""
+    """Verdict on the point as a saddle, and the steps that SGD takes to leave it."""
     g, settings = point.gradients, point.settings
     if settings.learning_rate is None:
         raise NotMeasured("the learning rate is not known")

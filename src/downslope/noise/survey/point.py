@@ -1,11 +1,11 @@
-"""A point of training: settings, parameters and a sample of rows, with its gradients."""
+"""A point of training: settings, facts, parameters and a sample of rows, with its gradients."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -17,7 +17,8 @@ from downslope.estimate import Estimate
 from downslope.noise.curvature.hessian import chunked_hessian_product, hessian_product
 from downslope.noise.curvature.spectrum import Spectrum, extreme_eigenvalues, trace
 from downslope.noise.survey.record import NotMeasured
-from downslope.noise.temperature.dynamics import MomentumKind, Sampling
+from downslope.noise.temperature.dynamics import MomentumKind, unit_draws
+from downslope.noise.trajectory import Trajectory
 
 Losses = Callable[[Any, Any], Any]
 NUM_DIRECTIONS = 10  # leading eigenvectors of the noise and of the Hessian that are used
@@ -60,32 +61,56 @@ class PointSettings:
     seed: int = 0
 
     @property
-    def sampling(self) -> Sampling:
-        """Draws of batches."""
-        return "streaming" if self.num_rows is None else "reshuffled"
-
-    @property
     def dynamics(self) -> dict[str, Any]:
         """Momentum, as the instruments take it."""
         return {"momentum": self.momentum, "momentum_kind": self.momentum_kind}
 
     @property
+    def draws(self) -> dict[str, Any]:
+        """Draws of an update's units, as the instruments take them."""
+        return unit_draws(self.batch_size, self.num_rows, self.interacts)
+
+    @property
     def unit_batch(self) -> int:
         """Units per update: examples, or one batch."""
-        return 1 if self.interacts else self.batch_size
+        return self.draws["batch_size"]
 
     @property
     def num_units(self) -> int | None:
         """Units in the data set."""
-        if self.num_rows is None or not self.interacts:
-            return self.num_rows
-        return max(1, self.num_rows // self.batch_size)
+        return self.draws["num_rows"]
 
-    @property
-    def draws(self) -> dict[str, Any]:
-        """Draws of an update's units, as the instruments take them."""
-        names = {"batch_size": self.unit_batch, "num_rows": self.num_units}
-        return {**names, "sampling": self.sampling}
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """Facts beside the point; each opens a subject or a part of one.
+
+    Attributes:
+        row_numbers: [n], what to call the rows of the sample, or a function that gives the numbers
+            of some places in it; by default their place.
+        inputs: [n, p], the numbers that the model sees of the sample's rows.
+        columns: columns of the stored table in its own order, for the order tests.
+        labels: [N], its labels.
+        visited: the same columns as training visits them.
+        preconditioner: [d], the optimizer's sqrt(v) + epsilon, flat.
+        accumulator: mean of the squares summed by AdaGrad, and the steps left.
+        decays: decay of every moving average of the optimizer, by name.
+        readings: what the run measured of itself, by name.
+        losses: the latest training losses, for the edge of stability.
+        trajectory: the path so far.
+    """
+
+    row_numbers: Any = None
+    inputs: Any = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    labels: Any = None
+    visited: Mapping[str, Any] = field(default_factory=dict)
+    preconditioner: Any = None
+    accumulator: tuple[float, int] | None = None
+    decays: Mapping[str, float] = field(default_factory=dict)
+    readings: Mapping[str, Estimate] = field(default_factory=dict)
+    losses: Any = None
+    trajectory: Trajectory | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +152,6 @@ class Point:
         )
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the sample is all of the data set."""
-        return self.settings.num_rows is not None and self.num_rows >= self.settings.num_rows
-
-    @property
     def max_gradients(self) -> int:
         """Gradients [d] that fit into memory at once."""
         return max(32, GRADIENT_BYTES // (self._type.itemsize * self.dim))
@@ -150,11 +170,12 @@ class Point:
     @functools.cached_property
     def spectrum(self) -> Spectrum:
         """Both ends of the Hessian's spectrum and its leading eigenvectors."""
+        num_rows = self.settings.num_rows
         return extreme_eigenvalues(
             self.matvec,
             self.dim,
             num_vectors=min(NUM_DIRECTIONS, self.dim),
-            from_batch=not self.is_whole,
+            from_batch=num_rows is None or self.num_rows < num_rows,
             key=self.settings.seed,
         )
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise import averages
 from downslope.noise.scale import from_examples
-from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.point import Point
+from downslope.noise.survey.point import Extras, Point
 from downslope.noise.survey.record import NotMeasured, Section
 from downslope.noise.temperature import direction_temperatures, temperature_record
 from downslope.noise.trajectory import (
@@ -50,11 +47,11 @@ def temperature(point: Point, extras: Extras) -> Section:
         "equilibrium_ratio": found.equilibrium,
         "anisotropy": found.anisotropy,
     }
-    tables: dict[str, Any] = {"proxy": found.proxy}
+    tables: dict[str, Any] = {}
     if directions is not None:
-        tables["by_direction"] = np.asarray(directions.temperatures).tolist()
+        tables["by_direction"] = directions.temperatures
     if found.reshuffling is not None:
-        tables["share_left_by_reshuffling"] = found.reshuffling.tolist()
+        tables["share_left_by_reshuffling"] = found.reshuffling
     return Section(title="Temperature", sentences=found.flags, records=records, tables=tables)
 
 
@@ -67,14 +64,9 @@ def memory(point: Point, extras: Extras) -> Section:
         raise NotMeasured(f"{point.settings.optimizer} {none}")
     rows, batch = point.settings.num_rows, point.settings.batch_size
     epoch = None if rows is None else max(1.0, rows / batch)
-    found = averages.memories(extras.decays, epoch)
-    sentences = [
-        f"{name} = {m.decay:g}: half-life {m.half_life:.3g} steps"
-        + ("" if m.half_life_epochs is None else f" ({m.half_life_epochs:.2g} epochs)")
-        + f", equivalent to a mean of {m.equivalent_samples:.3g} independent steps"
-        for name, m in found.items()
-    ]
-    tables = {name: vars(m) for name, m in found.items()}
+    found = {name: averages.memory(decay, epoch) for name, decay in extras.decays.items()}
+    sentences = [f"{name} = {length.decay:g}: {length}" for name, length in found.items()]
+    tables = {name: vars(length) for name, length in found.items()}
     records = {}
     if extras.accumulator is not None:
         total, left = extras.accumulator
@@ -101,8 +93,7 @@ def trajectory(point: Point, extras: Extras) -> Section:
         "autocorrelation_time": autocorrelation_time(points, steps, path.stride),
         "displacement_exponent": displacement_exponent(points, steps),
     }
-    shown = principal_path(points, steps, 2)
-    tables = {name: np.asarray(value).tolist() for name, value in vars(shown).items()}
+    tables = vars(principal_path(points, steps, 2))
     sentence = (
         f"{len(steps)} points kept; squared displacement grows as the lag to the power "
         f"{records['displacement_exponent']} (1: random walk, 2: straight line)"

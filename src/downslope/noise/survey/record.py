@@ -25,7 +25,7 @@ class Section:
         title: the subject.
         sentences: the outcome in words, one sentence each.
         records: estimates by name.
-        tables: curves and lists as plain values, by name.
+        tables: curves and lists by name, plain values in what `anatomy` returns.
         seconds: time spent on it.
     """
 
@@ -41,7 +41,7 @@ class Section:
             "title": self.title,
             "sentences": list(self.sentences),
             "records": {name: found.to_json() for name, found in self.records.items()},
-            "tables": _plain(self.tables),
+            "tables": plain(self.tables),
             "seconds": self.seconds,
         }
 
@@ -101,19 +101,8 @@ class Anatomy:
 
 
 def in_percent(share: Estimate) -> str:
-    """A share or a probability in per cent, with its interval.
-
-    Example:
-        >>> in_percent(Estimate(value=0.123, lo=0.1, hi=0.15, unit="probability"))
-        '12 % (10 to 15 %)'
-    """
-    if share.value is None:
-        bound, word = (share.hi, "at most") if share.lo is None else (share.lo, "at least")
-        return str(share) if bound is None else f"{word} {100 * bound:.2g} %"
-    text = f"{100 * share.value:.2g} %"
-    if share.lo is None or share.hi is None:
-        return text
-    return f"{text} ({100 * share.lo:.2g} to {100 * share.hi:.2g} %)"
+    """A share or a probability in per cent, with its interval."""
+    return str(share.scaled(100, unit="%"))
 
 
 def _wrapped(head: str, text: str) -> str:
@@ -123,12 +112,12 @@ def _wrapped(head: str, text: str) -> str:
     return head + f"\n{' ' * len(head)}".join(lines or [""])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Lists, dicts and numbers as JSON has them; what is not finite becomes null."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
+        return {str(name): plain(each) for name, each in value.items()}
     if hasattr(value, "tolist"):  # arrays and numbers of NumPy
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,8 +9,7 @@ import numpy as np
 
 from downslope.noise.order import is_ordered
 from downslope.noise.order.batches import MIN_BATCHES
-from downslope.noise.survey.extras import Extras
-from downslope.noise.survey.point import Point
+from downslope.noise.survey.point import Extras, Point
 from downslope.noise.survey.record import NotMeasured, Section, in_percent
 from downslope.noise.tails import clipping_bias, deviation_norms, tail_report
 
@@ -30,7 +29,6 @@ def tails(point: Point, extras: Extras) -> Section:
         "top_share": held.top_share,
         "top_percent_share": held.top_percent_share,
         "tail_index": report.alpha,
-        "max_to_sum": report.max_to_sum,
         "vuong": report.vuong,
     }
     threshold = float(np.percentile(norms, 90))
@@ -40,7 +38,7 @@ def tails(point: Point, extras: Extras) -> Section:
         records["norm_ratio_if_the_longest_tenth_were_clipped"] = bias.norm_ratio
     tables: dict[str, Any] = {f"top_{what}": top, "verdict": str(report.verdict)}
     if report.curve is not None:
-        tables["hill_curve"] = {k: np.asarray(v).tolist() for k, v in vars(report.curve).items()}
+        tables["hill_curve"] = vars(report.curve)
     sentences = [report.sentence]
     if top:
         sentences.append(
@@ -59,7 +57,7 @@ def _named(places: np.ndarray, point: Point, extras: Extras) -> list[int]:
 
 
 def order(point: Point, extras: Extras) -> Section:
-    """Whether the stored rows are sorted, and what is left of that in training."""
+    """Order of the stored rows, and of the rows as training visits them."""
     if not extras.columns and extras.labels is None:
         raise NotMeasured("the order of the stored rows was not given")
     sentences, records, tables = [], {}, {}
@@ -70,7 +68,7 @@ def order(point: Point, extras: Extras) -> Section:
         if not columns and labels is None:
             continue
         size = _batch_size(point.settings.batch_size, columns, labels)
-        found = is_ordered(columns, size, labels=labels, seed=point.settings.seed)
+        found = is_ordered(columns, size, labels=labels)
         sentences.append(f"{when}, in batches of {size:,}: {found.sentence}")
         ratios = found.variance_ratios
         shown = {name for name in (found.worst, "labels") if name in ratios}

@@ -12,5 +12,4 @@ from .report import Concentration as Concentration
 from .report import TailReport as TailReport
 from .report import TailVerdict as TailVerdict
 from .report import concentration as concentration
-from .report import max_to_sum as max_to_sum
 from .report import tail_report as tail_report

@@ -1,8 +1,4 @@
-"""Effect of gradient clipping: how often it acts, and how it biases the mean gradient.
-
-Clipping replaces g by g * min(1, threshold / |g|). It tames rare large gradients at the price of a
-bias: where the noise is skewed, the mean of clipped gradients points elsewhere.
-"""
+"""Effect of clipping, g * min(1, threshold / |g|): how often it acts, how it biases the mean."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,14 +32,10 @@ class ClippingBias:
     Attributes:
         cosine: of the angle between them; 1 means that clipping only shortens the step.
         norm_ratio: |mean clipped| / |mean raw|.
-        clip_fraction: share of gradients that are clipped.
-        threshold: the norm above which they are.
     """
 
     cosine: Estimate
     norm_ratio: Estimate
-    clip_fraction: Estimate
-    threshold: float
 
 
 def clip_fraction(norms: ArrayLike, threshold: float) -> Estimate:
@@ -105,28 +98,19 @@ def clipping_bias(gradients: ArrayLike, threshold: float) -> ClippingBias:
         0.77 (0.67 to 0.87) 0.68 (0.55 to 0.84)
     """
     rows, border = array("gradients", gradients, 2), number("threshold", threshold, above=0)
-    n = len(rows)
-    finite = bool(np.isfinite(rows).all())
-    # of the largest entry first, so that squares stay within range
-    scale = float(np.abs(rows).max(initial=0.0)) if finite else 1.0
-    norms = np.linalg.norm(rows / scale, axis=1) * scale if finite and scale else np.zeros(n)
-    fraction = clip_fraction(norms if finite else np.full(n, np.nan), border)
-    if not finite:
-        cosine = ratio = NOT_FINITE
-    elif n < MIN_ROWS:
-        cosine = ratio = f"needs at least {MIN_ROWS} gradients; got {n}"
-    elif scale == 0:
-        cosine = ratio = "every gradient is 0"
-    else:
-        raw = rows / scale
-        cosine, ratio = _compare(raw * (border / np.maximum(norms, border))[:, None], raw)
-    cosine, ratio = (
-        not_estimable(found, unit="", num_examples=n)
-        if isinstance(found, str)
-        else measured(**found, unit="", num_examples=n)
-        for found in (cosine, ratio)
-    )
-    return ClippingBias(cosine=cosine, norm_ratio=ratio, clip_fraction=fraction, threshold=border)
+    reason = None
+    if not np.isfinite(rows).all():
+        reason = NOT_FINITE
+    elif len(rows) < MIN_ROWS:
+        reason = f"needs at least {MIN_ROWS} gradients; got {len(rows)}"
+    elif not rows.any():
+        reason = "every gradient is 0"
+    if reason:
+        return _without_bias(reason, len(rows))
+    scale = float(np.abs(rows).max())  # first, so that squares stay within range
+    raw = rows / scale
+    norms = np.linalg.norm(raw, axis=1) * scale
+    return _compare(raw * (border / np.maximum(norms, border))[:, None], raw)
 
 
 def clipped_mean(cdf: Callable[[float], float], threshold: float) -> float:
@@ -158,7 +142,12 @@ def clipped_mean(cdf: Callable[[float], float], threshold: float) -> float:
     return float(math.fsum(parts))
 
 
-def _compare(clipped: Floats, raw: Floats) -> tuple[dict | str, dict | str]:
+def _without_bias(reason: str, num: int) -> ClippingBias:
+    none = not_estimable(reason, unit="", num_examples=num)
+    return ClippingBias(cosine=none, norm_ratio=none)
+
+
+def _compare(clipped: Floats, raw: Floats) -> ClippingBias:
     """Cosine and norm ratio of the two mean gradients, with jackknife intervals."""
     n = len(raw)
     dots = [_pairs(clipped, raw), _pairs(clipped, clipped), _pairs(raw, raw)]
@@ -166,17 +155,18 @@ def _compare(clipped: Floats, raw: Floats) -> tuple[dict | str, dict | str]:
         reach = t_quantile(n - 1) * jackknife_error(without)
         if not value - reach > 0 or not (without > 0).all():
             reason = f"the interval of the squared {name} gradient includes 0: too much noise"
-            return reason, reason
+            return _without_bias(reason, n)
     (cg, cgs), (cc, ccs), (gg, ggs) = dots
     cosine, cosines = cg / math.sqrt(cc * gg), cgs / np.sqrt(ccs * ggs)
-    lo, hi = linear_interval(cosine, jackknife_error(cosines), n - 1)
     ratio = math.sqrt(cc / gg)
     error = jackknife_error(0.5 * np.log(ccs / ggs))
-    method = "products of different rows; delete-one jackknife"
+    fields: dict[str, Any] = {"unit": "", "num_examples": n}
+    fields["method"] = "products of different rows; delete-one jackknife"
     flags = ("by chance above 1: the means are not told apart",) if cosine > 1 else ()
-    return (
-        {"value": cosine, "interval": (lo, hi), "method": method, "flags": flags},
-        {"value": ratio, "interval": log_interval(ratio, error, n - 1), "method": method},
+    interval = linear_interval(cosine, jackknife_error(cosines), n - 1)
+    return ClippingBias(
+        cosine=measured(cosine, interval, flags=flags, **fields),
+        norm_ratio=measured(ratio, log_interval(ratio, error, n - 1), **fields),
     )
 
 

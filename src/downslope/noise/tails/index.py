@@ -1,9 +1,8 @@
 """Tail index by Hill's estimator, with a choice of the number of tail points.
 
 All functions take positive numbers x_i, one per example: `deviation_norms` of per-example
-gradients, or absolute projections of batch gradients. Never pool the coordinates of a gradient:
-coordinates of different scale imitate a heavy tail. A tail P(x > t) ~ t^-alpha has moments below
-alpha only.
+gradients, or absolute projections of batch gradients. Pooled coordinates of a gradient imitate a
+heavy tail. A tail P(x > t) ~ t^-alpha has moments below alpha only.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope.errors import UsageError
+from downslope.arguments import whole
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.arrays import NOT_FINITE, Floats, array, centred
 from downslope.noise.statistics.intervals import linear_interval, measured
@@ -85,25 +84,18 @@ def hill(x: ArrayLike, num_tail: int | None = None) -> Estimate:
     Source: Hill 1975; choice of k: Clauset, Shalizi and Newman 2009, section 3.3.
     """
     values = array("x", x, 1)
-    if reason := unusable(values):
-        return not_estimable(reason, unit="", num_examples=len(values))
-    if num_tail is not None:
-        if not 2 <= num_tail <= len(values) - 1:
-            raise UsageError(f"num_tail must be from 2 to {len(values) - 1}; got {num_tail}")
-        return _hill(values, int(num_tail), "k given", ())
-    curve = hill_curve(values)
-    if isinstance(curve, str):
-        return not_estimable(curve, unit="", num_examples=len(values))
-    return hill_at_best(values, curve)
-
-
-def hill_at_best(values: Floats, curve: HillCurve) -> Estimate:
-    """Hill's estimate at the best k of a curve, with a flag for the choice."""
-    return _hill(values, curve.best, "k of the smallest Kolmogorov-Smirnov distance", (GIVEN_K,))
-
-
-def _hill(values: Floats, k: int, choice: str, flags: tuple[str, ...]) -> Estimate:
     fields = {"unit": "", "num_examples": len(values)}
+    if reason := unusable(values):
+        return not_estimable(reason, **fields)
+    flags: tuple[str, ...] = ()
+    choice = "k given"
+    if num_tail is None:
+        curve = hill_curve(values)
+        if isinstance(curve, str):
+            return not_estimable(curve, **fields)
+        num_tail, flags = curve.best, (GIVEN_K,)
+        choice = "k of the smallest Kolmogorov-Smirnov distance"
+    k = whole("num_tail", num_tail, least=2, most=len(values) - 1)
     logs = tail_logs(values, k)
     if isinstance(logs, str):
         return not_estimable(logs, **fields)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,15 +10,15 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from downslope.arguments import whole
-from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.arrays import NOT_FINITE, Floats, array
 from downslope.noise.statistics.intervals import linear_interval, measured
 from downslope.noise.tails.index import tail_logs, unusable
 
-VUONG_BORDER = 1.645  # 95 % point of the normal
+ONE_SIDED = 1.645  # 95 % point of the normal
 MIN_TAIL = 10
 STEEPEST = 50.0  # |location / scale| of the truncated normal searched; beyond it is the power law
+BATCH_SIZES = (1, 4, 16, 64)  # of the averages compared
 MIN_BATCH_MEANS = 30  # for a median; assumed
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -54,8 +53,7 @@ def power_law_or_lognormal(x: ArrayLike, num_tail: int) -> Estimate:
     fields = {"unit": "", "num_examples": len(values), "method": f"Vuong, k = {num_tail}"}
     if reason := unusable(values):
         return not_estimable(reason, **fields)
-    if not MIN_TAIL <= num_tail <= len(values) - 1:
-        raise UsageError(f"num_tail must be from {MIN_TAIL} to {len(values) - 1}; got {num_tail}")
+    whole("num_tail", num_tail, least=MIN_TAIL, most=len(values) - 1)
     logs = tail_logs(values, num_tail)
     if isinstance(logs, str):
         return not_estimable(logs, **fields)
@@ -114,25 +112,21 @@ def truncated_normal_fit(y: Floats) -> TruncatedNormal | None:
     return TruncatedNormal(h * scale, scale)
 
 
-def averaging_slope(
-    values: ArrayLike, batch_sizes: Sequence[int] = (1, 4, 16, 64), seed: int = 0
-) -> Estimate:
+def averaging_slope(values: ArrayLike) -> Estimate:
     """Rate at which averaging shrinks the values: slope of log(scale of batch means) on log(B).
 
-    The scale is median |batch mean - median of batch means| of random batches. The slope is -1/2
-    for finite variance; 1/alpha - 1 for alpha-stable values: -1/3 at 1.5, 0 at 1. A log-normal or
-    Student t lies between at sizes where its tail still dominates.
+    The scale is median |batch mean - median of batch means| of random batches of 1 to 64. The
+    slope is -1/2 for finite variance; 1/alpha - 1 for alpha-stable values: -1/3 at 1.5, 0 at 1. A
+    log-normal or Student t lies between at sizes where its tail still dominates.
 
     Args:
-        values: [n], one number an example, of any sign.
-        batch_sizes: at least two different B, the largest at most n / 30.
-        seed: of the random batches.
+        values: [n >= 1920], one number an example, of any sign.
 
     Returns:
         Unit ""; interval from the asymptotic error of the medians, batches taken as independent.
 
     Raises:
-        UsageError: values are not [n], or batch_sizes do not differ.
+        UsageError: values are not [n].
 
     Example:
         >>> x = np.random.default_rng(0).standard_cauchy(64000)
@@ -143,25 +137,22 @@ def averaging_slope(
     Hampel 1974.
     """
     x = array("values", values, 1)
-    sizes = sorted({whole("batch_sizes", size) for size in batch_sizes})
-    if len(sizes) < 2:
-        raise UsageError(f"batch_sizes must hold two different sizes; got {list(batch_sizes)}")
     fields = {"unit": "", "num_examples": len(x), "method": "median |batch mean - median|"}
     if not np.isfinite(x).all():
         return not_estimable(NOT_FINITE, **fields)
-    if len(x) < MIN_BATCH_MEANS * sizes[-1]:
-        least = MIN_BATCH_MEANS * sizes[-1]
+    least = MIN_BATCH_MEANS * BATCH_SIZES[-1]
+    if len(x) < least:
         return not_estimable(f"needs at least {least} values; got {len(x)}", **fields)
-    x = np.random.default_rng(seed).permutation(x)
+    x = np.random.default_rng(0).permutation(x)
     logs, errors = [], []
-    for size in sizes:
+    for size in BATCH_SIZES:
         means = x[: len(x) // size * size].reshape(-1, size).mean(axis=1)
         scale = float(np.median(np.abs(means - np.median(means))))
         if not scale > 0:
             return not_estimable("half of the batch means are the same", **fields)
         logs.append(math.log(scale))
         errors.append(1.17 / math.sqrt(len(means)))  # relative, for a normal; near it for others
-    u = np.log(sizes) - np.mean(np.log(sizes))
+    u = np.log(BATCH_SIZES) - np.mean(np.log(BATCH_SIZES))
     slope = float(u @ np.array(logs) / (u @ u))
     error = math.sqrt(float((u**2) @ np.array(errors) ** 2)) / float(u @ u)
     return measured(slope, linear_interval(slope, error, math.inf), **fields)

@@ -1,9 +1,4 @@
-"""Heavy tails of the gradient noise: concentration, tail index and a verdict in three steps.
-
-A finite data set always has finite covariance; "infinite variance" is a claim about the source it
-was drawn from, and no sample can prove it. A sample shows how much of its spread sits in a few
-examples, and which tail its largest values resemble at this size.
-"""
+"""Heavy tails of the gradient noise: concentration, tail index and a verdict in three steps."""
 
 from __future__ import annotations
 
@@ -14,18 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from downslope.arguments import number
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.arrays import array
-from downslope.noise.statistics.intervals import measured
-from downslope.noise.tails.index import HillCurve, Indices, hill_at_best, hill_curve, unusable
-from downslope.noise.tails.models import (
-    VUONG_BORDER,
-    num_vuong,
-    power_law_or_lognormal,
-)
+from downslope.noise.tails.index import HillCurve, Indices, hill, hill_curve, unusable
+from downslope.noise.tails.models import ONE_SIDED, num_vuong, power_law_or_lognormal
 
-ONE_SIDED = 1.645  # 95 % point of the normal
 LARGE_SHARE = 0.1  # of the largest square in the sum; assumed
 FINITE = "a finite data set always has finite covariance"
 
@@ -63,9 +51,7 @@ class TailReport:
         verdict: outcome of the three steps.
         sentence: the verdict in words, with its numbers.
         alpha: Hill's estimate at the chosen k.
-        num_tail: that k, or None.
         curve: Hill's estimate against k, or None.
-        max_to_sum: R_n(2), share of the largest square.
         vuong: z of power law against truncated log-normal at `num_vuong(n)` tail points.
         concentration: shares of the largest examples.
     """
@@ -73,9 +59,7 @@ class TailReport:
     verdict: TailVerdict
     sentence: str
     alpha: Estimate
-    num_tail: int | None
     curve: HillCurve | None
-    max_to_sum: Estimate
     vuong: Estimate
     concentration: Concentration
 
@@ -117,49 +101,18 @@ def concentration(norms: ArrayLike) -> Concentration:
     return Concentration(top_share=first, top_percent_share=percent, rows=rows)
 
 
-def max_to_sum(x: ArrayLike, power: float = 2.0) -> Estimate:
-    """Share of the largest term in a sum of powers: R_n(p) = max x^p / sum x^p.
-
-    It goes to 0 as n grows if and only if E x^p is finite; for a tail alpha < p it settles at
-    random values with E[1/R] -> 1/(1 - alpha/p).
-
-    Args:
-        x: [n], 0 or more.
-        power: p > 0.
-
-    Raises:
-        UsageError: x is not [n], or power is not positive.
-
-    Example:
-        >>> print(max_to_sum([1.0, 2.0, 7.0], 2), max_to_sum(np.ones(1000), 2))
-        0.907 share 0.001 share
-
-    Source: Maller and Resnick 1984; limit of the mean: Darling 1952, theorem 5.1.
-    """
-    values, p = array("x", x, 1), number("power", power, above=0)
-    method = f"largest over sum, p = {p:g}"
-    fields = {"unit": "share", "num_examples": len(values), "method": method}
-    if reason := unusable(values):
-        return not_estimable(reason, **fields)
-    return measured(1 / float(((values / values.max()) ** p).sum()), **fields)
-
-
 def tail_report(norms: ArrayLike) -> TailReport:
     """Three-step verdict on whether the tail looks like one without variance.
 
     1. Upper limit of Hill's index at the k of least Kolmogorov-Smirnov distance:
        alpha (1 + 1.645/sqrt(k)) < 2.
-    2. The largest square is more than a tenth of their sum: R_n(2) > 0.1.
+    2. The largest square is more than a tenth of their sum. As n grows its share goes to 0 if and
+       only if the second moment is finite.
     3. Vuong's test on the min(n/4, 2.5 n^(2/3)) largest values does not prefer a truncated
        log-normal (z >= -1.645).
 
-    Steps 1 and 2 alone nearly always call a wide log-normal heavy, whose moments are all finite.
-
     Args:
         norms: [n], n >= 300: |g_i - mean| by example, or absolute projections of batch gradients.
-
-    Returns:
-        A `TailReport`.
 
     Raises:
         UsageError: norms are not [n].
@@ -172,25 +125,23 @@ def tail_report(norms: ArrayLike) -> TailReport:
         >>> print(tail_report(abs(rng.normal(size=5000))).verdict.value)
         no sign of infinite variance
 
-    Source: Clauset, Shalizi and Newman 2009, sections 3 and 5; Vuong 1989.
+    Source: Clauset, Shalizi and Newman 2009, sections 3 and 5; Vuong 1989; for the share of the
+    largest Maller and Resnick 1984.
     """
     x = array("norms", norms, 1)
-    curve = hill_curve(x)
-    shares, largest = concentration(x), max_to_sum(x, 2)
+    curve, shares = hill_curve(x), concentration(x)
     if isinstance(curve, str):
         none = not_estimable(curve, unit="", num_examples=len(x))
         return TailReport(
             verdict=TailVerdict.NOT_ESTIMABLE, sentence=f"The tail is not estimable: {curve}.",
-            alpha=none, num_tail=None, curve=None, max_to_sum=largest, vuong=none,
-            concentration=shares,
+            alpha=none, curve=None, vuong=none, concentration=shares,
         )  # fmt: skip
-    alpha = hill_at_best(x, curve)
+    alpha = hill(x)
     vuong = power_law_or_lognormal(x, num_vuong(len(x)))
-    verdict = _verdict(alpha, curve.best, largest, vuong)
+    verdict = _verdict(alpha, curve.best, shares.top_share, vuong)
     return TailReport(
-        verdict=verdict, sentence=_sentence(verdict, alpha, curve.best, largest),
-        alpha=alpha, num_tail=curve.best, curve=curve, max_to_sum=largest, vuong=vuong,
-        concentration=shares,
+        verdict=verdict, sentence=_sentence(verdict, alpha, curve.best, shares.top_share),
+        alpha=alpha, curve=curve, vuong=vuong, concentration=shares,
     )  # fmt: skip
 
 
@@ -202,7 +153,7 @@ def _verdict(alpha: Estimate, k: int, largest: Estimate, vuong: Estimate) -> Tai
     reach = ONE_SIDED / math.sqrt(k)
     if not alpha.value * (1 + reach) < 2:
         return TailVerdict.OPEN if alpha.value * (1 - reach) < 2 else TailVerdict.NOT_HEAVY
-    if vuong.value is not None and vuong.value < -VUONG_BORDER:
+    if vuong.value is not None and vuong.value < -ONE_SIDED:
         return TailVerdict.WIDE
     return TailVerdict.HEAVY
 

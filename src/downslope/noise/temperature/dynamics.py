@@ -11,7 +11,7 @@ The EMA kind is heavy ball at the rate eta (1 - beta).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from downslope.arguments import number, one_of, whole
 from downslope.errors import UsageError
@@ -20,17 +20,13 @@ MomentumKind = Literal["heavy_ball", "ema", "nesterov"]
 """Momentum: v <- beta v + eta g, Adam's average, or Nesterov's."""
 Sampling = Literal["reshuffled", "replacement", "streaming"]
 """Draws of batches: epochs in random order, each row anew, or from an endless source."""
-KINDS = ("heavy_ball", "ema", "nesterov")
-SAMPLINGS = ("reshuffled", "replacement", "streaming")
 PRECONDITIONED = "not defined by this formula for a preconditioned optimizer"
 
 
 def heavy_ball_rate(
     learning_rate: float, momentum: float, momentum_kind: MomentumKind | None
 ) -> float:
-    """Learning rate of the heavy ball that makes the same steps.
-
-    eta for heavy ball and Nesterov, eta (1 - beta) for EMA momentum.
+    """Learning rate of the heavy ball that makes the same steps: eta (1 - beta) for EMA, else eta.
 
     Args:
         learning_rate: eta > 0, in parameter^2 / loss.
@@ -39,10 +35,6 @@ def heavy_ball_rate(
 
     Raises:
         UsageError: a value outside its range, or momentum without its kind.
-
-    Example:
-        >>> round(heavy_ball_rate(0.1, 0.9, "ema"), 12)
-        0.01
     """
     number("learning_rate", learning_rate, above=0)
     kind = checked_kind(momentum, momentum_kind)
@@ -52,12 +44,7 @@ def heavy_ball_rate(
 def effective_rate(
     learning_rate: float, momentum: float, momentum_kind: MomentumKind | None
 ) -> float:
-    """Learning rate summed over all later steps: eta / (1 - beta), or eta for EMA.
-
-    Example:
-        >>> round(effective_rate(0.1, 0.9, "heavy_ball"), 12)
-        1.0
-    """
+    """Learning rate summed over all later steps: eta / (1 - beta), or eta for EMA."""
     return heavy_ball_rate(learning_rate, momentum, momentum_kind) / (1 - momentum)
 
 
@@ -67,30 +54,11 @@ def checked_kind(momentum: float, momentum_kind: MomentumKind | None) -> str:
     if momentum_kind is None:
         if momentum > 0:
             raise UsageError(
-                f"momentum_kind must be one of {', '.join(KINDS)} where momentum is not 0; "
-                f"got momentum {momentum} and no kind"
+                f"momentum_kind must be one of {', '.join(get_args(MomentumKind))} where momentum "
+                f"is not 0; got momentum {momentum} and no kind"
             )
         return "heavy_ball"
-    return one_of("momentum_kind", momentum_kind, KINDS)
-
-
-def recursion(
-    rate_times_curvature: float, momentum: float, momentum_kind: MomentumKind | None
-) -> tuple[float, float]:
-    """Coefficients a, b of theta_(t+1) = a theta_t + b theta_(t-1) along one curvature.
-
-    Heavy ball: a = 1 + beta - x, b = -beta; Nesterov: a = (1 + beta)(1 - x), b = -beta (1 - x),
-    with x = eta lambda (eta (1 - beta) lambda for EMA).
-
-    Example:
-        >>> recursion(1.5, 0.0, None)  # gradient descent: the error turns to -0.5 times itself
-        (-0.5, -0.0)
-    """
-    kind = checked_kind(momentum, momentum_kind)
-    x = rate_times_curvature * (1 - momentum if kind == "ema" else 1.0)
-    if kind == "nesterov":
-        return (1 + momentum) * (1 - x), -momentum * (1 - x)
-    return 1 + momentum - x, -momentum
+    return one_of("momentum_kind", momentum_kind, get_args(MomentumKind))
 
 
 def population_factor(batch_size: int, num_rows: int | None, sampling: Sampling) -> float:
@@ -103,13 +71,9 @@ def population_factor(batch_size: int, num_rows: int | None, sampling: Sampling)
 
     Raises:
         UsageError: a batch larger than the data set, or reshuffling without its size.
-
-    Example:
-        >>> round(population_factor(5, 60, "reshuffled"), 8)
-        0.93220339
     """
     whole("batch_size", batch_size)
-    one_of("sampling", sampling, SAMPLINGS)
+    one_of("sampling", sampling, get_args(Sampling))
     if sampling != "reshuffled":
         return 1.0
     if num_rows is None:
@@ -118,3 +82,11 @@ def population_factor(batch_size: int, num_rows: int | None, sampling: Sampling)
     if batch_size > num_rows:
         raise UsageError(f"batch_size must be at most num_rows ({num_rows}); got {batch_size}")
     return (num_rows - batch_size) / (num_rows - 1) if num_rows > 1 else 0.0
+
+
+def unit_draws(batch_size: int, num_rows: int | None, interacts: bool) -> dict[str, Any]:
+    """Draws of an update's units as the instruments take them: examples, or whole batches."""
+    sampling = "streaming" if num_rows is None else "reshuffled"
+    if interacts:
+        batch_size, num_rows = 1, num_rows and max(1, num_rows // batch_size)
+    return {"batch_size": batch_size, "num_rows": num_rows, "sampling": sampling}

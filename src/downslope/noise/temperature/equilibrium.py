@@ -32,10 +32,8 @@ def equilibrium_ratio(
         square_velocity: [K], |v|^2 of the step taken, theta <- theta - v, for every kind of
             momentum (for plain SGD eta^2 |g|^2).
         learning_rate: eta > 0, constant over the window.
-        momentum, momentum_kind: see `downslope.noise.temperature`. Under EMA momentum
-            eta (1 - beta) takes the place of eta. For Nesterov theta is the position that v
-            moves, not the point ahead of it where the gradient is taken; where only the latter is
-            kept, use `update_equilibrium_ratio`.
+        momentum, momentum_kind: see `downslope.noise.temperature`. For Nesterov theta is the
+            position that v moves, not the point ahead of it where the gradient is taken.
 
     Returns:
         The ratio, its interval from blocks of steps (too wide at stationarity rather than too
@@ -58,11 +56,9 @@ def equilibrium_ratio(
     Source: Yaida 2019, fluctuation-dissipation relations FDR1 and its momentum form.
     """
     rate = heavy_ball_rate(learning_rate, momentum, momentum_kind)
-    ratio = ratio_of_series(
-        position_dot_gradient, square_velocity, scale=2 * rate / (1 + momentum),
-        what="2 eta E[theta.g] / ((1+beta) E|v|^2)",
-    )  # fmt: skip
-    return _judged(ratio)
+    what = "2 eta E[theta.g] / ((1+beta) E|v|^2)"
+    scale = 2 * rate / (1 + momentum)
+    return _judged(ratio_of_series(position_dot_gradient, square_velocity, what=what, scale=scale))
 
 
 def update_equilibrium_ratio(position_dot_update: ArrayLike, square_update: ArrayLike) -> Estimate:
@@ -80,10 +76,8 @@ def update_equilibrium_ratio(position_dot_update: ArrayLike, square_update: Arra
         >>> print(round(update_equilibrium_ratio(theta * 2 * theta, (2 * theta) ** 2).value, 9))
         1.0
     """
-    ratio = ratio_of_series(
-        position_dot_update, square_update, what="2 E[theta.u] / E|u|^2", scale=2
-    )
-    return _judged(ratio)
+    what = "2 E[theta.u] / E|u|^2"
+    return _judged(ratio_of_series(position_dot_update, square_update, what=what, scale=2))
 
 
 def _judged(ratio: Estimate) -> Estimate:

@@ -1,14 +1,9 @@
 """Temperature of SGD from its settings and from its steps, in loss per degree of freedom.
 
-    T_eff  = eta phi tr(Sigma) / (2 B (1 - beta) d)    prescribed by settings and measured noise
-    T_meas = (1 + beta) E|v|^2 / (2 eta d)             measured from the steps alone
-    T_i    = eta phi u_i' Sigma u_i / (2 B (1 - beta)) of one direction
-    proxy  = eta / (B (1 - beta))                      comparable inside one problem only
-
 L is the mean loss. Under EMA momentum eta (1 - beta) takes the place of eta. A temperature
 describes the run only at stationarity (`equilibrium_ratio`), with noise of the same size in every
 direction, small eta times curvature, and batches drawn with replacement: what speaks against it
-comes back as flags. `temperature_record` puts everything together.
+comes back as flags.
 """
 
 from __future__ import annotations
@@ -22,7 +17,12 @@ from downslope.arguments import whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.statistics.arrays import Floats, array
-from downslope.noise.statistics.intervals import as_estimate, jackknife_error, log_interval
+from downslope.noise.statistics.intervals import (
+    as_estimate,
+    jackknife_error,
+    log_interval,
+    measured,
+)
 from downslope.noise.statistics.series import mean_of_series
 from downslope.noise.temperature.dynamics import (
     MomentumKind,
@@ -63,21 +63,7 @@ def temperature_factor(
     momentum: float = 0.0,
     momentum_kind: MomentumKind | None = None,
 ) -> float:
-    """Factor from a noise variance per degree of freedom to a temperature.
-
-    eta phi / (2 B (1 - beta)), in parameter^2 / loss.
-
-    Args:
-        learning_rate: eta > 0.
-        batch_size: B examples an update.
-        num_rows: N, needed for reshuffled epochs.
-        sampling: "reshuffled", "replacement" or "streaming".
-        momentum, momentum_kind: see `downslope.noise.temperature`.
-
-    Example:
-        >>> round(temperature_factor(0.1, 10, sampling="streaming"), 12)
-        0.005
-    """
+    """Factor from a variance per degree of freedom to a temperature, eta phi / (2 B (1 - beta))."""
     phi = population_factor(batch_size, num_rows, sampling)
     return effective_rate(learning_rate, momentum, momentum_kind) * phi / (2 * batch_size)
 
@@ -101,8 +87,11 @@ def effective_temperature(
         noise_trace: tr(Sigma) of per-example gradients, (loss/parameter)^2; a measurement hands
             on its interval.
         dim: d, number of parameters.
-        learning_rate, batch_size, num_rows, sampling, momentum, momentum_kind: as in
-            `temperature_factor`.
+        learning_rate: eta > 0.
+        batch_size: B examples an update.
+        num_rows: N, needed for reshuffled epochs.
+        sampling: "reshuffled", "replacement" or "streaming".
+        momentum, momentum_kind: see `downslope.noise.temperature`.
 
     Example:
         >>> print(effective_temperature(4.5, 3, learning_rate=0.1, batch_size=5, num_rows=60,
@@ -136,7 +125,7 @@ def measured_temperature(
         square_velocity: [K], |v|^2 of the steps taken, theta <- theta - v, of every kind of
             momentum.
         dim: d, number of parameters.
-        learning_rate, momentum, momentum_kind: as in `temperature_factor`.
+        learning_rate, momentum, momentum_kind: as in `effective_temperature`.
 
     Example:
         >>> v = 0.1 * np.random.default_rng(0).normal(size=(400, 10))
@@ -150,25 +139,6 @@ def measured_temperature(
     return mean_of_series(
         square_velocity, scale=scale, unit=UNIT, what="(1+beta) E|v|^2 / (2 eta d)"
     )
-
-
-def temperature_proxy(
-    learning_rate: float,
-    batch_size: int,
-    *,
-    momentum: float = 0.0,
-    momentum_kind: MomentumKind | None = None,
-) -> float:
-    """Learning rate over batch size, eta / (B (1 - beta)): comparable inside one problem only.
-
-    In parameter^2 / (loss example).
-
-    Example:
-        >>> round(temperature_proxy(0.1, 50, momentum=0.9, momentum_kind="heavy_ball"), 12)
-        0.02
-    """
-    rate = effective_rate(learning_rate, momentum, momentum_kind)
-    return rate / whole("batch_size", batch_size)
 
 
 def direction_temperatures(
@@ -186,7 +156,7 @@ def direction_temperatures(
     Args:
         projections: per-example gradients along the directions, g_j . u_i, [n examples, k].
         learning_rate, batch_size, num_rows, sampling, momentum, momentum_kind: as in
-            `temperature_factor`.
+            `effective_temperature`.
 
     Returns:
         The temperatures (of the unbiased variances of the columns), and the anisotropy with a
@@ -205,12 +175,8 @@ def direction_temperatures(
         learning_rate, batch_size, num_rows=num_rows, sampling=sampling, momentum=momentum,
         momentum_kind=momentum_kind,
     )  # fmt: skip
-    reason = None
-    if num < 3 or directions < 2:
-        reason = "needs at least 3 examples and 2 directions"
-    elif not np.isfinite(values).all():
-        reason = "a gradient is not finite"
-    if reason is not None:
+    if num < 3 or directions < 2 or not np.isfinite(values).all():
+        reason = "needs at least 3 examples and 2 directions, all finite"
         none = not_estimable(reason, unit="", num_examples=num)
         return DirectionTemperatures(temperatures=np.full(directions, np.nan), anisotropy=none)
     deviation = values - values.mean(axis=0)
@@ -231,11 +197,9 @@ def _anisotropy(deviation: Floats, temperatures: Floats) -> Estimate:
     flags = ("largest over smallest of noisy variances: biased up",)
     if value > MAX_ANISOTROPY:
         flags = (f"directions differ {value:.2g}-fold: a single temperature is misleading", *flags)
-    lo = hi = None
+    interval = None
     if (left > 1e-12 * squares.sum(axis=0)).all():
         error = jackknife_error(np.log(left[:, 0]) - np.log(left[:, 1]))
-        lo, hi = log_interval(value, error, num - 1)
+        interval = log_interval(value, error, num - 1)
     method = "largest over smallest variance; delete-one jackknife on the log scale"
-    return Estimate(
-        value=value, lo=lo, hi=hi, unit="", num_examples=num, method=method, flags=flags
-    )
+    return measured(value, interval, unit="", num_examples=num, method=method, flags=flags)

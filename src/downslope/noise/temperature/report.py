@@ -11,7 +11,6 @@ from downslope.arguments import number
 from downslope.estimate import Estimate, not_estimable
 from downslope.noise.curvature.stability import rate_limit
 from downslope.noise.statistics.arrays import Floats
-from downslope.noise.statistics.intervals import as_estimate
 from downslope.noise.temperature.dynamics import (
     PRECONDITIONED,
     MomentumKind,
@@ -24,7 +23,6 @@ from downslope.noise.temperature.prescribed import (
     OVERSTATED,
     DirectionTemperatures,
     effective_temperature,
-    temperature_proxy,
 )
 from downslope.noise.temperature.reshuffling import reshuffling_ratio
 
@@ -40,7 +38,6 @@ class TemperatureRecord:
         measured: T_meas, from the steps.
         equilibrium: R_eq, 1 at stationarity.
         anisotropy: max T_i / min T_i.
-        proxy: eta / (B (1 - beta)), or None for a preconditioned optimizer.
         reshuffling: [k], share of the with-replacement variance left along each curvature given,
             epoch average; None unless epochs are reshuffled and curvatures were given.
         flags: what makes the single number lie.
@@ -50,7 +47,6 @@ class TemperatureRecord:
     measured: Estimate
     equilibrium: Estimate
     anisotropy: Estimate
-    proxy: float | None
     reshuffling: Floats | None
     flags: tuple[str, ...]
 
@@ -96,22 +92,17 @@ def temperature_record(
         >>> print(found.effective, found.reshuffling.round(3))
         0.014 loss [0.042 0.342]
     """
-    trace = as_estimate(noise_trace, unit="(loss / parameter)^2")
     effective = effective_temperature(
-        trace, dim, learning_rate=learning_rate, batch_size=batch_size, num_rows=num_rows,
+        noise_trace, dim, learning_rate=learning_rate, batch_size=batch_size, num_rows=num_rows,
         sampling=sampling, momentum=momentum, momentum_kind=momentum_kind,
     )  # fmt: skip
-    missing = not_estimable("not measured", unit="loss")
-    seen = measured_temperature or missing
+    seen = measured_temperature or not_estimable("not measured", unit="loss")
     anisotropy = directions.anisotropy if directions else not_estimable("not measured", unit="")
-    proxy = temperature_proxy(
-        learning_rate, batch_size, momentum=momentum, momentum_kind=momentum_kind
-    )
     balance = equilibrium or not_estimable("not measured", unit="")
     shares, flags = None, []
     if not is_plain:
         effective = seen = not_estimable(PRECONDITIONED, unit="loss")
-        anisotropy, proxy = not_estimable(PRECONDITIONED, unit=""), None
+        anisotropy = not_estimable(PRECONDITIONED, unit="")
         flags.append(PRECONDITIONED)
     elif curvatures is not None:
         values = np.asarray(curvatures, np.float64).ravel()
@@ -123,12 +114,18 @@ def temperature_record(
             shares = _shares(values * rate, num_rows // batch_size)
             if momentum > 0:
                 flags.append("reshuffling shares under momentum are those of eta/(1-beta)")
-    flags = [*_balance(balance), *_spread(anisotropy), *flags]
+    if anisotropy.value is not None and anisotropy.value > MAX_ANISOTROPY:
+        spread = f"directions differ {anisotropy.value:.2g}-fold in temperature: no Boltzmann form"
+        flags.insert(0, spread)
+    if balance.value is None:
+        flags.insert(0, "equilibrium not checked: the temperature may describe a transient")
+    elif abs(balance.value - 1) > TOLERANCE:
+        flags.insert(0, TRANSIENT)
     if sampling == "reshuffled" and is_plain:
         flags.append(OVERSTATED)
     return TemperatureRecord(
         effective=effective, measured=seen, equilibrium=balance, anisotropy=anisotropy,
-        proxy=proxy, reshuffling=shares, flags=tuple(flags),
+        reshuffling=shares, flags=tuple(flags),
     )  # fmt: skip
 
 
@@ -151,15 +148,3 @@ def _shares(rates: Floats, batches: int) -> Floats | None:
     return np.array(
         [reshuffling_ratio(x, batches).epoch_average if x < 2 else np.nan for x in rates]
     )
-
-
-def _balance(ratio: Estimate) -> list[str]:
-    if ratio.value is None:
-        return ["equilibrium not checked: the temperature may describe a transient"]
-    return [TRANSIENT] if abs(ratio.value - 1) > TOLERANCE else []
-
-
-def _spread(anisotropy: Estimate) -> list[str]:
-    if anisotropy.value is None or anisotropy.value <= MAX_ANISOTROPY:
-        return []
-    return [f"directions differ {anisotropy.value:.2g}-fold in temperature: no Boltzmann form"]

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from downslope.arguments import number, whole
-from downslope.errors import UsageError
-from downslope.noise.statistics.arrays import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +46,11 @@ def reshuffling_ratio(rate_times_curvature: float, batches_per_epoch: int) -> Re
 
     Source: Kuehn and Rosenow 2023, for the anti-correlation over an epoch.
     """
-    x = number("rate_times_curvature", rate_times_curvature, above=0)
+    x = float(number("rate_times_curvature", rate_times_curvature, above=0, below=2))
     n = whole("batches_per_epoch", batches_per_epoch, least=2)
-    if x >= 2:
-        raise UsageError(f"rate_times_curvature must be below 2; got {rate_times_curvature}")
-    lost = _lost(x, n)  # 1 - (1 - x)^j for j = 0..n; the weights (eta = 1) are 1 - lost
+    # 1 - (1 - x)^j for j = 0..n; the weights (eta = 1) are 1 - lost
+    steps = np.arange(n + 1)
+    lost = -np.expm1(steps * math.log1p(-x)) if x < 1 else 1 - (1 - x) ** steps
     kept = 1 - lost
     deviation = lost[:-1] - lost[:-1].mean()  # the weights' own, without their common 1
     start = float(deviation @ deviation) / (lost[-1] * (1 + kept[-1]))
@@ -66,9 +64,3 @@ def reshuffling_ratio(rate_times_curvature: float, batches_per_epoch: int) -> Re
         epoch_average=float(after.mean()) * factor,
         end_of_epoch=float(start) * factor,
     )
-
-
-def _lost(x: float, n: int) -> Floats:
-    j = np.arange(n + 1)
-    lost = -np.expm1(j * math.log1p(-x)) if x < 1 else 1 - (1 - x) ** j
-    return np.asarray(lost, np.float64)

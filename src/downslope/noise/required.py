@@ -6,17 +6,20 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import chdtri
 
 from downslope.arguments import number, whole
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable, t_quantile
-from downslope.noise.required import rules
 from downslope.noise.scale.steps import SIGNAL
+from downslope.noise.statistics.intervals import monotone
 from downslope.noise.statistics.sample import Sample, read_sample
+
+__all__ = ["RequiredBatch", "required_batch"]
 
 NUM_GROUPS = 10  # of the jackknife over groups of examples
 HEURISTIC = "heuristic_bound: the largest norm seen stands for the largest possible"
@@ -32,23 +35,19 @@ class RequiredBatch:
         guaranteed: Chebyshev: enough for any noise of this variance.
         rules: every rule by name; `flags` state what each assumes.
         error: the distance; an estimate if it was given relative to |G|.
-        miss_probability: the chance of a larger distance.
     """
 
     needed: Estimate
     guaranteed: Estimate
     rules: Mapping[str, Estimate]
     error: Estimate
-    miss_probability: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Moments:
+class _Moments(NamedTuple):
     trace: float
     square: float
     cube: float
     bound: float
-    deviation: float
 
 
 def required_batch(
@@ -62,8 +61,8 @@ def required_batch(
 ) -> RequiredBatch:
     """Smallest B with |g_B - G| <= error except with probability `miss_probability`, by rule.
 
-    Four rules: `three moments` (approximate), and the rigorous `chebyshev`, `hilbert bernstein` and
-    `empirical bernstein`, of which the latter two need a bound. Intervals come from a jackknife
+    Three rules: `three moments` (approximate), and the rigorous `chebyshev` and `hilbert
+    bernstein`, of which the latter needs a bound. Intervals come from a jackknife
     over 10 groups of examples, on the log scale, and with `relative_error` from the interval of
     |G|^2 as well.
 
@@ -92,18 +91,23 @@ def required_batch(
     Source: Buckley and Eagleson (1988), equation 2; Smale and Zhou (2007), lemma 1; Byrd et al.
     (2012), Sample size selection in optimization methods, equation 3.3, for the relative error.
     """
-    _check(error, relative_error, miss_probability, num_rows, bound)
+    if (error is None) == (relative_error is None):
+        raise UsageError("error, relative_error must be exactly one of them; got both or neither")
+    for name, value in (("error", error), ("relative_error", relative_error), ("bound", bound)):
+        number(name, value, above=0, optional=True)
+    number("miss_probability", miss_probability, above=0, below=1)
+    whole("num_rows", num_rows, optional=True)
     sample = read_sample(gradients)
     if not isinstance(sample, str) and sample.num < 5:
         sample = f"{sample.num} examples: at least 5 are needed"
     if isinstance(sample, str):
-        return _nothing(sample, miss_probability)
-    moments = _moments(sample, bound, miss_probability)
+        return _nothing(sample)
+    moments = _moments(sample, bound)
     if isinstance(moments, str):
-        return _nothing(moments, miss_probability, sample.num)
+        return _nothing(moments, sample.num)
     target = _target(sample, error, relative_error)
     if target.value is None:
-        return _nothing(str(target.reason), miss_probability, sample.num, target)
+        return _nothing(str(target.reason), sample.num, target)
     found = _by_rule(moments, target.value, miss_probability, bound is not None)
     errors = _log_errors(sample, target.value, miss_probability, bound)
     by_rule = {
@@ -119,20 +123,10 @@ def required_batch(
         guaranteed=by_rule["chebyshev"],
         rules=by_rule,
         error=target,
-        miss_probability=miss_probability,
     )
 
 
-def _check(error, relative_error, miss_probability, num_rows, bound) -> None:
-    if (error is None) == (relative_error is None):
-        raise UsageError("error, relative_error must be exactly one of them; got both or neither")
-    for name, value in (("error", error), ("relative_error", relative_error), ("bound", bound)):
-        number(name, value, above=0, optional=True)
-    number("miss_probability", miss_probability, above=0, below=1)
-    whole("num_rows", num_rows, optional=True)
-
-
-def _moments(sample: Sample, bound: float | None, miss_probability: float) -> _Moments | str:
+def _moments(sample: Sample, bound: float | None) -> _Moments | str:
     """Bias-corrected moments of the noise, or the reason why there are too few examples."""
     seen = math.sqrt(float(sample.squares.max()))
     if bound is not None and bound < seen * (1 - 1 / sample.num) - 1e-9 * seen:
@@ -145,18 +139,7 @@ def _moments(sample: Sample, bound: float | None, miss_probability: float) -> _M
         return "tr(Sigma^2) is lost in its error: more examples are needed"
     square = min(square, sample.trace**2)
     cube = min(max(cube, square**2 / sample.trace), square**1.5)
-    half = len(sample.centred) // 2
-    pairs = sample.centred[: 2 * half : 2] - sample.centred[1 : 2 * half : 2]
-    return _Moments(
-        trace=sample.trace,
-        square=square,
-        cube=cube,
-        bound=bound if bound is not None else seen,
-        deviation=rules.empirical_deviation(
-            float((pairs**2).sum() / (2 * half)), half, bound or seen,
-            miss_probability=miss_probability / 2,
-        ),
-    )  # fmt: skip
+    return _Moments(sample.trace, square, cube, bound if bound is not None else seen)
 
 
 def trace_cube(sample: Sample) -> float:
@@ -201,11 +184,11 @@ def _log_errors(
     group = np.random.default_rng(0).permutation(sample.num) % num_groups
     logs: dict[str, list[float]] = {}
     for k in range(num_groups):
-        moments = _moments(sample.kept(np.flatnonzero(group != k)), None, miss_probability)
+        moments = _moments(sample.kept(np.flatnonzero(group != k)), None)
         if isinstance(moments, str):
             return {}
         if bound is not None:
-            moments = dataclasses.replace(moments, bound=bound)
+            moments = moments._replace(bound=bound)
         for name, (batch, _) in _by_rule(moments, error, miss_probability, True).items():
             logs.setdefault(name, []).append(math.log(batch))
     t = t_quantile(num_groups - 1)
@@ -223,18 +206,13 @@ def _by_rule(
     normal = "approximate: the batch mean is taken as Gaussian"
     limit = "every example keeps to the bound that was given" if is_bounded else HEURISTIC
     return {
-        "three moments": (rules.three_moment_batch(m.trace, m.square, m.cube, **aim), (normal,)),
-        "chebyshev": (
-            rules.chebyshev_batch(m.trace, **aim),
-            ("the variance is finite", ESTIMATED),
-        ),
+        "three moments": (three_moment_batch(m.trace, m.square, m.cube, **aim), (normal,)),
+        "chebyshev": (chebyshev_batch(m.trace, **aim), ("the variance is finite", ESTIMATED)),
         "hilbert bernstein": (
-            rules.hilbert_bernstein_batch(m.trace, m.bound, **aim), (limit, ESTIMATED)
+            hilbert_bernstein_batch(m.trace, m.bound, **aim),
+            (limit, ESTIMATED),
         ),
-        "empirical bernstein": (
-            rules.empirical_bernstein_batch(m.deviation, m.bound, **aim), (limit,)
-        ),
-    }  # fmt: skip
+    }
 
 
 def _estimate(
@@ -251,26 +229,62 @@ def _estimate(
         up = math.hypot(reach, 2 * math.log(target.value / target.lo))
     lo = None if down is None else batch * math.exp(-down)
     hi = None if up is None else batch * math.exp(min(up, 600.0))
-    method = "with replacement"
-    if num_rows is not None:
-        method = f"without replacement, {num_rows} rows"
-    value, lo, hi = (
-        b if b is None or num_rows is None else rules.without_replacement(b, num_rows)
-        for b in (batch, lo, hi)
-    )
-    return Estimate(
-        value=value, lo=lo, hi=hi, unit="examples", method=method, flags=flags, num_examples=num
-    )
+    found = Estimate(
+        value=batch, lo=lo, hi=hi, unit="examples", flags=flags, num_examples=num,
+        method="with replacement" if num_rows is None else f"without replacement, {num_rows} rows",
+    )  # fmt: skip
+    if num_rows is None:
+        return found
+    return monotone(found, lambda b: without_replacement(b, num_rows), unit="examples")
 
 
-def _nothing(
-    reason: str, miss_probability: float, num: int | None = None, error: Estimate | None = None
-) -> RequiredBatch:
+def _nothing(reason: str, num: int | None = None, error: Estimate | None = None) -> RequiredBatch:
     none = not_estimable(reason, unit="examples", num_examples=num)
-    return RequiredBatch(
-        needed=none,
-        guaranteed=none,
-        rules={},
-        error=error or dataclasses.replace(none, unit="loss/parameter"),
-        miss_probability=miss_probability,
-    )
+    error = error or dataclasses.replace(none, unit="loss/parameter")
+    return RequiredBatch(needed=none, guaranteed=none, rules={}, error=error)
+
+
+def three_moment_batch(
+    trace: float, trace_square: float, trace_cube: float, *, error: float, miss_probability: float
+) -> float:
+    """Batch for a Gaussian mean, by three moments: right within 3 %, to a miss of 0.1 %.
+
+    [k1 + (chi2_{v, 1 - miss} - v) sqrt(k2/(2 v))]/error^2 with k1 = tr Sigma,
+    k2 = 2 tr(Sigma^2), k3 = 8 tr(Sigma^3), v = 8 k2^3/k3^2.
+
+    Source: Buckley and Eagleson (1988), An approximation to the distribution of quadratic forms in
+    normal random variables, equation 2; Hall (1983).
+    """
+    k2, k3 = 2 * trace_square, 8 * trace_cube
+    v = 8 * k2 * (k2 / k3) ** 2  # in an order that neither over- nor underflows
+    quantile = trace + (float(chdtri(v, miss_probability)) - v) * math.sqrt(k2 / (2 * v))
+    return quantile / error**2
+
+
+def chebyshev_batch(trace: float, *, error: float, miss_probability: float) -> float:
+    """Batch for any noise of finite variance: tr Sigma/(error^2 miss)."""
+    return trace / (error**2 * miss_probability)
+
+
+def hilbert_bernstein_batch(
+    variance: float, bound: float, *, error: float, miss_probability: float
+) -> float:
+    """Batch for noise with |g_i - G| <= bound, in any dimension.
+
+    The B at which sqrt(2 s^2 l/B) + 2 M l/B = error, l = ln(2/miss), s^2 >= E|g - G|^2 the
+    variance and M the bound.
+
+    Source: Pinelis (1994); Smale and Zhou (2007), Learning theory estimates via integral
+    operators, lemma 1.
+    """
+    log = math.log(2 / miss_probability)
+    s = math.sqrt(2 * variance * log)
+    return ((s + math.sqrt(s * s + 8 * bound * log * error)) / (2 * error)) ** 2
+
+
+def without_replacement(batch_size: float, num_rows: int) -> float:
+    """Batch with the same variance drawn without replacement from N rows: B N/(N - 1 + B).
+
+    Source: Cochran (1977), Sampling Techniques, equation 4.2.
+    """
+    return batch_size * num_rows / (num_rows - 1 + batch_size)

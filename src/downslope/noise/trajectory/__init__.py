@@ -1,5 +1,0 @@
-"""Path of the parameters as a stochastic process, in bounded memory."""
-
-import lazy_loader as _lazy
-
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
