@@ -25,7 +25,7 @@ from downslope.noise.scale.steps import from_halves
 
 SGD = MonitorSettings(
     is_plain=True, momentum=0.0, momentum_kind=None, dim=6, batch_size=16, num_rows=None,
-    interacts=False, clips=True, plain=True,
+    interacts=False, clips=True, gradients_only=True,
 )  # fmt: skip
 RATE = 0.1
 
@@ -169,7 +169,7 @@ def test_temperatures_by_hand():
         ({"is_plain": False}, {}, "preconditioned"),
         ({"is_plain": False}, {"learning_rate": 0.0}, "preconditioned"),
         ({"momentum": 0.9, "momentum_kind": "nesterov"}, {}, "ahead"),
-        ({"plain": False}, {}, "weight decay"),
+        ({"gradients_only": False}, {}, "weight decay"),
         ({}, {"learning_rate": 0.0}, "its own learning rate"),
         ({}, {"learning_rate": np.nan}, "its own learning rate"),
     ],

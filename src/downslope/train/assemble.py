@@ -188,7 +188,7 @@ def _setting(
         num_rows=num_rows,
         interacts=objective.interacts,
         clips=training.clip_norm is not None,
-        plain=not (training.weight_decay or training.l1),
+        gradients_only=not (training.weight_decay or training.l1),
     )
 
 

@@ -56,7 +56,7 @@ class MonitorSettings:
         num_rows: rows of the table, None for a generator.
         interacts: whether the examples of a batch interact: then the batch is the unit of noise.
         clips: whether gradients are clipped.
-        plain: whether updates follow from gradients alone (no weight decay, no proximal step).
+        gradients_only: updates follow from gradients alone (no weight decay, no proximal step).
     """
 
     is_plain: bool
@@ -67,7 +67,7 @@ class MonitorSettings:
     num_rows: int | None
     interacts: bool
     clips: bool
-    plain: bool
+    gradients_only: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +218,7 @@ class NoiseMonitor:
             return PRECONDITIONED
         if s.momentum_kind == "nesterov":
             return "the parameters kept are those ahead, not those that the velocity moves"
-        if not s.plain:
+        if not s.gradients_only:
             return "weight decay or a proximal step moves the parameters too"
         return self._rate(rows)
 

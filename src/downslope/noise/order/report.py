@@ -52,7 +52,7 @@ def is_ordered(
     *,
     labels: ArrayLike | None = None,
 ) -> OrderReport:
-    """Tests whether rows come in an order that inflates the variance between batches.
+    """Test whether rows come in an order that inflates the variance between batches.
 
     By column and for labels: the batch variance ratio F and an autocorrelation scan up to n/10
     lags. Holm's correction over all.

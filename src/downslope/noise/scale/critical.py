@@ -11,6 +11,7 @@ from scipy.special import fdtrc
 
 from downslope.errors import UsageError
 from downslope.estimate import Estimate, not_estimable
+from downslope.noise.scale.steps import columns_of
 from downslope.noise.statistics.intervals import plain_part, ratio
 
 NUM_REWEIGHTS = 5  # converges to 1e-6 in three on the data it was tried on
@@ -61,11 +62,7 @@ def fit_critical_batch(batch_sizes: ArrayLike, num_steps: ArrayLike) -> Critical
 
     Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.11.
     """
-    b, s = np.asarray(batch_sizes, dtype=np.float64), np.asarray(num_steps, dtype=np.float64)
-    if b.ndim != 1 or b.shape != s.shape:
-        raise UsageError(
-            f"batch_sizes, num_steps must have the same shape [k]; got {b.shape}, {s.shape}"
-        )
+    b, s = columns_of(batch_sizes=batch_sizes, num_steps=num_steps)
     for name, values in (("batch_sizes", b), ("num_steps", s)):
         if not (np.isfinite(values).all() and (values > 0).all()):
             raise UsageError(f"{name} must be finite and above 0; got one that is not")

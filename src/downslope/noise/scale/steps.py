@@ -105,7 +105,7 @@ def from_halves(
     Source: McCandlish et al. (2018), An empirical model of large-batch training, appendix A.1,
     for two parts.
     """
-    dot, distance = _columns(dots=dots, square_distances=square_distances)
+    dot, distance = columns_of(dots=dots, square_distances=square_distances)
     sizes = []
     for size, name in ((sizes_first, "sizes_first"), (sizes_second, "sizes_second")):
         size = np.asarray(size, dtype=np.float64)
@@ -147,7 +147,7 @@ def from_terms(
 
     Source: McCandlish et al. (2018), An empirical model of large-batch training, appendix A.1.
     """
-    signal, trace = _columns(signal_terms=signal_terms, trace_terms=trace_terms)
+    signal, trace = columns_of(signal_terms=signal_terms, trace_terms=trace_terms)
     flags = (INTERACTING,) if interacting else ()
     unit = "batches" if interacting else "examples"
     count: dict[str, Any] = dict(num_examples=num_examples, num_steps=len(signal))
@@ -170,7 +170,7 @@ def from_terms(
     )
 
 
-def _columns(**named: ArrayLike) -> list[np.ndarray]:
+def columns_of(**named: ArrayLike) -> list[np.ndarray]:
     """The arguments as arrays [K] of one length, or a UsageError."""
     columns = [np.asarray(values, dtype=np.float64) for values in named.values()]
     for name, column in zip(named, columns, strict=True):

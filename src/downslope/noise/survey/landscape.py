@@ -184,10 +184,7 @@ def escape(point: Point, extras: Extras) -> Section:
     return Section(title="Escape", sentences=(found.verdict,), records=records)
 
 
-def _variance(gradients: np.ndarray, direction: np.ndarray) -> float | Estimate:
+def _variance(gradients: np.ndarray, direction: np.ndarray) -> float:
     """Variance of the units' gradients along a unit vector."""
     with np.errstate(invalid="ignore", over="ignore"):
-        value = float((gradients.astype(np.float64) @ direction).var(ddof=1))
-    if np.isfinite(value):
-        return value
-    return not_estimable("a gradient is not finite", unit="(loss / parameter)^2")
+        return float((gradients.astype(np.float64) @ direction).var(ddof=1))
