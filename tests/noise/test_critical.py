@@ -58,5 +58,5 @@ def test_few_sizes():
     assert not rising.batch_size.is_measured
     with pytest.raises(UsageError, match="num_steps"):
         fit_critical_batch([16, 64], [0, 3])
-    with pytest.raises(UsageError, match="same shape"):
+    with pytest.raises(UsageError, match="one shape"):
         fit_critical_batch([16, 64], [3])
