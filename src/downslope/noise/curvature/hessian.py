@@ -107,10 +107,7 @@ def chunked_hessian_product(
 
 
 def directional_curvatures(
-    losses: Callable[[Any, Any], Any],
-    params: Any,
-    rows: Any,
-    directions: ArrayLike,
+    losses: Callable[[Any, Any], Any], params: Any, rows: Any, directions: ArrayLike
 ) -> Floats:
     """Curvature u' H_i u of each row's loss along unit vectors, [N, k].
 

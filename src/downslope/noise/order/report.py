@@ -47,10 +47,7 @@ class OrderReport:
 
 
 def is_ordered(
-    columns: Mapping[str, ArrayLike],
-    batch_size: int,
-    *,
-    labels: ArrayLike | None = None,
+    columns: Mapping[str, ArrayLike], batch_size: int, *, labels: ArrayLike | None = None
 ) -> OrderReport:
     """Test whether rows come in an order that inflates the variance between batches.
 
