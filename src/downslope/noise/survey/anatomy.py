@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from downslope.errors import UsageError
+from downslope.estimate import as_json
 from downslope.noise.survey import gradients, landscape, process
 from downslope.noise.survey import rows as rows_of
 from downslope.noise.survey.point import Extras, Point, PointSettings
-from downslope.noise.survey.record import Anatomy, NotMeasured, Section, plain
+from downslope.noise.survey.record import Anatomy, NotMeasured, Section
 
 SECTIONS: dict[str, Callable[..., Section]] = {
     "gradient": gradients.gradient,
@@ -98,5 +99,5 @@ def anatomy(
             skipped[name] = str(reason)
         else:
             took = time.perf_counter() - start
-            found[name] = dataclasses.replace(section, tables=plain(section.tables), seconds=took)
+            found[name] = dataclasses.replace(section, tables=as_json(section.tables), seconds=took)
     return Anatomy(sections=found, skipped=skipped, seconds=time.perf_counter() - begin)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from downslope.estimate import Estimate
+from downslope.estimate import Estimate, as_json
 
 COLUMNS = 100  # of text, where the words allow it
 
@@ -41,7 +40,7 @@ class Section:
             "title": self.title,
             "sentences": list(self.sentences),
             "records": {name: found.to_json() for name, found in self.records.items()},
-            "tables": plain(self.tables),
+            "tables": as_json(self.tables),
             "seconds": self.seconds,
         }
 
@@ -110,14 +109,3 @@ def _wrapped(head: str, text: str) -> str:
     room = max(COLUMNS - len(head), 40)
     lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
     return head + f"\n{' ' * len(head)}".join(lines or [""])
-
-
-def plain(value: Any) -> Any:
-    """Lists, dicts and numbers as JSON has them; what is not finite becomes null."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
-    if hasattr(value, "tolist"):  # arrays and numbers of NumPy
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
