@@ -16,7 +16,9 @@ NEWEST ?= $(shell for minor in 14 13 12 11; do \
 
 VENV := .venv
 PY := $(VENV)/bin/python
-# Without compiling: Python compiles what is imported, when it is, which is a fraction.
+# Without compiling: Python compiles what is imported, when it is, which is a fraction. It has to
+# keep it: where it must not, every process of the tests would compile JAX again, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 READY := $(VENV)/.ready
 
