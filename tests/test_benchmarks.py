@@ -14,9 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["linear", "mlp", "sweep", "disk", "start", "overhead", "critical"]
-)
+@pytest.mark.parametrize("name", ["linear", "sweep", "disk", "overhead"])
 def test_every_benchmark_runs_at_a_small_size(name, tmp_path):
     """Catches a benchmark left behind by a change of the package, or that leaves files.
 
