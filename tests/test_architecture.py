@@ -186,6 +186,7 @@ def copy(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_one_of_each_works(copy):
     """Catches a change that does not take effect by the files that the page names."""
     done = subprocess.run(

@@ -71,6 +71,7 @@ def auto(tmp_path_factory):
     return fit(out=folder), folder
 
 
+@pytest.mark.slow
 def test_it_reaches_what_a_good_hand_reaches(auto):
     """Catches defaults that end early or at a bad rate: Adam over a grid of rates, by hand."""
     result = auto[0]
@@ -104,6 +105,7 @@ def test_what_is_kept_is_the_best_that_was_seen(auto):
     assert all(np.array_equal(found[k], result.params[k]) for k in found)
 
 
+@pytest.mark.slow
 def test_it_is_interrupted_and_goes_on_as_it_was(tmp_path):
     """Catches a search made again, and a rate, a best loss or counters that begin anew."""
 
@@ -137,6 +139,7 @@ def test_it_is_interrupted_and_goes_on_as_it_was(tmp_path):
     assert len(replay(read_journal(folder / "journal.jsonl"))) == len(now) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "good"), [("adam", 0.03), ("sgd", 0.3)])
 def test_a_rate_a_hundred_times_too_high_is_undone_and_cut(optimizer, good):
     """Catches a run that ends as diverged or stays where the rate has thrown it, and a rate of the
@@ -179,6 +182,7 @@ def test_rows_that_are_not_finite_are_named(tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in result.params.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", ["a burst", "everywhere"])
 def test_flipped_labels_do_not_end_the_run(share, auto):
     """Catches a jump of the loss that is taken for a divergence: 150 of 3,000 rows are wrong, in
@@ -196,6 +200,7 @@ def test_flipped_labels_do_not_end_the_run(share, auto):
     assert held_out(result.params) < 1.06 * held_out(auto[0].params)
 
 
+@pytest.mark.slow
 def test_without_held_out_rows_it_ends_by_the_training_loss():
     """Catches a run to the last epoch because nothing says that it has converged."""
     result = fit(validation=None)
@@ -204,6 +209,7 @@ def test_without_held_out_rows_it_ends_by_the_training_loss():
     assert held_out(result.params) < 0.5
 
 
+@pytest.mark.slow
 def test_with_everything_given_nothing_is_decided_and_one_program_made(caplog):
     """Catches a search, a change or another program where nothing was left to choose."""
     given = {
@@ -222,6 +228,7 @@ def test_with_everything_given_nothing_is_decided_and_one_program_made(caplog):
     assert_array_equal(by_hand.params["a"], result.params["a"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "knobs"),
     [
@@ -239,6 +246,7 @@ def test_what_is_given_is_obeyed_beside_what_is_chosen(given, knobs):
     assert decided(result.history)[-1]["new"] == "converged"
 
 
+@pytest.mark.slow
 def test_heavy_tails_are_clipped_and_light_ones_left():
     """Catches clipping that comes whatever the rows are, or for none: rows scaled by Cauchy and by
     Gaussian numbers to the power 1.5, since the mean of a batch hides a tail that is less heavy.
@@ -267,6 +275,7 @@ def test_heavy_tails_are_clipped_and_light_ones_left():
     assert "heavy tail" in clips["cauchy"][0]["because"]
 
 
+@pytest.mark.slow
 def test_an_overfitted_run_starts_again_and_keeps_the_best():
     """Catches a later start that replaces a better earlier one, and a start in vain that is not
     the last: 60 inputs that say little, and 200 rows.

@@ -42,6 +42,7 @@ def decisions(result):
     return [r for r in result.history if r["event"] == "decided"]
 
 
+@pytest.mark.slow
 def test_l1_gives_exact_zeros_with_nothing_else_said():
     """Catches an average of the parameters, in which a weight that once moved is never 0."""
     assert begin_with(Training(l1=0.05), downslope.Arrays((X, Y))).average is None
@@ -49,6 +50,7 @@ def test_l1_gives_exact_zeros_with_nothing_else_said():
     assert np.count_nonzero(result.params["w"]) == 2
 
 
+@pytest.mark.slow
 def test_a_loss_without_a_second_derivative_is_searched():
     """Catches a look for a quadratic that fails where training does not."""
 
@@ -86,6 +88,7 @@ def test_buffers_of_wide_rows_hold_whole_batches():
     assert seen == 5000
 
 
+@pytest.mark.slow
 def test_a_held_out_loss_that_is_not_finite_does_not_make_a_run_endless():
     """Catches a controller that waits for a held-out loss that never comes."""
     held_out = X[:50].copy()
@@ -94,6 +97,7 @@ def test_a_held_out_loss_that_is_not_finite_does_not_make_a_run_endless():
     assert result.stop_reason is StopReason.CONVERGED
 
 
+@pytest.mark.slow
 def test_a_cosine_comes_to_its_end():
     """Catches a cosine over a thousand epochs, and an end while its rate is still high."""
     plain = begin_with(Training(schedule="cosine"), downslope.Arrays((X, Y)))
@@ -103,6 +107,7 @@ def test_a_cosine_comes_to_its_end():
     assert result.stop_reason is StopReason.FINISHED
 
 
+@pytest.mark.slow
 def test_rows_are_not_blamed_for_what_examples_do_together():
     """Catches naming the first rows of every batch that one row has spoilt."""
     x = X.copy()
@@ -132,6 +137,7 @@ def test_claims_are_no_explosion(seed):
     assert all(d["policy"] != "after_trouble" for d in decisions(result))
 
 
+@pytest.mark.slow
 def test_an_average_that_was_given_is_not_begun_anew(tmp_path):
     """Catches an anneal that restarts a mean over the whole run."""
     options = {"learning_rate": 0.5, "batch_size": 64, "average": "polyak", "epochs": 20}
@@ -142,6 +148,7 @@ def test_an_average_that_was_given_is_not_begun_anew(tmp_path):
     assert saved["controllers"]["temperature"]["average_from"] == 0
 
 
+@pytest.mark.slow
 def test_with_a_given_batch_an_interrupted_run_ends_where_the_whole_one_does(tmp_path):
     """Catches choices that a resumed run makes otherwise: counters or row losses left behind."""
 
@@ -165,6 +172,7 @@ def test_with_a_given_batch_an_interrupted_run_ends_where_the_whole_one_does(tmp
         np.testing.assert_array_equal(again.params["w"], whole.params["w"])
 
 
+@pytest.mark.slow
 def test_the_end_is_foreseen_where_it_is_given():
     """Catches a run of given length that ends at its full rate."""
     result = downslope.fit(logistic, ZERO, (X, Y), learning_rate=0.1, batch_size=64, epochs=20)
@@ -189,6 +197,7 @@ def table(tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_dry_run_trains_nothing(table, tmp_path, capsys, monkeypatch):
     """Catches a run folder that is made, and a plan without batch, rate, memory or time."""
     monkeypatch.chdir(tmp_path)
@@ -200,6 +209,7 @@ def test_a_dry_run_trains_nothing(table, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_explain_says_every_decision(table, tmp_path, capsys):
     """Catches decisions that only the journal tells."""
     run = tmp_path / "run"
@@ -225,6 +235,7 @@ def test_a_plan_measures_what_the_journal_lacks(table, tmp_path, capsys):
     assert "were timed" not in json.dumps(answers["batch_size"])  # of one size only, said before
 
 
+@pytest.mark.slow
 def test_a_solved_run_says_that_there_are_no_steps(tmp_path, capsys):
     """Catches advice to let a run make steps that never will."""
     path = tmp_path / "table.npz"

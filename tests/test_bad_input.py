@@ -265,6 +265,7 @@ def test_out_that_exists_is_refused_before_any_work(run, folder, monkeypatch):
     assert list(Path("dir").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_out_that_exists_and_is_a_run(run, trained):
     """Catches the advice to resume what is no run, and none where it is one."""
     code, lines = run("fit", "good.parquet", "--target", "label", "--out", trained)
@@ -507,6 +508,7 @@ def limited(*arguments, bytes_a_file):
     return process(*arguments, before=limit)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_converting(folder):
     """Catches temporary files left in the cache, and the cache's place left unsaid."""
     write("big.parquet", **{f"x{i}": RNG.normal(size=ROWS) for i in range(200)})
@@ -527,6 +529,7 @@ def on_words(folder):
     return ["fit", "words.parquet", "--target", "label", "--text", "words"]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_at_the_first_checkpoint(folder, on_words):
     """Catches a run without a checkpoint that is left behind."""
     code, lines = limited(*on_words, "--epochs", "3", "--out", "run", bytes_a_file=BYTES)
@@ -549,6 +552,7 @@ def test_a_disk_that_fills_at_a_later_checkpoint(folder, on_words, run):
     assert run("fit", "--resume", "begun", "--epochs", "2")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_predicting(folder, trained):
     """Catches predictions half written."""
     columns = {"x": RNG.normal(size=20_000), "age": RNG.integers(0, 90, 20_000)}
@@ -560,6 +564,7 @@ def test_a_disk_that_fills_while_predicting(folder, trained):
     assert not leftovers(folder)
 
 
+@pytest.mark.slow
 def test_standard_output_on_a_full_disk(folder, trained):
     """Catches a result that could not be written taken for a fault of ours."""
     with open("/dev/full", "wb") as full:

@@ -186,6 +186,7 @@ def test_nested_compiling_counts_once_and_other_threads_not_at_all():
     assert clock.seconds == pytest.approx(0.06, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["diabetes", "breast cancer", "digits"])
 def test_tasks_are_standardised_by_their_training_rows_alone(name):
     """Catches statistics of held-out rows, and rows that are in both parts."""
@@ -269,6 +270,7 @@ def test_the_grid_is_whole_and_begins_in_its_middle():
     assert {s.batch_size for s in found} == set(tasks.LADDER)
 
 
+@pytest.mark.slow
 def test_evaluations_are_timed_and_a_run_ends_where_it_is_told():
     """Catches a clock that counts compiling as training, and losses that were not lower."""
     pytest.importorskip("sklearn")

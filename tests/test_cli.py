@@ -105,6 +105,7 @@ def write_table(path="t.parquet", **more):
 # --- from a table to predictions ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_digits_from_parquet_to_predictions(run, summary):
     """Catches a broken main path; truths: the data set's own labels and what JSON must hold."""
     digits = load_digits()
@@ -207,6 +208,7 @@ def from_parquet(tmp_path_factory):
 # --- what an option does -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_steps_and_time_and_epochs_end_a_run(summary, monkeypatch):
     """Catches a limit that is passed over or overshot, and a default kept beside it."""
     arguments = [write_table(), "--target", "y", "--batch-size", "128", "--patience", "100000"]
@@ -221,6 +223,7 @@ def test_steps_and_time_and_epochs_end_a_run(summary, monkeypatch):
     assert found["num_epochs"] > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "rows"), [("1", 1), ("full", None), ("1000000", None)])
 def test_batches_of_one_and_of_all_rows(size, rows, summary):
     """Catches an update per block instead of per row or per epoch."""
@@ -232,6 +235,7 @@ def test_batches_of_one_and_of_all_rows(size, rows, summary):
     assert found["num_steps"] == 3 * train_rows / (rows or train_rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_every_optimizer_trains(name, summary):
     """Catches a name that is offered but does not work, or that climbs."""
@@ -242,6 +246,7 @@ def test_every_optimizer_trains(name, summary):
     assert found["validation"]["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_divergence_ends_with_its_own_code(run, summary):
     """Catches a run that ends well with parameters that are not finite."""
     x = np.random.default_rng(0).normal(size=(2, ROWS))
@@ -255,6 +260,7 @@ def test_divergence_ends_with_its_own_code(run, summary):
     assert np.isfinite(pq.read_table("p.parquet")["prediction"]).all()
 
 
+@pytest.mark.slow
 def test_a_table_is_converted_once(summary, monkeypatch):
     """Catches a table that is decoded again by a second run, or not again when it changed."""
     arguments = ["--target", "y", "--epochs", "1", "--out"]
@@ -268,6 +274,7 @@ def test_a_table_is_converted_once(summary, monkeypatch):
     assert summary("t.parquet", *arguments, "c")["num_examples"] < 300
 
 
+@pytest.mark.slow
 def test_what_can_be_lived_with_is_said_once(run):
     """Catches a nuisance that ends a run, one passed over in silence, and one said every epoch."""
     more = {"void": pa.nulls(ROWS), "same": [1.0] * ROWS, "kind": ["red", "blue"] * (ROWS // 2)}
@@ -332,6 +339,7 @@ def once(number, at):
     return reader
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", CODES)
 def test_interrupted_and_resumed_equals_uninterrupted(number, run, summary, monkeypatch):
     """Catches a position, a moment or a random key that is not saved, and a wrong exit code."""
@@ -352,6 +360,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(number, run, summary, monk
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on(run, monkeypatch):
     """Catches advice to predict with a model that is half trained, and advice that fails."""
     monkeypatch.setattr(progress.Progress, "__call__", once(signal.SIGINT, at=1))
@@ -363,6 +372,7 @@ def test_an_interrupted_run_says_how_to_go_on(run, monkeypatch):
     assert "finished" in out
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(run, monkeypatch):
     """Catches a run that cannot be stopped, work lost, and the claim that nothing was kept."""
     calls = []
@@ -397,6 +407,7 @@ def test_interrupted_while_converting(number, run, folder, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_from_outside(number, folder, run):
     """Catches a signal that JAX or Arrow swallows, and an exit code that differs from main's."""
@@ -427,6 +438,7 @@ def wait_for(path, content, seconds=60):
 # --- streams -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_one_live_line(folder):
     """Catches lines that pile up on a terminal, one left behind, and results among them."""
     write_table()
@@ -462,6 +474,7 @@ def read_terminal(descriptor):
         return b""
 
 
+@pytest.mark.slow
 def test_nobody_reads_the_result(folder):
     """Catches a complaint, and a wrong exit code, in `downslope fit ... | head`."""
     write_table()
@@ -489,6 +502,7 @@ def mislabelled(path="wrong.csv", rows=900, wrong=(7, 450, 899)):
     return set(wrong)
 
 
+@pytest.mark.slow
 def test_measuring_a_table_and_a_run(run):
     wrong = mislabelled()
     text, _ = run(
@@ -512,6 +526,7 @@ def test_measuring_a_table_and_a_run(run):
     assert json.loads(out)["sections"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

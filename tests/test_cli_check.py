@@ -34,6 +34,7 @@ def run(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_one_line_a_check_the_worst_first_and_warnings_are_no_failure(run):
     out, err = run("t.parquet", "--target", "y", "--model", "mlp", "--hidden", "8")
     lines = out.splitlines()

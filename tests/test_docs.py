@@ -169,6 +169,7 @@ def test_every_command_can_be_given(
                 pytest.fail(f"{_name(page)}: {line}: {error}")
 
 
+@pytest.mark.slow
 def test_the_quick_start_can_be_followed(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a first page that does not work: its commands are run, in their order."""
     shutil.rmtree(reader / "runs")

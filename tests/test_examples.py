@@ -23,6 +23,7 @@ def test_there_are_examples():
     assert {"demo", "linear", "torch_noise"} <= {script.stem for script in SCRIPTS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear", "own_noise", "plain_dict"])
 def test_an_example_runs(name):
     """Catches an example that was left behind when a name changed."""
@@ -56,6 +57,7 @@ def test_an_example_runs_as_a_script(script, tmp_path):
     assert found.stdout
 
 
+@pytest.mark.slow
 def test_the_demo(tmp_path, monkeypatch, capsys):
     """Catches a demo whose score is poor, or that does not say where the model lies."""
     monkeypatch.chdir(tmp_path)

@@ -39,6 +39,7 @@ def small():
     return x, x @ np.float32([1, -2, 3]) + 0.1 * rng.normal(size=200).astype("float32")
 
 
+@pytest.mark.slow
 def test_ridge_by_averaged_sgd_reaches_the_closed_form():
     """Catches an average of the wrong iterates, an L2 off by a factor, unequal weights of rows.
 
@@ -57,6 +58,7 @@ def test_ridge_by_averaged_sgd_reaches_the_closed_form():
     assert error[None] > 2 * error["polyak"]
 
 
+@pytest.mark.slow
 def test_hinge_svm_reaches_the_objective_of_liblinear():
     """Catches a wrong hinge or L2: the objective has to come within 0.1 % of the optimum."""
     x, y = load_breast_cancer(return_X_y=True)
@@ -77,6 +79,7 @@ def test_hinge_svm_reaches_the_objective_of_liblinear():
     assert -1e-6 < objective(result.params["w"].astype(float)) / best - 1 < 1e-3
 
 
+@pytest.mark.slow
 def test_sorted_by_label_trains_as_well_as_shuffled():
     """Catches batches of one class, and a held-out share that is cut from the end."""
     x, y = load_digits(return_X_y=True)
@@ -118,6 +121,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_any_tree_of_arrays_is_trained_and_the_rest_kept(name, small):
     """Catches a model that comes back as another type, or without its static leaves."""
@@ -141,6 +145,7 @@ def test_any_tree_of_arrays_is_trained_and_the_rest_kept(name, small):
     assert not np.any(weights(model))  # the caller's own arrays are left alone
 
 
+@pytest.mark.slow
 def test_equinox_modules_are_trained(small):
     """Catches a module whose functions and integers are lost on the way."""
     eqx = pytest.importorskip("equinox")
@@ -158,6 +163,7 @@ def test_equinox_modules_are_trained(small):
     assert result.train_loss == pytest.approx(after, rel=0.5)
 
 
+@pytest.mark.slow
 def test_data_may_be_any_tree_and_of_any_number_type(small):
     """Catches rows of integers turned into floats, or dicts whose columns change places."""
     x, y = small
@@ -175,6 +181,7 @@ def test_data_may_be_any_tree_and_of_any_number_type(small):
     assert_allclose(result.params["w"], [1, -2, 3], atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_generator_of_batches_is_trained_for_the_steps_asked():
     """Catches the same batch drawn again and again, and epochs where there are none."""
 
@@ -194,6 +201,7 @@ def test_a_generator_of_batches_is_trained_for_the_steps_asked():
         downslope.fit(line, _zeros(), source, steps=1, batch_size="full")
 
 
+@pytest.mark.slow
 def test_a_scalar_loss_is_trained_but_not_accumulated(small):
     """Catches the sum of a scalar over rows, B times too steep, and parts of a batch loss."""
 
@@ -256,6 +264,7 @@ def _noisy_run():
     return [len(jax.devices()), str(weights.dtype), weights.tolist(), result.num_steps, loss]
 
 
+@pytest.mark.slow
 def test_four_devices_give_the_same_result():
     """Catches state spread over devices that were never asked for, or a key for each of them."""
     code = "import json, test_fit; print(json.dumps(test_fit._noisy_run()))"
@@ -273,6 +282,7 @@ def test_four_devices_give_the_same_result():
     assert found[4] == pytest.approx(alone[4], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_float64_is_kept_where_jax_has_it():
     """Catches float32 knobs that drag parameters down with them, or data narrowed before."""
     with jax.enable_x64(True):
@@ -282,6 +292,7 @@ def test_float64_is_kept_where_jax_has_it():
     assert float(np.float32(found[2][0])) != found[2][0]
 
 
+@pytest.mark.slow
 def test_a_printed_result_is_short(small):
     """Catches the parameters of a large model on the screen."""
     limits = {"epochs": 2, "learning_rate": 0.01, "validation": 0.2}

@@ -253,6 +253,7 @@ def import_graph(sources: dict[str, Path]) -> dict[str, set[str]]:
     return graph
 
 
+@pytest.mark.slow
 def test_no_import_cycle() -> None:
     """Catches two modules that import each other, however far apart and wherever in the file."""
     graph = import_graph({module_name(file): file for file in FILES})
@@ -441,6 +442,7 @@ def test_import_is_fast() -> None:
     assert took < 0.05
 
 
+@pytest.mark.slow
 def test_names_do_not_depend_on_what_was_imported_before() -> None:
     """A module imported under a public name would take that name's place on the package."""
     kinds = "print([(n, type(getattr(downslope, n)).__name__) for n in sorted(downslope.__all__)])"
@@ -479,6 +481,7 @@ print(len(ours), sorted(found - {"downslope.report.journal"}),
 """
 
 
+@pytest.mark.slow
 def test_a_run_imports_what_it_uses():
     """Catches an instrument, a check or a page that every run waits for."""
     count, rest = run(A_RUN).split(maxsplit=1)

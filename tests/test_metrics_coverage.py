@@ -64,6 +64,7 @@ def svm(losses, targets, scores, weights=None):
 
 
 # catches: the effective sample size of the weights alone, with balanced class weights (covers 90 %)
+@pytest.mark.slow
 def test_accuracy_with_class_weights(few_bins):
     rng = np.random.default_rng(13)
     targets = (rng.random((REPEATS, 800)) < 0.1).astype(int)
@@ -82,6 +83,7 @@ def few_bins(monkeypatch):
 
 # catches: an interval symmetric about the area (covers 88 % at the third); one group's variance
 # only; a variance divided by the rows of both groups
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_pos", "num_neg", "shift"), [(60, 60, 1), (20, 200, 1), (50, 50, 2.7)]
 )
@@ -96,6 +98,7 @@ def test_auc_of_two_classes(num_pos, num_neg, shift):
 
 
 # catches: weights left out of DeLong's variance
+@pytest.mark.slow
 def test_auc_with_weights():
     rng = np.random.default_rng(15)
     targets = np.broadcast_to(np.repeat([1, 0], [100, 150]), (REPEATS, 250))
@@ -106,6 +109,7 @@ def test_auc_with_weights():
 
 
 # catches: standard errors added as if the classes were independent (covers less than 95 %)
+@pytest.mark.slow
 def test_macro_average_covers_at_least_what_it_says():
     rng = np.random.default_rng(16)
     repeats, num, mean = 1000, 150, 0.5

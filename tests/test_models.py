@@ -51,6 +51,7 @@ def test_linear_against_indicators():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_mlp_against_numpy():
     """Catches a text that weighs more the longer it is, and layers in another order."""
     model = filled(mlp_init(2, LOOKUPS, (6, 4), 3, seed=0))

@@ -89,6 +89,7 @@ def _find(package: griffe.Module, path: str) -> griffe.Object | griffe.Alias:
     return package[path.removeprefix("downslope.")] if "." in path else package
 
 
+@pytest.mark.slow
 @every_package
 def test_each_has_a_docstring(name: str, package: griffe.Module) -> None:
     """Read from the source, so that one inherited or written by a decorator does not count."""

@@ -107,6 +107,7 @@ def whole(request, tmp_path_factory):
     return request.param, folder, result
 
 
+@pytest.mark.slow
 def test_a_run_in_three_sittings_equals_one(whole, tmp_path):
     """Catches a position kept by the epoch only, an average or best parameters begun anew, a key
     that starts over, Adam's count lost: 40 and 97 steps lie inside epochs of 17.
@@ -120,6 +121,7 @@ def test_a_run_in_three_sittings_equals_one(whole, tmp_path):
         assert_array_equal(last.params[k], result.params[k])
 
 
+@pytest.mark.slow
 def test_stopping_inside_an_epoch_adds_no_evaluation_to_the_run(tmp_path):
     """Catches best parameters, or a patience, that know of where a run was interrupted."""
     x = np.zeros((100, 1), "float32")
@@ -250,6 +252,7 @@ def spawn(kind, folder, steps):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_signal_saves_the_state_and_ends_the_run(tmp_path):
     """Catches Ctrl-C as an exception from the middle of a call, which loses the work since."""
     child = spawn("arrays", tmp_path / "run", 10**8)

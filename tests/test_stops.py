@@ -25,6 +25,7 @@ def small():
     return x, x @ np.float32([1, -2, 3]) + 0.1 * rng.normal(size=200).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "steps", "epochs"),
     [
@@ -52,6 +53,7 @@ def test_where_the_run_finds_its_own_end_a_small_table_gets_more_epochs(batch_si
     assert setup.training.epochs == max(MOST_EPOCHS, STEPS * batch_size // 200)
 
 
+@pytest.mark.slow
 def test_time_up_keeps_to_the_budget(small):
     """Catches a clock that is read once an epoch, or that counts calls instead of seconds."""
     data = np.tile(small[0], (2000, 1)), np.tile(small[1], 2000)
@@ -62,6 +64,7 @@ def test_time_up_keeps_to_the_budget(small):
     assert result.num_steps > 10
 
 
+@pytest.mark.slow
 def test_converged_returns_the_parameters_of_the_lowest_held_out_loss(small):
     """Catches the last parameters returned instead of the best, a patience that counts epochs
     since the beginning, and best parameters whose memory the next step has overwritten.
@@ -87,6 +90,7 @@ def test_converged_returns_the_parameters_of_the_lowest_held_out_loss(small):
     assert result.validation["loss"].value == pytest.approx(history[best], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_without_patience_the_last_parameters_are_kept(small):
     """Catches best parameters kept although nobody asked for them."""
     options = {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": 40, "epochs": 8}
@@ -97,6 +101,7 @@ def test_without_patience_the_last_parameters_are_kept(small):
     assert_array_equal(watched.params["w"], alone.params["w"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro", [None, 8])
 def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
     """Catches the wrong step, NaN in what is returned, and a run that goes on after it."""
@@ -119,6 +124,7 @@ def test_a_loss_that_is_not_finite_rolls_back_and_names_the_step(micro, small):
     assert f"the loss of row {bad:,} is not finite" in decided["because"]
 
 
+@pytest.mark.slow
 def test_parameters_that_break_in_the_last_step_are_not_returned(small):
     """Catches a run that ends between a gradient of NaN and the loss that would show it."""
 
@@ -130,6 +136,7 @@ def test_parameters_that_break_in_the_last_step_are_not_returned(small):
     assert_array_equal(result.params["w"], np.zeros(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rate", "ends"),
     [
@@ -161,6 +168,7 @@ def test_a_learning_rate_that_explodes_gives_finite_parameters(name, rate, ends,
         assert result.learning_rate == cuts[-1]
 
 
+@pytest.mark.slow
 def test_a_slow_explosion_is_seen_before_it_overflows(small):
     """Catches a run that leaves its minimum for good and calls the result a model."""
     options = {"batch_size": 200, "steps": 200}

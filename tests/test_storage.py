@@ -207,6 +207,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment(tmp_path):
     """Catches what the orderly kills above do not reach: a file in the middle of its write."""
     rng = random.Random(0)

@@ -113,7 +113,7 @@ def coverage_of(tree: Path, names: list[str]) -> dict[str, Any]:
         print("recording which test executes which line ...", flush=True)
         begin = time.perf_counter()
         part = out.with_suffix(".part")
-        arguments = ["-p", "benchmarks.mutate.record", "-m", "not slow", *names]
+        arguments = ["-p", "benchmarks.mutate.record", *names]
         ended = run_tests(tree, arguments, None, MUTATE_OUT=str(part))
         print((tree / "said.txt").read_text().splitlines()[-1], flush=True)
         if ended not in (0, 1):  # some failed at most: those are left out

@@ -189,6 +189,7 @@ def test_more_columns_than_rows_and_types_kept():
     assert found["w"].dtype == np.float32 and found["n"] == 3
 
 
+@pytest.mark.slow
 def test_what_has_no_least_value():
     def bent_down(m, batch, key):
         return losses.squared(batch[0] @ m["w"], batch[1]) - 100 * m["b"] ** 2 + m["b"]

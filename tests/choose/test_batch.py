@@ -115,6 +115,7 @@ def test_interval_from_the_noise_scale():
     assert sweet_spot(noise_scale=200, times=LINE).optimum.lo is None
 
 
+@pytest.mark.slow
 def test_interval_from_the_timings_covers():
     draw, covered, width = random.Random(0), 0, 0.0
     sizes = [16, 64, 256, 1024]

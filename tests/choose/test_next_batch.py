@@ -99,6 +99,7 @@ def test_one_timed_size_moves_nothing():
 
 
 # 60 runs of 100 readings that scatter by a third; intervals are 95 %
+@pytest.mark.slow
 def test_noisy_readings_do_not_drive_it_to_and_fro():
     reversals = moves = 0
     for seed in range(60):

@@ -55,6 +55,7 @@ def test_noise_of_timing():
 
 
 # catches: an interval from repeats that were pooled, or a mean in place of the median
+@pytest.mark.slow
 def test_interval_covers():
     draw, covered = random.Random(0), 0
     for _ in range(40):

@@ -40,6 +40,7 @@ def told(tmp_path, monkeypatch):
     return told
 
 
+@pytest.mark.slow
 def test_fit_ends_with_a_report(told, capsys):
     """Catches a report of another run, evidence gathered too late, a path that is not said."""
     words = [*FIT, "--out", "my run"]
@@ -55,6 +56,7 @@ def test_fit_ends_with_a_report(told, capsys):
     assert lines["next"].startswith("downslope predict 'my run'")
 
 
+@pytest.mark.slow
 def test_no_report_where_none_is_wanted(told, capsys):
     assert main([*FIT, "--no-report", "--out", "a", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["report"] is None
@@ -63,6 +65,7 @@ def test_no_report_where_none_is_wanted(told, capsys):
     assert told == []
 
 
+@pytest.mark.slow
 def test_no_report_of_an_interrupted_run(told, monkeypatch, capsys):
     from downslope.report import progress
 
@@ -105,6 +108,7 @@ def test_a_report_that_fails_costs_no_training(part, error, code, why, told, cap
     assert Path("run/model").is_dir()
 
 
+@pytest.mark.slow
 def test_divergence_keeps_its_exit_code(told, capsys):
     x = np.random.default_rng(0).normal(size=(2, 300))
     pq.write_table(pa.table({"x": x[0], "y": x[1]}), "t.parquet")

@@ -13,6 +13,7 @@ from sklearn.datasets import load_wine
 from downslope.cli import main
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_three_commands_from_the_help(tmp_path, monkeypatch, capsys):
     """Catches an example that does not work when typed, and results that are not where it says."""

@@ -36,6 +36,7 @@ def test_help_needs_no_heavy_module(words):
         assert "--learning-rate X|auto" in found.stdout
 
 
+@pytest.mark.slow
 def test_help_is_quick():
     """The bar is 0.25 s, or where slower, four times some imports of Python (seen: twice)."""
     help_, imports = [], []

@@ -116,6 +116,7 @@ def test_a_hundred_exits_of_each_reader(endings, good, tmp_path):
     assert exit_codes(100, *paths) == {"0" if good else "3": 100}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("good", [True, False], ids=["right", "wrong"])
 def test_exits_after_a_csv_file(good, tmp_path):
     """Catches most of the time what the slow test above catches always."""

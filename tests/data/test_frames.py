@@ -273,6 +273,7 @@ def test_many_small_chunks():
     assert batch["kind"].to_pylist() == ["u", "v"] * 300
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
 def test_a_loss_of_ones_own_sees_columns_by_name(make):

@@ -54,6 +54,7 @@ def test_a_search_comes_near_the_same_solution():
     assert found.score(x, y) > 0.99 * known.score(x, y)
 
 
+@pytest.mark.slow
 def test_logistic_regression_minimises_what_it_says(cancer):
     """Catches a penalty on the intercept, or one that is divided by the rows: against L-BFGS."""
     x, y = cancer
@@ -63,6 +64,7 @@ def test_logistic_regression_minimises_what_it_says(cancer):
     np.testing.assert_allclose(found.intercept_, known.intercept_, atol=0.05)
 
 
+@pytest.mark.slow
 def test_l1_gives_exact_zeros(cancer):
     """Catches an l1_ratio that is not passed on."""
     x, y = cancer
@@ -83,6 +85,7 @@ def test_what_is_given_is_obeyed(cancer):
         LinearClassifier(learning_rate=-1).fit(x, y)
 
 
+@pytest.mark.slow
 def test_rows_are_held_out_where_asked(cancer):
     """Catches an early_stopping that holds out nothing."""
     x, y = cancer
@@ -91,6 +94,7 @@ def test_rows_are_held_out_where_asked(cancer):
     assert found.validation_curve_ and found.result_.validation is not None
 
 
+@pytest.mark.slow
 def test_a_search_over_a_pipeline(cancer):
     """Catches an estimator that cannot be cloned, or forgets what it was given."""
     x, y = load_breast_cancer(return_X_y=True)
@@ -117,6 +121,7 @@ def test_class_weights_move_the_border(cancer):
     assert heavy.fit(x, y).predict(x).mean() < plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [LinearClassifier, MLPRegressor, LinearRegressor])
 def test_saving_keeps_predictions(make, tmp_path, cancer):
     """Catches a tensor or a parameter that is not restored; classes of type str among them."""
@@ -143,6 +148,7 @@ def test_an_optimizer_object_is_not_saved(tmp_path, cancer):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_mini_batches_learn_and_compile_once(monkeypatch, cancer):
     """Catches a program for every length of a piece; and one kept from a fit of another kind."""
     x, y = cancer
@@ -169,6 +175,7 @@ def test_mini_batches_learn_and_compile_once(monkeypatch, cancer):
     assert len(made) == 2
 
 
+@pytest.mark.slow
 def test_fits_of_one_kind_compile_once(cancer):
     """Catches a key that differs from one fit to the next, and one that leaves out alpha."""
     from downslope.train.program_cache import _kept
@@ -185,6 +192,7 @@ def test_fits_of_one_kind_compile_once(cancer):
     assert np.abs(other.coef_).max() < np.abs(first.coef_).max()
 
 
+@pytest.mark.slow
 def test_a_table_on_disk(tmp_path):
     """Catches columns, classes or weights that are lost between a file and the estimator."""
     pd = pytest.importorskip("pandas", reason="needs pandas")
@@ -237,6 +245,7 @@ def test_callbacks_are_told(cancer):
     assert "end progress" in note.told
 
 
+@pytest.mark.slow
 def test_targets_of_very_different_size_are_learned_alike():
     """Catches one scale for all targets: the small one is then lost beside the large."""
     x = np.random.default_rng(0).normal(size=(800, 3))
@@ -247,6 +256,7 @@ def test_targets_of_very_different_size_are_learned_alike():
         assert 1 - ((truth - seen) ** 2).mean() / truth.var() > 0.8
 
 
+@pytest.mark.slow
 def test_pieces_of_another_kind_are_refused(tmp_path):
     """Catches updates that read numbers as classes, and pieces that change nothing after a file."""
     x = np.random.default_rng(0).normal(size=(60, 3))

@@ -158,6 +158,7 @@ def test_an_object_without_finish():
     assert bare.rows == [10]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_run_from_its_first_record_to_its_last():
     """Catches an event of the journal that a logger cannot read, and a metric without interval."""

@@ -44,6 +44,7 @@ def series(uri, run_id, key):
     return sorted((metric.step, metric.value) for metric in history)
 
 
+@pytest.mark.slow
 def test_numbers_and_sentences(uri):
     """Catches metrics without steps, names that MLflow refuses, and a run left running."""
     log = MLflow(uri, experiment="trials", name="first")

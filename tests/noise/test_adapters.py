@@ -37,6 +37,7 @@ PARAMS = {"w": jnp.zeros((4, 5)), "b": jnp.zeros(3)}
 
 
 # catches: sums of one leaf alone; the microbatch size left out; the mean not passed on
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 4])
 def test_the_link_measures_what_the_norms_tell(size):
     grads = draws(20, 6, size)

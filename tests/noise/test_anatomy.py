@@ -68,6 +68,7 @@ def away():
     return look(AWAY, regression()).records()
 
 
+@pytest.mark.slow
 def test_the_noise_away_from_the_optimum(away):
     # moments by brute force: of 2 million fresh rows
     g = drawn_gradients(AWAY, 2_000_000)
@@ -114,6 +115,7 @@ def test_the_needed_batch_against_batches_drawn(away):
     assert away["required/guaranteed"].value > needed.value
 
 
+@pytest.mark.slow
 def test_curvature(away):
     assert away["curvature/lambda_max"].value == pytest.approx(4, rel=0.1)  # of 4,000 rows
     assert away["curvature/lambda_min"].value == pytest.approx(0.25, rel=0.1)
@@ -211,6 +213,7 @@ def batch_losses(params, rows):
     return value.mean() + 0 * value
 
 
+@pytest.mark.slow
 def test_interacting_rows_make_the_batch_the_unit():
     rows = regression(8000)
     plain = look(AWAY, rows, num_rows=8000)
@@ -382,6 +385,7 @@ def test_what_has_no_spread_has_no_number():
             assert not found.records()[name].is_measured, (case, name)
 
 
+@pytest.mark.slow
 def test_one_parameter():
     x, y = regression()
     found = look(0.5, (x[:, :1], y), losses=lambda p, r: losses({"w": p["w"][None]}, r))

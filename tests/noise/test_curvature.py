@@ -47,6 +47,7 @@ def full_hessian(losses, params, rows):
 
 
 # catches: gradient instead of its derivative; params flattened in another order; data ignored
+@pytest.mark.slow
 def test_product_equals_the_hessian():
     params, rows, losses = net()
     product = hessian_product(lambda p, rows: losses(p, rows).mean(), params, rows)
@@ -66,6 +67,7 @@ def test_chunks_give_the_full_data_hessian(chunk_size):
 
 
 # catches: squared first derivatives (Gauss-Newton) in place of the curvature; a mean over rows
+@pytest.mark.slow
 def test_directional_curvatures_are_those_of_single_rows(monkeypatch):
     monkeypatch.setattr(hessian, "ROWS_AT_ONCE", 10)
     params, rows, losses = net()
@@ -123,6 +125,7 @@ def test_few_distinct_eigenvalues(dtype):
 
 
 # catches: float32 products losing orthogonality; JAX arrays refused
+@pytest.mark.slow
 def test_jax_products_in_single_precision():
     params, rows, losses = net(num=200)
     product = chunked_hessian_product(losses, params, rows, chunk_size=64)

@@ -111,6 +111,7 @@ def simulated_steps(g, variances, h, rate, batch, rng, num=200_000):
 
 
 # catches: the noise's part of the curvature left out; eta for eta^2; a chance of one half always
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["low", "high"])
 def test_one_step(rank):
     rng = np.random.default_rng(5)

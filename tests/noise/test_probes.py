@@ -160,6 +160,7 @@ def test_no_stretch_has_more_than_the_bound(every):
     assert most_measured(1000, None) == 0
 
 
+@pytest.mark.slow
 def test_many_steps_and_rare_measuring_do_not_overflow():
     """Catches int32 running over: late in a run of 2^30 steps, or at a huge `measure_every`."""
     assert measured(128, 4096, 2**30).sum() == 32

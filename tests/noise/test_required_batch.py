@@ -74,6 +74,7 @@ def test_trace_cube_is_unbiased():
 
 
 # catches: moments of the sample not corrected; error for error^2; intervals left behind
+@pytest.mark.slow
 def test_from_gradients():
     rng = np.random.default_rng(5)
     truth = quantile_batch(VARIANCES, 0.4, 0.05, rng)

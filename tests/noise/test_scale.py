@@ -51,6 +51,7 @@ def check_coverage(found: list[Noise], scale: float, trace: float, signal: float
 
 # catches: variance over n; the linear or the pairs' part of the error left out or doubled; z for
 # t; the ratio inverted; a log interval with the ends' errors swapped; a bias of 2 %
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variances, num, noise_scale", [(LOW, 500, 4.0), (HIGH, 200, 1.0)], ids=["rank 2", "rank 148"]
 )
@@ -65,6 +66,7 @@ def test_from_examples_covers(variances, num, noise_scale):
 
 
 # catches: a jackknife that counts the pairs' part of the variance twice (99 % here)
+@pytest.mark.slow
 def test_from_examples_covers_where_pairs_dominate():
     rng = np.random.default_rng(3)
     g = gradient(HIGH, 150.0)
@@ -104,6 +106,7 @@ def test_from_terms_covers(variances, steps):
 
 
 # catches: sizes of the halves swapped for their mean; one size used for all steps
+@pytest.mark.slow
 @pytest.mark.parametrize("variances, steps", [(LOW, 50), (HIGH, 100)], ids=["rank 2", "rank 148"])
 def test_from_halves_covers_unequal_sizes(variances, steps):
     rng = np.random.default_rng(7 * steps)

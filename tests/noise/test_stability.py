@@ -183,6 +183,7 @@ def test_condition_numbers():
     assert scaled.after.value == pytest.approx(condition_number(y).after.value)
 
 
+@pytest.mark.slow
 def test_condition_numbers_cover_and_refuse():
     covered = []
     for seed in range(200):

@@ -77,6 +77,7 @@ def test_displacement():
 
 
 # catches: principal directions of raw, uncentred points; shares of singular values unsquared
+@pytest.mark.slow
 def test_principal_path():
     t = np.linspace(0, 2 * np.pi, 200, endpoint=False)
     path = principal_path(

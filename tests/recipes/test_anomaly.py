@@ -98,6 +98,7 @@ def test_clopper_pearson_by_its_definition(hits, trials):
         assert binom.cdf(hits, trials, high) == pytest.approx(0.025)
 
 
+@pytest.mark.slow
 def test_the_threshold_keeps_its_rate():
     """Uniform scores: the rate beyond a threshold t is 1 - t. Catches an index one off."""
     draw = np.random.default_rng(0)

@@ -116,6 +116,7 @@ def test_samples_in_the_manner_of_scikit_learn(detector, other):
         copy.set_params(rate=1)
 
 
+@pytest.mark.slow
 def test_a_narrow_code_is_bent_and_hears_an_overtone_out_of_step():
     """Overtone moved against the tone: the power is normal, and a wide code rebuilds it.
 
@@ -141,6 +142,7 @@ def test_a_narrow_code_is_bent_and_hears_an_overtone_out_of_step():
     assert RebuildLoss() == RebuildLoss() and hash(RebuildLoss()) == hash(RebuildLoss())
 
 
+@pytest.mark.slow
 def test_a_solved_detector_does_not_wait_for_jax():
     """Catches an import at the top that costs a second of every `downslope detect`."""
     code = (
@@ -165,6 +167,7 @@ def test_saved_and_loaded(detector, other, tmp_path):
         AnomalyDetector.load(tmp_path / "d")
 
 
+@pytest.mark.slow
 def test_partial_fit_learns_a_new_normal():
     """A fourth harmonic: alarms before, fewer after. Catches a threshold that stays behind."""
     detector = AnomalyDetector(false_alarm_rate=0.01).fit(beam(40_000))
@@ -252,6 +255,7 @@ def test_an_interrupted_descent_is_kept_and_said(monkeypatch):
     assert detector.predict(np.cos(phase[:100])).shape == (100,)
 
 
+@pytest.mark.slow
 def test_a_signal_given_again_is_no_new_evidence():
     """Catches 92 independent windows that are stated as 644."""
     signal = beam(20_000)
@@ -278,6 +282,7 @@ def test_signals_too_short_to_teach_are_told():
     assert len(detector.learned_.held_out) == len(whole.held_out)
 
 
+@pytest.mark.slow
 def test_held_out_windows_train_nothing_in_partial_fit():
     """Another end of the signal: only the threshold changes."""
     signal = beam(8_000, seed=1)
@@ -291,6 +296,7 @@ def test_held_out_windows_train_nothing_in_partial_fit():
     assert pair[1].threshold_.value > 2 * pair[0].threshold_.value
 
 
+@pytest.mark.slow
 def test_spreads_are_of_all_windows_in_partial_fit():
     """Three times the noise in one window of thirty: mean squares of 1 + 8 / 30, not of 9.
 

@@ -101,6 +101,7 @@ def test_other_sources(tmp_path):
     assert np.abs(anndata.read_h5ad(again).layers["x"] - found.layers["x"]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*zarr")  # of zarr's formats
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
 def test_from_zarr_to_zarr(tmp_path, kind):
@@ -218,6 +219,7 @@ def by_scanpy(scanpy, given, **words):
         return scanpy.pp.combat(given, "lab", inplace=False, **words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariates", [None, ["age"], ["age", "S_score"]])
 def test_equal_to_scanpy(scanpy, blood, covariates):
     """Catches any other estimator, prior or stopping rule. The bar is 1e-4."""
@@ -251,6 +253,7 @@ def test_equal_to_scanpy_on_few_cells(scanpy, seed):
     )
 
 
+@pytest.mark.slow
 def test_mixes_real_cells_as_harmony_does_and_keeps_types(blood):
     """Mixing at least Harmony's with settings found by hand; types as before the planting.
 
@@ -336,6 +339,7 @@ def test_confounded_conditions_are_refused_before_a_net_is_trained():
         batch_correct(given, "lab", method="net", condition="treated", steps=1, learning_rate=1e-3)
 
 
+@pytest.mark.slow
 def test_a_net_takes_what_the_others_take():
     """Catches arrays alone: AnnData with names of columns, data frames and lists give the same."""
     given = cells(sp.csr_matrix, count=60)

@@ -33,6 +33,7 @@ def trained(quick_compilation):
     return BatchNet(**SMALL).fit(y, batch=lab), y, lab, kind
 
 
+@pytest.mark.slow
 def test_laboratories_meet_and_kinds_stay_apart(trained):
     """Catches statistics of all laboratories together, and a code that is noise."""
     net, y, lab, kind = trained
@@ -122,6 +123,7 @@ def test_it_is_an_estimator(trained):
         net.transform(y, batch=lab + 1)
 
 
+@pytest.mark.slow
 def test_types_weigh_alike_in_draws_and_statistics(quick_compilation):
     """Catches labels that are not used, and draws without weights.
 

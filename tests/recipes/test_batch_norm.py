@@ -46,6 +46,7 @@ def test_a_mean_far_from_zero_costs_no_digits(norm):
     assert (np.asarray(found[:, 2]) == 0).all()
 
 
+@pytest.mark.slow
 def test_the_jacobian_is_the_closed_one():
     """(1/s)(I - 11'/n - zz'/n), of rank n - 2: catches a mean or a spread held constant."""
     with jax.enable_x64(True):
@@ -79,6 +80,7 @@ def test_ghost_batches_are_of_a_fixed_size():
     np.testing.assert_allclose(bn.by_ghost(64)("h", H), standardised(H), atol=2e-6)
 
 
+@pytest.mark.slow
 def test_each_laboratory_by_its_own_rows():
     norm = bn.by_lab(jnp.asarray(LAB), 3, fewest=4)
     mixed = RNG.permutation(24)
@@ -109,6 +111,7 @@ def test_a_far_laboratory_does_not_blur_another():
         np.testing.assert_allclose(found[lab == LAB], standardised(far[lab == LAB]), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_places_of_an_image_count_as_rows():
     image = RNG.normal(size=(6, 4, 3, 2)).astype("f4")
     flat = image.reshape(-1, 2)
@@ -202,6 +205,7 @@ def problem():
     return jnp.asarray(x), jnp.asarray(np.sin(x[:, 0]) + 2.0), model
 
 
+@pytest.mark.slow
 def test_mini_batches_of_it_are_biased_as_one_over_b(problem):
     """The mean mini-batch gradient is not the full one: a bias of about c / B."""
     x, y, model = problem
@@ -213,6 +217,7 @@ def test_mini_batches_of_it_are_biased_as_one_over_b(problem):
     assert 3 < bias[8] / bias[32] < 9 and 0.01 < bias[8] < 0.1  # 16 if as 1/B^2
 
 
+@pytest.mark.slow
 def test_frozen_and_ghost_mini_batches_are_not_biased(problem):
     """Catches statistics of the whole mini-batch: to rounding, halves are as good as the whole."""
     x, _, model = problem
@@ -223,6 +228,7 @@ def test_frozen_and_ghost_mini_batches_are_not_biased(problem):
         assert np.abs(mean).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_ghost_batches_with_a_rest_estimate_the_same_loss(problem):
     """Catches a last group of another size: 12 rows by 8 give on average what 8 rows do."""
     x, y, model = problem

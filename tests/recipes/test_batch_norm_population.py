@@ -191,6 +191,7 @@ def nll(outputs, y):
     return -jnp.take_along_axis(jax.nn.log_softmax(outputs), y[:, None], 1)[:, 0]
 
 
+@pytest.mark.slow
 def test_train_freeze_predict():
     """The whole way; frozen results are those of a net that saw all rows at once."""
 
@@ -212,6 +213,7 @@ def test_train_freeze_predict():
     np.testing.assert_allclose(predict(x[5:6]), outputs[5:6], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["equinox", "flax"])
 def test_nets_of_other_libraries(kind):
     """Catches a model handed to a compiled function whole: it holds functions."""
@@ -260,6 +262,7 @@ def rows_loss(norm):
     return loss
 
 
+@pytest.mark.slow
 def test_noise_of_it_is_labelled_and_that_of_frozen_statistics_is_not():
     """Catches gradients of single examples, which normalised rows do not have."""
     found = bn.population_statistics(classifier, start(), X)
@@ -272,6 +275,7 @@ def test_noise_of_it_is_labelled_and_that_of_frozen_statistics_is_not():
         assert any("interact" in flag for flag in scale.flags) is labelled
 
 
+@pytest.mark.slow
 def test_micro_batches_of_ghost_batches_train_alike_and_others_are_refused():
     """Catches a batch of 64 that is normalised 16 by 16 without a word."""
     given = dict(batch_size=64, steps=5, learning_rate=0.1, optimizer="sgd")
@@ -292,6 +296,7 @@ def test_micro_batches_of_ghost_batches_train_alike_and_others_are_refused():
                 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_held_out_rows_are_taken_in_batches_of_the_same_size():
     """Catches a held-out loss by the statistics of thousands of rows, which is another loss."""
     model, x, y = start(), X[:512], TARGET[:512]

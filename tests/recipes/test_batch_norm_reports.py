@@ -52,6 +52,7 @@ def test_condition_numbers_of_known_maps(matrix, before, after):
     assert found.before.lo < before < found.before.hi
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth():
     """Catches an interval for nothing: samples of 300 rows, 30 times, of 19."""
     held = 0
@@ -77,6 +78,7 @@ def test_each_laboratory_is_scaled_by_itself():
     assert found.jacobian_after.value == pytest.approx(10, rel=0.1)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_says_why():
     dead = np.float32([[1, 0, 0], [0, 1, 0]])  # the third feature is 0
     (found,) = look(dead).layers

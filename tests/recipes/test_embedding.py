@@ -35,6 +35,7 @@ def rows(num=24, dim=5, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(num, dim)), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [nt_xent, supervised_contrastive])
 def test_nt_xent_has_its_closed_forms(loss):
     """Catches a row counted among its own strangers, and a temperature left out of a part."""
@@ -46,6 +47,7 @@ def test_nt_xent_has_its_closed_forms(loss):
     np.testing.assert_allclose(values, [2.7080502, 1.06288, 0.8853446], rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_nt_xent_is_that_of_optax():
     """Catches partners left in each other's denominators, for classes of several rows."""
     labels = jnp.asarray(np.random.default_rng(1).integers(0, 5, 24))
@@ -54,6 +56,7 @@ def test_nt_xent_is_that_of_optax():
     np.testing.assert_allclose(nt_xent(z, labels, temperature=0.3), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_supervised_contrastive_takes_all_others():
     """Three rows on a line through 0: by hand, with cosines 1 and -1 at temperature 1."""
     z, labels = jnp.array([[1.0], [2.0], [-1.0], [-3.0]]), jnp.array([0, 0, 1, 0])
@@ -73,6 +76,7 @@ def test_pairs_by_hand():
     np.testing.assert_allclose(pairs(z, labels, margin=2.0), 4.5 + 1.5**2 / 10, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_triplet_takes_the_hardest():
     """Catches the mean or the nearest partner in place of the farthest."""
     z, labels = jnp.array([[0.0], [1.0], [4.0], [6.0], [8.0]]), jnp.array([0, 0, 0, 1, 1])
@@ -84,6 +88,7 @@ def test_triplet_takes_the_hardest():
     )
 
 
+@pytest.mark.slow
 @each_loss
 @pytest.mark.parametrize("what", ["equal", "zero", "one label", "all different"])
 def test_nothing_is_nan(name, what):
@@ -99,6 +104,7 @@ def test_nothing_is_nan(name, what):
         assert value == 0
 
 
+@pytest.mark.slow
 @each_loss
 def test_collapse_has_the_stated_value(name):
     """Catches a stated value that is not the loss's own, for a batch other than pairs."""
@@ -108,6 +114,7 @@ def test_collapse_has_the_stated_value(name):
     np.testing.assert_allclose(LOSSES[name](z, np.arange(12) // 3, **more), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @each_loss
 def test_the_gradient_is_the_slope(name):
     """Against differences in float64."""
@@ -121,6 +128,7 @@ def test_the_gradient_is_the_slope(name):
         np.testing.assert_allclose(gradient, slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 @each_loss
 @pytest.mark.parametrize("block", [7, 100])
 def test_blocks_of_rows_change_nothing(name, block):
@@ -148,6 +156,7 @@ def unit_loss(num_rows, chunk_rows, name="nt_xent"):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "chunk"), [("nt_xent", 8), ("triplet", 13)])
 def test_the_gradient_cache_is_exact(name, chunk):
     """Catches losses averaged over chunks (naive accumulation), which are far off."""
@@ -174,6 +183,7 @@ def temporary_bytes(num_rows, chunk_rows):
     return step.lower(net, x).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_memory_does_not_hold_the_whole_batch():
     """Catches activations kept for every chunk, and a similarity matrix kept whole."""
     small, large = temporary_bytes(1024, 128), temporary_bytes(4096, 128)

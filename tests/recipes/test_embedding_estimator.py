@@ -34,6 +34,7 @@ def fitted():
     return Embedder(**SMALL).fit(x, labels=y)
 
 
+@pytest.mark.slow
 def test_labels_teach_what_counts(fitted):
     """Catches embeddings that never leave their start: pixels alone find a sixth of them."""
     x, y = clouds(seed=1)
@@ -75,12 +76,14 @@ def test_clone_and_seed(fitted):
     np.testing.assert_array_equal(again.transform(x), fitted.embedding_)
 
 
+@pytest.mark.slow
 def test_a_pipeline_scales():
     X, y = load_iris(return_X_y=True)
     model = make_pipeline(StandardScaler(), Embedder(**SMALL)).fit(X, y)
     assert model.score(X, y) > 0.9
 
 
+@pytest.mark.slow
 def test_groups_of_two_recordings():
     """Catches groups cut in two by what is held out, and groups of one row that are not named."""
     draw = np.random.default_rng(0)
@@ -96,6 +99,7 @@ def test_groups_of_two_recordings():
     assert model.score(x, things) > 0.9
 
 
+@pytest.mark.slow
 def test_views_of_your_own_teach_what_stays():
     """A view that draws the last six columns anew: only the first two are worth keeping."""
     import jax
@@ -129,6 +133,7 @@ def test_a_collapse_while_training_is_told():
     assert model.collapse_.spread < 0.05
 
 
+@pytest.mark.slow
 def test_chunks_give_the_same_model(fitted):
     """Catches chunks whose parts of a batch are averaged as batches of their own."""
     x, y = clouds()
@@ -136,6 +141,7 @@ def test_chunks_give_the_same_model(fitted):
     assert abs(model.result_.train_loss - fitted.result_.train_loss) < 0.05
 
 
+@pytest.mark.slow
 def test_collapse_is_told():
     """Rows that cannot be told apart: the embeddings coincide, and the loss says so too."""
     with pytest.warns(ConvergenceWarning, match="coincide"):

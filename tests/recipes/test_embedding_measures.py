@@ -252,6 +252,7 @@ def test_what_is_held_out_was_never_trained_on():
     assert held_out(members, "labels", share=0, **sizes).held_out == []
 
 
+@pytest.mark.slow
 def test_noise_and_mask_change_what_they_say():
     x, key = jnp.ones((4000, 3)), jax.random.key(0)
     wide = noise(np.array([0.0, 0.5, 2.0]))(key, x).std(0)
@@ -261,6 +262,7 @@ def test_noise_and_mask_change_what_they_say():
     assert set(np.unique(hidden[:, 2])) == {1, 7}
 
 
+@pytest.mark.slow
 def test_shift_moves_whole_images():
     """Catches axes exchanged, and pixels that come in at the other edge."""
     image = np.zeros((3, 4), "f4")

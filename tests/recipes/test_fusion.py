@@ -77,6 +77,7 @@ def fitted(news):
 # -- the made news ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_bayes_loss_is_that_of_the_true_probabilities():
     """Catches an entropy of the wrong rows, and ratings drawn from other probabilities."""
     news = rated_news(40_000, levels=4, seed=3)
@@ -86,6 +87,7 @@ def test_the_bayes_loss_is_that_of_the_true_probabilities():
     np.testing.assert_allclose(shares, news.probabilities.mean(0), atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_interaction_is_hidden_from_every_linear_model():
     """Catches an interaction with a linear part: a linear model would see some of it."""
     draws = [rated_news(20_000, numbers=0, words=0, interaction=2, seed=4)]
@@ -102,6 +104,7 @@ def test_the_interaction_is_hidden_from_every_linear_model():
 # -- what two branches gain -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_branches_see_what_neither_sees_alone(news, fitted):
     """Catches branches that are added up and never joined: that is the linear model's loss."""
     known, new = news
@@ -137,6 +140,7 @@ def test_no_gain_where_the_interaction_does_not():
     assert lower_end(gain) < 0 and upper_end(gain) > -0.05
 
 
+@pytest.mark.slow
 def test_ordered_classes_use_their_order(news):
     """Catches thresholds that do not move, and classes read in the order of the alphabet."""
     known, new = (rated_news(n, levels=4, seed=s) for n, s in ((3000, 1), (3000, 51)))
@@ -343,6 +347,7 @@ def test_an_embedding_is_a_branch(news):
 # -- tables and the manner of scikit-learn ----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_missing_values_and_unknown_categories(news):
     """Catches a gap read as 0 in the column's unit, and a category that was never seen."""
     known, new = news

@@ -52,6 +52,7 @@ def test_far_off_scores_keep_a_loss_and_a_slope(score, k, slope):
     assert float(gradient) == pytest.approx(slope, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_without_predictors_shares_of_rows_are_the_best_cuts():
     """Catches a wrong gradient of the cuts: at the cumulative shares' log-odds it must be 0."""
     counts = np.array([300, 100, 250, 50])
@@ -69,6 +70,7 @@ def test_without_predictors_shares_of_rows_are_the_best_cuts():
     assert float(loss(model)) == pytest.approx(entropy, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_classes_are_logistic_regression():
     model = {"bias": np.float32([0.4]), "gaps_bias": np.zeros(0, np.float32)}
     score, target = jnp.linspace(-5, 5, 10), jnp.arange(10) % 2
@@ -76,6 +78,7 @@ def test_two_classes_are_logistic_regression():
     np.testing.assert_allclose(found, logistic(score - 0.4, target), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_class_without_rows_costs_a_finite_loss():
     """Catches a gap that goes to 0: a held-out row of that class would cost infinity."""
     model = {"bias": np.float32([0]), "gaps_bias": np.float32([-200])}

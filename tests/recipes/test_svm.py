@@ -119,6 +119,7 @@ def test_the_gap_of_given_weights_is_no_smaller_than_the_truth(cancer):
         assert found.gap >= found.objective - best.objective * (1 + 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
 def test_within_a_thousandth_of_liblinear(cancer, loss):
     """Catches an objective that is not liblinear's: another C, intercept or penalty."""
@@ -136,6 +137,7 @@ def test_within_a_thousandth_of_liblinear(cancer, loss):
     assert found.score(x, y) > 0.97
 
 
+@pytest.mark.slow
 def test_crammer_and_singer_come_to_liblinear(iris):
     """Catches a loss one against the rest where the classes were to be compared."""
     x, y = iris
@@ -147,6 +149,7 @@ def test_crammer_and_singer_come_to_liblinear(iris):
     assert found.decision_function(x).shape == (150, 3) and found.score(x, y) > 0.95
 
 
+@pytest.mark.slow
 def test_two_classes_joined_are_one_margin_of_twice_the_cost(cancer):
     """|w|^2/4 + C sum hinge, by symmetry: the binary machine of 2C, halved."""
     x, y = cancer
@@ -158,6 +161,7 @@ def test_two_classes_joined_are_one_margin_of_twice_the_cost(cancer):
     assert joint.score(x, y) > 0.97
 
 
+@pytest.mark.slow
 def test_the_descent_alone_comes_near(cancer):
     """Catches a descent that does nothing, with all the work left to the certificate."""
     x, y = cancer
@@ -167,6 +171,7 @@ def test_the_descent_alone_comes_near(cancer):
     assert best.objective <= found.objective_ <= 1.02 * best.objective
 
 
+@pytest.mark.slow
 def test_kernel_features_are_as_good_as_the_kernel():
     """Catches features of another width, or that are drawn anew to predict."""
     x, y = load_digits(return_X_y=True)
@@ -201,6 +206,7 @@ def test_shares_are_the_nearest():
     assert (((points - found) ** 2).sum(1) <= nearest + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_weights_are_counts(cancer):
     """Rows of weight 2 are rows twice; weight 0 is none. Catches a weight that changes C."""
     x, y = cancer
@@ -213,6 +219,7 @@ def test_weights_are_counts(cancer):
         SVM().fit(x, y, np.zeros(len(y)))
 
 
+@pytest.mark.slow
 def test_words_and_the_manner_of_scikit_learn(iris):
     """Catches classes that are not given back, and a parameter that is lost in a clone."""
     x, y = iris
@@ -240,6 +247,7 @@ def test_a_share_of_the_dual_point_in_closed_form():
     assert (found.objective, found.dual_objective) == (20.0, pytest.approx(0.5))
 
 
+@pytest.mark.slow
 def test_a_gap_that_is_not_reached_is_told(cancer):
     x, y = cancer
     with pytest.warns(ConvergenceWarning, match="was not reached"):

@@ -20,6 +20,7 @@ from downslope.report import RunReader, page, write_report
 PARTS = ("verdict", "descent", "noise", "machine", "landscape", "data", "record")
 
 
+@pytest.mark.slow
 def test_one_file_by_itself(told, tmp_path) -> None:
     """Catches a script, an outer address, a part left out, a page that grows."""
     path = write_report([told], tmp_path / "a.html")
@@ -34,6 +35,7 @@ def test_one_file_by_itself(told, tmp_path) -> None:
     assert text.count("<summary>Numbers</summary>") == text.count("<svg") == 16
 
 
+@pytest.mark.slow
 def test_it_lies_in_the_run_unless_told(bare, tmp_path) -> None:
     run = tmp_path / "run"
     shutil.copytree(bare, run)
@@ -142,6 +144,7 @@ def test_a_run_cut_short_by_a_crash(told, tmp_path) -> None:
 ODD = (None, "text", -1, 0, 1e308, -1e308, 10**30, [], {}, [None], {"value": None}, True, "<b>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_odd_values_never_cost_the_page(told, tmp_path, seed) -> None:
     """Values of records replaced at random: each part is still shown, and no number is NaN."""
@@ -176,6 +179,7 @@ def _spoiled(record, draw):
     return record
 
 
+@pytest.mark.slow
 def test_hostile_names_are_escaped(hostile, tmp_path) -> None:
     path = write_report([hostile], tmp_path / "a.html")
     text = path.read_text(encoding="utf-8")
@@ -215,6 +219,7 @@ def test_importing_is_light() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=180)
 
 
+@pytest.mark.slow
 def test_a_report_loads_no_jax(told, tmp_path) -> None:
     code = (
         "import sys\nfrom downslope.report import write_report\n"

@@ -140,6 +140,7 @@ def is_sound(found: dict) -> None:
     assert found["texts"] > 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(320, LIGHT), (1280, DARK)])
 def test_a_run(told, tmp_path, width, scheme) -> None:
     """Catches a request, an error, colliding ids, text cut off, too faint or too small."""
@@ -149,6 +150,7 @@ def test_a_run(told, tmp_path, width, scheme) -> None:
     assert found["charts"] == 16
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(hostile, tmp_path) -> None:
     """Catches a name that becomes markup, a formula, or the whole page."""
     page = write_report([hostile], tmp_path / "report.html")
@@ -160,6 +162,7 @@ def test_hostile_names_are_text(hostile, tmp_path) -> None:
         assert words in found["body"], words
 
 
+@pytest.mark.slow
 def test_several_runs_and_the_short_form(told, bare, hostile, tmp_path) -> None:
     """Catches ids of one run's chart that collide with another's."""
     page = write_report([told, bare, hostile], tmp_path / "several.html")
@@ -173,6 +176,7 @@ def test_several_runs_and_the_short_form(told, bare, hostile, tmp_path) -> None:
     assert found["charts"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_pictures_of_it(told, tmp_path, width) -> None:
     """Catches a page that renders as nothing, or logs an error when opened as a file."""

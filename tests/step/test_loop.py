@@ -89,6 +89,7 @@ def run(setup, num_windows=None, num_steps=None):
     return jax.device_get(state), np.concatenate(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_rows", [1, 16, 99, "full"])
 def test_each_batch_size_is_the_same_loop_by_hand(batch_rows, data):
     """Catches a short last batch that is dropped, wrapped, or divided by its own rows."""
@@ -126,6 +127,7 @@ def in_one_pass(data):
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_rows", "micro"), [(32, 8), (32, 7), (32, 1), ("full", 33), ("full", 50)]
 )
@@ -171,6 +173,7 @@ def test_a_step_keeps_structure_shapes_and_types(name, data):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"batch_size": 8}, {"batch_size": 24, "microbatch_size": 7}], ids=["plain", "parts"]
 )
@@ -189,6 +192,7 @@ def test_the_result_does_not_depend_on_how_an_epoch_is_divided_into_calls(option
     assert int(one.step) == 40
 
 
+@pytest.mark.slow
 def test_every_step_and_every_part_has_a_key_of_its_own(data):
     """Catches a key folded by window instead of by step, or the same key for all parts."""
     for options in ({"batch_size": 50}, {"batch_size": 100, "microbatch_size": 50}):
@@ -210,6 +214,7 @@ def _compiled(caplog):
     return {name: names.count(name) for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"microbatch_size": 5}], ids=["plain", "parts"])
 def test_a_whole_run_compiles_its_step_once(options, data, caplog):
     """Catches shapes that follow the block, the epoch's last batch, or the call's length."""
@@ -223,6 +228,7 @@ def test_a_whole_run_compiles_its_step_once(options, data, caplog):
     assert _compiled(caplog)["outputs"] == 1  # evaluation
 
 
+@pytest.mark.slow
 def test_changed_knobs_do_not_compile_anew_and_are_obeyed(data):
     """Catches a learning rate baked into the program, whose change would do nothing."""
     training = plain.training(optimizer="momentum", batch_size=8, steps=13, clip_norm=1.0)
@@ -244,6 +250,7 @@ def test_changed_knobs_do_not_compile_anew_and_are_obeyed(data):
     assert moved[2] < 1.1e-5 < moved[3]
 
 
+@pytest.mark.slow
 def test_the_loop_never_calls_the_host(data):
     """Catches a print, a callback or a check inside the loop, and inputs it cannot donate."""
     training = plain.training(batch_size=8, steps=30, average="ema")
@@ -260,6 +267,7 @@ def test_the_loop_never_calls_the_host(data):
         assert int(after.step) == len(block.windows.starts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [{}, {"microbatch_size": 3}], ids=["plain", "parts"])
 def test_a_bad_window_ends_the_call(parts, data):
     """Catches windows that are run after a loss of NaN, and one that counts as done."""
@@ -277,6 +285,7 @@ def test_a_bad_window_ends_the_call(parts, data):
     assert not np.asarray(seen.loss_sums)[done + 1 :].any()  # never run
 
 
+@pytest.mark.slow
 def test_an_update_that_breaks_the_parameters_is_seen_at_the_call_s_end(data):
     """Catches a run that ends, or is saved, between a gradient of NaN and the next loss."""
     training = plain.training(optimizer="sgd", batch_size=10, steps=10)

@@ -267,6 +267,7 @@ def vector(params):
     return np.r_[params["b"], params["w"]].astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_field_is_that_of_a_loop_by_hand(name):
     """Catches parts of other rows, wrong divisors, a part that weighs in twice, clipping or
@@ -309,6 +310,7 @@ def test_the_cases_reach_what_they_are_for():
     assert ends.mean() == pytest.approx(1 / 6, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_measuring_changes_nothing_but_rounding(name):
     """Catches a measured step that skips, repeats or reweighs rows, and a program without
@@ -448,6 +450,7 @@ def assert_covers(m, truth, widest):
     assert m.hi / m.lo < widest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "widest"),
     [
@@ -470,12 +473,14 @@ def test_the_noise_scale_of_a_known_problem(options, widest, rows):
     assert found["noise_scale"].unit == "examples"
 
 
+@pytest.mark.slow
 def test_the_noise_scale_of_drawn_rows_is_that_of_the_formula():
     """Catches what data and code may share: this truth knows neither."""
     found = at_rest(downslope.Generator(draw), batch_size=32, steps=512)
     assert_covers(found["noise_scale"], closed_form(3, NOISE, TARGET), 1.5)
 
 
+@pytest.mark.slow
 def test_examples_that_interact_are_measured_by_whole_batches(rows):
     """Catches a mean over a half taken for the loss of a batch, and a silent assumption."""
 
@@ -493,6 +498,7 @@ def jitter(rng, num):
     return rng.normal(size=(num, 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"optimizer": "sgd", "learning_rate": 0.04}, {"optimizer": "momentum", "momentum": 0.5,

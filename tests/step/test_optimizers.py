@@ -123,6 +123,7 @@ def test_every_named_optimizer_is_compared_here():
     assert set(NAMED) == set(RULES) == set(get_args(OptimizerName))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_named_optimizers_equal_optax(name, model, data, batches, gradient):
     """Catches a short batch divided by its own rows, a lost state, y kept for schedule-free's x."""
@@ -134,6 +135,7 @@ def test_named_optimizers_equal_optax(name, model, data, batches, gradient):
     assert_same(trained(model, data, optimizer=name, **options), expected, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "beta"), [("momentum", 0.5), ("nesterov", 0.75)])
 def test_momentum_is_the_heavy_ball(name, beta, model, data, batches, gradient):
     """Catches the exponential average v = bv + (1-b)g, whose step is 1/(1-b) times smaller."""
@@ -178,6 +180,7 @@ def test_schedules_follow_their_formula(name):
     assert_allclose(found, [formula(t) for t in range(STEPS)], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_schedules_reach_the_update(model, data, batches, gradient):
     """Catches a factor that is computed and not used, or that counts windows instead of steps."""
     options, formula = SCHEDULES["warm-up, cosine"]
@@ -193,6 +196,7 @@ def test_cosine_needs_a_known_end():
         rate_factor(Training(steps=5, schedule="cosine"), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_weight_decay_is_decoupled(name, model, data, batches, gradient):
     """Catches decay that is added to the gradient, which Adam would divide away."""
@@ -200,12 +204,14 @@ def test_weight_decay_is_decoupled(name, model, data, batches, gradient):
     assert_same(trained(model, data, optimizer=name, weight_decay=0.125), expected, model)
 
 
+@pytest.mark.slow
 def test_l2_is_part_of_the_gradient(model, data, batches, gradient):
     """Catches L2 as decoupled decay, and a penalty of |w|^2 without the half."""
     expected = by_hand(model, batches, gradient, optax.adam(RATE), l2=0.125)[0][-1]
     assert_same(trained(model, data, optimizer="adam", l2=0.125), expected, model)
 
 
+@pytest.mark.slow
 def test_clipping_shortens_the_global_norm(model, data, batches, gradient):
     """Catches clipping leaf by leaf, clipping of the update, and a norm that lengthens."""
     norms = [float(optax.tree.norm(gradient(model, b))) for b in batches]
@@ -216,6 +222,7 @@ def test_clipping_shortens_the_global_norm(model, data, batches, gradient):
     assert_same(trained(model, data, optimizer="momentum", clip_norm=norm), expected, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, 20])
 def test_polyak_is_the_mean_of_the_iterates(start, model, data, batches, gradient):
     """Catches an average that counts the starting point, or begins a step late."""
@@ -225,6 +232,7 @@ def test_polyak_is_the_mean_of_the_iterates(start, model, data, batches, gradien
     assert_same(found, expected, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("decay", "start", "steps"), [(0.75, 0, 50), (0.9999, 20, 23)])
 def test_ema_is_corrected_for_its_start(decay, start, steps, model, data, batches, gradient):
     """Catches an average pulled towards the starting point, and 1 - d lost in float32."""
@@ -238,6 +246,7 @@ def test_ema_is_corrected_for_its_start(decay, start, steps, model, data, batche
     assert_same(found, expected, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["transformation", "function"])
 def test_any_optax_rule_can_be_given(given, model, data, batches, gradient):
     """Catches a rule of the user's that is wrapped in a second learning rate."""

@@ -69,6 +69,7 @@ LASSO = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "name"),
     [*(("diabetes", name) for name in LASSO), ("orthogonal", "momentum"), ("orthogonal", "adam")],
@@ -89,6 +90,7 @@ def test_l1_comes_to_rest_at_the_lasso(which, name):
         assert_allclose(found, np.sign(alone) * np.maximum(abs(alone) - L1, 0), atol=tolerance)
 
 
+@pytest.mark.slow
 def test_l1_with_l2_comes_to_rest_at_the_elastic_net():
     """Catches an L2 without its half, or one that acts on the thresholded weights only."""
     options, steps, tolerance = LASSO["adam"]
@@ -98,6 +100,7 @@ def test_l1_with_l2_comes_to_rest_at_the_elastic_net():
     assert_allclose(found, net.fit(x, y).coef_, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_l1_through_fit_gives_exact_zeros_and_spares_what_is_not_penalized():
     """Catches penalties on the intercept, which then no longer is the mean of y."""
     x, y = _orthogonal()
@@ -130,6 +133,7 @@ def test_a_mask_unlike_the_model_is_refused_in_one_line(mask):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_penalty_of_the_users_is_added_to_the_mean_loss():
     """Catches a penalty that is added to every example's loss, or once for every window."""
     x, y = _diabetes()

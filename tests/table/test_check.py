@@ -61,6 +61,7 @@ def warned(found):
     return {name for name, finding in found.items() if finding.severity in ("warning", "error")}
 
 
+@pytest.mark.slow
 def test_a_sound_table_gives_no_warning_and_every_check_speaks(look):
     found = look(columns(), only=None, training=Training(batch_size=32, learning_rate=0.01))
     assert not warned(found)

@@ -104,6 +104,7 @@ def classes(folder):
     return make(folder, "classes", columns, model, {"weight": "w"}, {"epochs": 6})
 
 
+@pytest.mark.slow
 def test_scores_beside_those_of_the_evaluation(numbers, classes):
     """Catches another metric, weights left out, and other rows. Oracle: the run's own result."""
     found = numbers.records["baselines"]
@@ -324,6 +325,7 @@ def test_programs_are_few(numbers, caplog):
 MARGINS = [ModelOptions(model="svm"), ModelOptions(model="mlp", hidden=(4,), loss="hinge")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MARGINS, ids=["linear", "mlp"])
 def test_margins(folder, model):
     """Catches a log loss of what is no probability."""
@@ -341,6 +343,7 @@ def test_margins(folder, model):
         assert "straight" in made.records["slice"]["left_out"]
 
 
+@pytest.mark.slow
 def test_nothing_held_out(folder):
     """Catches scores of training rows that are given out as held-out ones."""
     rng = np.random.default_rng(0)
@@ -369,6 +372,7 @@ def test_confusion_of_many_classes():
     assert found["counts"] == oracle.tolist()
 
 
+@pytest.mark.slow
 def test_a_data_frame(folder):
     """Catches a run whose table has no path."""
     made = make(folder, "frame", {"x": np.arange(200.0), "y": np.arange(200.0) % 7})
@@ -384,6 +388,7 @@ def test_a_data_frame(folder):
     assert made.records["record"]["table"] is None
 
 
+@pytest.mark.slow
 def test_runs_without_evidence(folder):
     """Catches a report that fails for want of a part."""
     rng = np.random.default_rng(0)
@@ -405,6 +410,7 @@ def test_runs_without_evidence(folder):
         gather(folder / "nowhere")
 
 
+@pytest.mark.slow
 def test_a_diverged_run(folder):
     rng = np.random.default_rng(0)
     x = rng.normal(size=1000)

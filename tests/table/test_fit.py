@@ -99,6 +99,7 @@ SIGNALS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signal", "model"), SIGNALS)
 def test_every_kind_of_column_can_carry_the_signal(signal, model, fitted):
     """Catches a column that is shifted by a slot, shuffled apart from its target, or dropped."""
@@ -121,6 +122,7 @@ def test_categories_beyond_those_told_apart(fitted):
     assert value(found, "accuracy") > 0.9  # 8 in 10 keep a code of their own
 
 
+@pytest.mark.slow
 def test_all_kinds_at_once(fitted):
     """Catches offsets between columns of different kinds, and a target in the wrong unit."""
     rng = np.random.default_rng(3)
@@ -145,6 +147,7 @@ def test_all_kinds_at_once(fitted):
 # --- the fit against other packages --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ridge_against_the_closed_form(fitted, tmp_path):
     """Catches a penalty or a scale of another size. Oracle: scikit-learn's Ridge."""
     rng = np.random.default_rng(1)
@@ -166,6 +169,7 @@ def test_ridge_against_the_closed_form(fitted, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_l1_gives_exact_zeros(fitted):
     """Catches a penalty by subgradients, which leaves small numbers where zeros belong."""
     rng = np.random.default_rng(1)
@@ -177,6 +181,7 @@ def test_l1_gives_exact_zeros(fitted):
     assert (weights[1:] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("model", ["linear", "mlp", "svm"])
 def test_held_out_metrics_are_those_of_the_predictions(model, classes, fitted, tmp_path):
@@ -215,6 +220,7 @@ def params(found):
     return {k: np.asarray(v) for k, v in found.result.params.items() if k != "tables"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["linear", "svm"])
 def test_a_weight_of_2_is_a_row_twice_and_0_is_none(model, fitted):
     """Catches weights that count in the loss but not in its mean, or that are ignored.
@@ -237,6 +243,7 @@ def test_a_weight_of_2_is_a_row_twice_and_0_is_none(model, fitted):
     assert np.abs(params(ignored)["weights"] - params(twice)["weights"]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_weights_against_scikit_learn(fitted):
     """Catches weights scaled apart from the penalty. Oracle: LogisticRegression."""
     rng = np.random.default_rng(5)
@@ -266,6 +273,7 @@ def test_the_model_travels_as_json(fitted):
     assert again == found.model
 
 
+@pytest.mark.slow
 def test_a_sentence_about_the_run(fitted, tmp_path):
     """Catches a report that leaves out the score, the model or the next step."""
     rng = np.random.default_rng(0)
@@ -284,6 +292,7 @@ def test_a_sentence_about_the_run(fitted, tmp_path):
     assert lines[-5].startswith("trained    1.43 epochs, 60 steps of 32 examples")
 
 
+@pytest.mark.slow
 def test_a_run_of_another_kind_is_refused(tmp_path):
     """Catches a run of a user's own loss taken for a table's."""
     data = (np.ones((8, 2), "float32"), np.ones(8, "float32"))

@@ -43,6 +43,7 @@ def columns(count=600):
 MAKERS = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "arrow": pa.table}
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_a_file(tmp_path):
     """Catches a frame that is read otherwise than the same table on disk, and rows out of order."""
     frame = pl.DataFrame(columns())

@@ -56,6 +56,7 @@ def noisiest(found):
     return found.sections["tails"].tables["top_rows"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_mislabelled_rows_by_their_place_in_the_file(form, folder):
     path = write(folder, form)

@@ -53,6 +53,7 @@ X = np.random.default_rng(0).normal(size=ROWS)
 SIDE = (X > 0).astype(int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "kind", "names"),
     [
@@ -84,6 +85,7 @@ def test_classes_keep_their_type(classes, kind, names, trained, predicted):
     assert (likeliest == np.array(found["prediction"].to_pylist())).all()
 
 
+@pytest.mark.slow
 def test_numbers_are_predicted_in_their_unit(trained, predicted):
     """Catches standardised predictions, and float32 that swallows the digits of a large mean."""
     run = trained({"x": X, "y": 1e9 + 2 * X})
@@ -129,6 +131,7 @@ def test_one_batch_at_a_time(trained, predicted, monkeypatch):
     assert len(events) > 20
 
 
+@pytest.mark.slow
 def test_columns_may_be_more_and_in_another_order(trained, predicted):
     """Catches columns that are found by their place."""
     z = np.random.default_rng(2).normal(size=ROWS)
@@ -139,6 +142,7 @@ def test_columns_may_be_more_and_in_another_order(trained, predicted):
     assert found.equals(expected)
 
 
+@pytest.mark.slow
 def test_what_training_had_not_seen_is_counted(trained, predicted):
     """Catches an unknown category that is taken for a known one, and a count of the wrong rows."""
     kind = np.where(SIDE, "red", "blue")
@@ -152,6 +156,7 @@ def test_what_training_had_not_seen_is_counted(trained, predicted):
     assert p[0] < p[3] == p[6]  # kind is known to be red
 
 
+@pytest.mark.slow
 def test_probabilities_of_an_svm_are_calibrated(trained, predicted, tmp_path):
     """Catches margins taken for log-odds. Truth: the probability that drew the classes."""
     rng = np.random.default_rng(3)

@@ -107,6 +107,7 @@ def test_the_short_record_keeps_numbers_and_reasons():
     }
 
 
+@pytest.mark.slow
 def test_training_does_not_notice(planted, monkeypatch):
     """Catches diagnostics that move the parameters, a key, or the row that comes next."""
     monkeypatch.setattr(Diagnostics, "is_due", lambda self, _: True)

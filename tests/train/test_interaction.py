@@ -97,6 +97,7 @@ def test_which_losses_have_a_gradient_of_each_example(loss):
     assert answer(loss) is (loss in TOGETHER)
 
 
+@pytest.mark.slow
 def test_what_can_be_divided_into_micro_batches():
     """12 rows are two micro-batches of 6: groups of 2 and 3 are held whole, of 4 are not."""
 

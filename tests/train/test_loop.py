@@ -150,6 +150,7 @@ def ladder():
     return loops.visiting_setup()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [{3: 512}, {2: 32}, {1: 128, 3: 32, 5: 512}])
 def test_a_change_of_batch_skips_no_row_and_repeats_none_but_of_one_batch(
     plan, ladder, planted, short_calls
@@ -188,6 +189,7 @@ def test_a_knob_is_turned_for_the_device_too(setup, planted, short_calls):
     assert_array_equal(params(again), params(loop))
 
 
+@pytest.mark.slow
 def test_clipping_makes_one_new_step_and_keeps_what_is_accumulated(planted, short_calls):
     """Catches a norm in the knobs but not in the program, a second program for the same norm, and
     measurements that take the gradients for unclipped.
@@ -256,6 +258,7 @@ def breaking(model, batch, key):
     return jnp.where(model["a"] > 0.495, jnp.nan, -model["a"]) * batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "orders", [(), (decision("batch_size", 256), decision("learning_rate", 9.0))]
 )

@@ -137,6 +137,7 @@ def test_samples_are_drawn_without_replacement():
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("nesterov", "rmsprop", "prodigy")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adagrad", "schedule_free", *SLOW])
 def test_runs_of_every_optimizer(name, tmp_path):
     trained = run(tmp_path / "run", optimizer=name)
@@ -161,6 +162,7 @@ def test_runs_of_every_optimizer(name, tmp_path):
         assert records["temperature/measured_temperature"].value is not None
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_ones_own(tmp_path):
     run(tmp_path / "run", optimizer=optax.lion, learning_rate=0.001)
     with pytest.raises(UsageError, match=r"optimizer of its own \(lion\); give training"):
@@ -178,6 +180,7 @@ def test_an_optimizer_of_ones_own(tmp_path):
     assert not own.records()["temperature/temperature"].is_measured
 
 
+@pytest.mark.slow
 def test_the_learning_rate_follows_its_schedule(tmp_path):
     run(tmp_path / "run", optimizer="sgd", schedule="inverse_time", decay_steps=20)
     found = measure(loss, model(), (X, Y), run=tmp_path / "run", sections=["curvature"]).records()

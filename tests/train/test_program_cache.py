@@ -43,6 +43,7 @@ def fitted(loss):
     return found.params["w"]
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_users_is_compiled_anew():
     """Catches a second fit that descends on the first one's loss, since the two compare equal."""
     assert Pull(1.0) == Pull(5.0)
@@ -50,6 +51,7 @@ def test_a_loss_of_the_users_is_compiled_anew():
     np.testing.assert_allclose(fitted(Pull(5.0)), 5, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_loss_without_a_hash_trains():
     """Catches a cache that asks every loss for its hash."""
     np.testing.assert_allclose(fitted(Held(np.float32([1, 2, 3]))), [1, 2, 3], atol=1e-3)

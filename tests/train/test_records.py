@@ -47,6 +47,7 @@ def records(seen, event):
     return [r for r in seen if r["event"] == event]
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_told_whole(told):
     """Catches a field renamed or dropped: also one that is 0, such as a share that is clipped; and
     a result read before the last steps, or another than the files tell.
@@ -161,6 +162,7 @@ def broken(num_rows, **options):
     return result, seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_rows", "checkpoint_seconds", "kept"),
     [(300, 3600.0, {0}), (10, 0.0, {50}), (10, 3600.0, set(range(5, 51, 5)))],

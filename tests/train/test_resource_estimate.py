@@ -44,6 +44,7 @@ def look(training=None, **options):
     return estimate_resources(loss, model(options.pop("hidden", 64)), data(), training, **options)
 
 
+@pytest.mark.slow
 def test_the_state_is_added_up_by_hand():
     (found,) = look(subjects=("memory",))
     parameters = 4 * (WIDTH * 64 + 64)
@@ -54,6 +55,7 @@ def test_the_state_is_added_up_by_hand():
     assert found.severity == "fine" and found.values["largest_microbatch_size"] == ROWS
 
 
+@pytest.mark.slow
 def test_activations_grow_with_the_batch_and_the_optimizer_counts():
     def told(batch_size, optimizer):
         training = Training(batch_size=batch_size, optimizer=optimizer, learning_rate=1e-3)
@@ -66,6 +68,7 @@ def test_activations_grow_with_the_batch_and_the_optimizer_counts():
     assert small["optimizer state"] < told(64, "momentum")["optimizer state"]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_an_error_with_a_microbatch_that_would():
     free = FreeMemory(COMPILER_BYTES + (8 << 20), "host")
     training = Training(batch_size=4000, microbatch_size=4000, optimizer="sgd", learning_rate=0.1)
@@ -78,6 +81,7 @@ def test_what_does_not_fit_is_an_error_with_a_microbatch_that_would():
     assert found.severity != "error"
 
 
+@pytest.mark.slow
 def test_the_time_of_an_epoch_is_that_of_the_run():
     """Within a factor of 4, since other work shares the cores."""
     options = {"batch_size": 8, "optimizer": "sgd", "learning_rate": 1e-4, "schedule": "constant"}

@@ -137,6 +137,7 @@ def reached():
     return setup, loop
 
 
+@pytest.mark.slow
 def test_what_is_saved_comes_back_whole(reached):
     """Catches a part of the state that no checkpoint holds, or another type than it was."""
     setup, loop = reached

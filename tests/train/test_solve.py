@@ -157,6 +157,7 @@ def test_few_rows_are_not_fitted_exactly(rows, solves):
     assert (road(data=(X[:rows], Y[:rows])) is not None) is solves
 
 
+@pytest.mark.slow
 def test_a_solution_that_is_not_proved_is_searched_for(monkeypatch):
     """Catches an answer without its certificate that is handed back all the same."""
     real = solving.solve

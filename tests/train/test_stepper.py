@@ -58,6 +58,7 @@ def test_rows_that_break_it_change_nothing():
     assert stepper.num_steps == 2
 
 
+@pytest.mark.slow
 def test_lengths_share_their_programs():
     """Catches a program for every length: 33 lengths need those of 1, 2, 4, 8, 16 and 32, 64."""
     stepper = Stepper(loss, {"w": np.ones(3, "float32")}, PLAIN)

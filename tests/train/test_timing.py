@@ -29,6 +29,7 @@ def short(monkeypatch):
     monkeypatch.setattr(timing, "CALL_SECONDS", 2e-3)
 
 
+@pytest.mark.slow
 def test_sizes_are_timed_in_order_and_those_too_large_left_out():
     """Catches times that belong to another size, a size beyond the rows, and a twin."""
     times = time_steps(loss, model(), X, batch_sizes=(256, 1, 64, 64, 4096), repeats=3)
@@ -60,6 +61,7 @@ def test_what_was_planted_is_what_is_told(monkeypatch):
         assert times.predict(size) == pytest.approx(1e-3 + 1e-5 * size, rel=0.02)
 
 
+@pytest.mark.slow
 def test_an_updates_time_is_that_of_one_window(monkeypatch):
     """Catches a call's time that is not divided by its updates."""
     made = []
@@ -105,6 +107,7 @@ def test_batches_that_cannot_be_cut_anew_are_refused():
         time_steps(lambda m, b, k: loss(m, b, k).mean(), model(), X)
 
 
+@pytest.mark.slow
 def test_a_given_batch_size_and_schedule_do_not_matter():
     """Catches a timing that is refused for a configuration that is trained with later."""
     training = Training(batch_size="full", schedule="cosine", epochs=2, microbatch_size=None)

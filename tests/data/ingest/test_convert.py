@@ -420,6 +420,7 @@ def test_full_disk_is_told_from_other_faults(tmp_path, monkeypatch):
     fault({"x": X, "y": X}, tmp_path, CapacityError)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(tmp_path, small_buckets, monkeypatch):
     """Wrong: rows on the disk stay in memory too (peak of Python's and NumPy's allocations)."""
     monkeypatch.setattr("downslope.data.ingest.convert.BUCKET_BYTES", 1 << 16)

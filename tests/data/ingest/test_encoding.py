@@ -301,6 +301,7 @@ def test_vocabulary(batches, limit):
     assert vocabulary.full == (len({v for batch in batches for v in batch}) > limit)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=30)), max_size=12))
 def test_hashed_words_depend_on_words_alone(texts):
