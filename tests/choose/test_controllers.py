@@ -173,6 +173,16 @@ def test_the_end_is_foreseen_twice_and_only_where_it_was_given():
         assert [d.policy for d in run.decisions] == ["cool_down"] * num
 
 
+def test_changes_at_the_floor_do_not_use_up_the_cooling_at_the_end():
+    """Catches a cut of the rate at the noise floor that is counted as one for the end."""
+    run = Simulated(has_end=True)
+    run.evaluate(*[1.0] * 8, done=0.3)
+    assert run.decisions and {d.policy for d in run.decisions} == {"next_temperature"}
+    run.evaluate(0.9, done=0.75)
+    assert run.decisions[-1].policy == "cool_down"
+    assert run.temperature.coolings == 1
+
+
 def test_what_is_given_is_not_decided():
     """Catches a given knob that a controller turns."""
     run = Simulated(free=frozenset(), instruments=Planted(tail=HEAVY))

@@ -43,6 +43,12 @@ def test_the_unfavourable_end_decides():
     assert down.new == ask(2048, 50, 50).new
 
 
+def test_a_batch_of_the_largest_size_stays():
+    """Catches a batch that has to shrink although it fits."""
+    assert ask(64, 2000, None, most=64) is None
+    assert ask(128, 2000, None, most=64).new == 64
+
+
 def test_open_ends():
     assert ask(64, 2000, None).new >= 256
     assert ask(64, 2000, math.inf).new == ask(64, 2000, None).new

@@ -65,6 +65,8 @@ def test_one_worker():
     assert few.num_workers == 1
     assert best_workers(1, times=TIMES, link=RING).num_workers == 1  # an example is not shared
     assert best_workers(4096, times=TIMES, link=RING, most=20).num_workers == 20
+    limited = best_workers(4096, times=TIMES, link=RING, most=2).because
+    assert limited.endswith("; no more than 2 were tried")
 
 
 def test_each_further_one_is_slower():
