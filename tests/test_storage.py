@@ -250,6 +250,14 @@ except CapacityError as error:
 """
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "\N{SNOWMAN}" * 85], ids=["ASCII", "wide"])
+def test_names_as_long_as_they_may_be(name, tmp_path):
+    """Catches a temporary name that is longer, in bytes, than the name it stands for."""
+    storage.replace_json(tmp_path / name, {"a": 1})
+    assert storage.read_json(tmp_path / name) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_full_disk(tmp_path):
     """Catches a bare OSError, an old document that is lost, and halves left on a full disk."""
     first, second = run(FULL, tmp_path).splitlines()

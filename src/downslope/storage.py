@@ -136,7 +136,7 @@ def _json_bytes(document: Any) -> bytes:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """The name of a temporary file that replaces `path` when the block ends, unless it raises."""
-    scratch = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    scratch = path.with_name(f".{path.name[:50]}.{os.getpid()}.tmp")  # at most 255 bytes
     with capacity_errors(path):
         try:
             yield scratch
