@@ -25,7 +25,7 @@ READY := $(VENV)/.ready
 # `make test SLOW=1` runs the slow tests too.
 SLOW ?=
 
-NEWEST_TESTS := tests/step tests/choose tests/train tests/golden tests/test_fit.py tests/test_resume.py
+NEWEST_TESTS := tests/step tests/choose tests/train tests/check tests/golden tests/test_fit.py tests/test_resume.py
 
 # Versions are pinned: pyright need not ask for a newer one, nor the theme announce its successor.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
