@@ -215,7 +215,6 @@ USAGE = [
         ["--target", "label", "--validation", "2"],
         "--validation must be at least 0;got 2.0",
     ),
-    (["--target", "label", "--schedule", "cosine", "--time", "1s"], "cosine needs epochs or steps"),
     (["--target", "label", "--schedule", "inverse_time"], "inverse_time needs --decay-steps"),
     (["--target", "label", "--loss", "squared"], "--loss for classify must be one of;got squared"),
     (["--target", "num", "--loss", "hinge"], "--loss for regress must be one of;got hinge"),

@@ -224,7 +224,6 @@ def test_a_scalar_loss_is_trained_but_not_accumulated(small):
         (line, {"steps": 0}, "steps must be at least 1; got 0"),
         (line, {"learning_rate": -1.0}, "learning_rate must be"),
         (line, {"batch_size": 8, "microbatch_size": 9}, "microbatch_size must be at most"),
-        (line, {"schedule": "cosine", "seconds": 1.0}, "cosine needs epochs or steps"),
         (line, {"out": "a", "resume": "b"}, "out and resume exclude each other"),
     ],
 )

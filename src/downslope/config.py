@@ -21,7 +21,8 @@ ModelName = Literal["linear", "svm", "mlp"]
 OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "schedule_free", "prodigy"
 ]
-ScheduleName = Literal["constant", "cosine", "inverse_time"]
+ScheduleName = Literal["constant", "cosine", "wsd", "inverse_time"]
+NEED_AN_END = frozenset({"cosine", "wsd"})  # schedules that end with the run
 AverageName = Literal["tail", "polyak", "ema"]
 Auto = Literal["auto"]
 LossName = Literal["squared", "absolute", "huber", "logistic", "softmax", "hinge", "squared_hinge"]
@@ -196,8 +197,9 @@ class Training:
     seconds: float | None = option(None, "time budget in seconds", within=POSITIVE)
     schedule: ScheduleName | Auto = option(
         AUTO,
-        "course of the learning rate: constant, cosine to zero, or inverse_time; auto keeps it "
-        "while the held-out loss falls and lowers it at the noise floor",
+        "course of the learning rate: constant, cosine to zero, wsd (constant, then a fifth of the "
+        "run linearly to zero) or inverse_time; cosine and wsd end with the epochs, steps or "
+        "seconds; auto keeps it while the held-out loss falls and lowers it at the noise floor",
     )
     warmup_steps: int = option(
         0, "steps over which the learning rate rises linearly to its value", within=NOT_NEGATIVE
@@ -265,10 +267,6 @@ class Training:
             raise UsageError(
                 f"microbatch_size must be at most batch_size ({self.batch_size}); "
                 f"got {self.microbatch_size}"
-            )
-        if self.schedule == "cosine" and self.seconds and not (self.epochs or self.steps):
-            raise UsageError(
-                "schedule cosine needs epochs or steps: a time budget has no known last step"
             )
         if self.schedule == "inverse_time" and self.decay_steps is None:
             raise UsageError("schedule inverse_time needs decay_steps")

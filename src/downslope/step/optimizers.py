@@ -20,6 +20,8 @@ from jax import Array
 from downslope.config import AUTO, Training
 from downslope.errors import UsageError
 
+COOL_DOWN = 0.2  # share of a run over which wsd lowers the rate (Haegele et al. 2024: 0.1 to 0.2)
+
 
 class Traits(NamedTuple):
     """Properties of an update rule that other modules ask for; nothing else compares names.
@@ -252,27 +254,31 @@ def decays(training: Training) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def rate_factor(training: Training, num_steps: int | None) -> Callable[[Array], Array]:
-    """Schedule: `factor(step)` in 0 to 1, by which the learning rate is multiplied.
+def rate_factor(training: Training) -> Callable[[Array, Array, Array], Array]:
+    """Schedule: `factor(step, done, per_step)` in 0 to 1, which multiplies the learning rate.
 
-    Warm-up rises linearly to 1 at step `warmup_steps`; inverse time is
-    `1 / (1 + t / decay_steps)` and cosine `(1 + cos(pi t / T)) / 2`, with t and T counted
-    from the end of the warm-up.
+    `done` is the share of the run that is done before the update, `per_step` what an update adds.
+    Warm-up rises linearly to 1 at step `warmup_steps`; then, with s the share of the rest that is
+    done, cosine is `(1 + cos(pi s)) / 2`, and wsd 1 until a share of `COOL_DOWN` is left, from
+    where it falls linearly to 0. Inverse time is `1 / (1 + t / decay_steps)`, t counted from the
+    end of the warm-up.
 
-    Raises:
-        UsageError: cosine without a known number of steps.
+    Source: Loshchilov and Hutter 2017 (cosine); Hu et al. 2024 (wsd: warm-up, stable, decay).
     """
-    warmup = training.warmup_steps
-    if training.schedule == "cosine":
-        if num_steps is None:
-            raise UsageError("schedule cosine needs epochs or steps")
-        later = optax.cosine_decay_schedule(1.0, max(1, num_steps - warmup))
-    elif training.schedule == "inverse_time":
-        decay_steps = float(training.decay_steps or 1)
-        later = lambda step: 1.0 / (1.0 + step / decay_steps)  # noqa: E731
-    else:
-        later = optax.constant_schedule(1.0)
-    if not warmup:
-        return lambda step: jnp.asarray(later(step), jnp.float32)
-    rise = lambda step: jnp.minimum(1.0, (step + 1) / warmup)  # noqa: E731
-    return lambda step: rise(step) * later(jnp.maximum(step - warmup, 0))
+    warmup, schedule = training.warmup_steps, training.schedule
+
+    def factor(step: Array, done: Array, per_step: Array) -> Array:
+        rise = jnp.minimum(1.0, (step + 1) / warmup) if warmup else 1.0
+        before = warmup * per_step
+        share = jnp.clip((done - before) / jnp.maximum(1 - before, per_step), 0.0, 1.0)
+        if schedule == "cosine":
+            later = (1 + jnp.cos(jnp.pi * share)) / 2
+        elif schedule == "wsd":
+            later = jnp.minimum(1.0, (1 - share) / COOL_DOWN)
+        elif schedule == "inverse_time":
+            later = 1 / (1 + jnp.maximum(step - warmup, 0) / float(training.decay_steps or 1))
+        else:
+            later = 1.0
+        return jnp.asarray(rise * later, jnp.float32)
+
+    return factor

@@ -32,6 +32,8 @@ class Knobs(NamedTuple):
     clip_norm: Any  # largest global gradient norm, float32; unused when clipping is off
     batch_size: Any  # examples per update, float32: sums of gradients are divided by it
     average_from: Any  # the update that the average of the parameters begins with, int32
+    done_at_start: Any  # the run's share done before update t is this + t * done_per_step, float32
+    done_per_step: Any  # float32; 0 if the end is not known
 
 
 OFF = {"learning_rate": 0.0, "clip_norm": math.inf}  # values of knobs that are None

@@ -30,7 +30,7 @@ class Move(NamedTuple):
 
 def make_update(
     optimizer: Optimizer,
-    factor: Callable[[Array], Array],
+    factor: Callable[[Array, Array, Array], Array],
     training: Training,
     penalized: Any,
     regularizer: Callable[[Any], Any],
@@ -49,7 +49,8 @@ def make_update(
 
     def update(state: State, gradient_sum: Any, knobs: Knobs) -> tuple[State, Move]:
         params = state.params
-        rate = knobs.learning_rate * factor(state.step)
+        done = knobs.done_at_start + state.step * knobs.done_per_step
+        rate = knobs.learning_rate * factor(state.step, done, knobs.done_per_step)
         gradient = jax.tree.map(lambda g: g / knobs.batch_size.astype(g.dtype), gradient_sum)
         extra = regularizer(params)
         if extra is not None:

@@ -17,7 +17,7 @@ from downslope.choose.decision import Decision
 from downslope.data.stream import Replay
 from downslope.errors import StopReason
 from downslope.train.collect import collect
-from downslope.train.loop import Loop, change_step
+from downslope.train.loop import Loop, change_step, follow_horizon
 from downslope.train.saving import mark_good, returned, undo
 from downslope.train.trials import Trials, kept_rows
 
@@ -64,6 +64,7 @@ def _turn(loop: Loop, decision: Decision) -> None:
     collect(loop)  # updates made with the old knobs
     if decision.knob == "batch_size":
         change_step(loop, loop.steps.change(decision.new))
+        follow_horizon(loop, within=0.0)
     elif decision.knob == "clip_norm" and not loop.steps.current.clips:
         change_step(loop, loop.steps.clip())
     elif decision.from_start:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from downslope.config import Training, is_auto
+from downslope.config import NEED_AN_END, Training, is_auto
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
 from downslope.data.stream import Ring
@@ -71,7 +71,7 @@ def assemble(
     unpack = as_they_are if isinstance(source, Arrays) else source.unpack
     objective, params = build(loss, model, example(source, 2), unpack, penalty, num_rows=step_rows)
     if training.measure_every is not None:
-        kind = kind_of(objective, training, None, None)
+        kind = kind_of(objective, training, None)
         interacts = interact(objective, params, source, kind)
         objective = dataclasses.replace(objective, interacts=interacts)
     looked = training.measure_every is not None
@@ -86,8 +86,8 @@ def assemble(
     num_steps = _num_steps(training, num_rows, batch_rows, changes)
     mask = penalized_mask(penalize, model, params)
     regularizer = make_regularizer(objective, training.l2, mask)
-    factor = rate_factor(training, num_steps)
-    kind = kind_of(objective, training, mask, num_steps)
+    factor = rate_factor(training)
+    kind = kind_of(objective, training, mask)
     most_rows = min(
         MAX_WINDOW_ROWS, max(1, STEP_BYTES // row_bytes(source)), num_rows or MAX_WINDOW_ROWS
     )
@@ -134,7 +134,9 @@ def assemble(
         evaluate=evaluate,
         num_rows=num_rows,
         num_steps=num_steps,
-        open_ended=training.epochs != asked.epochs and "patience" in asked.free,
+        open_ended=training.epochs != asked.epochs
+        and "patience" in asked.free
+        and training.schedule not in NEED_AN_END,
         most_rows=most_rows,
         fingerprint=source.fingerprint,
         params=params,
@@ -224,7 +226,6 @@ def _can_change(training: Training, source: Any, objective: Objective) -> bool:
         and not objective.interacts
         and training.microbatch_size is None
         and training.measure_every is not None  # the noise scale decides
-        and training.schedule != "cosine"  # it is stretched over a known number of updates
     )
 
 

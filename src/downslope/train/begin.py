@@ -8,7 +8,7 @@ from downslope.launch.interrupts import Interrupts
 from downslope.train.compiled_step import CompiledSteps
 from downslope.train.diagnostics import Diagnostics
 from downslope.train.dispatch import Dispatcher
-from downslope.train.loop import Loop, change_step
+from downslope.train.loop import Loop, change_step, follow_horizon
 from downslope.train.progress_writer import ProgressWriter
 from downslope.train.run_folder import RunFolder
 from downslope.train.setup import TrainSetup
@@ -48,6 +48,7 @@ def begin(
         step=state.progress.num_steps,
         shuffling=steps.current.shuffling,
     )
+    follow_horizon(loop)
     return loop
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from downslope.noise.online.monitor import Readings
 from downslope.train.calls import Call
 from downslope.train.dispatch import Collected
-from downslope.train.loop import Loop
+from downslope.train.loop import Loop, follow_horizon
 from downslope.train.state import restore_device
 
 MAX_CALLS_TIMED = 32  # latest calls of each batch size whose time per update is kept
@@ -17,6 +17,8 @@ WORSE = 1.1  # times the loss of a good state, on the same rows; assumed
 def dispatch(loop: Loop, call: Call) -> None:
     """Send a call to the device, then collect the one before."""
     state = loop.state
+    if loop.setup.training.seconds is not None and loop.trials is None:
+        follow_horizon(loop)
     knobs = state.device_knobs()
     state.device = loop.dispatcher.dispatch(loop.steps.current, state.device, call, knobs)
     while loop.dispatcher.num_in_flight > 1:

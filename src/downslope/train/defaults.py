@@ -7,7 +7,15 @@ import math
 from typing import Any
 
 from downslope.choose.start import first_batch_size
-from downslope.config import EPOCHS, FULL_BATCH, MOST_EPOCHS, STEPS, Training, is_auto
+from downslope.config import (
+    EPOCHS,
+    FULL_BATCH,
+    MOST_EPOCHS,
+    NEED_AN_END,
+    STEPS,
+    Training,
+    is_auto,
+)
 from downslope.data.generator import Generator
 from downslope.step.optimizers import RULES
 from downslope.train.sources import STEP_BYTES
@@ -46,7 +54,7 @@ def begin_with(training: Training, source: Any) -> Training:
     if plain.epochs is None and plain.steps is None and plain.seconds is None and num_rows:
         rows = num_rows if plain.batch_size == FULL_BATCH else int(plain.batch_size)
         epochs = EPOCHS
-        if "patience" in training.free and plain.schedule != "cosine":
+        if "patience" in training.free and plain.schedule not in NEED_AN_END:
             epochs = max(MOST_EPOCHS, math.ceil(STEPS * rows / num_rows))
         plain = dataclasses.replace(plain, epochs=epochs)
     return plain

@@ -6,11 +6,10 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from downslope.noise.online.monitor import NoiseMonitor
-from downslope.step.state import State
 from downslope.train.collect import collect
 from downslope.train.loop import Loop
 from downslope.train.setup import TrainSetup
+from downslope.train.state import TrainState
 
 if TYPE_CHECKING:
     from downslope.noise.survey.record import Section
@@ -41,13 +40,11 @@ class Diagnostics:
         cost = self._costs.get(self._next, UNKNOWN_SECONDS)
         return share is not None and self._spent + cost <= share * seconds
 
-    def measure(
-        self, state: State, monitor: NoiseMonitor | None, steps_left: int | None
-    ) -> tuple[str, Section | str]:
+    def measure(self, state: TrainState, steps_left: int | None) -> tuple[str, Section | str]:
         """Measure the next subject: its name, and its section or the reason for leaving it out."""
         begin, name = time.perf_counter(), self._next
         try:
-            found = self._measure(name, state, monitor, steps_left)
+            found = self._measure(name, state, steps_left)
         except Exception as error:
             found = f"{type(error).__name__}: {error}"
         self._costs[name] = time.perf_counter() - begin
@@ -55,17 +52,16 @@ class Diagnostics:
         self._next = next(self._names)
         return name, found
 
-    def _measure(
-        self, name: str, state: State, monitor: NoiseMonitor | None, steps_left: int | None
-    ) -> Section | str:
+    def _measure(self, name: str, state: TrainState, steps_left: int | None) -> Section | str:
         from downslope.noise.survey.point import Extras
         from downslope.train.measure import measure_point, rate_at, with_state
 
+        device = state.device
         found = measure_point(
             self._setup,
-            state.params,  # gradients are taken here even if an average is kept
-            with_state(Extras(), self._setup, state, monitor, steps_left),
-            learning_rate=rate_at(self._setup, state),
+            device.params,  # gradients are taken here even if an average is kept
+            with_state(Extras(), self._setup, device, state.monitor, steps_left),
+            learning_rate=rate_at(self._setup, device, state.device_knobs()),
             num_examples=MAX_ROWS,
             sections=[name],
         )
@@ -82,7 +78,7 @@ def diagnose_if_due(loop: Loop) -> None:
     if loop.trouble is not None:
         return
     progress, left = loop.state.progress, loop.steps_left
-    name, found = loop.diagnostics.measure(loop.state.device, loop.state.monitor, left)
+    name, found = loop.diagnostics.measure(loop.state, left)
     values = {"reason": found} if isinstance(found, str) else short_record(found)
     loop.run.journal.write(
         "anatomy", step=progress.num_steps, seconds=loop.seconds, subject=name, **values

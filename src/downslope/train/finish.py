@@ -13,7 +13,14 @@ from downslope.train.observe import evaluate
 from downslope.train.result import Result
 from downslope.train.saving import save, undo
 
-HISTORY = ("progress", "evaluated", "measured", "anatomy", "decided")  # records a result keeps
+HISTORY = (
+    "progress",
+    "evaluated",
+    "measured",
+    "anatomy",
+    "decided",
+    "horizon",
+)  # records a result keeps
 
 
 def finish(loop: Loop) -> Result:

@@ -16,6 +16,7 @@ from downslope.launch.interrupts import Interrupts
 from downslope.metrics import Results
 from downslope.train.compiled_step import CompiledStep, CompiledSteps
 from downslope.train.dispatch import Dispatcher
+from downslope.train.horizon import MAX_DEVIATION, horizon_of
 from downslope.train.progress_writer import ProgressWriter
 from downslope.train.run_folder import RunFolder
 from downslope.train.setup import TrainSetup
@@ -98,6 +99,26 @@ class Loop:
         if self.trials is not None:
             self.trials.close()
         self.steps.close()
+
+
+def follow_horizon(loop: Loop, within: float = MAX_DEVIATION) -> None:
+    """Draw the line of the share done anew where it no longer agrees with the run."""
+    setup, state = loop.setup, loop.state
+    step = state.progress.num_steps
+    now = horizon_of(
+        setup.training,
+        num_steps=setup.num_steps,
+        num_rows=setup.num_rows,
+        open_ended=setup.open_ended,
+        batch_rows=loop.steps.current.batch_rows,
+        step=step,
+        position=state.progress.position,
+        seconds=loop.seconds,
+        step_seconds=loop.step_seconds,
+    )
+    if now != state.horizon and not now.agrees_with(state.horizon, step, within=within):
+        state.horizon = now
+        loop.run.journal.write("horizon", **dataclasses.asdict(now))
 
 
 def change_step(loop: Loop, step: CompiledStep) -> None:

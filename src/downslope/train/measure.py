@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from downslope.arguments import whole
-from downslope.config import Training
+from downslope.config import KnobSettings, Training
 from downslope.data.generator import Generator
 from downslope.errors import DataError
 from downslope.launch.memory import memory_errors
@@ -25,9 +25,10 @@ from downslope.noise.survey.record import Anatomy
 from downslope.objective import Loss, Model
 from downslope.report.journal import read_journal
 from downslope.step.optimizers import decays, preconditioner, rate_factor
-from downslope.step.state import State
+from downslope.step.state import Knobs, State
 from downslope.train.assemble import assemble, rule_of
 from downslope.train.checkpoint import Checkpoints
+from downslope.train.horizon import Horizon
 from downslope.train.progress import TrainingProgress
 from downslope.train.run_folder import (
     CHECKPOINTS,
@@ -36,7 +37,7 @@ from downslope.train.run_folder import (
     training_of,
     training_reached,
 )
-from downslope.train.setup import TrainSetup
+from downslope.train.setup import TrainSetup, device_knobs
 from downslope.train.sources import sample
 from downslope.train.state import check_format, restore_device, restore_monitor
 from downslope.tree import map_arrays, row_bytes
@@ -112,8 +113,8 @@ def measure(
         if run is None:
             known = dataclasses.replace(known, decays=known.decays or decays(setup.training))
         else:
-            state, known = _from_run(Path(run), setup, known)
-            params, rate = jax.device_get(state.params), rate_at(setup, state)
+            state, knobs, known = _from_run(Path(run), setup, known)
+            params, rate = jax.device_get(state.params), rate_at(setup, state, knobs)
         return measure_point(
             setup,
             params,
@@ -176,8 +177,8 @@ def _inputs(batch: Any) -> np.ndarray | None:
     return None
 
 
-def _from_run(run: Path, setup: TrainSetup, extras: Extras) -> tuple[State, Extras]:
-    """State at the newest checkpoint of a run, and the extras with what the run measured."""
+def _from_run(run: Path, setup: TrainSetup, extras: Extras) -> tuple[State, Knobs, Extras]:
+    """State and knobs at the newest checkpoint, and the extras with what the run measured."""
     read_request(run)
     checkpoint = Checkpoints(run / CHECKPOINTS).newest()
     if checkpoint is None:
@@ -193,7 +194,9 @@ def _from_run(run: Path, setup: TrainSetup, extras: Extras) -> tuple[State, Extr
     extras = dataclasses.replace(extras, losses=losses if len(losses) > 1 else None)
     # for a finished run, as many steps again
     steps_left = max((setup.num_steps or 0) - progress.num_steps, 0) or progress.num_steps
-    return state, with_state(extras, setup, state, restore_monitor(checkpoint, setup), steps_left)
+    monitor, document = restore_monitor(checkpoint, setup), checkpoint.document
+    knobs = device_knobs(KnobSettings(**document["knobs"]), 0, Horizon(**document["horizon"]))
+    return state, knobs, with_state(extras, setup, state, monitor, steps_left)
 
 
 def with_state(
@@ -224,13 +227,13 @@ def _accumulator(state: State, steps_left: int | None) -> tuple[float, int] | No
     return total / sum(leaf.size for leaf in leaves), steps_left
 
 
-def rate_at(setup: TrainSetup, state: State) -> float | None:
+def rate_at(setup: TrainSetup, state: State, knobs: Knobs) -> float | None:
     """Learning rate of the latest step, including its schedule."""
-    rate = setup.optimizer.learning_rate
-    if rate is None:
+    if setup.optimizer.learning_rate is None:
         return None
-    factor = rate_factor(setup.training, setup.num_steps)
-    return rate * float(factor(jnp.maximum(state.step - 1, 0)))
+    step = jnp.maximum(state.step - 1, 0)
+    done = knobs.done_at_start + step * knobs.done_per_step
+    return float(knobs.learning_rate * rate_factor(setup.training)(step, done, knobs.done_per_step))
 
 
 def _rows_of_batches(setup: TrainSetup) -> int:

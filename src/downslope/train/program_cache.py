@@ -52,7 +52,7 @@ def as_they_are(rows: Any) -> Any:
     return rows
 
 
-def kind_of(objective: Objective, training: Training, mask: Any, num_steps: int | None) -> Any:
+def kind_of(objective: Objective, training: Training, mask: Any) -> Any:
     """Key of everything that a run's programs depend on but shapes; None if there is none.
 
     Only the package's own losses that are frozen dataclasses have one: their fields determine
@@ -69,7 +69,7 @@ def kind_of(objective: Objective, training: Training, mask: Any, num_steps: int 
         ...         return jnp.abs(batch - model) ** self.power
         >>> x = jnp.zeros(3)
         >>> def kind(loss):
-        ...     return kind_of(build(loss, x[0], x, jnp.asarray)[0], Training(), None, None)
+        ...     return kind_of(build(loss, x[0], x, jnp.asarray)[0], Training(), None)
         >>> kind(Distance(2)) == kind(Distance(2)), kind(Distance(2)) == kind(Distance(3))
         (True, False)
         >>> kind(lambda model, batch, key: batch - model) is None
@@ -91,7 +91,6 @@ def kind_of(objective: Objective, training: Training, mask: Any, num_steps: int 
         objective.interacts,
         jax.tree.structure(objective.fixed),
         tuple(getattr(training, name) for name in OF_A_PROGRAM),
-        num_steps if training.schedule == "cosine" else None,
         tuple(jax.tree.leaves(mask)),
         jax.config.read("jax_enable_x64"),
     )

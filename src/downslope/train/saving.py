@@ -6,7 +6,7 @@ import time
 
 from downslope.choose.controller import Observation
 from downslope.train.collect import collect
-from downslope.train.loop import Loop, change_step
+from downslope.train.loop import Loop, change_step, follow_horizon
 
 MAX_COPY_SHARE = 0.01  # share of the time for copies of good states
 
@@ -65,3 +65,4 @@ def returned(loop: Loop) -> None:
     change_step(loop, loop.steps.current)
     loop.trouble = loop.results = loop.saved_moment = None
     loop.writer.begin(loop.state.progress.num_examples)
+    follow_horizon(loop, within=0.0)

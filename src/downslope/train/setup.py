@@ -20,6 +20,7 @@ from downslope.step.optimizers import Optimizer
 from downslope.step.state import OFF, Knobs, State, to_device
 from downslope.step.update import evaluated_params
 from downslope.train.compiled_step import CompiledStep
+from downslope.train.horizon import NO_HORIZON, Horizon
 from downslope.train.interaction import interact
 from downslope.train.sources import PART_ROWS, example
 
@@ -122,8 +123,13 @@ class TrainSetup:
         return merge(params, self.objective.fixed)
 
 
-def device_knobs(settings: KnobSettings, average_from: int) -> Knobs:
+def device_knobs(settings: KnobSettings, average_from: int, horizon: Horizon = NO_HORIZON) -> Knobs:
     """Knobs as arguments of a compiled step."""
     values = dataclasses.asdict(settings)
     floats = {k: np.float32(OFF[k] if v is None else v) for k, v in values.items()}
-    return Knobs(**floats, average_from=np.int32(average_from))
+    return Knobs(
+        **floats,
+        average_from=np.int32(average_from),
+        done_at_start=np.float32(horizon.offset),
+        done_per_step=np.float32(horizon.per_step),
+    )

@@ -18,11 +18,12 @@ from downslope.noise.online.monitor import NoiseMonitor
 from downslope.step.state import Knobs, State, to_device
 from downslope.train.checkpoint import Checkpoint, host_tensors, restore_leaves
 from downslope.train.held_out import HeldOut
+from downslope.train.horizon import NO_HORIZON, Horizon
 from downslope.train.progress import TrainingProgress
 from downslope.train.setup import TrainSetup, device_knobs
 from downslope.tree import aligned_copy
 
-FORMAT = "downslope checkpoint 2"
+FORMAT = "downslope checkpoint 3"
 STATE, LOWEST, MONITOR, REFERENCE = "state", "lowest", "monitor", "reference_losses"
 
 
@@ -36,10 +37,11 @@ class TrainState:
     knobs: KnobSettings
     controllers: controllers.States
     monitor: NoiseMonitor | None  # the measured updates; None if none is measured
+    horizon: Horizon = NO_HORIZON  # what schedules are functions of
 
     def device_knobs(self) -> Knobs:
         """Knobs as arguments of a compiled step."""
-        return device_knobs(self.knobs, self.controllers["temperature"].average_from)
+        return device_knobs(self.knobs, self.controllers["temperature"].average_from, self.horizon)
 
     def copy_to_host(self) -> TrainState:
         """Copy in host memory, for a trial to return to."""
@@ -80,6 +82,7 @@ class TrainState:
             "held_out": self.held_out.to_json(),
             "knobs": dataclasses.asdict(self.knobs),
             "controllers": controllers.to_json(self.controllers),
+            "horizon": dataclasses.asdict(self.horizon),
         }
         return Checkpoint(tensors=host_tensors(trees), document=document)
 
@@ -117,6 +120,7 @@ def from_checkpoint(
         knobs=KnobSettings(**document["knobs"]),
         controllers=controllers.from_json(document["controllers"], context),
         monitor=restore_monitor(checkpoint, setup),
+        horizon=Horizon(**document["horizon"]),
     )
 
 

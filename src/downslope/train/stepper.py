@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from downslope.config import KnobSettings, Training
+from downslope.config import NEED_AN_END, KnobSettings, Training
 from downslope.data.arrays import Arrays
 from downslope.data.windows import split_buffer
 from downslope.errors import DataError, UsageError
@@ -63,9 +63,9 @@ class Stepper:
         penalize: Any = None,
     ):
         asked = training or Training()
-        if asked.microbatch_size is not None or asked.schedule == "cosine":
+        if asked.microbatch_size is not None or asked.schedule in NEED_AN_END:
             raise UsageError(
-                "a stepper has no microbatch_size, and no schedule cosine, which needs a known end"
+                "a stepper has no microbatch_size, and no schedule cosine or wsd, which need an end"
             )
         self._batch_size = asked.batch_size if isinstance(asked.batch_size, int) else None
         self.training = asked.resolved(
@@ -145,7 +145,7 @@ class Stepper:
 
     def _program(self, step_rows: int) -> Any:
         if step_rows not in self._programs:
-            kind = kind_of(self._objective, self.training, self._mask, None)
+            kind = kind_of(self._objective, self.training, self._mask)
             self._programs[step_rows] = kept(
                 kind and ("steps of a stepper", kind, step_rows, self.training.clip_norm is None),
                 lambda: self._compile(step_rows),
@@ -157,7 +157,7 @@ class Stepper:
         regularizer = make_regularizer(objective, training.l2, self._mask)
         update = make_update(
             self._optimizer,
-            rate_factor(training, None),
+            rate_factor(training),
             training,
             self._mask,
             regularizer,

@@ -61,8 +61,6 @@ def time_steps(
     training = training or Training()
     whole("repeats", repeats, least=3)
     free = dataclasses.replace(training, batch_size="auto", microbatch_size=None)
-    if free.schedule == "cosine":
-        free = dataclasses.replace(free, schedule="constant")
     setup = assemble(loss, model, data, free, penalty=penalty)
     if not setup.can_change:
         raise UsageError("only stored rows with one loss per example can be timed by batch size")

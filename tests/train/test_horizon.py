@@ -1,0 +1,71 @@
+"""Horizon: the share of a run that is done, under each limit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import downslope
+from downslope.config import Training
+from downslope.data.stream import Position
+from downslope.train.horizon import NO_HORIZON, Horizon, horizon_of
+
+SEEN = {
+    "num_steps": None, "num_rows": 1000, "open_ended": False, "batch_rows": 64, "step": 24,
+    "position": Position(1, 512), "seconds": 3.0, "step_seconds": {64: (0.2, 0.1, 0.3)},
+}  # fmt: skip
+
+
+def horizon(limits, **seen):
+    return horizon_of(Training(**limits), **SEEN | seen)
+
+
+@pytest.mark.parametrize(
+    ("limits", "seen", "now", "after"),
+    [
+        ({"steps": 48}, {"num_steps": 48}, 0.5, 1 / 48),
+        ({"epochs": 3}, {}, 1.512 / 3, 1 / 48),  # 16 updates an epoch, the last of them short
+        ({"seconds": 12.0}, {}, 0.25, 0.2 / 12),
+        ({"seconds": 12.0, "steps": 48}, {"num_steps": 48}, 0.5, 1 / 48),
+        ({"seconds": 12.0, "steps": 480}, {"num_steps": 480}, 0.25, 0.2 / 12),
+    ],
+)
+def test_the_limit_that_ends_first_draws_the_line(limits, seen, now, after):
+    """Catches a limit that is left out, epochs without their short batch, and a mean of times."""
+    found = horizon(limits, **seen)
+    assert found.at(24) == pytest.approx(now)
+    assert found.at(25) - found.at(24) == pytest.approx(after)
+    assert found.at(10**6) == 1.0 and found.offset + 24 * found.per_step == pytest.approx(now)
+
+
+@pytest.mark.parametrize(
+    ("limits", "seen"),
+    [({"epochs": 9}, {"open_ended": True}), ({"seconds": 9.0}, {"step_seconds": {}})],
+)
+def test_without_a_pace_there_is_none(limits, seen):
+    """Catches a bound taken for an end, and a schedule that begins before a call was timed."""
+    assert horizon(limits, **seen) == NO_HORIZON
+
+
+def loss(model, batch, key):
+    return 0.5 * (batch[0] @ model - batch[1]) ** 2
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = np.random.default_rng(0).normal(size=(512, 4)).astype("float32")
+    return x, (x @ np.arange(4)).astype("float32")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_a_schedule_ends_with_the_seconds(schedule, data):
+    """Catches a schedule that is over long before the time is, or not at its end."""
+    result = downslope.fit(
+        loss, np.zeros(4, "float32"), data, learning_rate=0.01, schedule=schedule, seconds=2.0,
+        batch_size=8, patience=None, measure_every=None,
+    )  # fmt: skip
+    lines = [r for r in result.history if r["event"] == "horizon"]
+    last = Horizon(**{name: lines[-1][name] for name in ("step", "done", "per_step")})
+    assert last.at(result.num_steps) > 0.9 and last.at(result.num_steps // 2) == pytest.approx(
+        0.5, abs=0.2
+    )
