@@ -13,7 +13,8 @@ from downslope.train.observe import evaluate
 from downslope.train.result import Result
 from downslope.train.saving import save, undo
 
-HISTORY = (
+# records that a result keeps
+HISTORY = ("progress", "evaluated", "measured", "anatomy", "decided", "horizon")
     "progress",
     "evaluated",
     "measured",
