@@ -11,11 +11,12 @@ from numpy.testing import assert_array_equal
 import loops
 from downslope import StopReason
 from downslope.estimate import Estimate
-from downslope.noise.online.monitor import NoiseMonitor
 from downslope.noise.survey.anatomy import SECTIONS
 from downslope.noise.survey.record import Section
 from downslope.train import diagnostics
+from downslope.train.begin import context_of
 from downslope.train.diagnostics import Diagnostics, diagnose_if_due, short_record
+from downslope.train.state import begin_state
 from loops import ROWS, X, decision, loop_of, planted, records, train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -60,7 +61,7 @@ def test_the_time_stays_within_its_share(costly):
     while clock.now < 5000:
         clock.now += 0.5
         if found.is_due(clock.now):
-            at, name = clock.now, found.measure(None, None, None)[0]
+            at, name = clock.now, found.measure(None, None)[0]
             # a subject may take longer than was thought the first time, never again
             assert found._spent <= 0.1 * at or asked.count(name) == 1
     num = len(SUBJECTS)
@@ -77,15 +78,15 @@ def test_a_subject_that_fails_is_recorded(monkeypatch):
 
     monkeypatch.setattr(Diagnostics, "_measure", fails)
     found = Diagnostics(setup_of(0.5))
-    assert found.measure(None, None, None) == ("gradient", "MemoryError: too large")
-    assert found.measure(None, None, None)[0] == "scale"
+    assert found.measure(None, None) == ("gradient", "MemoryError: too large")
+    assert found.measure(None, None)[0] == "scale"
 
 
 def test_every_subject_at_the_parameters_that_are_trained():
     """Catches curvature at an average of the parameters, and a subject without its data."""
     setup = setup_of(0.5)
-    found, monitor = Diagnostics(setup), NoiseMonitor(setup.setting)
-    seen = dict(found.measure(setup.start(), monitor, 100) for _ in SUBJECTS)
+    found, state = Diagnostics(setup), begin_state(setup, context_of(setup, setup.training))
+    seen = dict(found.measure(state, 100) for _ in SUBJECTS)
     assert set(seen) == set(SUBJECTS)
     assert isinstance(seen["scale"], Section)
     assert seen["trajectory"] == "no path was kept"

@@ -12,7 +12,8 @@ from downslope.train.horizon import NO_HORIZON, Horizon, horizon_of
 
 SEEN = {
     "num_steps": None, "num_rows": 1000, "open_ended": False, "batch_rows": 64, "step": 24,
-    "position": Position(1, 512), "seconds": 3.0, "step_seconds": {64: (0.2, 0.1, 0.3)},
+    "position": Position(1, 512), "update_seconds": 2.0, "seconds": 3.0,
+    "step_seconds": {64: (0.2, 0.1, 0.3)},
 }  # fmt: skip
 
 
@@ -25,9 +26,9 @@ def horizon(limits, **seen):
     [
         ({"steps": 48}, {"num_steps": 48}, 0.5, 1 / 48),
         ({"epochs": 3}, {}, 1.512 / 3, 1 / 48),  # 16 updates an epoch, the last of them short
-        ({"seconds": 12.0}, {}, 0.25, 0.2 / 12),
+        ({"seconds": 12.0}, {}, 2 / 11, 0.2 / 11),  # a second was no update,
         ({"seconds": 12.0, "steps": 48}, {"num_steps": 48}, 0.5, 1 / 48),
-        ({"seconds": 12.0, "steps": 480}, {"num_steps": 480}, 0.25, 0.2 / 12),
+        ({"seconds": 12.0, "steps": 480}, {"num_steps": 480}, 2 / 11, 0.2 / 11),
     ],
 )
 def test_the_limit_that_ends_first_draws_the_line(limits, seen, now, after):

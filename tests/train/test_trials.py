@@ -79,8 +79,8 @@ def test_each_trial_is_a_run_of_its_own_and_the_best_one_is_gone_on_with(searche
             assert loss == pytest.approx(float(np.mean(progress.last_losses)))
             if rate == decided.new:
                 assert_array_equal(params(loop), params(alone))
-                found = loop.state.progress
-                assert found.to_json() | {"seconds": 0} == progress.to_json() | {"seconds": 0}
+                found, clock = loop.state.progress, {"seconds": 0, "update_seconds": 0}
+                assert found.to_json() | clock == progress.to_json() | clock
     assert int(loop.state.device.step) == MIN_TRIAL and loop.trouble is None
     assert_array_equal(loop.run.last.tensors["state/params/w"], params(loop))
     assert loop.state.knobs.learning_rate == decided.new
@@ -94,7 +94,7 @@ def test_nothing_of_a_trial_is_left_behind(searched):
     steps = loop.state.monitor.arrays()["steps"]
     assert len(steps) == len(set(steps.tolist())) and steps.max() < MIN_TRIAL
     events = [r["event"] for r in loop.run.journal.records]
-    assert events == ["started", "decided"]
+    assert events == ["started", "horizon", "decided"]
     assert loop.state.held_out.evaluated_step is None and loop.dispatcher.num_in_flight == 0
 
 

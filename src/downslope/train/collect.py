@@ -45,7 +45,7 @@ def take_in(loop: Loop, seen: Collected) -> None:
         return
     if state.monitor is not None and len(seen.probes):
         state.monitor.add(seen.probe_steps, seen.probes)
-    progress.add(seen.loss_sums, seen.sizes, seen.call.num_steps, seen.call.position)
+    progress.add(seen.loss_sums, seen.sizes, seen.call.num_steps, seen.call.position, seen.seconds)
     if state.monitor is not None and seen.point is not None:
         state.monitor.trajectory.add(seen.point, progress.num_steps)
     progress.seconds = loop.seconds

@@ -15,13 +15,6 @@ from downslope.train.saving import save, undo
 
 # records that a result keeps
 HISTORY = ("progress", "evaluated", "measured", "anatomy", "decided", "horizon")
-    "progress",
-    "evaluated",
-    "measured",
-    "anatomy",
-    "decided",
-    "horizon",
-)  # records a result keeps
 
 
 def finish(loop: Loop) -> Result:

@@ -73,6 +73,7 @@ def horizon_of(
     batch_rows: int,
     step: int,
     position: Position,
+    update_seconds: float,
     seconds: float,
     step_seconds: Mapping[int, Sequence[float]],
 ) -> Horizon:
@@ -83,7 +84,9 @@ def horizon_of(
         num_rows: rows of an epoch; None for a generator.
         open_ended: the epochs are a bound that is not meant to be reached.
         batch_rows: examples per update.
-        step, position, seconds: updates made, place in the data, time spent.
+        step, position: updates made, and place in the data.
+        update_seconds, seconds: time spent on updates, and on everything. What else was done,
+            such as compiling and trials, was before the updates and is no part of their schedule.
         step_seconds: by batch size, the time of an update in each of the latest calls.
     """
     found = []
@@ -94,11 +97,8 @@ def horizon_of(
         epoch_steps = math.ceil(num_rows / batch_rows)
         found.append(Horizon(step=step, done=done, per_step=1 / (training.epochs * epoch_steps)))
     if training.seconds is not None and step_seconds.get(batch_rows):
-        found.append(
-            Horizon(
-                step=step,
-                done=min(1.0, seconds / training.seconds),
-                per_step=statistics.median(step_seconds[batch_rows]) / training.seconds,
-            )
-        )
+        whole = update_seconds + max(0.0, training.seconds - seconds)
+        pace = statistics.median(step_seconds[batch_rows])
+        done = update_seconds / whole if whole else 1.0
+        found.append(Horizon(step=step, done=done, per_step=pace / max(whole, pace)))
     return first_to_end(found, step)

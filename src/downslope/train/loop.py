@@ -113,6 +113,7 @@ def follow_horizon(loop: Loop, within: float = MAX_DEVIATION) -> None:
         batch_rows=loop.steps.current.batch_rows,
         step=step,
         position=state.progress.position,
+        update_seconds=state.progress.update_seconds,
         seconds=loop.seconds,
         step_seconds=loop.step_seconds,
     )

@@ -30,7 +30,8 @@ class TrainingProgress:
     position: Position = Position()  # noqa: RUF009 - immutable
     num_steps: int = 0  # updates made
     num_examples: int = 0  # rows used, over all epochs
-    seconds: float = 0.0  # spent training, with evaluations and checkpoints
+    seconds: float = 0.0  # spent on the run, with searches, evaluations and checkpoints
+    update_seconds: float = 0.0  # of them, on updates
     smoothed_loss: float | None = None  # mean over the latest windows, weights falling by age
     smoothed_weight: float = 0.0  # sum of those weights
     epoch_loss: float = 0.0  # sum of the losses of the epoch under way
@@ -46,9 +47,15 @@ class TrainingProgress:
     jump_scale: float = 1.0  # factor on that threshold, raised by jumps that did no harm
 
     def add(
-        self, loss_sums: np.ndarray, sizes: np.ndarray, num_steps: int, position: Position
+        self,
+        loss_sums: np.ndarray,
+        sizes: np.ndarray,
+        num_steps: int,
+        position: Position,
+        seconds: float = 0.0,
     ) -> None:
         """Add the windows of one call: their summed losses and their rows, both [n]."""
+        self.update_seconds += seconds
         means = loss_sums / np.maximum(sizes, 1)
         self._smooth(means)
         self.epoch_loss += float(loss_sums.sum(dtype=np.float64))
