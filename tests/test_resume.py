@@ -71,7 +71,9 @@ def train(kind, folder, steps, **options):
 def everything(folder):
     """All that a run has written, to the bit, but for its times."""
     checkpoint = Checkpoints(folder / "checkpoints").newest()
-    progress = {k: v for k, v in checkpoint.document["progress"].items() if k != "seconds"}
+    progress = {
+        k: v for k, v in checkpoint.document["progress"].items() if not k.endswith("seconds")
+    }
     progress |= {k: checkpoint.document[k] for k in ("held_out", "knobs", "controllers")}
     result = json.loads((folder / "result.json").read_text())
     result = {k: v for k, v in result.items() if k not in ("seconds", "run")}

@@ -60,13 +60,12 @@ def data():
 
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])
 def test_a_schedule_ends_with_the_seconds(schedule, data):
-    """Catches a schedule that is over long before the time is, or not at its end."""
+    """Catches a schedule that is not over when the time is, and one that counts compiling."""
     result = downslope.fit(
         loss, np.zeros(4, "float32"), data, learning_rate=0.01, schedule=schedule, seconds=2.0,
         batch_size=8, patience=None, measure_every=None,
     )  # fmt: skip
     lines = [r for r in result.history if r["event"] == "horizon"]
-    last = Horizon(**{name: lines[-1][name] for name in ("step", "done", "per_step")})
-    assert last.at(result.num_steps) > 0.9 and last.at(result.num_steps // 2) == pytest.approx(
-        0.5, abs=0.2
-    )
+    first, last = (Horizon(**{n: line[n] for n in ("step", "done", "per_step")})
+                   for line in (lines[0], lines[-1]))  # fmt: skip
+    assert first.done < 0.3 and last.at(result.num_steps) > 0.9

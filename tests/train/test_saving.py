@@ -109,7 +109,7 @@ def everything(loop):
     Points of the trajectory follow the clock.
     """
     checkpoint = loop.state.to_checkpoint("data")
-    progress = checkpoint.document["progress"] | {"seconds": None}
+    progress = checkpoint.document["progress"] | {"seconds": None, "update_seconds": None}
     found = {k: v.tolist() for k, v in checkpoint.tensors.items() if "/path" not in k}
     found |= checkpoint.document | {"progress": progress}
     return {k: json.dumps(v) for k, v in found.items()}
