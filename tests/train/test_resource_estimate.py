@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import downslope
-from downslope import Generator, Training, UsageError
+from downslope import Arrays, Generator, Training, UsageError
 from downslope.check import FreeMemory
+from downslope.data import blocks, order
+from downslope.data.stream import Position, Ring
+from downslope.train import resource_estimate
+from downslope.train.assemble import assemble
 from downslope.train.resource_estimate import COMPILER_BYTES, estimate_resources
+from downslope.tree import empty_rows
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -53,6 +60,39 @@ def test_the_state_is_added_up_by_hand():
     assert told["optimizer state"] == 2 * parameters + 4  # two moments and a count
     assert told["the compiler"] == COMPILER_BYTES
     assert found.severity == "fine" and found.values["largest_microbatch_size"] == ROWS
+
+
+class Stored:
+    """Rows that are read, as from a file."""
+
+    def __init__(self, tree, shuffled):
+        self._rows = Arrays(tree, shuffled=shuffled)
+
+    def __getattr__(self, name):
+        return getattr(self._rows, name)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("fits", [False, True])
+def test_rows_read_ahead_are_those_that_the_stream_holds(shuffled, in_memory, fits, monkeypatch):
+    """Catches buffers left out: those of rows in memory, whose last buffer is copied even where
+    others are views, and that of a file whose rows are mixed.
+    """
+    if not fits:  # into one buffer whose rows are mixed
+        monkeypatch.setattr(order, "MIXED_BYTES", 1 << 10)
+    nothing_compiled = SimpleNamespace(memory_analysis=lambda: None)
+    monkeypatch.setattr(resource_estimate, "_compiled", lambda *_: nothing_compiled)
+    source = (Arrays if in_memory else Stored)(data(), shuffled=shuffled)
+    training = Training(batch_size=64, optimizer="sgd", learning_rate=0.1, epochs=9)
+    asked = {"subjects": ("memory",), "free": FreeMemory(1 << 30, "host")}
+    (found,) = estimate_resources(loss, model(), source, training, **asked)
+    made = []
+    monkeypatch.setattr(blocks, "empty_rows", lambda *args: made.append(1) or empty_rows(*args))
+    with assemble(loss, model(), source, training).first_step.open_stream(Position()) as stream:
+        held = list(itertools.islice(stream, Ring.SIZE))  # and none given back
+    size = max(sum(part.nbytes for part in block.rows.values()) for block in held)
+    assert found.values["bytes"]["rows read ahead"] == len(made) * size
 
 
 @pytest.mark.slow

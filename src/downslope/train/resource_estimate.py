@@ -45,12 +45,12 @@ READ_BYTES = 64 << 20
 
 
 class _Layout(NamedTuple):
-    """Rows of an update, of a window and of a buffer; and whether blocks are views."""
+    """Rows of an update, of a window and of a buffer; and how many buffers there are."""
 
     batch_rows: int
     step_rows: int
     buffer_rows: int
-    is_view: bool
+    num_buffers: int
 
 
 def estimate_resources(
@@ -117,8 +117,9 @@ def _layout(setup: TrainSetup, training: Training) -> _Layout:
         source.num_rows, source.row_bytes, step_rows=step_rows, batch_size=batch_rows,
         shuffled=source.shuffled, seed=training.seed,
     )  # fmt: skip
-    is_view = isinstance(source, Arrays) and not order.mix
-    return _Layout(batch_rows, step_rows, order.buffer_rows, is_view)
+    # the ring, and the buffer that a file is read into before mixing
+    num_buffers = Ring.SIZE + (order.mix and not isinstance(source, Arrays))
+    return _Layout(batch_rows, step_rows, order.buffer_rows, num_buffers)
 
 
 def _row_shapes(source: Any, count: int) -> Any:
@@ -145,16 +146,13 @@ def _memory(
     state = setup.state_shapes
     whole, parameters = tree_bytes(state), tree_bytes(state.params)
     temporary = temporary_bytes(compiled)
-    # the ring, and the buffer that a file is read into before mixing
-    mixes = not isinstance(setup.source, Arrays) and layout.buffer_rows >= setup.source.num_rows
-    buffers = 0 if layout.is_view else Ring.SIZE + mixes
     parts = {
         "parameters": 2 * parameters,  # those given, and those that are trained
         "optimizer state": tree_bytes(state.opt_state),
         "averages, sums and anchor": whole - parameters - tree_bytes(state.opt_state),
         "copies to go back to": SNAPSHOTS * whole
         + (parameters if holds_out and training.patience else 0),
-        "rows read ahead": buffers * layout.buffer_rows * setup.source.row_bytes,
+        "rows read ahead": layout.num_buffers * layout.buffer_rows * setup.source.row_bytes,
         "activations and gradients": temporary or 0,
         "the compiler": COMPILER_BYTES,
     }
