@@ -108,7 +108,7 @@ def next_temperature(
     if not waited and not slow:
         return None
     seen = f"{evaluations_without_gain} evaluations brought no gain in loss above its own"
-    if slow and not waited:
+    if not waited:
         seen = f"the latest fifth of the updates gained {recent_gain:.1%}, little above the"
     seen += " noise" if equilibrium_ratio is None else f" noise (R_eq {equilibrium_ratio:.2g})"
     if anneals_without_gain >= MAX_ANNEALS or not may_lower or learning_rate is None:

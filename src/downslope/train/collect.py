@@ -62,9 +62,7 @@ def _is_worse(loop: Loop) -> bool:
 
     Losses of single batches may be as high by chance if a few rows dominate.
     """
-    if loop.run.last is None:
-        return True
-    good = restore_device(loop.run.last, loop.setup, "checkpoint")[0].params
+    good = restore_device(loop.good, loop.setup, "checkpoint")[0].params
     before, now = (loop.setup.sample_loss(p) for p in (good, loop.state.device.params))
     return not now <= WORSE * before
 

@@ -14,6 +14,7 @@ from downslope.data.stream import Replay, Stream
 from downslope.errors import StopReason
 from downslope.launch.interrupts import Interrupts
 from downslope.metrics import Results
+from downslope.train.checkpoint import Checkpoint
 from downslope.train.compiled_step import CompiledStep, CompiledSteps
 from downslope.train.dispatch import Dispatcher
 from downslope.train.horizon import MAX_DEVIATION, horizon_of
@@ -62,6 +63,12 @@ class Loop:
     def seconds(self) -> float:
         """Time spent training, over all sessions."""
         return self.seconds_before + time.perf_counter() - self.begun
+
+    @property
+    def good(self) -> Checkpoint:
+        """The last good state, to return to."""
+        assert self.run.last is not None  # `begin` keeps a first one
+        return self.run.last
 
     @property
     def steps_left(self) -> int | None:

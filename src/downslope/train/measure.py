@@ -110,9 +110,7 @@ def measure(
             loss, model, data, training, validation=validation, penalty=penalty, penalize=penalize
         )
         params, known, rate = setup.params, extras or Extras(), setup.optimizer.learning_rate
-        if run is None:
-            known = dataclasses.replace(known, decays=known.decays or decays(setup.training))
-        else:
+        if run is not None:
             state, knobs, known = _from_run(Path(run), setup, known)
             params, rate = jax.device_get(state.params), rate_at(setup, state, knobs)
         return measure_point(
@@ -146,6 +144,8 @@ def measure_point(
         num_examples = max(num_examples, _rows_of_batches(setup))
     seed = setup.training.seed
     rows, numbers = sample(setup.source, num_examples, seed)
+    if not extras.decays:
+        extras = dataclasses.replace(extras, decays=decays(setup.training))
     if extras.inputs is None:
         extras = dataclasses.replace(extras, inputs=_inputs(setup.objective.unpack(rows)))
     if extras.row_numbers is None:
@@ -209,7 +209,6 @@ def with_state(
     """Extras with the optimizer's memory and the readings of the measured updates."""
     return dataclasses.replace(
         extras,
-        decays=extras.decays or decays(setup.training),
         preconditioner=preconditioner(setup.optimizer, state),
         accumulator=_accumulator(state, steps_left),
         readings={} if monitor is None else monitor.read().measurements(),

@@ -196,7 +196,5 @@ class LoopInstruments:
 
     def nonfinite_rows(self) -> tuple[int, ...]:
         loop = self._loop
-        if loop.run.last is None:
-            return ()
-        params = restore_device(loop.run.last, loop.setup, "checkpoint")[0].params
+        params = restore_device(loop.good, loop.setup, "checkpoint")[0].params
         return loop.setup.bad_rows(params)

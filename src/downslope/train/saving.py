@@ -55,8 +55,7 @@ def mark_good(loop: Loop) -> None:
 
 def undo(loop: Loop) -> None:
     """Return to the last good state."""
-    if loop.run.last is not None:
-        loop.state.undo(loop.run.last, loop.setup, loop.context)
+    loop.state.undo(loop.good, loop.setup, loop.context)
     returned(loop)
 
 

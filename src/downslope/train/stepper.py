@@ -19,6 +19,7 @@ from downslope.step.state import initial_state, to_device
 from downslope.step.update import evaluated_params, make_update
 from downslope.train.program_cache import as_they_are, kept, kind_of
 from downslope.train.setup import device_knobs
+from downslope.train.sources import example
 from downslope.tree import empty_rows, map_arrays, pad
 
 COPY = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
@@ -127,8 +128,7 @@ class Stepper:
 
     def _begin(self, source: Arrays) -> None:
         """Build the objective, from the shapes of the first rows."""
-        rows = map_arrays(lambda a: np.resize(a[:2], (2, *a.shape[1:])), source.tree)
-        objective, params = build(self._loss, self._model, rows, as_they_are)
+        objective, params = build(self._loss, self._model, example(source, 2), as_they_are)
         if not objective.separable:
             raise UsageError("a stepper needs a loss with one value per example, shape (B,)")
         self._mask, self._objective = penalized_mask(self._penalize, self._model, params), objective
