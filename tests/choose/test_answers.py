@@ -40,6 +40,14 @@ def test_best_batch_and_its_time():
     assert ask(batch_size=2048)["largest_cost"].words == "computing"
 
 
+def test_readings_that_failed_are_counted():
+    def told(changed):
+        return [flag for flag in ask(changed)["batch_size"].flags if "failed" in flag]
+
+    assert told({}) == []
+    assert told({"num_unread": 3}) == ["3 readings of the noise scale failed; others were used"]
+
+
 # catches: an overhead in the time but not in the optimum: sqrt(200 (5 ms + 15 ms)/20 us) = 447
 def test_step_overhead():
     found = ask(step_overhead_seconds=0.015)

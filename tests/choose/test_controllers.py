@@ -205,11 +205,11 @@ def test_patience_counts_evaluations_since_a_gain_above_the_tolerance():
     assert not run.evaluate(*[1.0] * 20, held_out_loss=None)
 
 
-def overfit(run):
+def overfit(run, **seen):
     """The run until it would stop, fitted far better than its held-out rows; its decisions."""
     num = len(run.decisions)
     for _ in range(60):
-        run.evaluate(1.0, epoch_loss=0.1)
+        run.evaluate(1.0, epoch_loss=0.1, **seen)
         if any(d.knob == "stop" or d.from_start for d in run.decisions[num:]):
             break
     return run.decisions[num:]
@@ -246,6 +246,17 @@ def test_nothing_starts_again_where_a_part_of_it_was_given(changed):
     for loss in (1.0, 2.0, 2.0):
         run.see("trial_ended", trial_loss=loss)
     assert all(d.policy != "start_again" for d in overfit(run))
+
+
+@pytest.mark.parametrize(("done", "starts"), [(0.1, True), (0.9, False)])
+def test_a_run_of_given_length_starts_again_only_early_in_it(done, starts):
+    """Catches a start that has no time left, and a given length that forbids every start."""
+    run = Simulated(has_end=True)
+    run.see("begun")
+    for loss in (1.0, 2.0, 2.0):
+        run.see("trial_ended", trial_loss=loss)
+    last = overfit(run, done=done)[-1]
+    assert last.from_start is starts and (last.knob == "stop") is not starts
 
 
 class Search(Simulated):
@@ -354,6 +365,33 @@ def test_a_larger_batch_is_compiled_tried_and_kept_where_it_is_faster():
     assert (back.policy, back.new) == ("next_batch_size", 64)
     assert run.knobs == KNOBS
     assert run.see("collected") == ()  # the same question is asked again only later
+
+
+@pytest.mark.parametrize("asks", ["what to compile", "where to stay"])
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3])
+def test_a_question_about_the_batch_is_asked_at_ever_longer_times(asks, unit):
+    """Catches one that is asked with every call or only once, and a wait that is another where
+    time is counted in another unit.
+    """
+    asked = []
+
+    class Asked(Planted):
+        def noise(self):
+            asked.append(run.seconds)
+            return NoiseReading(scale=0.5, lo=0.1, hi=1.0)  # nothing pays
+
+    run = Simulated(instruments=Asked(), knobs=dataclasses.replace(KNOBS, batch_size=16))
+    seconds, cost = {16: [1e-3 * unit] * 8}, unit
+    if asks == "where to stay":
+        seconds, cost = seconds | {64: [4e-3 * unit] * 8}, None
+    sizes = frozenset(seconds)
+    run.sizes = CompiledSizes(
+        known=sizes, usable=sizes, first_compile_seconds=cost, step_seconds=seconds
+    )
+    for number in range(231):  # a run that grows to ten times its age
+        run.seconds = 30 * unit * 1.01**number
+        assert run.see("collected") == ()
+    assert asked[0] == 30 * unit and 5 <= len(set(asked)) <= 50
 
 
 @pytest.mark.parametrize("moment", ["in_trial", "in_trouble"])

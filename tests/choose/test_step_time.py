@@ -65,6 +65,16 @@ def test_interval_covers():
     assert covered >= 34
 
 
+# catches: an interval from a spread that two times cannot show, or where one size has enough
+@pytest.mark.parametrize(("num", "known"), [(1, False), (2, False), (3, True)])
+def test_an_interval_takes_three_repeats_of_every_size(num, known):
+    repeats = [[straight(b) * (1 + 0.01 * i) for i in range(num)] for b in (16, 64)]
+    repeats.append([straight(256) * (1 + 0.01 * i) for i in range(9)])
+    found = fit_step_times([16, 64, 256], repeats).half_size
+    assert found.value is not None
+    assert (found.lo is not None) is (found.hi is not None) is known
+
+
 def test_one_slow_repeat_does_not_count():
     repeats = [[straight(b)] * 8 + [50 * straight(b)] for b in (16, 64, 256)]
     assert fit_step_times([16, 64, 256], repeats).predict(64) == pytest.approx(straight(64))

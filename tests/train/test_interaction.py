@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from downslope import UsageError
 from downslope.objective import build
+from downslope.train.assemble import assemble
 from downslope.train.interaction import can_divide, examples_interact
+from plain import training
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("f4")
 ROWS = X, np.arange(12, dtype="i4") % 3
@@ -107,6 +110,18 @@ def test_what_can_be_divided_into_micro_batches():
 
     assert can(plain) and can(groups_of(2)) and can(groups_of(3))
     assert not can(groups_of(4)) and not can(groups_of(2, apart=True)) and not can(normalised)
+
+
+def test_groups_held_whole_by_a_micro_batch_are_accumulated():
+    """Catches halves of a micro-batch compared, which hold fewer groups, and a batch whose loss
+    its micro-batches do not give.
+    """
+    rows = np.resize(ROWS[0], (40, 4)), np.resize(ROWS[1], 40)
+    options = {"optimizer": "sgd", "batch_size": 20, "microbatch_size": 10, "measure_every": None}
+    setup = assemble(groups_of(10), MODEL, rows, training(**options))
+    assert (setup.batch_rows, setup.first_step.step_rows) == (20, 10)
+    with pytest.raises(UsageError, match="use a batch_size of at most 10"):
+        assemble(normalised, MODEL, rows, training(**options))
 
 
 def test_an_output_layer_of_zeros_hides_nothing():

@@ -134,6 +134,41 @@ def test_samples_are_drawn_without_replacement():
     assert not np.array_equal(numbers, sample(setup.source, 200, 1)[1])
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_sample_of_a_stored_table_spreads_over_it_unless_it_was_shuffled(shuffled):
+    """Catches the rows of one customer of a sorted file, and a read for each of many rows."""
+    source, read = Stored(X, Y), []
+    source.shuffled = shuffled
+    source.read = lambda start, stop: read.append(range(start, stop)) or source.rows[start:stop]
+    for seed in range(5):
+        read.clear()
+        rows, numbers = sample(source, 40, seed)
+        places = [row for part in read for row in part]
+        np.testing.assert_array_equal(rows, source.rows[places])
+        assert len(set(places)) == 40
+        assert (len(read) == 1) is shuffled
+        if not shuffled:
+            assert numbers.tolist() == places and np.ptp(places) > 300
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "given", "names"),
+    [
+        ("adam", {}, {"b1", "b2"}),
+        ("rmsprop", {}, {"decay"}),
+        ("adam", {"mine": 0.9}, {"mine"}),
+        ("sgd", {}, None),
+    ],
+)
+def test_the_memory_is_that_of_the_optimizers_averages(optimizer, given, names):
+    """Catches a survey without a run that knows no optimizer, and given decays passed over."""
+    training = plain.training(**OPTIONS, optimizer=optimizer)
+    found = look(sections=["memory"], training=training, extras=Extras(decays=given))
+    assert ("memory" in found.skipped) is (names is None)
+    if names:
+        assert set(found.sections["memory"].tables) == names
+
+
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("nesterov", "rmsprop", "prodigy")]
 
 
@@ -189,7 +224,7 @@ def test_the_learning_rate_follows_its_schedule(tmp_path):
     assert found["curvature/stability_ratio"].value == pytest.approx(rate * sharpest / 2, rel=1e-3)
     training = plain.training(**OPTIONS)
     setup = assemble(loss, model(), (X, Y), training)
-    assert rate_at(setup, setup.start()) == pytest.approx(0.02)
+    assert rate_at(setup, setup.start(), setup.knobs()) == pytest.approx(0.02)
 
 
 def test_smooth_penalties_belong_to_the_loss():

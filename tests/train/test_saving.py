@@ -16,7 +16,7 @@ from downslope.choose import controllers
 from downslope.train import saving
 from downslope.train.checkpoint import Checkpoint
 from downslope.train.run_folder import RunFolder
-from downslope.train.saving import MAX_COPY_SHARE, keep_good_state, save, save_if_due
+from downslope.train.saving import MAX_COPY_SHARE, keep_good_state, save, save_if_due, undo
 from downslope.train.state import FORMAT, from_checkpoint
 from loops import X, Y, decision, loop_of, planted, records, short_calls, train
 
@@ -157,6 +157,20 @@ def test_what_is_saved_comes_back_whole(reached):
     assert_array_equal(again.state.held_out.params["w"], loop.state.held_out.params["w"])
 
 
+def test_a_checkpoint_is_read_as_it_was_made(reached):
+    """Catches a part that is saved and read as another: what a session begins with is made anew."""
+    setup, loop = reached
+    saved = loop.state.to_checkpoint("data")
+    document = json.loads(json.dumps(saved.document))
+    loaded = Checkpoint(tensors=saved.tensors, document=document)
+    again = from_checkpoint(loaded, setup, loop.context, "here").to_checkpoint("data")
+    assert json.loads(json.dumps(again.document)) == document
+    assert document["horizon"] == dataclasses.asdict(loop.state.horizon)
+    assert again.tensors.keys() == saved.tensors.keys()
+    for name, tensor in saved.tensors.items():
+        assert_array_equal(again.tensors[name], tensor, strict=True)
+
+
 def test_a_checkpoint_is_not_the_state_itself(reached):
     """Catches a saved state that changes while training goes on: memory that is shared."""
     setup, loop = reached
@@ -182,6 +196,22 @@ def test_a_copy_for_trials_serves_more_than_once(reached, planted, short_calls):
         one.stop_reason = None
         train(one)
         assert everything(one) == everything(two)
+
+
+def test_an_undo_leaves_nothing_of_the_updates_since(reached, planted, short_calls):
+    """Catches a lowest loss, an average or measured updates of a step that was undone, and a knob
+    that is set back to what diverged.
+    """
+    setup, loop = reached
+    good = loop.state.to_checkpoint("data")
+    again = train(loop_of(setup, last=good))
+    assert everything(again).keys() == everything(loop).keys()
+    again.state.knobs = dataclasses.replace(again.state.knobs, learning_rate=1e-3)
+    again.run.last, again.trouble = good, ("exploded", 90)
+    undo(again)
+    knobs = json.dumps(dataclasses.asdict(again.state.knobs))
+    assert everything(again) == everything(loop) | {"knobs": knobs}
+    assert again.trouble is None
 
 
 def test_another_format_is_refused_in_one_line(reached):

@@ -9,6 +9,7 @@ from downslope import Generator, UsageError
 from downslope.choose import next_batch_size
 from downslope.config import Training
 from downslope.train import timing
+from downslope.train.assemble import assemble
 from downslope.train.timing import time_steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -81,6 +82,25 @@ def test_an_updates_time_is_that_of_one_window(monkeypatch):
     time_steps(loss, model(), X, batch_sizes=(50, 100), repeats=3)
     for timer in made:
         assert timer.window_seconds() == pytest.approx(1 / timer.num_windows)
+
+
+@pytest.mark.parametrize("share", [3.0, 1.0, 0.3, 0.01, 0.0])
+def test_a_call_has_as_many_windows_as_take_long_enough(share, monkeypatch):
+    """Catches slow windows timed in twos, quick ones by the fixed cost of a call, a call cut short
+    by one pause of the machine, and no end of windows that take no time.
+    """
+    calls = []
+
+    def planted(timer):
+        calls.append(timer.num_windows)
+        return timer.num_windows * share * timing.CALL_SECONDS + len(calls) % 2
+
+    monkeypatch.setattr(timing.Timer, "_call", planted)
+    setup = assemble(loss, model(), X, Training(batch_size=50))
+    num = timing.Timer(setup, setup.first_step).num_windows
+    if share:
+        assert num * share >= 1 and (num == 1 or num / 2 * share < 1)
+    assert num == calls[-1] < 1 << 20
 
 
 @pytest.mark.parametrize(
