@@ -75,6 +75,7 @@ def everything(folder):
         k: v for k, v in checkpoint.document["progress"].items() if not k.endswith("seconds")
     }
     progress |= {k: checkpoint.document[k] for k in ("held_out", "knobs", "controllers")}
+    del progress["held_out"]["evaluated_seconds"]
     result = json.loads((folder / "result.json").read_text())
     result = {k: v for k, v in result.items() if k not in ("seconds", "run")}
     # of neighbouring updates, those of two sittings are not compared with each other

@@ -24,6 +24,7 @@ from downslope.train.calls import calls
 from downslope.train.collect import collect, dispatch
 from downslope.train.diagnostics import diagnose_if_due
 from downslope.train.evaluate import Scorer
+from downslope.train.evaluations import next_mark
 from downslope.train.finish import finish
 from downslope.train.loop import Loop, end_of_data, goes_on, is_over
 from downslope.train.observe import observe, observe_begin, observe_end
@@ -168,7 +169,8 @@ def _train_on_blocks(loop: Loop) -> None:
     Every host sync is in `collect`, one call behind the device.
     """
     with loop.open_blocks() as blocks:  # source -> order
-        for call in calls(blocks, loop.dispatcher.call_length, loop.steps_left):  # -> blocks
+        length, left = loop.dispatcher.call_length, loop.steps_left
+        for call in calls(blocks, length, left, next_mark(loop)):  # -> blocks
             dispatch(loop, call)  # -> steps
             observation = observe(loop, call)  # -> measurements
             decisions = decide(loop, observation)  # -> decisions

@@ -106,12 +106,13 @@ def test_a_copy_in_memory_takes_little_of_the_time(setup, clock, monkeypatch):
 def everything(loop):
     """All that a run carries, as text, in which what is no number equals itself.
 
-    Points of the trajectory follow the clock.
+    Points of the trajectory follow the clock, and so do times.
     """
     checkpoint = loop.state.to_checkpoint("data")
     progress = checkpoint.document["progress"] | {"seconds": None, "update_seconds": None}
     found = {k: v.tolist() for k, v in checkpoint.tensors.items() if "/path" not in k}
-    found |= checkpoint.document | {"progress": progress}
+    held_out = checkpoint.document["held_out"] | {"evaluated_seconds": None}
+    found |= checkpoint.document | {"progress": progress, "held_out": held_out}
     return {k: json.dumps(v) for k, v in found.items()}
 
 

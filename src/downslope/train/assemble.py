@@ -32,7 +32,12 @@ from downslope.step.update import make_update
 from downslope.train.checkpoint import named_leaves
 from downslope.train.compiled_step import MAX_WINDOW_ROWS, CompiledStep
 from downslope.train.defaults import begin_with, row_bytes
-from downslope.train.evaluate import LossScorer, Scorer, make_evaluator
+from downslope.train.evaluate import (
+    LossScorer,
+    Scorer,
+    make_evaluator,
+    make_sample_evaluator,
+)
 from downslope.train.interaction import can_divide, interact
 from downslope.train.program_cache import as_they_are, kept, kind_of
 from downslope.train.setup import TrainSetup
@@ -121,9 +126,12 @@ def assemble(
         )
 
     window = step_rows if objective.interacts else None
-    evaluate = None
+    evaluate = sample_evaluator = None
     if held_out is not None:
-        evaluate = make_evaluator(objective, scorer or LossScorer(), held_out, window)
+        scorer = scorer or LossScorer()
+        evaluate = make_evaluator(objective, scorer, held_out, window)
+        if objective.separable and window is None:
+            sample_evaluator = make_sample_evaluator(objective, scorer, held_out, training.seed)
     return TrainSetup(
         objective=objective,
         optimizer=optimizer,
@@ -132,6 +140,8 @@ def assemble(
         make_step=make_step,
         can_change=changes,
         evaluate=evaluate,
+        num_held_out=None if held_out is None else held_out.num_rows,
+        sample_evaluator=sample_evaluator,
         num_rows=num_rows,
         num_steps=num_steps,
         open_ended=training.epochs != asked.epochs

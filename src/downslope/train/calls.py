@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,9 +45,20 @@ class Call:
         return self.position.epoch > self.block.epoch
 
 
-def calls(blocks: Iterable[Block], length: CallLength, num_steps: int | None) -> Iterator[Call]:
-    """Divide blocks into calls; end after exactly `num_steps` updates if given."""
-    left = num_steps
+def calls(
+    blocks: Iterable[Block],
+    length: CallLength,
+    num_steps: int | None,
+    next_mark: Callable[[int], int | None] = lambda made: None,
+) -> Iterator[Call]:
+    """Divide blocks into calls.
+
+    Args:
+        num_steps: updates after which to end, None for all rows.
+        next_mark: `next_mark(made)` gives the updates from here to one that must be the last of
+            a call, None if there is none; `made` were in the calls before.
+    """
+    left, made = num_steps, 0
     for block in blocks:
         at, stop = block.windows.first, block.windows.first + block.windows.count
         while at < stop:
@@ -55,8 +66,9 @@ def calls(blocks: Iterable[Block], length: CallLength, num_steps: int | None) ->
                 return
             end = min(stop, at + length.windows)
             ends = np.flatnonzero(block.windows.ends[at:end])
-            if left is not None and len(ends) >= left:  # the last update: no part of the next one
-                end, ends = at + int(ends[left - 1]) + 1, ends[:left]
+            most = min((n for n in (left, next_mark(made)) if n is not None), default=None)
+            if most is not None and len(ends) >= most:  # the last update: no part of the next one
+                end, ends = at + int(ends[most - 1]) + 1, ends[:most]
             yield Call(
                 block=block,
                 windows=block.windows._replace(first=at, count=end - at),
@@ -65,5 +77,5 @@ def calls(blocks: Iterable[Block], length: CallLength, num_steps: int | None) ->
                 position=block.position_after(end),
                 ends_block=end == stop,
             )
-            left = None if left is None else left - len(ends)
+            left, made = None if left is None else left - len(ends), made + len(ends)
             at = end

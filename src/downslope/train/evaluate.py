@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import time
+from collections import deque
 from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax import Array
 
+from downslope.choose.evaluations import SAMPLE_ROWS
 from downslope.data.blocks import table_stream
 from downslope.data.order import sequential_order
 from downslope.data.source import Source
 from downslope.metrics import MeanLoss, Results
 from downslope.objective import Objective, Params
+from downslope.train.sources import held_out_sample
 from downslope.tree import map_arrays
 
 KEPT_BYTES = 32 << 20  # held-out rows kept on the device: reading takes longer than evaluating
@@ -47,66 +53,147 @@ class LossScorer:
         return MeanLoss()
 
 
-def make_evaluator(
-    objective: Objective, scorer: Scorer, source: Source, step_rows: int | None = None
-) -> Callable[[Params], Results]:
-    """`evaluate(params) -> Results` over every row of `source`.
+class Evaluate(Protocol):
+    """Protocol of an evaluator: metrics of parameters, on rows of its own."""
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent compiling so far."""
+        ...
+
+    def __call__(self, params: Params) -> Results:
+        """Metrics of every row, with the loss of each."""
+        ...
+
+
+class Program:
+    """The compiled part of an evaluation, which several evaluators may share.
 
     Args:
         step_rows: rows evaluated together; for a loss whose examples interact, the number
             it is trained with: the result is then the mean over such windows.
     """
-    step_rows = min(step_rows or WINDOW_ROWS, source.num_rows)
-    order = sequential_order(source.num_rows, source.row_bytes, step_rows=step_rows)
-    key = jax.random.key(0)  # one key for all evaluations, so that only the model makes them differ
 
-    @jax.jit
-    def outputs(params: Params, rows: Any) -> dict[str, Array]:
+    def __init__(self, objective: Objective, scorer: Scorer, step_rows: int):
+        self.objective, self.scorer, self.step_rows = objective, scorer, step_rows
+        self.compile_seconds = 0.0
+        self._run = jax.jit(self.outputs)
+        self._compiled: set[Any] = set()  # shapes of rows
+        # one key for all evaluations, so that only the model makes them differ
+        self._key = jax.random.key(0)
+
+    def outputs(self, params: Params, rows: Any) -> dict[str, Array]:
+        """Outputs of every row; traced by JAX."""
+
         def window(part: Any) -> dict[str, Array]:
-            losses = objective.losses(params, part, key)
-            found = scorer.score(objective.model(params), objective.unpack(part), losses)
-            return found | {EACH: losses}
+            losses = self.objective.losses(params, part, self._key)
+            model, batch = self.objective.model(params), self.objective.unpack(part)
+            return self.scorer.score(model, batch, losses) | {EACH: losses}
 
+        size = self.step_rows
         parts = jax.tree.map(  # not -1: an array may have no columns
-            lambda a: a.reshape(len(a) // step_rows, step_rows, *a.shape[1:]), rows
+            lambda a: a.reshape(len(a) // size, size, *a.shape[1:]), rows
         )
         found = jax.lax.map(window, parts)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
-    kept: list[tuple[Any, int]] = []  # a small source stays on the device for the next evaluation
-    small = source.num_rows * source.row_bytes <= KEPT_BYTES
+    def __call__(self, params: Params, rows: Any) -> dict[str, Array]:
+        """Outputs of every row, compiled first where these shapes are new."""
+        shape = tuple(a.shape for a in jax.tree.leaves(rows))
+        if shape not in self._compiled:
+            begin = time.perf_counter()
+            self._run.lower(params, rows).compile()
+            self.compile_seconds += time.perf_counter() - begin
+            self._compiled.add(shape)
+        return self._run(params, rows)
 
-    def blocks() -> Generator[tuple[Any, int], None, None]:
-        if kept:
-            yield from kept
+
+class Evaluator:
+    """`Evaluate` over every row of a source, block by block.
+
+    Args:
+        block_rows: rows of a block; by default as many as a buffer holds.
+    """
+
+    def __init__(self, program: Program, source: Source, block_rows: int | None = None):
+        self._program, self._source = program, source
+        order = sequential_order(source.num_rows, source.row_bytes, step_rows=program.step_rows)
+        if block_rows is not None:
+            order = dataclasses.replace(order, buffer_rows=block_rows, unit_rows=block_rows)
+        self._order = order
+        # a small source stays on the device for the next evaluation
+        self._kept: list[tuple[Any, int]] = []
+        self._is_small = source.num_rows * source.row_bytes <= KEPT_BYTES
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent compiling so far."""
+        return self._program.compile_seconds
+
+    def _blocks(self) -> Generator[tuple[Any, int], None, None]:
+        if self._kept:
+            yield from self._kept
             return
+        size = self._program.step_rows
         stream = table_stream(
-            source, order, batch_rows=step_rows, step_rows=step_rows, num_epochs=1
+            self._source, self._order, batch_rows=size, step_rows=size, num_epochs=1
         )
         read = []
         with stream as found:
             for block in found:
-                rows = map_arrays(np.array, block.rows) if small else block.rows
+                rows = map_arrays(np.array, block.rows) if self._is_small else block.rows
                 read.append((jax.device_put(rows), int(block.windows.highs.max())))
                 yield read[-1]
-                if not small:
+                if not self._is_small:
                     read.clear()
                 found.release(block)
-        kept.extend(read)
+        self._kept.extend(read)
 
-    def evaluate(params: Params) -> Results:
-        accumulator, losses = scorer.accumulator(), []
-        with contextlib.closing(blocks()) as parts:  # an error ends the reading thread too
+    def __call__(self, params: Params) -> Results:
+        """Metrics of every row."""
+        program = self._program
+        accumulator, losses = program.scorer.accumulator(), []
+        with contextlib.closing(self._blocks()) as parts:  # an error ends the reading thread too
             for rows, length in parts:
-                found = outputs(params, rows)
-                keep = functools.partial(_keep, length=length, objective=objective, step=step_rows)
+                found = program(params, rows)
+                keep = functools.partial(
+                    _keep, length=length, objective=program.objective, step=program.step_rows
+                )
                 losses.append(keep(found.pop(EACH)))  # host sync
                 accumulator.add(**{k: keep(v) for k, v in found.items()})
         results = accumulator.result()
         results.losses = np.concatenate(losses)
         return results
 
-    return evaluate
+
+def make_evaluator(
+    objective: Objective, scorer: Scorer, source: Source, step_rows: int | None = None
+) -> Evaluator:
+    """Evaluator of every row of `source`; for `step_rows` see `Program`."""
+    step_rows = min(step_rows or WINDOW_ROWS, source.num_rows)
+    return Evaluator(Program(objective, scorer, step_rows), source)
+
+
+def make_sample_evaluator(
+    objective: Objective, scorer: Scorer, source: Source, seed: int
+) -> Callable[[int], Evaluator]:
+    """`evaluator(num_rows)` gives the evaluator of that many random rows, a multiple of 256.
+
+    One program serves samples of all sizes, and a smaller sample is a part of a larger one.
+    """
+    program = Program(objective, scorer, SAMPLE_ROWS)
+    return lambda num_rows: Evaluator(
+        program, held_out_sample(source, num_rows, seed), block_rows=SAMPLE_ROWS
+    )
+
+
+@dataclass(kw_only=True)
+class Evaluations:
+    """The evaluator that a run uses, and the time that its latest evaluations took."""
+
+    in_use: Evaluate | None = None  # None before the first one
+    num_rows: int = 0  # that it evaluates
+    latest_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=3))
 
 
 def _keep(values: Array, *, length: int, objective: Objective, step: int) -> np.ndarray:

@@ -8,8 +8,8 @@ from downslope.errors import StopReason
 from downslope.metrics import Results
 from downslope.objective import Params
 from downslope.train.collect import write_measured, write_step_seconds
+from downslope.train.evaluations import evaluate
 from downslope.train.loop import Loop
-from downslope.train.observe import evaluate
 from downslope.train.result import Result
 from downslope.train.saving import save, undo
 

@@ -21,7 +21,9 @@ class HeldOut:
     without held-out rows.
     """
 
+    num_rows: int | None = None  # that evaluations use; None before the first one
     evaluated_step: int | None = None  # update of the latest evaluation
+    evaluated_seconds: float | None = None  # time of the run at its end
     lowest_loss: float | None = None  # held out
     lowest_step: int = 0  # its update
     params: Any = None  # its parameters, on the host; None if not kept
@@ -59,7 +61,8 @@ class HeldOut:
 
     def to_json(self) -> dict[str, Any]:
         """Numbers as plain values; arrays are saved separately."""
-        names = ("evaluated_step", "lowest_loss", "lowest_step", "reference_loss")
+        arrays = ("params", "reference_losses")
+        names = [f.name for f in dataclasses.fields(self) if f.name not in arrays]
         return {name: getattr(self, name) for name in names}
 
 

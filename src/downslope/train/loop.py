@@ -17,6 +17,7 @@ from downslope.metrics import Results
 from downslope.train.checkpoint import Checkpoint
 from downslope.train.compiled_step import CompiledStep, CompiledSteps
 from downslope.train.dispatch import Dispatcher
+from downslope.train.evaluate import Evaluations
 from downslope.train.horizon import MAX_DEVIATION, horizon_of
 from downslope.train.progress_writer import ProgressWriter
 from downslope.train.run_folder import RunFolder
@@ -53,6 +54,7 @@ class Loop:
     reopens: bool = False  # blocks, for another batch size or another state
     stop_reason: StopReason | None = None  # None while the run continues
     results: tuple[int, Results] | None = None  # of the latest evaluation, with its update
+    evaluations: Evaluations = field(default_factory=Evaluations)
     good_at: float = float("-inf")  # when the last good state was copied
     good_copy_seconds: float = 0.0
     saved_at: float = field(default_factory=time.perf_counter)  # the latest checkpoint

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
-import jax
 import numpy as np
 
 from downslope.choose.clipping import CLIPPED_FROM, MIN_NORMS
@@ -19,19 +17,17 @@ from downslope.choose.controller import (
 )
 from downslope.metrics import Results
 from downslope.train.calls import Call
-from downslope.train.collect import collect
+from downslope.train.evaluations import evaluate, is_due
 from downslope.train.loop import Loop, is_trial_over
 from downslope.train.state import restore_device
 from downslope.train.trials import start_rate, trial_loss
-
-MIN_UPDATES_BETWEEN = 16  # between evaluations, since an epoch of a small table may have fewer
 
 
 def observe(loop: Loop, call: Call) -> Observation:
     """Observation after a dispatched call; evaluates held-out rows if that is due."""
     if loop.trials is not None:
         return _observation(loop, "in_trial")
-    if loop.trouble is None and _evaluates(loop, call):
+    if loop.trouble is None and is_due(loop, call):
         results = evaluate(loop)
         if loop.trouble is None:
             return _evaluated(loop, results)
@@ -53,44 +49,6 @@ def observe_end(loop: Loop) -> Observation | None:
 def observe_begin(loop: Loop) -> Observation:
     """Observation before the first call of a session."""
     return _observation(loop, "begun")
-
-
-def evaluate(loop: Loop) -> Results | None:
-    """Metrics of the held-out rows at the parameters to keep, None without such rows."""
-    collect(loop)
-    setup, state = loop.setup, loop.state
-    if loop.trouble is not None:
-        return None
-    step = state.progress.num_steps
-    if setup.evaluate is None:
-        state.held_out, _ = state.held_out.evaluated(step, None)
-        return None
-    params = setup.kept_params(state.device)
-    results = setup.evaluate(params)
-    loop.results = step, results
-    loss = float(results["loss"]) if "loss" in results else None
-    state.held_out, is_lowest = state.held_out.evaluated(step, loss)
-    if is_lowest and setup.training.patience:
-        state.held_out = dataclasses.replace(state.held_out, params=jax.device_get(params))
-    loop.run.journal.write(
-        "evaluated",
-        step=step,
-        epoch=state.progress.position.epoch,
-        seconds=loop.seconds,
-        metrics={name: estimate.to_json() for name, estimate in results.items()},
-        missing=results.reasons,
-    )
-    return results
-
-
-def _evaluates(loop: Loop, call: Call) -> bool:
-    """True if an evaluation is due: at the end of an epoch, after some updates at least."""
-    if "patience" not in loop.context.free:
-        return call.ends_epoch
-    made = (
-        loop.state.progress.num_steps + call.num_steps - (loop.state.held_out.evaluated_step or 0)
-    )
-    return call.ends_epoch and made >= MIN_UPDATES_BETWEEN
 
 
 def _evaluated(loop: Loop, results: Results | None) -> Observation:

@@ -13,13 +13,13 @@ import numpy as np
 
 from downslope.config import KnobSettings, Training
 from downslope.data.arrays import Arrays
-from downslope.metrics import Results
 from downslope.noise.online.monitor import MonitorSettings
 from downslope.objective import Model, Objective, Params, merge
 from downslope.step.optimizers import Optimizer
 from downslope.step.state import OFF, Knobs, State, to_device
 from downslope.step.update import evaluated_params
 from downslope.train.compiled_step import CompiledStep
+from downslope.train.evaluate import Evaluate
 from downslope.train.horizon import NO_HORIZON, Horizon
 from downslope.train.interaction import interact
 from downslope.train.sources import PART_ROWS, example
@@ -39,7 +39,7 @@ class TrainSetup:
     # `make_step(batch_rows, clips, step_rows=None)` gives that of another size
     make_step: Callable[..., CompiledStep]
     can_change: bool  # the batch size is left to choose and may change while training
-    evaluate: Callable[[Params], Results] | None  # None without held-out rows
+    evaluate: Evaluate | None  # on all held-out rows; None without any
     num_rows: int | None  # of an epoch; None for a generator
     num_steps: int | None  # of the whole run; None where epochs, time or the loss decide
     open_ended: bool  # no limit was given: the epochs are a bound not meant to be reached
@@ -52,6 +52,9 @@ class TrainSetup:
     source: Any  # of the training rows, in their own order
     # `losses(params, rows)` with penalties, for measuring; one fixed key for a random loss
     row_losses: Callable[[Params, Any], Any]
+    num_held_out: int | None = None  # rows
+    # `sample_evaluator(num_rows)` evaluates a random sample; None where all rows must be used
+    sample_evaluator: Callable[[int], Evaluate] | None = None
     kind: Any = None  # key of the compiled programs that other runs may share
 
     @property

@@ -125,6 +125,17 @@ def sample(source: Any, count: int, seed: int) -> tuple[Any, np.ndarray | None]:
     return jax.tree.map(lambda *a: np.concatenate(a), *parts), np.asarray(places)
 
 
+def held_out_sample(source: Source, count: int, seed: int) -> Arrays:
+    """Random rows of a held-out source, copied; fewer of them are the first of more."""
+    places = random_generator(seed, "held-out sample").permutation(source.num_rows)[:count]
+    if isinstance(source, Arrays):
+        return Arrays(map_arrays(lambda a: np.asarray(a[places]), source.tree), wide=True)
+    if source.shuffled:
+        return Arrays(map_arrays(np.array, source.read(0, count)), wide=True)
+    parts = [map_arrays(np.array, source.read(place, place + 1)) for place in places.tolist()]
+    return Arrays(jax.tree.map(lambda *a: np.concatenate(a), *parts), wide=True)
+
+
 def open_streams(
     source: Any,
     training: Training,
