@@ -83,19 +83,17 @@ def test_evaluations_keep_their_share_of_the_time(changed, is_due):
 
 
 def test_the_sample_is_the_smallest_that_is_precise_enough():
-    """Catches a spread taken for an error, an interval of one row too few, and a sample that is
-    no power of two: a hundredth of the gain of 1 is a standard error of 0.01.
+    """Catches a spread taken for an error, an interval of one row too few, a sample that is no
+    power of two, and a loss near 0 that asks for all rows.
     """
     found = sample_held_out(**SAMPLE)
     assert found.new == 4096  # (0.5 / 0.01)^2 is 2,500
     assert 0.5 / math.sqrt(found.new) <= 0.01 < 0.5 / math.sqrt(found.new / 2)
     assert f"{0.5 / 64:.2g}" in found.because and "exceed" not in found.because
-    # without a gain yet, the tolerance decides: a thousandth of 1 takes 250,000 rows
-    assert sample_held_out(**SAMPLE | {"first_loss": 1.0}) is None
-    coarse = sample_held_out(**SAMPLE | {"first_loss": None, "tolerance": 0.1})
-    assert coarse.new == SAMPLE_ROWS
-    negative = {"loss": -9.0, "first_loss": -9.0, "tolerance": 0.01}
-    assert sample_held_out(**SAMPLE | negative).new == SAMPLE_ROWS
+    assert sample_held_out(**SAMPLE | {"tolerance": 0.1}).new == SAMPLE_ROWS
+    assert sample_held_out(**SAMPLE | {"loss": -4.0}).new == SAMPLE_ROWS
+    assert sample_held_out(**SAMPLE | {"loss": 1e-9}) is None
+    assert sample_held_out(**SAMPLE | {"loss": 1e-9, "first_loss": 400.0}).new == 256
 
 
 def test_the_sample_is_affordable():

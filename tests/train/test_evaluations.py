@@ -268,3 +268,20 @@ def test_final_metrics_are_not_those_of_the_sample(setup):
     loop.state.progress.num_steps, loop.stop_reason = 90, downslope.StopReason.FINISHED
     loop.state.held_out = dataclasses.replace(loop.state.held_out, num_rows=512)
     assert finish(loop).validation["loss"].num_examples == ROWS
+
+
+@pytest.mark.parametrize("is_last_better", [True, False])
+def test_the_last_parameters_may_be_better_than_those_of_the_sample(is_last_better):
+    """Catches the lucky sample of an early update, and last parameters kept that are worse."""
+    good, bad = {"w": np.float32([1, -2, 3])}, {"w": np.float32([1, -2, 2])}
+    last, lowest = (good, bad) if is_last_better else (bad, good)
+    loop = loop_of(loops.setup_of(validation=(WIDE, SORTED), steps=90, patience=5))
+    loop.state.progress.num_steps, loop.stop_reason = 90, downslope.StopReason.FINISHED
+    loop.state.device = loop.state.device._replace(params={"w": jnp.asarray(last["w"])})
+    loop.state.held_out = dataclasses.replace(
+        loop.state.held_out, num_rows=512, evaluated_step=90, lowest_loss=0.0, lowest_step=20,
+        params=lowest,
+    )  # fmt: skip
+    result = finish(loop)
+    assert result.params["w"].tolist() == good["w"].tolist()
+    assert result.validation["loss"].value == pytest.approx(0.0, abs=1e-6)

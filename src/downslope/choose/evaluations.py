@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from downslope.choose.decision import Decision, policy
+from downslope.choose.temperature import gain_scale
 
 EVALUATION_SHARE = 0.03  # largest share of the time for evaluations
 NUM_EVALUATIONS = 20  # inside the epochs of a run with a known end; assumed
@@ -14,7 +15,7 @@ SPACING = 1000  # updates between evaluations in such an epoch; assumed
 LATE = 16_000  # updates from which on the spacing grows with the run
 ALL_ROWS = 2048  # held-out rows up to which none is left out: they cost next to nothing
 SAMPLE_ROWS = 256  # the smallest sample, and the rows of it that are evaluated at once
-GAIN_SHARE = 0.01  # of the gain since the first batch: a precision that decisions can live with
+PRECISION = 0.01  # standard error of the mean loss, relative: paired losses differ by less
 FORWARD_SHARE = 1 / 3  # time to evaluate a row over that to train on it: no backward pass
 COMPILE_SHARE = 0.3  # of the run: a step that takes longer to compile leaves no time inside epochs
 
@@ -88,9 +89,10 @@ def sample_held_out(
 ) -> Decision | None:
     """Number of held-out rows for the evaluations of a run; None for all of them.
 
-    The smallest power of two with a standard error `spread / sqrt(n)` of the mean loss below
-    what decisions need, the larger of `tolerance * loss` and a hundredth of the gain so far, and
-    the largest within the share of the time for evaluations; at least 256.
+    The smallest power of two with a standard error `spread / sqrt(n)` of the mean loss of at most
+    a hundredth of it (or `tolerance` of it, if that is larger), but not more than fit into the
+    share of the time for evaluations; at least 256. A loss near 0 counts as a hundredth of the
+    first one.
 
     Args:
         num_rows: held-out rows.
@@ -108,8 +110,7 @@ def sample_held_out(
     """
     if not (math.isfinite(spread) and math.isfinite(loss)):
         return None
-    gain = 0.0 if first_loss is None else first_loss - loss
-    needed = max(tolerance * abs(loss), GAIN_SHARE * gain)
+    needed = max(tolerance, PRECISION) * gain_scale(loss, first_loss)
     precise = num_rows if needed <= 0 else min(num_rows, math.ceil((spread / needed) ** 2))
     wanted = rows = 1 << (max(SAMPLE_ROWS, precise) - 1).bit_length()
     if wanted > affordable_rows:

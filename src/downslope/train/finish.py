@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 
+from downslope.choose.patience import is_better
 from downslope.errors import StopReason
 from downslope.metrics import Results
 from downslope.objective import Params
@@ -24,8 +25,7 @@ def finish(loop: Loop) -> Result:
     diverged_at = _roll_back(loop) if reason is StopReason.DIVERGED else None
     if reason is not StopReason.DIVERGED:
         save(loop)  # before the evaluation below, which a longer run would not make here
-    params = _kept_params(loop)
-    validation = _validation(loop, params)
+    params, validation = _kept(loop)
     progress, readings = loop.state.progress, write_measured(loop)
     write_step_seconds(loop)
     epochs = None
@@ -61,21 +61,30 @@ def _roll_back(loop: Loop) -> int | None:
     return bad_step
 
 
-def _kept_params(loop: Loop) -> Params:
-    """Parameters of the lowest held-out loss, else the last ones."""
-    step = loop.state.progress.num_steps
-    if loop.setup.training.patience and loop.state.held_out.evaluated_step != step:
+def _kept(loop: Loop) -> tuple[Params, Results | None]:
+    """Parameters of the lowest held-out loss, else the last ones, and their held-out metrics.
+
+    Where only a sample was evaluated, the last ones are kept too if they are better on all rows.
+    """
+    setup, step = loop.setup, loop.state.progress.num_steps
+    if setup.training.patience and loop.state.held_out.evaluated_step != step:
         evaluate(loop)
-    lowest = loop.state.held_out.params
-    return loop.setup.kept_params(loop.state.device) if lowest is None else lowest
+    held_out = loop.state.held_out
+    last = setup.kept_params(loop.state.device)
+    params, at = (
+        (last, step) if held_out.params is None else (held_out.params, held_out.lowest_step)
+    )
+    if setup.evaluate is None:
+        return params, None
+    if loop.results is not None and loop.results[0] == at:
+        return params, loop.results[1]
+    validation = setup.evaluate(params)
+    if at != step and held_out.num_rows not in (None, setup.num_held_out):
+        others = setup.evaluate(last)
+        if "loss" in others and is_better(float(others["loss"]), _loss(validation), 0.0):
+            return last, others
+    return params, validation
 
 
-def _validation(loop: Loop, params: Params) -> Results | None:
-    """Held-out metrics of the kept parameters."""
-    if loop.setup.evaluate is None:
-        return None
-    held_out, step = loop.state.held_out, loop.state.progress.num_steps
-    kept = step if held_out.params is None else held_out.lowest_step
-    if loop.results is not None and loop.results[0] == kept:
-        return loop.results[1]
-    return loop.setup.evaluate(params)
+def _loss(results: Results) -> float | None:
+    return float(results["loss"]) if "loss" in results else None
