@@ -17,6 +17,7 @@ from downslope.errors import UsageError
 from downslope.estimate import Estimate
 from downslope.metrics import Results
 from downslope.objective import build
+from downslope.train import evaluate
 from downslope.train.assemble import assemble
 from downslope.train.evaluate import WINDOW_ROWS, LossScorer, make_evaluator
 
@@ -107,6 +108,37 @@ def test_a_scorer_sees_every_row_in_order(small_buffers):
     found = _evaluator((x, y), step_rows=16, scorer=scorer)(PARAMS)
     assert scorer.rows == y.tolist()
     assert found["largest"].value == pytest.approx(np.sqrt(_losses(x, y).max()), rel=1e-5)
+
+
+class Stored:
+    """Rows that are read, as from a file."""
+
+    def __init__(self, rows):
+        self._rows, self.num_reads = Arrays(rows), 0
+
+    def __getattr__(self, name):
+        return getattr(self._rows, name)
+
+    def read(self, *place):
+        self.num_reads += 1
+        return self._rows.read(*place)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, evaluate.KEPT_BYTES])
+def test_rows_of_a_file_are_the_same_at_every_evaluation(kept_bytes, small_buffers, monkeypatch):
+    """Catches rows kept in buffers that others are read into, a small file read anew each time,
+    and a large one kept.
+    """
+    monkeypatch.setattr(evaluate, "KEPT_BYTES", kept_bytes)
+    x, y = _data(500)
+    source = Stored((x, y))
+    objective, _ = build(loss, PARAMS, source.read(0, 1), source.unpack)
+    found = make_evaluator(objective, LossScorer(), source, 16)
+    reads = []
+    for _ in range(3):
+        assert found(PARAMS).losses == pytest.approx(_losses(x, y), rel=1e-4, abs=1e-4)
+        reads.append(source.num_reads)
+    assert (reads[1] == reads[0]) is (reads[2] == reads[1]) is bool(kept_bytes)
 
 
 def test_evaluations_differ_by_the_model_only():

@@ -253,6 +253,46 @@ def test_trouble_is_undone_with_its_knob_turned(setup, planted, short_calls):
     assert records(loop, "decided")[-1]["step"] == 40
 
 
+def test_a_run_that_is_given_up_keeps_its_trouble(setup):
+    """Catches a broken run that ends as one which was mended, and does not say where it broke."""
+    loop = loop_of(setup)
+    loop.trouble = "not finite", 5
+    core.turn_knobs(loop, (decision("stop", "diverged"),))
+    assert (loop.trouble, loop.stop_reason) == (("not finite", 5), StopReason.DIVERGED)
+    assert records(loop, "undone") == []
+
+
+def test_a_norm_given_anew_needs_no_new_step(setup):
+    """Catches a program, and blocks opened anew, for every norm; and a norm that none clips to."""
+    loop = loop_of(setup)
+    core.turn_knobs(loop, (decision("clip_norm", 3.0),))
+    step = loop.steps.current
+    assert step.clips and loop.reopens
+    loop.reopens = False
+    core.turn_knobs(loop, (decision("clip_norm", 2.0),))
+    assert loop.steps.current is step and not loop.reopens
+    assert loop.state.device_knobs().clip_norm == 2.0
+
+
+def test_an_update_of_a_larger_batch_is_a_larger_share_of_the_run(ladder):
+    """Catches a schedule that goes on by the batch size before, or from an update undone."""
+    loop = loop_of(ladder)
+    shares = []
+    for size in (64, 256, 32):
+        if size != loop.steps.current.batch_rows:
+            core.turn_knobs(loop, (decision("batch_size", size),))
+        shares.append(loop.state.horizon.per_step)
+    assert shares == pytest.approx([64 / 4096, 256 / 4096, 32 / 4096])
+    progress = loop.state.progress
+    progress.num_steps, progress.position = 10, Position(0, 640)
+    core.turn_knobs(loop, (decision("batch_size", 256),))
+    assert loop.state.horizon.at(10) == pytest.approx(640 / 4096)
+    loop.trouble = "exploded", 10
+    core.turn_knobs(loop, (decision("learning_rate", 0.1),))
+    assert loop.state.progress.num_steps == 0
+    assert loop.state.horizon.at(8) == pytest.approx(8 * 256 / 4096)
+
+
 def breaking(model, batch, key):
     """Walks up a slope by the rate an update, and breaks once it is at 0.5."""
     return jnp.where(model["a"] > 0.495, jnp.nan, -model["a"]) * batch

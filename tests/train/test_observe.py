@@ -92,6 +92,17 @@ def test_an_evaluation_is_compared_with_the_loss_to_gain_on(setup):
     assert written == pytest.approx([loss for loss, *_ in found])
 
 
+@pytest.mark.parametrize(("rows", "gained"), [((1.95, 1.95), True), ((3.9, 0.0), False)])
+def test_a_gain_within_the_noise_of_its_rows_is_none(rows, gained, setup):
+    """Catches the same gain in the mean taken for one whether all rows have it or a few."""
+    loop = evaluating(loop_of(setup), (2.0, 2.0) if gained else (0.0, 4.0), rows)
+    found = []
+    for loop.state.progress.num_steps in (10, 20):
+        found.append(observe(loop, CALL))
+    assert [seen.loss for seen in found] == pytest.approx([2.0, 1.95])
+    assert [seen.gained for seen in found] == [True, gained]
+
+
 @pytest.mark.parametrize("holds_out", [True, False])
 def test_without_a_held_out_loss_that_of_the_last_epoch_decides(holds_out, setup):
     """Catches a run that never ends because there is no loss to look at, and the noise of one loss
@@ -125,7 +136,9 @@ def planted_norms(loop, norms):
 
 
 def test_the_tail_of_the_norms(setup):
-    """Catches a tail told from too few norms, a threshold of 0, and shares of the wrong side."""
+    """Catches a tail told from too few norms, few of many norms used, a threshold of 0, and shares
+    of the wrong side.
+    """
     loop = loop_of(setup)
     heavy = np.abs(np.random.default_rng(0).standard_cauchy(500))
     found = planted_norms(loop, heavy)
@@ -134,9 +147,13 @@ def test_the_tail_of_the_norms(setup):
     clipped = np.where(heavy > found.threshold, found.threshold, heavy)
     assert found.length_lost == pytest.approx((heavy - clipped).sum() / heavy.sum())
     assert found.tail_index_upper < 2
+    long = np.abs(np.random.default_rng(1).standard_cauchy(5000))  # of tail index 1
+    assert planted_norms(loop, long).tail_index_upper == pytest.approx(1.0, abs=0.3)
     assert planted_norms(loop, heavy[: MIN_NORMS - 1]) is None
     assert planted_norms(loop, heavy[:MIN_NORMS]) is not None
     assert planted_norms(loop, np.zeros(500)) is None
+    equal = planted_norms(loop, np.ones(500))  # at the threshold, and so left as they are
+    assert (equal.threshold, equal.clipped_share, equal.length_lost) == (1.0, 0.0, 0.0)
     loop.state.monitor = None
     assert LoopInstruments(loop).norms() is None
 
@@ -222,7 +239,9 @@ def test_an_evaluation_that_was_made_is_not_made_again(patience):
 
 
 def test_a_diverged_run_is_rolled_back_and_says_where(setup):
-    """Catches parameters that are not finite handed back, and a broken state saved."""
+    """Catches parameters that are not finite handed back, a broken state saved, and times of no
+    call.
+    """
     loop = ended(setup, StopReason.DIVERGED, weights=(0.5, 0.5, 0.5), step=30)
     mark_good(loop)
     loop.state.progress.num_steps, loop.trouble = 44, ("not finite", 45)
@@ -232,7 +251,7 @@ def test_a_diverged_run_is_rolled_back_and_says_where(setup):
     assert_array_equal(result.params["w"], [0.5, 0.5, 0.5])
     (record,) = records(loop, "diverged")
     assert (record["step"], record["bad_step"]) == (30, 45)
-    assert loop.saved_moment is None
+    assert loop.saved_moment is None and records(loop, "timed") == []
 
 
 def test_a_result_counts_what_was_done(setup):

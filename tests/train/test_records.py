@@ -75,14 +75,28 @@ def test_what_was_measured_is_told_whole(told):
 
 
 def test_progress_is_that_of_the_run(told):
-    """Catches time counted twice, a rate that is not the one trained with, and counts of calls."""
+    """Catches time counted twice or not at all, a rate that is not the one trained with, and
+    counts of calls.
+    """
     found = records(told[2], "progress")
+    seconds = [0.0, *(record["seconds"] for record in found), told[0].seconds]
+    assert (np.diff(seconds) > 0).all()
     assert found[-1]["step"] == 1200 and found[-1]["num_examples"] == 24_000
     for record in found:
         assert 0 <= record["waiting_share"] <= 1 and 0 <= record["reading_share"] <= 1
         assert record["fraction"] == pytest.approx(record["step"] / 1200)
         assert (record["batch_size"], record["learning_rate"]) == (20, pytest.approx(0.02))
         assert record["span_seconds"] > 0 and len(record["batch_losses"]) == 16
+
+
+def test_a_rule_that_holds_its_own_rate_tells_none():
+    """Catches the 0 that the device is given, shown as a rate that nothing is learned with."""
+    result = plain.fit(
+        line, model(), (X, Y), optimizer=optax.sgd(0.05), learning_rate="auto", epochs=2
+    )
+    found = records(result.history, "progress")
+    assert found and {record["learning_rate"] for record in found} == {None}
+    assert result.learning_rate is None and result.params["w"].any()
 
 
 def test_without_measuring_there_is_nothing_to_tell():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from downslope.errors import DataError, MismatchError, StopReason
+from downslope.config import Training
+from downslope.errors import DataError, MismatchError, StopReason, UsageError
 from downslope.train import run_folder as runs
 from downslope.train.checkpoint import Checkpoint
 from downslope.train.result import Result
@@ -200,3 +202,17 @@ def test_an_edited_request_is_refused(folder):
     path.write_text(path.read_text().replace('"abc"', '"abd"'))
     with pytest.raises(DataError, match=r"run\.json: does not match its SHA-256"):
         runs.read_request(folder)
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "adam", "sgd", "lion", None])
+def test_the_configuration_of_a_run_is_that_it_began_with(optimizer, tmp_path):
+    """Catches a run with everything left to choose taken for one with a rule of its own."""
+    training = Training(steps=7, learning_rate=0.5)
+    asked = dataclasses.asdict(training) | {"optimizer": optimizer, "dropped": 1}
+    runs.create(tmp_path / "run", REQUEST | {"training": asked})
+    if optimizer in ("lion", None):
+        with pytest.raises(UsageError, match=f"an optimizer of its own .{optimizer}."):
+            runs.training_of(tmp_path / "run")
+    else:
+        found = runs.training_of(tmp_path / "run")
+        assert found == dataclasses.replace(training, optimizer=optimizer)

@@ -14,9 +14,18 @@ import loops
 from downslope import MismatchError, StopReason
 from downslope.choose import controllers
 from downslope.train import saving
+from downslope.train.calls import calls
 from downslope.train.checkpoint import Checkpoint
+from downslope.train.collect import dispatch
 from downslope.train.run_folder import RunFolder
-from downslope.train.saving import MAX_COPY_SHARE, keep_good_state, save, save_if_due, undo
+from downslope.train.saving import (
+    MAX_COPY_SHARE,
+    keep_good_state,
+    mark_good,
+    save,
+    save_if_due,
+    undo,
+)
 from downslope.train.state import FORMAT, from_checkpoint
 from loops import X, Y, decision, loop_of, planted, records, short_calls, train
 
@@ -170,6 +179,20 @@ def test_a_checkpoint_is_read_as_it_was_made(reached):
     assert again.tensors.keys() == saved.tensors.keys()
     for name, tensor in saved.tensors.items():
         assert_array_equal(again.tensors[name], tensor, strict=True)
+
+
+@pytest.mark.parametrize("keep", [save, mark_good])
+def test_a_call_in_flight_is_waited_for(keep, reached, short_calls):
+    """Catches parameters ahead of the counts that are saved with them."""
+    setup, loop = reached
+    again = loop_of(setup, last=loop.state.to_checkpoint("data"))
+    with again.open_blocks() as blocks:
+        dispatch(again, next(calls(blocks, again.dispatcher.call_length, again.steps_left)))
+        assert again.dispatcher.num_in_flight == 1
+        keep(again)
+    progress = again.good.document["progress"]
+    assert again.good.tensors["state/step"] == progress["num_steps"]
+    assert progress["num_examples"] > loop.state.progress.num_examples
 
 
 def test_a_checkpoint_is_not_the_state_itself(reached):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import signal
+import threading
+import time
 
 import numpy as np
 import optax
@@ -14,6 +16,7 @@ from numpy.testing import assert_array_equal
 import loops
 from downslope import losses as row_losses
 from downslope.choose import Decision
+from downslope.choose.controller import EndTrials, Trial
 from downslope.choose.learning_rate import MIN_TRIAL
 from downslope.train import observe
 from downslope.train.loop import Loop
@@ -96,6 +99,21 @@ def test_nothing_of_a_trial_is_left_behind(searched):
     events = [r["event"] for r in loop.run.journal.records]
     assert events == ["started", "horizon", "decided"]
     assert loop.state.held_out.evaluated_step is None and loop.dispatcher.num_in_flight == 0
+
+
+def test_a_trial_writes_no_progress_and_lets_its_rows_go(setup):
+    """Catches progress of updates that are taken back, silence after them, and a thread that goes
+    on reading.
+    """
+    loop, before = loop_of(setup), set(threading.enumerate())
+    late = time.perf_counter() + 99
+    for rate in (0.1, 0.2):
+        core.turn_knobs(loop, (Trial(learning_rate=rate, num_steps=20),))
+        assert not loop.writer.is_due(late, ends_epoch=True)
+    (reader,) = set(threading.enumerate()) - before
+    core.turn_knobs(loop, (EndTrials(keep_best=False),))
+    assert loop.writer.is_due(late, ends_epoch=False)
+    assert not reader.is_alive()
 
 
 def at_start(loop):
