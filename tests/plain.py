@@ -11,6 +11,7 @@ PLAIN: dict[str, Any] = {
     "learning_rate": 3e-3,
     "batch_size": 128,
     "schedule": "constant",
+    "warmup_steps": 0,
     "clip_norm": None,
     "average": None,
     "patience": 5,

@@ -19,7 +19,16 @@ from downslope.errors import UsageError
 Task = Literal["classify", "regress"]
 ModelName = Literal["linear", "svm", "mlp"]
 OptimizerName = Literal[
-    "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "schedule_free", "prodigy"
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "nadam",
+    "adamw",
+    "schedule_free",
+    "prodigy",
 ]
 ScheduleName = Literal["constant", "cosine", "wsd", "inverse_time"]
 NEED_AN_END = frozenset({"cosine", "wsd"})  # schedules that end with the run
@@ -165,7 +174,7 @@ class Training:
     optimizer: Any = option(
         AUTO,
         "rule for the update: one of " + ", ".join(get_args(OptimizerName)) + "; auto "
-        "solves an exact convex quadratic directly and uses adam otherwise",
+        "solves an exact convex quadratic directly and uses nadam otherwise",
         metavar="NAME",
     )
     learning_rate: float | Auto = option(
@@ -199,10 +208,14 @@ class Training:
         AUTO,
         "course of the learning rate: constant, cosine to zero, wsd (constant, then a fifth of the "
         "run linearly to zero) or inverse_time; cosine and wsd end with the epochs, steps or "
-        "seconds; auto keeps it while the held-out loss falls and lowers it at the noise floor",
+        "seconds; auto is wsd where the end is given, and else keeps the rate while the held-out "
+        "loss falls and lowers it at the noise floor",
     )
-    warmup_steps: int = option(
-        0, "steps over which the learning rate rises linearly to its value", within=NOT_NEGATIVE
+    warmup_steps: int | Auto = option(
+        AUTO,
+        "steps over which the learning rate rises linearly to its value; auto is a tenth of a run "
+        "whose end is given if the schedule is auto too, else none",
+        within=NOT_NEGATIVE,
     )
     decay_steps: int | None = option(
         None, "steps after which inverse_time halves the learning rate", within=AT_LEAST_ONE

@@ -48,7 +48,7 @@ def fit(
     steps: int | None = Training.steps,
     seconds: float | None = Training.seconds,
     schedule: ScheduleName | Auto = Training.schedule,
-    warmup_steps: int = Training.warmup_steps,
+    warmup_steps: int | Auto = Training.warmup_steps,
     decay_steps: int | None = Training.decay_steps,
     clip_norm: float | Auto | None = Training.clip_norm,
     weight_decay: float | None = Training.weight_decay,

@@ -76,7 +76,10 @@ def test_a_first_rate_out_of_nothing_is_refused(changed, words):
         (800, None, 50),
         (320, None, 20),
         (3, None, 20),
-        (None, 24 * 50, 50),
+        (None, 30 * 50, 50),
+        (1e9, 30 * 1000, 512),
+        (25, 30 * 1000, 25),  # rows of one epoch
+        (None, 30 * 20 - 1, 20),
         (None, 24 * 16, 16),
         (None, 24 * 16 - 1, 0),
         (1, 1, 0),
@@ -130,10 +133,10 @@ def test_of_equal_losses_the_lower_rate_is_taken():
 def test_the_lowest_loss_settles_it():
     """Catches the last rate tried, the highest that survived, or the order of the rates."""
     found = settle_rate(
-        first=0.1, rates=(0.1, 0.3, 0.03, 0.01), losses=(2.0, math.inf, 1.0, 1.5), steps=40
+        first=0.1, rates=(0.1, 0.3, 0.03, 0.01), losses=(1.0, math.inf, 1.5, 2.0), steps=40
     )
-    assert (found.knob, found.old, found.new) == ("learning_rate", 0.1, 0.03)
-    assert "1.5 at 0.01, 1 at 0.03, 2 at 0.1 and infinite at 0.3" in found.because
+    assert (found.knob, found.old, found.new) == ("learning_rate", 0.1, 0.1)
+    assert "2 at 0.01, 1.5 at 0.03, 1 at 0.1 and infinite at 0.3" in found.because
     assert "40 updates" in found.because
     only = settle_rate(first=0.1, rates=(0.1,), losses=(2.0,), steps=16)
     assert only.new == only.old == 0.1 and "2 at 0.1" in only.because
@@ -142,3 +145,28 @@ def test_the_lowest_loss_settles_it():
 def test_where_every_rate_diverged_none_is_settled_on():
     """Catches a rate that is taken because it comes first."""
     assert settle_rate(first=0.1, rates=(0.1, 0.03), losses=(math.inf, math.inf), steps=9) is None
+
+
+@pytest.mark.parametrize("decades", [-0.2, -0.1, 0.0, 0.1, 0.2])
+def test_the_vertex_of_a_parabola_is_found(decades):
+    """Catches a shift of the wrong sign or scale, and neighbours of unequal distance confused."""
+    best = 0.01 * 10**decades
+    for factors in ((1 / RATE_STRIDE, 1, RATE_STRIDE), (1 / 10, 1, RATE_STRIDE)):
+        rates = tuple(0.01 * factor for factor in factors)
+        losses = tuple(1 + math.log(rate / best) ** 2 for rate in rates)
+        found = settle_rate(first=0.01, rates=rates, losses=losses, steps=40)
+        assert found.new == pytest.approx(best) and f"{best:.3g}" in found.because
+
+
+def test_noise_moves_the_rate_by_half_a_step_at_most():
+    """Catches a vertex far outside of what was tried, where the losses are nearly flat."""
+    rates = (0.01 / RATE_STRIDE, 0.01, 0.01 * RATE_STRIDE)
+    found = settle_rate(first=0.01, rates=rates, losses=(1 + 1e-9, 1.0, 2.0), steps=40)
+    assert 0.01 / RATE_STRIDE**0.5 - 1e-9 <= found.new <= 0.01
+
+
+def test_a_longer_run_gets_a_lower_rate():
+    """Catches a rate that is raised with the length, or by a run that is as short as its trials."""
+    made = dict(first=0.01, rates=(0.01,), losses=(1.0,), steps=64)
+    rates = [settle_rate(**made, run_steps=steps).new for steps in (None, 64, 128, 6400)]
+    assert rates[0] == rates[1] == 0.01 > rates[2] > rates[3] > 0.001

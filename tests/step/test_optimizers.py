@@ -112,6 +112,7 @@ NAMED = {
     "adagrad": optax.adagrad(RATE),
     "rmsprop": optax.rmsprop(RATE),
     "adam": optax.adam(RATE),
+    "nadam": optax.nadam(RATE, b2=0.99),
     "adamw": optax.adamw(RATE, weight_decay=1e-4),
     "schedule_free": optax.contrib.schedule_free_adamw(RATE),
     "prodigy": optax.contrib.prodigy(1.0),

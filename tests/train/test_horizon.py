@@ -11,7 +11,7 @@ from downslope.data.stream import Position
 from downslope.train.horizon import NO_HORIZON, Horizon, horizon_of
 
 SEEN = {
-    "num_steps": None, "num_rows": 1000, "open_ended": False, "batch_rows": 64, "step": 24,
+    "num_steps": None, "num_rows": 1000, "has_end": True, "batch_rows": 64, "step": 24,
     "position": Position(1, 512), "update_seconds": 2.0, "seconds": 3.0,
     "step_seconds": {64: (0.2, 0.1, 0.3)},
 }  # fmt: skip
@@ -41,7 +41,7 @@ def test_the_limit_that_ends_first_draws_the_line(limits, seen, now, after):
 
 @pytest.mark.parametrize(
     ("limits", "seen"),
-    [({"epochs": 9}, {"open_ended": True}), ({"seconds": 9.0}, {"step_seconds": {}})],
+    [({"epochs": 9}, {"has_end": False}), ({"seconds": 9.0}, {"step_seconds": {}})],
 )
 def test_without_a_pace_there_is_none(limits, seen):
     """Catches a bound taken for an end, and a schedule that begins before a call was timed."""

@@ -5,7 +5,6 @@ from .clipping import next_clip_norm as next_clip_norm
 from .controller import Context as Context
 from .controller import Controller as Controller
 from .controller import Observation as Observation
-from .cooling import cool_down as cool_down
 from .decision import Decision as Decision
 from .decision import policy as policy
 from .decision import replay as replay
@@ -32,6 +31,7 @@ from .scenario import Answer as Answer
 from .scenario import RunFacts as RunFacts
 from .scenario import Scenario as Scenario
 from .solving import solve_or_search as solve_or_search
+from .start import economical_batch_size as economical_batch_size
 from .start import first_batch_size as first_batch_size
 from .step_time import StepTimes as StepTimes
 from .step_time import fit_step_times as fit_step_times

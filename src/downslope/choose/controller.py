@@ -30,7 +30,7 @@ class Context:
     Attributes:
         training: the configuration, with an initial value where it was "auto".
         free: the settings left to choose.
-        has_end: its steps, epochs or seconds were given.
+        has_end: its steps, epochs or seconds were given, or a schedule that needs an end.
         has_held_out: decisions use a held-out loss, else the training loss of an epoch.
         epoch_steps: updates of an epoch at the first batch size; None without epochs.
         run_steps: updates of the whole run, if its limits say so.
@@ -168,10 +168,20 @@ class Observation:
 
 @dataclass(frozen=True)
 class Trial:
-    """Order: train this many updates at a learning rate, from where the search began."""
+    """Order: train this many updates at a learning rate, from where the search began.
+
+    A trial is the run in miniature: its schedule warms up and cools down over its own updates.
+
+    Attributes:
+        learning_rate: its peak.
+        num_steps: updates.
+        seconds: time after which a trial that only times updates is over; None for others. Such a
+            trial is not compared, and its end is not kept.
+    """
 
     learning_rate: float
     num_steps: int
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from downslope.estimate import short, spoken
 MIN_RUN_OVER_COMPILING = 10.0  # a run must have lasted this many times as long as compiling takes
 MIN_SAVING_AT_BEST = 0.1  # share of the time left that another size must be able to save at best
 ASK_AGAIN = 1.2  # the same question is asked again once the run is this many times as long
-MIN_BATCH_SIZE = 16
+MIN_BATCH_SIZE = 4
 
 
 def may_pay(

@@ -10,12 +10,25 @@ from dataclasses import dataclass, field
 from downslope.arguments import number
 from downslope.choose.controller import SURVIVES, Context, EndTrials, Observation, Order, Trial
 from downslope.choose.decision import Decision, policy
+from downslope.config import is_auto
+from downslope.estimate import short
 
 RATE_STRIDE = math.sqrt(10)  # between the rates tried: half a decade
 MAX_TRIALS = 7  # three decades; assumed: a scale further off is a fault of the data
 MIN_SHORT_TRIAL = 16  # updates of a trial in a short run; fewer say nothing
-MIN_TRIAL, MAX_TRIAL = 20, 64  # updates; 20 picked the same rate as 40 in 14 of 18 cases
-TRIALS_PER_EPOCH, TRIALS_PER_RUN = 16, 24  # trials that fit into an epoch, and into a run, at least
+MIN_TRIAL = 20  # updates; 20 picked the same rate as 40 in 14 of 18 cases
+# Updates of a trial at most. Best rates of whole runs in miniature, from 64 updates on, were within
+# half a decade of that of 2,048 (MNIST, diamonds, digits and characters of text, measured).
+MAX_TRIAL, MAX_OPEN_TRIAL = 512, 64  # with a known end, and without
+TRIALS_PER_RUN = 30  # of four trials, as many as a search takes mostly, three are a tenth of it
+TRIALS_PER_SHORT_RUN = 24  # at least, where that is less than `MIN_TRIAL` updates
+TRIALS_PER_EPOCH = 16  # without a known end
+# The best rate falls as a run gets longer, by this power of its updates: by 0 (characters of text)
+# to 0.4 (diamonds), between whole runs of 64 and of 2,048 updates (measured).
+LENGTH_POWER = 0.15
+OPEN_EPOCHS = 20  # of a run without a known end, as long as most take; assumed
+TIMED_STEPS = 64  # updates that are timed at most before the trials under a time budget
+TIMED_SHARE = 0.01  # of the budget, for them
 EDGE_FACTOR = 2.0
 
 
@@ -51,25 +64,32 @@ def first_rate(
     return edge / (1 + noise_scale / batch_size)
 
 
-def trial_steps(*, epoch_steps: float | None, run_steps: float | None) -> int:
+def trial_steps(*, epoch_steps: float | None, run_steps: float | None, has_end: bool = True) -> int:
     """Updates of one trial; 0 if the run is too short for trials.
 
-    A sixteenth of an epoch, but at least 20 and at most 64, and at most a 24th of the run.
+    A thirtieth of the run, at most an epoch, since rows seen before flatter high rates, from 20 to
+    512; of a run of less than 600 updates a 24th. Without a known end a sixteenth of an epoch, from
+    20 to 64.
 
     Args:
         epoch_steps: updates of an epoch, None without epochs.
         run_steps: updates of the whole run, if known.
+        has_end: the run ends there; else that is a bound not meant to be reached.
 
     Example:
-        >>> trial_steps(epoch_steps=2400, run_steps=None)
-        64
+        >>> trial_steps(epoch_steps=2400, run_steps=4800)
+        160
         >>> trial_steps(epoch_steps=12, run_steps=1200), trial_steps(epoch_steps=12, run_steps=100)
         (20, 0)
     """
-    steps = MAX_TRIAL if epoch_steps is None else min(MAX_TRIAL, epoch_steps / TRIALS_PER_EPOCH)
+    epoch = math.inf if epoch_steps is None else epoch_steps
+    if has_end and run_steps is not None:
+        steps = min(MAX_TRIAL, epoch, run_steps / TRIALS_PER_RUN)
+    else:
+        steps = min(MAX_OPEN_TRIAL, epoch / TRIALS_PER_EPOCH)
     steps = max(MIN_TRIAL, steps)
     if run_steps is not None:
-        steps = min(steps, run_steps / TRIALS_PER_RUN)
+        steps = min(steps, max(run_steps / TRIALS_PER_SHORT_RUN, run_steps / TRIALS_PER_RUN))
     return int(steps) if steps >= MIN_SHORT_TRIAL else 0
 
 
@@ -107,9 +127,18 @@ def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
 
 @policy
 def settle_rate(
-    *, first: float, rates: tuple[float, ...], losses: tuple[float, ...], steps: int
+    *,
+    first: float,
+    rates: tuple[float, ...],
+    losses: tuple[float, ...],
+    steps: int,
+    run_steps: float | None = None,
 ) -> Decision | None:
-    """Choose the learning rate whose trial ended with the lowest training loss.
+    """Choose the learning rate from the training losses at the end of its trials.
+
+    The lowest point of the parabola in the logarithm of the rate through the best trial and its
+    neighbours, or the best trial's rate if one of them is missing or diverged; times
+    `(steps/run_steps)^0.15`, since the best rate of a longer run is lower.
 
     Args:
         first: learning rate at which the search began.
@@ -117,6 +146,7 @@ def settle_rate(
         losses: mean training loss at the end of each trial, on the same rows; infinite if it
             diverged.
         steps: updates of a trial.
+        run_steps: updates of the run, if known.
 
     Returns:
         None if every trial diverged.
@@ -125,18 +155,49 @@ def settle_rate(
         >>> print(settle_rate(first=0.01, rates=(0.01, 0.03), losses=(1.0, 0.5), steps=40))
         learning_rate 0.01 -> 0.03: after 40 updates each from the same start over the same rows,
         the training loss was 1 at 0.01 and 0.5 at 0.03
+        >>> between = settle_rate(
+        ...     first=0.01, rates=(0.01, 0.1, 0.001), losses=(1.0, 1.5, 1.25), steps=40)
+        >>> round(between.new, 4)
+        0.0068
+        >>> longer = settle_rate(first=0.01, rates=(0.01,), losses=(1.0,), steps=64, run_steps=2048)
+        >>> print(longer)
+        learning_rate 0.01 -> 0.00595: after 64 updates each from the same start over the same rows,
+        the training loss was 1 at 0.01; 0.59 of that for a run 32 times as long
     """
     by_rate = dict(zip(rates, losses, strict=True))
     best = min(by_rate, key=lambda rate: (by_rate[rate], rate))
     if not math.isfinite(by_rate[best]):
         return None
+    new = _lowest_point(by_rate, best)
     seen = [f"{_loss(by_rate[rate])} at {rate:.3g}" for rate in sorted(by_rate)]
     shown = seen[0] if len(seen) == 1 else ", ".join(seen[:-1]) + f" and {seen[-1]}"
     because = (
         f"after {steps} updates each from the same start over the same rows, the training loss "
         f"was {shown}"
     )
-    return Decision(knob="learning_rate", old=first, new=best, because=because)
+    if new != best:
+        because += f", lowest on the parabola through them at {new:.3g}"
+    if run_steps is not None and run_steps > steps:
+        factor = (steps / run_steps) ** LENGTH_POWER
+        new *= factor
+        because += f"; {factor:.2g} of that for a run {short(run_steps / steps)} times as long"
+    return Decision(knob="learning_rate", old=first, new=new, because=because)
+
+
+def _lowest_point(losses: Mapping[float, float], best: float) -> float:
+    """Rate at the vertex of the parabola through the best rate and its neighbours."""
+    rates = sorted(losses)
+    at = rates.index(best)
+    if at in (0, len(rates) - 1):
+        return best
+    below, above = rates[at - 1], rates[at + 1]
+    left, right = math.log(best / below), math.log(above / best)
+    rises = [(losses[below] - losses[best]) / left, (losses[above] - losses[best]) / right]
+    if not all(map(math.isfinite, rises)) or not sum(rises) > 0:
+        return best
+    # derivative 0 of the parabola with these two slopes
+    shift = (rises[0] * right - rises[1] * left) / (2 * sum(rises))
+    return best * math.exp(min(max(shift, -left / 2), right / 2))
 
 
 def _loss(loss: float) -> str:
@@ -145,11 +206,15 @@ def _loss(loss: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchState:
-    """State of a search: `losses` holds (rate, loss) of the trials made."""
+    """State of a search: `losses` holds (rate, loss) of the trials made.
+
+    `num_steps` are the updates of a trial, 0 until updates are timed; `run_steps` those of the run.
+    """
 
     is_done: bool = field(default=False, metadata=SURVIVES)
     first: float = 0.0
     num_steps: int = 0
+    run_steps: float | None = None
     losses: tuple[tuple[float, float], ...] = ()
 
 
@@ -168,19 +233,27 @@ class LearningRateSearch:
             return self._begin(state, seen)
         if seen.moment != "trial_ended":
             return state, ()
+        if seen.is_interrupted:
+            return SearchState(), (EndTrials(keep_best=False),)
+        if not state.num_steps:
+            return self._timed(state, seen)
         losses = state.losses
         if not (seen.is_cut_short and losses):  # cut short: nothing to compare
             assert seen.trial_loss is not None
             rate = next_trial(state.first, dict(losses))
             assert rate is not None
             losses = (*losses, (rate, seen.trial_loss))
-        if seen.is_interrupted:
-            return SearchState(), (EndTrials(keep_best=False),)
         rate = next_trial(state.first, dict(losses))
         if rate is not None and not seen.is_cut_short:
             return dataclasses.replace(state, losses=losses), (Trial(rate, state.num_steps),)
         rates, ends = zip(*losses, strict=True)
-        decision = settle_rate(first=state.first, rates=rates, losses=ends, steps=state.num_steps)
+        decision = settle_rate(
+            first=state.first,
+            rates=rates,
+            losses=ends,
+            steps=state.num_steps,
+            run_steps=state.run_steps,
+        )
         orders = (EndTrials(keep_best=False),) if decision is None else (EndTrials(True), decision)
         return SearchState(is_done=True), orders
 
@@ -188,11 +261,39 @@ class LearningRateSearch:
         self, state: SearchState, seen: Observation
     ) -> tuple[SearchState, tuple[Order, ...]]:
         context = seen.context
-        # during a warm-up trials would run at a part of their rates
-        if state.is_done or "learning_rate" not in context.free or context.training.warmup_steps:
+        warms_up = not is_auto(context.training.warmup_steps) and context.training.warmup_steps
+        # during a warm-up of given length trials would run at a part of their rates
+        if state.is_done or "learning_rate" not in context.free or warms_up:
             return state, ()
-        steps = trial_steps(epoch_steps=context.epoch_steps, run_steps=context.run_steps)
+        steps, run_steps = self._steps(context, context.run_steps)
+        budget = context.training.seconds
         first = seen.instruments.start_rate() if steps else None
         if first is None:
             return SearchState(is_done=True), ()
-        return SearchState(is_done=True, first=first, num_steps=steps), (Trial(first, steps),)
+        if budget is None:
+            state = SearchState(is_done=True, first=first, num_steps=steps, run_steps=run_steps)
+            return state, (Trial(first, steps),)
+        trial = Trial(first, TIMED_STEPS, seconds=TIMED_SHARE * budget)
+        return SearchState(is_done=True, first=first), (trial,)
+
+    def _timed(
+        self, state: SearchState, seen: Observation
+    ) -> tuple[SearchState, tuple[Order, ...]]:
+        """First trial that is compared, of a length that follows from the time of an update."""
+        context, times = seen.context, seen.sizes.step_seconds.get(seen.knobs.batch_size)
+        steps, run_steps = 0, None
+        if times and context.training.seconds is not None and not seen.is_cut_short:
+            left = (context.training.seconds - seen.seconds) / min(times)
+            steps, run_steps = self._steps(context, min(left, context.run_steps or math.inf))
+        if not steps:
+            return SearchState(is_done=True), (EndTrials(keep_best=False),)
+        state = dataclasses.replace(state, num_steps=steps, run_steps=run_steps)
+        return state, (Trial(state.first, steps),)
+
+    def _steps(self, context: Context, run_steps: float | None) -> tuple[int, float | None]:
+        """Updates of a trial, and of the run as far as they are known."""
+        epoch, has_end = context.epoch_steps, context.has_end
+        steps = trial_steps(epoch_steps=epoch, run_steps=run_steps, has_end=has_end)
+        if not has_end:
+            run_steps = epoch and min(OPEN_EPOCHS * epoch, run_steps or math.inf)
+        return steps, run_steps

@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass, field
 
 from downslope.choose.controller import SURVIVES, Context, Observation, Order, decision_on
-from downslope.choose.cooling import COOLING, cool_down
 from downslope.choose.decision import Decision, policy
 from downslope.choose.next_batch import BATCH_STRIDE
 from downslope.choose.restart import LATEST_RESTART, start_again
+from downslope.config import NEED_AN_END
 
 MIN_EVALUATIONS = 2  # without a gain before the temperature is lowered
 MIN_UPDATES = 128  # made meanwhile: two evaluations of a small table are quickly over
@@ -19,6 +19,8 @@ SLOW_GAIN = 0.01  # relative, over the latest fifth of the updates: less means a
 RECENT_SHARE = 0.2
 MAX_ANNEALS = 2  # lower temperatures in a row without a gain, after which the run has converged
 GIVE_UP = 5  # evaluations without a gain that end a run whose temperature is given
+COOLING = 4.0  # the factor by which the temperature is lowered; assumed
+COOL_DOWN_FROM = 0.8  # share of a run with a known end from which its schedule lowers the rate
 FITTED = 1e-6  # of the first loss; assumed
 CHEAPER = 0.9  # a larger batch must cost at most this share of the time for an example
 NEGLIGIBLE = 0.01  # of the first batch's loss; assumed
@@ -146,7 +148,6 @@ class TemperatureState:
         anneals_without_gain: changes of temperature since the last gain.
         path: (update, reference loss) at the evaluations since the last change of temperature.
         average_from: update that the average of the parameters begins with.
-        coolings: cuts of the rate near the end of the run.
         starts: number of starts from the first parameters.
         started_step: update of the latest of them.
         first_rate: rate that the latest start began with; None without a search.
@@ -158,7 +159,6 @@ class TemperatureState:
     changed_step: int = 0
     anneals_without_gain: int = 0
     path: tuple[tuple[int, float], ...] = ()
-    coolings: int = field(default=0, metadata=SURVIVES)
     starts: int = field(default=1, metadata=SURVIVES)
     started_step: int = field(default=0, metadata=SURVIVES)
     first_rate: float | None = field(default=None, metadata=SURVIVES)
@@ -166,7 +166,7 @@ class TemperatureState:
 
 
 class Temperature:
-    """Lower the temperature near the end and at the noise floor; restart or stop the run."""
+    """Lower the temperature at the noise floor; restart or stop the run."""
 
     def init(self, context: Context) -> TemperatureState:
         """The first start, at its first update."""
@@ -183,14 +183,9 @@ class Temperature:
         state, free = _with_evaluation(state, seen), seen.context.free
         if decision_on(decided, "stop"):
             return state, ()
-        is_cooled = False
+        cools = "schedule" in free and seen.context.has_end and (seen.done or 0) >= COOL_DOWN_FROM
         decision = None
-        if "schedule" in free:
-            done = seen.done if seen.context.has_end else None
-            rate = seen.knobs.learning_rate
-            decision = cool_down(learning_rate=rate, done=done, coolings=state.coolings)
-            is_cooled = decision is not None
-        if decision is None and free & {"schedule", "patience"}:
+        if free & {"schedule", "patience"} and not cools:
             decision = _decide(state, seen)
         if decision is None:
             return state, ()
@@ -203,7 +198,6 @@ class Temperature:
             if decision.from_start
             else dataclasses.replace(
                 state,
-                coolings=state.coolings + is_cooled,
                 anneals_without_gain=state.anneals_without_gain + 1,
                 path=state.path[-1:],
             )
@@ -239,12 +233,13 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         larger = None
     steps = seen.step - state.changed_step
     ratio = seen.instruments.noise().equilibrium_ratio
+    spans_the_run = "schedule" not in context.free and context.training.schedule in NEED_AN_END
     is_fitted = seen.first_loss and seen.epoch_loss is not None and seen.first_loss > 0
     return next_temperature(
         learning_rate=knobs.learning_rate,
         batch_size=knobs.batch_size,
         may_lower="schedule" in context.free and knobs.learning_rate is not None,
-        may_stop="patience" in context.free and context.training.schedule != "cosine",
+        may_stop="patience" in context.free and not spans_the_run,
         evaluations_without_gain=state.evaluations_without_gain,
         updates_without_gain=steps,
         share_without_gain=steps / max(1, seen.step - state.started_step),

@@ -17,6 +17,7 @@ from downslope.choose.decision import Decision
 from downslope.data.stream import Replay
 from downslope.errors import StopReason
 from downslope.train.collect import collect
+from downslope.train.horizon import Horizon
 from downslope.train.loop import Loop, change_step, follow_horizon
 from downslope.train.saving import mark_good, returned, undo
 from downslope.train.trials import Trials, kept_rows
@@ -80,19 +81,21 @@ def _start_again(loop: Loop) -> None:
 
 
 def _begin_trial(loop: Loop, trial: Trial) -> None:
+    state, step = loop.state, loop.steps.current
     if loop.trials is None:
-        size = loop.steps.current.batch_rows
-        rows = None
-        if kept_rows(loop.setup, size, trial.num_steps):
-            rows = Replay(loop.steps.current.open_stream(loop.state.progress.position))
-        loop.trials = Trials(trial, loop.state.copy_to_host(), rows)
+        loop.trials = Trials(state.copy_to_host())
     else:
-        loop.trials.trial = trial
-        loop.state.return_to(loop.trials.start)
+        state.return_to(loop.trials.start)
         returned(loop)
+    loop.trials.begin(
+        trial,
+        lambda: Replay(step.open_stream(state.progress.position)),
+        keeps=kept_rows(loop.setup, step.batch_rows, trial.num_steps),
+    )
     loop.writer.pause()
-    rate = trial.learning_rate
-    loop.state.knobs = dataclasses.replace(loop.state.knobs, learning_rate=rate)
+    state.knobs = dataclasses.replace(state.knobs, learning_rate=trial.learning_rate)
+    # its schedule is that of the run, over its own updates
+    state.horizon = Horizon(step=state.progress.num_steps, per_step=1 / trial.num_steps)
 
 
 def _end_trials(loop: Loop, *, keep_best: bool) -> None:

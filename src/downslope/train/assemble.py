@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
+from downslope.choose.start import economical_batch_size
 from downslope.config import NEED_AN_END, Training, is_auto
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
@@ -31,6 +33,7 @@ from downslope.step.state import initial_state
 from downslope.step.update import make_update
 from downslope.train.checkpoint import named_leaves
 from downslope.train.compiled_step import MAX_WINDOW_ROWS, CompiledStep
+from downslope.train.cost import counted_times
 from downslope.train.defaults import begin_with, row_bytes
 from downslope.train.evaluate import (
     LossScorer,
@@ -75,10 +78,13 @@ def assemble(
     accumulates = step_rows < batch_rows
     unpack = as_they_are if isinstance(source, Arrays) else source.unpack
     objective, params = build(loss, model, example(source, 2), unpack, penalty, num_rows=step_rows)
+    kind = kind_of(objective, training, None)
     if training.measure_every is not None:
-        kind = kind_of(objective, training, None)
         interacts = interact(objective, params, source, kind)
         objective = dataclasses.replace(objective, interacts=interacts)
+    if "batch_size" in asked.free and objective.separable and not objective.interacts:
+        batch_rows = step_rows = min(batch_rows, _economical(objective, params, source, kind))
+        training = dataclasses.replace(training, batch_size=batch_rows)
     looked = training.measure_every is not None
     if accumulates and not _can_accumulate(objective, params, source, step_rows, looked):
         raise UsageError(
@@ -92,6 +98,8 @@ def assemble(
     mask = penalized_mask(penalize, model, params)
     regularizer = make_regularizer(objective, training.l2, mask)
     factor = rate_factor(training)
+    limits = (asked.steps, asked.epochs, asked.seconds)
+    has_end = asked.schedule in NEED_AN_END or any(limit is not None for limit in limits)
     kind = kind_of(objective, training, mask)
     most_rows = min(
         MAX_WINDOW_ROWS, max(1, STEP_BYTES // row_bytes(source)), num_rows or MAX_WINDOW_ROWS
@@ -144,9 +152,8 @@ def assemble(
         sample_evaluator=sample_evaluator,
         num_rows=num_rows,
         num_steps=num_steps,
-        open_ended=training.epochs != asked.epochs
-        and "patience" in asked.free
-        and training.schedule not in NEED_AN_END,
+        has_end=has_end,
+        open_ended=not has_end and "patience" in asked.free,
         most_rows=most_rows,
         fingerprint=source.fingerprint,
         params=params,
@@ -169,6 +176,19 @@ def assemble(
         row_losses=_row_losses(objective, training.l2, mask),
         kind=kind,
     )
+
+
+def _economical(objective: Objective, params: Params, source: Any, kind: Any) -> int:
+    """Batch size in rows that the counted cost of an update suggests."""
+    each, rows = getattr(source, "examples_per_row", 1), example(source, 2)
+    shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves((params, rows)))
+    times = kept(
+        kind and ("cost", kind, shapes), lambda: counted_times(objective, params, rows, 2 * each)
+    )
+    if times is None:
+        return MAX_WINDOW_ROWS
+    half_size = times.fixed_seconds / times.seconds_per_example
+    return max(1, economical_batch_size(half_size) // each)
 
 
 def _can_accumulate(

@@ -58,11 +58,10 @@ def context_of(setup: TrainSetup, asked: Training) -> Context:
     limits = [] if setup.num_steps is None else [float(setup.num_steps)]
     if setup.training.epochs is not None and epoch_steps is not None:
         limits.append(setup.training.epochs * setup.num_rows / setup.batch_rows)  # type: ignore[operator]
-    given = (asked.steps, asked.epochs, asked.seconds)
     return Context(
         training=setup.training,
         free=asked.free,
-        has_end=any(limit is not None for limit in given),
+        has_end=setup.has_end,
         has_held_out=setup.evaluate is not None,
         epoch_steps=epoch_steps,
         run_steps=min(limits, default=None),

@@ -11,11 +11,11 @@ from downslope.data.stream import Block, Position
 from downslope.data.windows import Windows
 
 MIN_CALL_SECONDS, MAX_CALL_SECONDS = 0.1, 0.4  # a Ctrl-C or a time budget takes effect within this
-FIRST_CALL_WINDOWS = 64  # before any call was timed
+FIRST_CALL_WINDOWS = 1  # before any call was timed: an update may take seconds
 
 
 class CallLength:
-    """Windows per call: doubled while calls are short, halved when one takes too long."""
+    """Windows per call: doubled or more while calls are short, halved when one takes too long."""
 
     def __init__(self):
         self.windows = FIRST_CALL_WINDOWS
@@ -25,7 +25,7 @@ class CallLength:
         if seconds > MAX_CALL_SECONDS:
             self.windows = max(1, windows // 2)
         elif windows >= self.windows and seconds < MIN_CALL_SECONDS:
-            self.windows *= 2
+            self.windows *= 8 if seconds < MIN_CALL_SECONDS / 16 else 2
 
 
 @dataclass(frozen=True, kw_only=True)

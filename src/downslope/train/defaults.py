@@ -8,6 +8,7 @@ from typing import Any
 
 from downslope.choose.start import first_batch_size
 from downslope.config import (
+    AUTO,
     EPOCHS,
     FULL_BATCH,
     MOST_EPOCHS,
@@ -20,7 +21,7 @@ from downslope.data.generator import Generator
 from downslope.step.optimizers import RULES
 from downslope.train.sources import STEP_BYTES
 
-DEFAULT_OPTIMIZER = "adam"
+DEFAULT_OPTIMIZER = "nadam"
 PATIENCE = 5  # evaluations, if no controller stops the run; assumed
 
 
@@ -32,7 +33,8 @@ def begin_with(training: Training, source: Any) -> Training:
     """
     optimizer = DEFAULT_OPTIMIZER if is_auto(training.optimizer) else training.optimizer
     rule = RULES.get(optimizer) if isinstance(optimizer, str) else None
-    holds_average = rule.traits.keeps_params if rule else hasattr(optimizer, "update")
+    holds_rate = hasattr(optimizer, "update")  # a finished optax transformation
+    holds_average = holds_rate or bool(rule and rule.traits.keeps_params)
     # an average of weights that were 0 only at times is not 0, but l1 promises exact zeros
     averages = "schedule" in training.free and not holds_average and not training.l1
     num_rows = None if isinstance(source, Generator) else source.num_rows
@@ -46,7 +48,8 @@ def begin_with(training: Training, source: Any) -> Training:
     plain = training.resolved(
         optimizer=optimizer,
         batch_size=batch_size,
-        schedule="constant",
+        schedule="constant" if holds_rate else "wsd",  # wsd is constant while no end is known
+        warmup_steps=AUTO if "schedule" in training.free and not holds_rate else 0,
         clip_norm=None,
         average="tail" if averages else None,
         patience=PATIENCE,
@@ -54,7 +57,7 @@ def begin_with(training: Training, source: Any) -> Training:
     if plain.epochs is None and plain.steps is None and plain.seconds is None and num_rows:
         rows = num_rows if plain.batch_size == FULL_BATCH else int(plain.batch_size)
         epochs = EPOCHS
-        if "patience" in training.free and plain.schedule not in NEED_AN_END:
+        if "patience" in training.free and training.schedule not in NEED_AN_END:
             epochs = max(MOST_EPOCHS, math.ceil(STEPS * rows / num_rows))
         plain = dataclasses.replace(plain, epochs=epochs)
     return plain

@@ -69,7 +69,7 @@ def horizon_of(
     *,
     num_steps: int | None,
     num_rows: int | None,
-    open_ended: bool,
+    has_end: bool,
     batch_rows: int,
     step: int,
     position: Position,
@@ -82,17 +82,19 @@ def horizon_of(
     Args:
         num_steps: updates of the whole run, None where epochs, time or the loss decide.
         num_rows: rows of an epoch; None for a generator.
-        open_ended: the epochs are a bound that is not meant to be reached.
+        has_end: a limit was given; else the epochs are a bound not meant to be reached.
         batch_rows: examples per update.
         step, position: updates made, and place in the data.
         update_seconds, seconds: time spent on updates, and on everything. What else was done,
             such as compiling and trials, was before the updates and is no part of their schedule.
         step_seconds: by batch size, the time of an update in each of the latest calls.
     """
+    if not has_end:
+        return NO_HORIZON
     found = []
     if num_steps:
         found.append(Horizon(per_step=1 / num_steps))
-    elif training.epochs and num_rows and not open_ended:
+    elif training.epochs and num_rows:
         done = (position.epoch + position.row / num_rows) / training.epochs
         epoch_steps = math.ceil(num_rows / batch_rows)
         found.append(Horizon(step=step, done=done, per_step=1 / (training.epochs * epoch_steps)))

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from downslope.choose.controller import Context
+from downslope.choose.controller import MIN_CALLS_TIMED, Context
 from downslope.data.stream import Replay, Stream
 from downslope.errors import StopReason
 from downslope.launch.interrupts import Interrupts
@@ -23,7 +23,7 @@ from downslope.train.progress_writer import ProgressWriter
 from downslope.train.run_folder import RunFolder
 from downslope.train.setup import TrainSetup
 from downslope.train.state import TrainState
-from downslope.train.trials import Trials, is_over_budget
+from downslope.train.trials import BUDGET_SHARE, Trials
 
 if TYPE_CHECKING:
     from downslope.train.diagnostics import Diagnostics
@@ -118,7 +118,7 @@ def follow_horizon(loop: Loop, within: float = MAX_DEVIATION) -> None:
         setup.training,
         num_steps=setup.num_steps,
         num_rows=setup.num_rows,
-        open_ended=setup.open_ended,
+        has_end=setup.has_end,
         batch_rows=loop.steps.current.batch_rows,
         step=step,
         position=state.progress.position,
@@ -151,7 +151,7 @@ def goes_on(loop: Loop) -> bool:
 def is_over(loop: Loop) -> bool:
     """True if the run or the current trial is over; sets `stop_reason`."""
     if loop.trials is not None:
-        return loop.trouble is not None or is_trial_over(loop)
+        return loop.trouble is not None or is_trial_over(loop) or is_timed(loop)
     if loop.trouble is not None:
         return True
     limit = loop.setup.training.seconds
@@ -163,11 +163,26 @@ def is_over(loop: Loop) -> bool:
 
 
 def is_trial_over(loop: Loop) -> bool:
-    """True if trials must end early: interrupted, or out of time."""
-    budget = loop.setup.training.seconds
-    compiling = loop.dispatcher.compile_seconds
-    interrupted = loop.interrupts.received is not None
-    return interrupted or is_over_budget(loop.seconds, compiling, budget)
+    """True if trials must end early: interrupted, or out of time; compiling is not counted."""
+    trials, budget = loop.trials, loop.setup.training.seconds
+    assert trials is not None
+    if loop.interrupts.received is not None or (budget is not None and loop.seconds >= budget):
+        return True
+    updates = loop.state.progress.update_seconds - trials.start.progress.update_seconds
+    return budget is not None and trials.seconds + updates > BUDGET_SHARE * budget
+
+
+def is_timed(loop: Loop) -> bool:
+    """True if the current trial is one that times updates and has timed enough of them."""
+    assert loop.trials is not None
+    limit = loop.trials.trial.seconds
+    times = loop.step_seconds.get(loop.steps.current.batch_rows, ())
+    # the first call of a program pays for more than its updates
+    return (
+        limit is not None
+        and len(times) >= MIN_CALLS_TIMED
+        and loop.state.progress.update_seconds >= limit
+    )
 
 
 def end_of_data(loop: Loop) -> None:

@@ -38,8 +38,9 @@ def observe_end(loop: Loop) -> Observation | None:
     """Observation after blocks are closed: a trial that ended, a diverged step, or None."""
     if loop.trials is not None:
         loss = trial_loss(loop.state, diverged=loop.trouble is not None)
-        loop.trials.ended(loss, loop.state, is_cut_short=is_trial_over(loop))
-        return _observation(loop, "trial_ended", trial_loss=loss)
+        is_cut_short = is_trial_over(loop)
+        loop.trials.ended(loss, loop.state, is_cut_short=is_cut_short)
+        return _observation(loop, "trial_ended", trial_loss=loss, is_cut_short=is_cut_short)
     if loop.trouble is not None:
         what, step = loop.trouble
         return _observation(loop, "diverged", trouble=what, trouble_step=step)
@@ -94,7 +95,6 @@ def _observation(loop: Loop, moment: Moment, **seen: Any) -> Observation:
         instruments=LoopInstruments(loop),
         first_loss=state.progress.first_loss,
         epoch_loss=state.progress.last_epoch_loss,
-        is_cut_short=loop.trials is not None and is_trial_over(loop),
         is_interrupted=loop.interrupts.received is not None,
         **seen,
     )

@@ -42,6 +42,7 @@ class TrainSetup:
     evaluate: Evaluate | None  # on all held-out rows; None without any
     num_rows: int | None  # of an epoch; None for a generator
     num_steps: int | None  # of the whole run; None where epochs, time or the loss decide
+    has_end: bool  # steps, epochs or seconds were given, or a schedule that needs an end
     open_ended: bool  # no limit was given: the epochs are a bound not meant to be reached
     most_rows: int  # the largest batch that the device can take at once
     fingerprint: str  # of the data

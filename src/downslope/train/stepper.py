@@ -70,7 +70,12 @@ class Stepper:
             )
         self._batch_size = asked.batch_size if isinstance(asked.batch_size, int) else None
         self.training = asked.resolved(
-            optimizer="adam", schedule="constant", clip_norm=None, average=None, batch_size="full"
+            optimizer="adam",
+            schedule="constant",
+            warmup_steps=0,
+            clip_norm=None,
+            average=None,
+            batch_size="full",
         )
         self._optimizer = make_optimizer(self.training)
         self._loss, self._model, self._penalize = loss, model, penalize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from downslope.train.sources import sample
 from downslope.train.state import TrainState
 
 MAX_REPLAYED_BYTES = 32 << 20  # rows kept for the next trial
-BUDGET_SHARE = 0.25  # share of the time budget after which no further trial begins
+BUDGET_SHARE = 0.2  # of the time budget, for the updates of all trials
 CURVATURE_ROWS = 1024  # of a sample, for lambda_max
 CURVATURE_PRODUCTS = 12  # enough for a rough estimate, which is all that a start needs
 
@@ -27,24 +28,32 @@ class Trials:
 
     Args:
         start: a copy of the state that every trial begins with.
-        rows: the rows of a trial, kept for those after it where they are few, else None.
 
     Attributes:
         trial: the current trial.
+        rows: its rows, kept for the next one where they are few, else None.
         best: a copy of the state at the end of the best trial so far, or None.
     """
 
-    def __init__(self, trial: Trial, start: TrainState, rows: Replay | None):
-        self.trial, self.start, self.rows = trial, start, rows
+    def __init__(self, start: TrainState):
+        self.start, self.trial = start, Trial(0.0, 0)
+        self.rows: Replay | None = None
         self.best: TrainState | None = None
+        self.seconds = 0.0  # that earlier trials spent on updates
         self._lowest, self._count = math.inf, 0
         self._open = contextlib.ExitStack()
-        if rows is not None:
-            self._open.enter_context(rows)
+
+    def begin(self, trial: Trial, open_rows: Callable[[], Replay], *, keeps: bool) -> None:
+        """Begin a trial; `keeps` if its rows are few enough to be kept for the next one."""
+        if self.trial.num_steps != trial.num_steps:
+            self._open.close()
+            self.rows = self._open.enter_context(open_rows()) if keeps else None
+        self.trial = trial
 
     def ended(self, loss: float, state: TrainState, *, is_cut_short: bool) -> None:
         """Keep the state of a trial that ended if its loss is the lowest so far."""
-        if is_cut_short and self._count:
+        self.seconds += state.progress.update_seconds - self.start.progress.update_seconds
+        if self.trial.seconds is not None or (is_cut_short and self._count):
             return  # not compared
         self._count += 1
         if math.isfinite(loss) and loss <= self._lowest:
@@ -60,14 +69,6 @@ def kept_rows(setup: TrainSetup, batch_rows: int, num_steps: int) -> bool:
     if setup.num_rows is None:
         return False
     return num_steps * batch_rows * setup.source.row_bytes <= MAX_REPLAYED_BYTES
-
-
-def is_over_budget(seconds: float, compile_seconds: float | None, budget: float | None) -> bool:
-    """True if the time for trials is used up; compiling, which is paid once, is not counted."""
-    if budget is None:
-        return False
-    compiling = compile_seconds or 0.0
-    return seconds - compiling > BUDGET_SHARE * max(0.0, budget - compiling)
 
 
 def trial_loss(state: TrainState, *, diverged: bool) -> float:
