@@ -196,6 +196,6 @@ def test_the_page_on_choices(capsys: pytest.CaptureFixture[str]) -> None:
     (code, *_) = _blocks(DOCS / "choosing.md", "python")
     exec(compile(code, "choosing.md", "exec"), {})
     *decisions, last = capsys.readouterr().out.splitlines()
-    assert decisions[0].startswith("learning_rate 0.01 -> ")
+    assert decisions[0].startswith("learning_rate 0.005 -> ")
     assert decisions[-1].startswith("stop None -> converged: ")
     assert last.startswith("converged ")
