@@ -86,8 +86,8 @@ def test_whole_numbers_are_whole(config, field):
         ({"steps": "many"}, "steps must be a whole number or None; got 'many'"),
         (
             {"optimizer": "sdg"},
-            "optimizer must be one of sgd, momentum, nesterov, adagrad, rmsprop, adam, nadam, adamw, "
-            "schedule_free, prodigy, auto; got 'sdg'",
+            "optimizer must be one of sgd, momentum, nesterov, adagrad, rmsprop, adam, nadam, "
+            "adamw, schedule_free, prodigy, auto; got 'sdg'",
         ),
     ],
 )

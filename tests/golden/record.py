@@ -23,6 +23,7 @@ from downslope import Result
 from golden.runs import RUNS
 
 FILE = Path(__file__).with_name("golden.json")
+TIMED = {"step_correlation"}  # of points of the trajectory, which are taken by the clock
 
 
 def machine() -> dict[str, str]:
@@ -64,7 +65,7 @@ def account(result: Result) -> dict[str, Any]:
             name: {"value": e.value, "lo": e.lo, "hi": e.hi}
             for name, e in (result.validation or {}).items()
         },
-        "measurements": {name: m.value for name, m in result.measurements.items()},
+        "measurements": {n: m.value for n, m in result.measurements.items() if n not in TIMED},
         "train_loss": result.train_loss,
         "learning_rate": result.learning_rate,
         "counts": {

@@ -86,7 +86,7 @@ def test_progress_is_that_of_the_run(told):
         assert 0 <= record["waiting_share"] <= 1 and 0 <= record["reading_share"] <= 1
         assert record["fraction"] == pytest.approx(record["step"] / 1200)
         assert (record["batch_size"], record["learning_rate"]) == (20, pytest.approx(0.02))
-        assert record["span_seconds"] > 0 and len(record["batch_losses"]) == 16
+        assert record["span_seconds"] > 0 and 1 <= len(record["batch_losses"]) <= 16
 
 
 def test_a_rule_that_holds_its_own_rate_tells_none():
