@@ -117,10 +117,10 @@ def test_groups_held_whole_by_a_micro_batch_are_accumulated():
     its micro-batches do not give.
     """
     rows = np.resize(ROWS[0], (40, 4)), np.resize(ROWS[1], 40)
-    options = {"optimizer": "sgd", "batch_size": 20, "microbatch_size": 10, "measure_every": None}
-    setup = assemble(groups_of(10), MODEL, rows, training(**options))
-    assert (setup.batch_rows, setup.first_step.step_rows) == (20, 10)
-    with pytest.raises(UsageError, match="use a batch_size of at most 10"):
+    options = {"optimizer": "sgd", "batch_size": 8, "microbatch_size": 4, "measure_every": None}
+    setup = assemble(groups_of(4), MODEL, rows, training(**options))
+    assert (setup.batch_rows, setup.first_step.step_rows) == (8, 4)
+    with pytest.raises(UsageError, match="use a batch_size of at most 4"):
         assemble(normalised, MODEL, rows, training(**options))
 
 

@@ -104,7 +104,7 @@ def test_a_step_that_is_not_finite_is_named_and_nothing_after_it_counts(setup):
 def test_a_jump_of_the_loss_counts_where_the_parameters_are_harmed(losses, harmed, trouble, setup):
     """Catches a tail of the loss taken for a divergence, and a divergence for a tail."""
     loop = loop_of(setup)
-    take_in(loop, collected(loop, 1.0, 1.0))
+    take_in(loop, collected(loop, 1.0, 1.5))  # the first one is the scale
     if harmed:
         put(loop, 9.0, 9.0, 9.0)
     take_in(loop, collected(loop, *losses))

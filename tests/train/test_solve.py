@@ -95,8 +95,10 @@ def test_the_result_says_what_was_done(solved):
     assert (decision.knob, decision.new) == ("optimizer", "solve")
     held_out = squared(result.params, HELD_OUT, None).mean()
     assert result.validation["loss"].value == pytest.approx(held_out, rel=1e-5)
-    events = [r["event"] for r in read_journal(folder / "journal.jsonl")]
+    records = read_journal(folder / "journal.jsonl")
+    events = [r["event"] for r in records]
     assert events == ["started", "decided", "solved", "evaluated", "stopped"]
+    assert {r["step"] for r in records} == {0}  # no update was made
     summary = json.loads((folder / "result.json").read_text())
     assert (summary["stop_reason"], summary["optimizer"]) == ("solved", "solve")
 

@@ -66,12 +66,13 @@ class TrainingProgress:
         if missing > 0:
             self.first_losses += means[:missing].tolist()
         if self.first_losses and int(sizes.max(initial=0)) >= JUMP_ROWS:
-            scale = self.jump_scale * self.first_losses[0]
+            first = self.first_losses[0]
+            scale = self.jump_scale * first
             before = list(self.last_losses)[-1:]
             if (means > JUMP * scale).any():  # skipped in most calls
                 losses = before + means.tolist()
                 self.jumped |= has_jumped(scale, losses)
-                self.leapt |= has_jumped(LEAP * self.first_losses[0], losses)
+                self.leapt |= has_jumped(LEAP * first, losses)
         self.last_losses.extend(means[-EXPLOSION_STEPS:].tolist())
         if position.epoch > self.position.epoch:
             self.last_epoch_loss = self.epoch_loss / max(1, self.epoch_rows)
