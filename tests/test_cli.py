@@ -223,6 +223,20 @@ def test_steps_and_time_and_epochs_end_a_run(summary, monkeypatch):
     assert found["num_epochs"] > 1
 
 
+def test_a_target_ends_a_run(summary, run):
+    """Catches a target that is dropped on the way, and one that cannot be changed."""
+    arguments = [write_table(), "--target", "y", "--batch-size", "8", "--out", "run"]
+    found = summary(*arguments, "--until", "accuracy=0.7")
+    assert found["stop_reason"] == "target reached"
+    assert found["validation"]["accuracy"] >= 0.7
+    again = summary("--resume", "run", "--until", "accuracy=0.71", "--steps", "1")
+    assert again["stop_reason"] == "finished"
+    _, err = run("fit", *arguments[:-1], "other", "--until", "acuracy=0.7", code=2)
+    assert "--until must name metrics among loss, accuracy" in err and "'accuracy'?" in err
+    _, err = run("fit", *arguments[:-1], "other", "--until", "accuracy", code=2)
+    assert "'accuracy' is not a target; write loss=0.3" in err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "rows"), [("1", 1), ("full", None), ("1000000", None)])
 def test_batches_of_one_and_of_all_rows(size, rows, summary):

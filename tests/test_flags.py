@@ -89,6 +89,7 @@ def test_a_flag_that_is_not_given_leaves_nothing(parse):
         ),
         (["--loss", "huber"], "loss", "huber"),
         (["--seed", "5"], "seed", 5),
+        (["--until", "loss=0.3", "--until", "auc=.9"], "until", ("loss=0.3", "auc=.9")),
     ],
 )
 def test_values(words, field, value, parse):
@@ -100,9 +101,8 @@ def test_values(words, field, value, parse):
         if field in {f.name for f in dataclasses.fields(config)}:
             found = getattr(configured(config, given_values), field)
             is_none = value == "none" and field != "target"  # a column may be called so
-            assert found == (
-                tuple(value) if isinstance(value, list) else None if is_none else value
-            )
+            expected = tuple(value) if isinstance(value, list) else None if is_none else value
+            assert found == ({"loss": 0.3, "auc": 0.9} if field == "until" else expected)
 
 
 def test_every_field_has_a_flag_with_its_default_in_the_help(help_text):
@@ -189,6 +189,10 @@ def test_a_resumed_run_keeps_its_options():
         MismatchError, match=r"--loss was not given when .* now hinge; leave it out"
     ):
         configured(ModelOptions, {"loss": "hinge"}, before)
+    targets = ("loss=0.3", "auc=0.9")
+    found = configured(Training, {"until": targets}, {"until": {"loss": 0.4}}, {"until"})
+    assert found.until == {"loss": 0.3, "auc": 0.9}
+    assert configured(Training, {}, {"until": {"loss": 0.4}}, {"until"}).until == {"loss": 0.4}
     before = {"epochs": 3, "seed": 7}
     found = configured(Training, {"epochs": 9}, before, {"epochs"})
     assert (found.epochs, found.seed) == (9, 7)

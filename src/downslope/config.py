@@ -34,6 +34,7 @@ ScheduleName = Literal["constant", "cosine", "wsd", "inverse_time"]
 NEED_AN_END = frozenset({"cosine", "wsd"})  # schedules that end with the run
 AverageName = Literal["tail", "polyak", "ema"]
 Auto = Literal["auto"]
+Targets = dict[str, float]  # by metric
 LossName = Literal["squared", "absolute", "huber", "logistic", "softmax", "hinge", "squared_hinge"]
 
 EPOCHS = 100  # assumed; a run usually ends earlier, by its held-out loss
@@ -65,6 +66,8 @@ def check_ranges(config: Any) -> None:
     for field in dataclasses.fields(config):
         value = plain(getattr(config, field.name))
         value = tuple(value) if isinstance(value, list) else value
+        if isinstance(value, dict):
+            value = {name: plain(each) for name, each in value.items()}
         object.__setattr__(config, field.name, value)
         rule = _broken_type(hints[field.name], value) or _broken_range(field, value)
         if rule and value != field.default:
@@ -83,12 +86,19 @@ def _is_of(kind: Any, value: Any) -> bool:
         return isinstance(value, str) and value in get_args(kind)
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_is_of(get_args(kind)[0], v) for v in value)
+    if kind == Targets:
+        numbers = isinstance(value, dict) and all(
+            _is_of(float, v) and math.isfinite(v) for v in value.values()
+        )
+        return numbers and bool(value) and all(isinstance(name, str) for name in value)
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
     return kind is Any or isinstance(value, kind)
 
 
 def _in_words(kind: Any) -> str:
+    if kind == Targets:
+        return "numbers by metric, such as {'loss': 0.3}"
     choices = list(get_args(kind))
     if get_origin(kind) is tuple:
         return f"a tuple of {'names' if str in choices else 'whole numbers'}"
@@ -204,6 +214,12 @@ class Training:
     )
     steps: int | None = option(None, "updates to make", within=AT_LEAST_ONE)
     seconds: float | None = option(None, "time budget in seconds", within=POSITIVE)
+    until: Targets | None = option(
+        None,
+        "target that ends the run once a held-out metric is at it or better, such as loss=0.3 or "
+        "accuracy=0.95; all of them if several; the training loss if no rows are held out",
+        metavar="NAME=VALUE",
+    )
     schedule: ScheduleName | Auto = option(
         AUTO,
         "course of the learning rate: constant, cosine to zero, wsd (constant, then a fifth of the "

@@ -79,6 +79,7 @@ class StopReason(enum.Enum):
     FINISHED = "finished"
     TIME_UP = "time up"
     CONVERGED = "converged"
+    TARGET_REACHED = "target reached"
     SOLVED = "solved"
     DIVERGED = "diverged"
     INTERRUPTED = "interrupted"
@@ -101,6 +102,7 @@ _ADVICE = {
     StopReason.FINISHED: "all epochs or steps asked for are done; resume with more to go on",
     StopReason.TIME_UP: "the time budget was used; resume with more time to go on",
     StopReason.CONVERGED: "the held-out loss no longer improves; the best parameters were kept",
+    StopReason.TARGET_REACHED: "resume with another target to go on",
     StopReason.SOLVED: (
         "the loss is an exact convex quadratic and its minimum was computed; more training "
         "would gain nothing"

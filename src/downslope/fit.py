@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from downslope.choose.solving import asks_for_search
-from downslope.config import Auto, AverageName, ScheduleName, Training
+from downslope.config import Auto, AverageName, ScheduleName, Targets, Training
 from downslope.launch.interrupts import Interrupts
 from downslope.launch.memory import memory_errors
 from downslope.objective import Loss, Model
@@ -47,6 +47,7 @@ def fit(
     epochs: int | None = Training.epochs,
     steps: int | None = Training.steps,
     seconds: float | None = Training.seconds,
+    until: Targets | None = Training.until,
     schedule: ScheduleName | Auto = Training.schedule,
     warmup_steps: int | Auto = Training.warmup_steps,
     decay_steps: int | None = Training.decay_steps,
@@ -92,7 +93,7 @@ def fit(
         scorer: what to measure on held-out rows besides the loss; see `downslope.Scorer`.
         out: folder to make for the run: journal, checkpoints, model. None keeps it in memory.
         resume: folder of a run to resume from its last checkpoint; the other arguments
-            must be those it was started with, except for limits (epochs, steps, seconds,
+            must be those it was started with, except for limits (epochs, steps, seconds, until,
             patience, tolerance, checkpoint_seconds).
         metadata: plain values to keep with the run and beside the model.
         describe: `describe(model)` gives more of them once the model is trained.

@@ -88,6 +88,9 @@ def _kind(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, dict[str, Any]
         return choices, {"metavar": "NAME", "show_choices": False}
     if field.name == "seconds":
         return float, {"converter": converter(parse_duration), "metavar": "60s"}
+    if field.name == "until":
+        kind = tuple[str, ...]
+        return kind, {"converter": _targets, "n_tokens": 1, "metavar": metavar}
     if hint == tuple[int, ...]:
         return tuple[int, ...], {"converter": _counts, "n_tokens": 1, "metavar": metavar}
     if hint == tuple[str, ...]:
@@ -183,6 +186,36 @@ def _counts(kind: Any, tokens: Any) -> tuple[int, ...]:
         raise ValueError(f"{text!r} is not a list of whole numbers; write 64 or 64,64") from None
 
 
+def _targets(_: Any, tokens: Any) -> tuple[str, ...]:
+    words = tuple(token.value for token in tokens)
+    targets_of(words)
+    return words
+
+
+def targets_of(words: Collection[str]) -> dict[str, float] | None:
+    """Targets by metric, from words such as "loss=0.3"; None for the word none.
+
+    Raises:
+        ValueError: a word that is no target.
+
+    Example:
+        >>> targets_of(["loss=0.3", "accuracy=0.95"])
+        {'loss': 0.3, 'accuracy': 0.95}
+    """
+    if tuple(words) == (NONE,):
+        return None
+    found = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            name = ""
+        if not name.strip():
+            raise ValueError(f"{word!r} is not a target; write loss=0.3")
+    return found
+
+
 def configured(
     config: Any,
     given: Mapping[str, Any],
@@ -205,7 +238,7 @@ def configured(
     fields = {field.name: field for field in dataclasses.fields(config)}
     values = {name: _plain(value) for name, value in (before or {}).items() if name in fields}
     for name in fields.keys() & given.keys():
-        new = _plain(given[name])
+        new = targets_of(given[name]) if name == "until" else _plain(given[name])
         if new == NONE and NONE in _words(fields[name], hints[name]):
             new = None
         if before is not None and name not in limits and new != values.get(name):

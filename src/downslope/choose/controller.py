@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from downslope.choose.decision import Decision
 from downslope.config import KnobSettings, Training
+from downslope.estimate import Estimate
 
 # Nothing is decided in a trial, nor in trouble: blocks are closed before "diverged" is observed.
 Moment = Literal[
@@ -135,6 +136,9 @@ class Observation:
         instruments: readings made on demand.
         loss: loss of an evaluation: held out, or of the last epoch; None if unknown.
         held_out_loss: held-out loss of the evaluation; None if there is none or it is not finite.
+        ends_epoch: the latest update is the last one of an epoch.
+        metrics: metrics to hold against a target; None if none were measured, or no target given.
+        higher_is_better: names of those of which a higher value is better.
         gained: `loss` is below the reference by more than its noise and the tolerance.
         reference_loss: the loss that the next gain is measured from.
         first_loss: of the run's first batch, or None.
@@ -155,6 +159,9 @@ class Observation:
     instruments: Instruments
     loss: float | None = None
     held_out_loss: float | None = None
+    ends_epoch: bool = True
+    metrics: Mapping[str, Estimate] | None = None
+    higher_is_better: frozenset[str] = frozenset()
     gained: bool = False
     reference_loss: float | None = None
     first_loss: float | None = None

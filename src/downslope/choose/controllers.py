@@ -12,10 +12,12 @@ from downslope.choose.explore import BatchSize
 from downslope.choose.learning_rate import LearningRateSearch
 from downslope.choose.patience import Patience
 from downslope.choose.recovery import Recovery
+from downslope.choose.target import Target
 from downslope.choose.temperature import Temperature
 
 CONTROLLERS: dict[str, Controller[Any]] = {
     "learning_rate_search": LearningRateSearch(),
+    "target": Target(),
     "patience": Patience(),
     "clipping": Clipping(),
     "temperature": Temperature(),

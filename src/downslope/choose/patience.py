@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from downslope.choose.controller import Context, Observation, Order
+from downslope.choose.controller import Context, Observation, Order, decision_on
 from downslope.choose.decision import Decision, policy
 
 
@@ -40,7 +40,7 @@ def out_of_patience(*, evaluations_without_gain: int, patience: int | None) -> D
 
 @dataclass(frozen=True, kw_only=True)
 class PatienceState:
-    """The held-out loss to beat, and evaluations since it was set."""
+    """The held-out loss to beat, and evaluations at ends of epochs since it was set."""
 
     loss_to_beat: float | None = None
     evaluations_without_gain: int = 0
@@ -59,6 +59,8 @@ class Patience:
         """A stop when the patience is used up."""
         training = seen.context.training
         if seen.moment != "evaluated" or "patience" in seen.context.free:
+            return state, ()
+        if not seen.ends_epoch or decision_on(decided, "stop"):
             return state, ()
         if not seen.context.has_held_out:
             return state, ()

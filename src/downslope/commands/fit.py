@@ -48,7 +48,7 @@ def fit(
             metavar="RUN",
             group=RUN,
             help="continue a run from its last checkpoint, with the same table and options; only "
-            "limits (--epochs, --steps, --time, --patience) may change",
+            "limits (--epochs, --steps, --time, --until, --patience) may change",
         ),
     ] = None,
     explain: Annotated[

@@ -110,7 +110,8 @@ class ClassificationMetrics:
                 "accuracy": self._accuracy(),
                 "log_loss": self._log_loss_estimate(),
                 "auc": self._ranks.result() if self._ranks else no_ranks,
-            }
+            },
+            higher_is_better=("accuracy", "auc"),
         )
 
     def _add_log_loss(

@@ -81,7 +81,8 @@ class RegressionMetrics:
             self._moments, self.target_unit, NOT_FINITE, component=ABSOLUTE, low=0.0
         )
         loss, rmse, r2 = self._loss.estimate(), self._rmse(), self._r2()
-        return Results({"loss": loss, "rmse": rmse, "mae": mae, "r2": r2})
+        found = {"loss": loss, "rmse": rmse, "mae": mae, "r2": r2}
+        return Results(found, higher_is_better=("r2",))
 
     def _rmse(self) -> Estimate:
         moments = self._moments

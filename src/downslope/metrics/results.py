@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from downslope.estimate import Estimate
@@ -17,6 +17,8 @@ class Results(dict[str, Estimate]):
     Args:
         found: by name an estimate, or the reason for none; those without a value go into
             `.reasons`.
+        higher_is_better: names of the metrics of which a higher value is better; a lower one is
+            of all others.
 
     >>> results = Results({"auc": "only class 1 is present"})
     >>> results.get("auc"), results.reasons["auc"]
@@ -25,13 +27,14 @@ class Results(dict[str, Estimate]):
     auc: not estimable: only class 1 is present
     """
 
-    def __init__(self, found: Mapping[str, Estimate | str]):
+    def __init__(self, found: Mapping[str, Estimate | str], higher_is_better: Iterable[str] = ()):
         super().__init__(
             {n: e for n, e in found.items() if isinstance(e, Estimate) and e.is_measured}
         )
         missing = {n: e for n, e in found.items() if n not in self}
         self.reasons = {n: e if isinstance(e, str) else e.reason or "" for n, e in missing.items()}
         self.losses: Any = None
+        self.higher_is_better = frozenset(higher_is_better)
 
     def __str__(self) -> str:
         lines = [f"{name}: {found}" for name, found in self.items()]

@@ -22,7 +22,11 @@ from downslope.train.loop import Loop, change_step, follow_horizon
 from downslope.train.saving import mark_good, returned, undo
 from downslope.train.trials import Trials, kept_rows
 
-STOPS = {"converged": StopReason.CONVERGED, "diverged": StopReason.DIVERGED}
+STOPS = {
+    "converged": StopReason.CONVERGED,
+    "target reached": StopReason.TARGET_REACHED,
+    "diverged": StopReason.DIVERGED,
+}
 
 
 def decide(loop: Loop, observation: Observation) -> tuple[Order, ...]:

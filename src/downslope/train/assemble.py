@@ -53,6 +53,7 @@ from downslope.train.sources import (
     sizes,
     sources,
 )
+from downslope.train.targets import check_targets
 
 
 def assemble(
@@ -70,6 +71,9 @@ def assemble(
     source, held_out = sources(data, validation, training.seed)
     if held_out is not None:
         check_alike(source, held_out)
+    if held_out is not None:
+        scorer = scorer or LossScorer()
+    check_targets(training, None if held_out is None else scorer)
     asked, training = training, begin_with(training, source)
     batch_rows, step_rows = sizes(source, training)
     given = source
@@ -135,8 +139,7 @@ def assemble(
 
     window = step_rows if objective.interacts else None
     evaluate = sample_evaluator = None
-    if held_out is not None:
-        scorer = scorer or LossScorer()
+    if held_out is not None and scorer is not None:
         evaluate = make_evaluator(objective, scorer, held_out, window)
         if objective.separable and window is None:
             sample_evaluator = make_sample_evaluator(objective, scorer, held_out, training.seed)

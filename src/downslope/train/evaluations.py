@@ -53,20 +53,36 @@ def evaluate(loop: Loop) -> Results | None:
     )
     if is_lowest and setup.training.patience:
         state.held_out = dataclasses.replace(state.held_out, params=jax.device_get(params))
+    _write(loop, results, num_rows)
+    return results
+
+
+def evaluate_all(loop: Loop) -> Results:
+    """Metrics of all held-out rows at the parameters of the latest evaluation."""
+    setup = loop.setup
+    assert setup.evaluate is not None
+    results = setup.evaluate(setup.kept_params(loop.state.device))
+    loop.results = loop.state.progress.num_steps, results
+    _write(loop, results, setup.num_held_out)
+    return results
+
+
+def _write(loop: Loop, results: Results, num_rows: int | None) -> None:
     loop.run.journal.write(
         "evaluated",
-        step=step,
-        epoch=state.progress.position.epoch,
+        step=loop.state.progress.num_steps,
+        epoch=loop.state.progress.position.epoch,
         seconds=loop.seconds,
         num_rows=num_rows,
         metrics={name: estimate.to_json() for name, estimate in results.items()},
         missing=results.reasons,
     )
-    return results
 
 
 def is_due(loop: Loop, call: Call) -> bool:
     """True if an evaluation is due after a call that was sent last."""
+    if "patience" not in loop.context.free and call.ends_epoch:
+        return True
     if not _is_inside_epochs(loop):
         return call.ends_epoch
     held_out = loop.state.held_out
@@ -76,8 +92,17 @@ def is_due(loop: Loop, call: Call) -> bool:
         return _is_due_by_clock(loop, step, updates, ends_epoch=call.ends_epoch)
     if call.ends_epoch:
         return updates >= MIN_UPDATES_BETWEEN
+    if loop.setup.evaluate is None or not is_marked(loop, call):
+        return False
     every = _updates_between(loop, step)
-    return every is not None and step % every == 0 and updates >= every // 2
+    return every is not None and updates >= every // 2
+
+
+def is_marked(loop: Loop, call: Call) -> bool:
+    """True if a call ends at an update that is evaluated by its count; see `next_mark`."""
+    step = loop.state.progress.num_steps + call.num_steps
+    every = _updates_between(loop, step)
+    return every is not None and step % every == 0
 
 
 def next_mark(loop: Loop) -> Callable[[int], int | None]:
@@ -98,15 +123,16 @@ def next_mark(loop: Loop) -> Callable[[int], int | None]:
 
 
 def _is_inside_epochs(loop: Loop) -> bool:
-    """True if evaluations may lie inside an epoch; a given patience counts ends of epochs."""
-    return "patience" in loop.context.free
+    """True if evaluations may lie inside an epoch; a given patience counts ends of epochs only."""
+    return "patience" in loop.context.free or bool(loop.setup.training.until)
 
 
 def _updates_between(loop: Loop, step: int) -> int | None:
     """Updates between evaluations inside an epoch, by counts; None if a clock decides."""
     setup, training = loop.setup, loop.setup.training
-    has_clock = training.seconds is not None
-    if setup.evaluate is None or has_clock or not _is_inside_epochs(loop):
+    if training.seconds is not None or not _is_inside_epochs(loop):
+        return None
+    if setup.evaluate is None and not training.until:
         return None
     epoch_steps, run_steps = _epoch_steps(loop), None
     if not setup.open_ended:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 
 from downslope.choose.patience import is_better
@@ -64,16 +66,21 @@ def _roll_back(loop: Loop) -> int | None:
 def _kept(loop: Loop) -> tuple[Params, Results | None]:
     """Parameters of the lowest held-out loss, else the last ones, and their held-out metrics.
 
-    Where only a sample was evaluated, the last ones are kept too if they are better on all rows.
+    The last ones are kept too if they reached a target, or if only a sample was evaluated and
+    they are better on all rows.
     """
     setup, step = loop.setup, loop.state.progress.num_steps
     if setup.training.patience and loop.state.held_out.evaluated_step != step:
+        if loop.state.held_out.num_rows is None:  # the only evaluation: no sample is worth it
+            loop.state.held_out = dataclasses.replace(
+                loop.state.held_out, num_rows=setup.num_held_out
+            )
         evaluate(loop)
     held_out = loop.state.held_out
     last = setup.kept_params(loop.state.device)
-    params, at = (
-        (last, step) if held_out.params is None else (held_out.params, held_out.lowest_step)
-    )
+    params, at = held_out.params, held_out.lowest_step
+    if params is None or loop.stop_reason is StopReason.TARGET_REACHED:
+        params, at = last, step
     if setup.evaluate is None:
         return params, None
     if loop.results is not None and loop.results[0] == at:

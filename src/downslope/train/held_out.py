@@ -28,6 +28,8 @@ class HeldOut:
     lowest_step: int = 0  # its update
     params: Any = None  # its parameters, on the host; None if not kept
     reference_loss: float | None = None
+    # by metric, all rows minus the sample when that was at a target; see `train.targets`
+    offsets: dict[str, float] = dataclasses.field(default_factory=dict)
     reference_losses: np.ndarray | None = None  # of the held-out rows at that evaluation, [n]
 
     def evaluated(self, step: int, loss: float | None) -> tuple[HeldOut, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,30 @@ from downslope.choose.controller import (
     NormReading,
     Observation,
 )
+from downslope.estimate import Estimate
 from downslope.metrics import Results
 from downslope.train.calls import Call
 from downslope.train.evaluations import evaluate, is_due
 from downslope.train.loop import Loop, is_trial_over
 from downslope.train.state import restore_device
+from downslope.train.targets import held_out_metrics, training_metrics
 from downslope.train.trials import start_rate, trial_loss
+
+Metrics = Mapping[str, Estimate]
 
 
 def observe(loop: Loop, call: Call) -> Observation:
     """Observation after a dispatched call; evaluates held-out rows if that is due."""
     if loop.trials is not None:
         return _observation(loop, "in_trial")
+    metrics = None if loop.trouble is not None else training_metrics(loop, call)
     if loop.trouble is None and is_due(loop, call):
         results = evaluate(loop)
         if loop.trouble is None:
-            return _evaluated(loop, results)
-    return _observation(loop, "collected" if loop.trouble is None else "in_trouble")
+            return _evaluated(loop, results, ends_epoch=call.ends_epoch, metrics=metrics)
+    return _observation(
+        loop, "collected" if loop.trouble is None else "in_trouble", metrics=metrics
+    )
 
 
 def observe_end(loop: Loop) -> Observation | None:
@@ -52,7 +60,9 @@ def observe_begin(loop: Loop) -> Observation:
     return _observation(loop, "begun")
 
 
-def _evaluated(loop: Loop, results: Results | None) -> Observation:
+def _evaluated(
+    loop: Loop, results: Results | None, *, ends_epoch: bool, metrics: Metrics | None
+) -> Observation:
     """Observation of an evaluation, with its loss compared to the reference."""
     state, progress = loop.state, loop.state.progress
     held_out = float(results["loss"]) if results is not None and "loss" in results else None
@@ -66,9 +76,14 @@ def _evaluated(loop: Loop, results: Results | None) -> Observation:
             first_loss=progress.first_loss,
             tolerance=loop.setup.training.tolerance,
         )
+    if results is not None:
+        metrics = held_out_metrics(loop, results)
     return _observation(
         loop,
         "evaluated",
+        ends_epoch=ends_epoch,
+        metrics=metrics,
+        higher_is_better=frozenset() if results is None else results.higher_is_better,
         loss=loss,
         held_out_loss=held_out,
         gained=gained,

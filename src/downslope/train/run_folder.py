@@ -39,6 +39,7 @@ LIMITS = {
     "epochs",
     "steps",
     "seconds",
+    "until",
     "patience",
     "tolerance",
     "anatomy_share",

@@ -111,7 +111,7 @@ def retrieval(
         value=float(each.mean()), lo=low, hi=high, num_examples=len(asked),
         unit="mean precision, 0 to 1", method="bootstrap over queries", flags=flags,
     )  # fmt: skip
-    return Results(found)
+    return Results(found, higher_is_better=found)
 
 
 def _precision_at_r(right: np.ndarray, total: np.ndarray) -> np.ndarray:

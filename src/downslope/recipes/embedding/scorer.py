@@ -59,4 +59,4 @@ class _Means:
                 method="mean over batches of P x K",
                 flags=("batches share rows, so their spread gives no interval",),
             )  # fmt: skip
-        return Results(found)
+        return Results(found, higher_is_better=[RECALL])

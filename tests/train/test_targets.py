@@ -1,0 +1,57 @@
+"""Metrics held against a target: all rows where the sample is at it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import loops
+from downslope.metrics import MeanLoss
+from downslope.train.evaluations import evaluate
+from downslope.train.held_out import HeldOut
+from downslope.train.targets import held_out_metrics
+from loops import X, Y, loop_of
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def evaluator(means):
+    """An evaluator that finds these mean losses one after the other."""
+    left = iter(means)
+
+    def found(params):
+        accumulator, losses = MeanLoss(), np.full(8, next(left))
+        accumulator.add(losses)
+        results = accumulator.result()
+        results.losses = losses
+        return results
+
+    found.compile_seconds = 0.0
+    return found
+
+
+def test_a_sample_that_all_rows_refuted_must_be_better_by_the_difference():
+    """Catches a run that ends above its target, and all rows evaluated each time that the sample
+    is at it.
+    """
+    sample, whole = evaluator([0.6, 0.4, 0.35, 0.25]), evaluator([0.6, 0.45])
+    setup = loops.setup_of(validation=(X, Y), steps=90, until={"loss": 0.5})
+    setup = dataclasses.replace(setup, evaluate=whole, sample_evaluator=lambda num_rows: sample)
+    loop = loop_of(setup)
+    loop.state.held_out = dataclasses.replace(loop.state.held_out, num_rows=256)
+    found = []
+    for _ in range(4):
+        results = held_out_metrics(loop, evaluate(loop))
+        found.append(None if results is None else results["loss"].value)
+    assert found == pytest.approx([None, 0.6, None, 0.45])
+    kept = json.loads(json.dumps(loop.state.held_out.to_json()))
+    assert HeldOut(**kept).offsets == pytest.approx({"loss": 0.2})
+
+
+def test_no_target_asks_for_no_rows():
+    """Catches all rows evaluated for a run without a target."""
+    loop = loop_of(loops.setup_of(validation=(X, Y), steps=90))
+    assert held_out_metrics(loop, evaluate(loop)) is None
