@@ -123,14 +123,28 @@ def test_the_clock_decides_where_there_is_a_budget(setup):
 
 
 def test_before_the_first_one_its_cost_is_expected(setup):
-    """Catches a first evaluation that takes longer than the run: 600 rows at a third of the time
-    to train on one.
+    """Catches a first evaluation that takes longer than the run: a sample of 256 rows at a third
+    of the time to train on one, where all 600 are too dear.
     """
     loop = clocked(setup)
-    loop.step_seconds[BATCH] = deque([0.02 * 7.0] * 3)  # 1.4 s for all rows, 3 % of 47
+    loop.step_seconds[BATCH] = deque([0.02 * 17.0] * 3)  # 1.45 s, 3 % of 48
     assert not due(loop) and not due(loop, ends_epoch=True)
     loop.step_seconds[BATCH] = deque([0.02 * 5.0] * 3)
     assert due(loop)
+
+
+def test_the_last_evaluation_is_within_the_time(setup):
+    """Catches a run that ends its budget with updates, and an evaluation that takes most of it."""
+    loop = clocked(setup)
+    due(loop)
+    assert loop.seconds_limit <= loop.setup.training.seconds
+    loop.evaluations.num_rows = loop.setup.num_held_out // 2
+    loop.evaluations.latest_seconds.append(0.5)
+    due(loop)
+    assert loop.seconds_limit == pytest.approx(loop.setup.training.seconds - 1.0)
+    loop.evaluations.latest_seconds.extend([1e3] * 3)
+    due(loop)
+    assert loop.seconds_limit == pytest.approx(0.9 * loop.setup.training.seconds)
 
 
 def test_a_run_that_hardly_outlasts_compiling_is_left_alone(setup):

@@ -18,7 +18,8 @@ SEEN = {
 
 
 def horizon(limits, **seen):
-    return horizon_of(Training(**limits), **SEEN | seen)
+    limit = limits.get("seconds")
+    return horizon_of(Training(**limits), seconds_limit=limit, **SEEN | seen)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ ALL_ROWS = 2048  # held-out rows up to which none is left out: they cost next to
 SAMPLE_ROWS = 256  # the smallest sample, and the rows of it that are evaluated at once
 PRECISION = 0.01  # standard error of the mean loss, relative: paired losses differ by less
 FORWARD_SHARE = 1 / 3  # time to evaluate a row over that to train on it: no backward pass
+FINAL_SHARE = 0.1  # of a time budget, at most, for the evaluation of all rows at the end
 COMPILE_SHARE = 0.3  # of the run: a step that takes longer to compile leaves no time inside epochs
 
 

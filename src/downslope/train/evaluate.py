@@ -194,6 +194,7 @@ class Evaluations:
     in_use: Evaluate | None = None  # None before the first one
     num_rows: int = 0  # that it evaluates
     latest_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=3))
+    final_seconds: float = 0.0  # set aside for the evaluation of all rows at the end
 
 
 def _keep(values: Array, *, length: int, objective: Objective, step: int) -> np.ndarray:

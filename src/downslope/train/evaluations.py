@@ -15,6 +15,7 @@ from downslope.choose.evaluations import (
     ALL_ROWS,
     COMPILE_SHARE,
     EVALUATION_SHARE,
+    FINAL_SHARE,
     FORWARD_SHARE,
     MIN_UPDATES_BETWEEN,
     NUM_EVALUATIONS,
@@ -81,6 +82,8 @@ def _write(loop: Loop, results: Results, num_rows: int | None) -> None:
 
 def is_due(loop: Loop, call: Call) -> bool:
     """True if an evaluation is due after a call that was sent last."""
+    if loop.setup.training.seconds is not None:
+        loop.evaluations.final_seconds = _final_seconds(loop)
     if "patience" not in loop.context.free and call.ends_epoch:
         return True
     if not _is_inside_epochs(loop):
@@ -180,10 +183,25 @@ def _expected_seconds(loop: Loop, num_rows: int) -> float:
     return FORWARD_SHARE * num_rows * statistics.median(times) / size if times else 0.0
 
 
+def _final_seconds(loop: Loop) -> float:
+    """Time set aside for the evaluation of all held-out rows at the end, a tenth at most."""
+    setup, evaluations = loop.setup, loop.evaluations
+    if setup.evaluate is None or setup.training.seconds is None:
+        return 0.0
+    total = setup.num_held_out or 0
+    seconds = _expected_seconds(loop, total)
+    if evaluations.latest_seconds and evaluations.num_rows:
+        seconds = statistics.median(evaluations.latest_seconds) * total / evaluations.num_rows
+    return min(seconds, FINAL_SHARE * setup.training.seconds)
+
+
 def _first_rows(loop: Loop) -> int:
     """Rows of the first evaluation."""
     total = loop.setup.num_held_out or 0
-    return total if total <= ALL_ROWS else SAMPLE_ROWS
+    if total <= SAMPLE_ROWS:
+        return total
+    affordable = _expected_seconds(loop, total) <= _spare(loop)
+    return total if total <= ALL_ROWS and affordable else SAMPLE_ROWS
 
 
 def _choose_rows(loop: Loop, params: Params) -> int:

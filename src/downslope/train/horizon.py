@@ -75,6 +75,7 @@ def horizon_of(
     position: Position,
     update_seconds: float,
     seconds: float,
+    seconds_limit: float | None,
     step_seconds: Mapping[int, Sequence[float]],
 ) -> Horizon:
     """Horizon of a run as it stands.
@@ -87,6 +88,7 @@ def horizon_of(
         step, position: updates made, and place in the data.
         update_seconds, seconds: time spent on updates, and on everything. What else was done,
             such as compiling and trials, was before the updates and is no part of their schedule.
+        seconds_limit: time at which training ends; None without a time budget.
         step_seconds: by batch size, the time of an update in each of the latest calls.
     """
     if not has_end:
@@ -98,8 +100,8 @@ def horizon_of(
         done = (position.epoch + position.row / num_rows) / training.epochs
         epoch_steps = math.ceil(num_rows / batch_rows)
         found.append(Horizon(step=step, done=done, per_step=1 / (training.epochs * epoch_steps)))
-    if training.seconds is not None and step_seconds.get(batch_rows):
-        whole = update_seconds + max(0.0, training.seconds - seconds)
+    if seconds_limit is not None and step_seconds.get(batch_rows):
+        whole = update_seconds + max(0.0, seconds_limit - seconds)
         pace = statistics.median(step_seconds[batch_rows])
         done = update_seconds / whole if whole else 1.0
         found.append(Horizon(step=step, done=done, per_step=pace / max(whole, pace)))

@@ -67,6 +67,12 @@ class Loop:
         return self.seconds_before + time.perf_counter() - self.begun
 
     @property
+    def seconds_limit(self) -> float | None:
+        """Time at which training ends under a time budget, so that the last evaluation is in it."""
+        budget = self.setup.training.seconds
+        return None if budget is None else budget - self.evaluations.final_seconds
+
+    @property
     def good(self) -> Checkpoint:
         """The last good state, to return to."""
         assert self.run.last is not None  # `begin` keeps a first one
@@ -92,8 +98,8 @@ class Loop:
         elif training.epochs and setup.num_rows:
             done = progress.position.epoch + progress.position.row / setup.num_rows
             shares.append(done / training.epochs)
-        if training.seconds:
-            shares.append(progress.seconds / training.seconds)
+        if self.seconds_limit is not None:
+            shares.append(progress.seconds / self.seconds_limit)
         return max(shares, default=None)
 
     def open_blocks(self) -> contextlib.AbstractContextManager[Stream | Replay]:
@@ -124,6 +130,7 @@ def follow_horizon(loop: Loop, within: float = MAX_DEVIATION) -> None:
         position=state.progress.position,
         update_seconds=state.progress.update_seconds,
         seconds=loop.seconds,
+        seconds_limit=loop.seconds_limit,
         step_seconds=loop.step_seconds,
     )
     if now != state.horizon and not now.agrees_with(state.horizon, step, within=within):
@@ -154,7 +161,7 @@ def is_over(loop: Loop) -> bool:
         return loop.trouble is not None or is_trial_over(loop) or is_timed(loop)
     if loop.trouble is not None:
         return True
-    limit = loop.setup.training.seconds
+    limit = loop.seconds_limit
     if loop.interrupts.received is not None:
         loop.stop_reason = StopReason.INTERRUPTED
     elif limit is not None and loop.seconds >= limit:
@@ -164,7 +171,7 @@ def is_over(loop: Loop) -> bool:
 
 def is_trial_over(loop: Loop) -> bool:
     """True if trials must end early: interrupted, or out of time; compiling is not counted."""
-    trials, budget = loop.trials, loop.setup.training.seconds
+    trials, budget = loop.trials, loop.seconds_limit
     assert trials is not None
     if loop.interrupts.received is not None or (budget is not None and loop.seconds >= budget):
         return True
