@@ -199,3 +199,14 @@ def test_numbers_in_few_digits():
     assert {n: brief(n) for n in numbers} == numbers
     times = {0.2: "0 s", 59.6: "1 min 0 s", 3599: "59 min 59 s", 3600: "1 h 0 min"}
     assert {t: duration(t) for t in times} == times
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_where_the_time_went_is_said_at_the_end(explain):
+    """Catches a line that nobody asked for, and one of nothing."""
+    stream = io.StringIO()
+    with Progress(stream, explain=explain) as show:
+        show({"event": "stopped", "step": 5, "spent_seconds": {"updates": 9.0, "other": 1.0}})
+        show({"event": "stopped", "step": 5, "spent_seconds": {}})
+    said = "time: 90 % updates, 10 % starting and other work\n"
+    assert stream.getvalue() == (said if explain else "")

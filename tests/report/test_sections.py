@@ -156,6 +156,37 @@ def test_decisions_are_numbered_alike_on_the_axis_and_in_the_list(hand) -> None:
     assert "rolled back to step 10" in notes.note
 
 
+def test_trials_are_drawn_over_time_as_trials(hand) -> None:
+    """Catches trials that shift the clock of the run's first updates, one that diverged drawn at
+    some loss, and trials drawn where they have no place.
+    """
+    tried = {"event": "trial", "step": 0, "num_steps": 20, "span_seconds": 0.5, "first_loss": 2.0}
+    run = RunReader(hand([{**tried, "learning_rate": 0.1, "loss": 1.5, "seconds": 1.0},
+                    {**tried, "learning_rate": 0.3, "loss": None, "seconds": 2.0},
+                    progress(20), progress(30)]))  # fmt: skip
+    found = descent.trials(run)
+    assert [(t.begin, t.end, t.loss, t.learning_rate) for t in found] == [
+        (0.5, 1.0, 1.5, 0.1), (1.5, 2.0, None, 0.3),
+    ]  # fmt: skip
+    assert run.clock.seconds(0) == 0.0
+    labels = []
+    for over in ("time", "examples"):
+        axes = run.plot_descent(over=over)
+        labels.append([text.get_text() for text in axes.figure.legends[0].get_texts()]
+                      if axes.figure.legends else axes.get_legend_handles_labels()[1])  # fmt: skip
+    assert "trials" in labels[0] and "trials" not in labels[1]
+
+
+def test_where_the_time_went(hand) -> None:
+    """Catches shares of the wrong whole, and a row for a run that does not know."""
+    record = {**stopped(), "spent_seconds": {"updates": 3.0, "search": 1.0, "saving": 0.0}}
+    name, value, note = machine.costs(RunReader(hand([progress(10), record]))).rows[0]
+    assert (name, note) == ("Time", "75 % updates, 25 % learning-rate search")
+    assert value == "1 s"
+    rows = machine.costs(RunReader(hand([progress(10), stopped()]))).rows
+    assert "Time" not in {name for name, *_ in rows}
+
+
 def test_a_solved_run_has_no_descent(hand) -> None:
     run = RunReader(hand([{"event": "solved", "step": 0, "is_solved": True, "seconds": 0.1}]))
     assert "computed directly" in descent.over_time(run).reason

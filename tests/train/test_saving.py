@@ -118,7 +118,8 @@ def everything(loop):
     Points of the trajectory follow the clock, and so do times.
     """
     checkpoint = loop.state.to_checkpoint("data")
-    progress = checkpoint.document["progress"] | {"seconds": None, "update_seconds": None}
+    times = dict.fromkeys(("seconds", "update_seconds", "spent_seconds"))
+    progress = checkpoint.document["progress"] | times
     found = {k: v.tolist() for k, v in checkpoint.tensors.items() if "/path" not in k}
     held_out = checkpoint.document["held_out"] | {"evaluated_seconds": None}
     found |= checkpoint.document | {"progress": progress, "held_out": held_out}

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from downslope.report.reading import estimate
-from downslope.report.words import brief
+from downslope.report.words import brief, time_shares
 
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal
 
@@ -20,7 +20,7 @@ class Progress:
 
     Args:
         stream: to write to; the commands use standard error, so that results can be piped.
-        explain: print every decision and its reason.
+        explain: print every decision and its reason, and at the end where the time went.
     """
 
     def __init__(self, stream: TextIO, *, explain: bool = False):
@@ -62,6 +62,10 @@ class Progress:
             self.say(record["statement"])
         elif event == "decided" and (self._explain or record["policy"] == "after_trouble"):
             self.say(decision_text(record))
+        elif event == "stopped" and self._explain:
+            shares = time_shares(record.get("spent_seconds"))
+            if shares:
+                self.say(f"time: {shares}")
         elif event == "measured":
             self._noise = noise_text(record)
         elif event == "progress":

@@ -147,7 +147,7 @@ class Clock:
         known: dict[float, float] = {}
         for record in records:
             seconds = number(record.get("seconds"))
-            if seconds is not None and record.get("event") != "solved":
+            if seconds is not None and record.get("event") not in ("solved", "trial"):
                 known.setdefault(step_of(record), seconds)
         self._last = max(known, default=-1.0)
         known.setdefault(0.0, 0.0)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from downslope.estimate import percent
+from downslope.report.reading import mapping, number
+
 NAME_WIDTH = 60  # characters of a name in a table
 LABEL_WIDTH = 18  # and on a chart, where a tenth of the width is one word
 SENTENCE_WIDTH = 1200
+LEAST_SHARE = 0.005  # of the time that is worth a word
+KINDS_OF_WORK = {"search": "learning-rate search", "other": "starting and other work"}
 NO_VALUE, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 # Marks that turn the direction of what follows them; isolation undoes all but their look.
 _TURNS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
@@ -90,3 +95,25 @@ def cell(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return cut(", ".join(cell(each) for each in value[:12]) or NO_VALUE)
     return cut(value)
+
+
+def time_shares(spent: object) -> str:
+    """The kinds of work that a run's time went to, the largest first; empty if unknown.
+
+    Args:
+        spent: seconds by kind, from a record; those below half a per cent are left out.
+
+    Example:
+        >>> time_shares({"updates": 8.1, "search": 1.0, "saving": 0.01, "compiling": 0.89})
+        '81 % updates, 10 % learning-rate search, 8.9 % compiling'
+    """
+    known = {name: number(seconds) or 0.0 for name, seconds in mapping(spent).items()}
+    total = sum(known.values())
+    if total <= 0:
+        return ""
+    names = sorted(known, key=lambda name: -known[name])
+    return ", ".join(
+        f"{percent(known[name] / total)} {KINDS_OF_WORK.get(name, cut(name, LABEL_WIDTH))}"
+        for name in names
+        if known[name] >= LEAST_SHARE * total
+    )

@@ -8,6 +8,7 @@ from downslope.noise.online.monitor import Readings
 from downslope.train.calls import Call
 from downslope.train.dispatch import Collected
 from downslope.train.loop import Loop, follow_horizon
+from downslope.train.spending import COMPILING, MEASURING, SEARCH, UPDATES
 from downslope.train.state import restore_device
 
 MAX_CALLS_TIMED = 32  # latest calls of each batch size whose time per update is kept
@@ -20,7 +21,9 @@ def dispatch(loop: Loop, call: Call) -> None:
     if loop.setup.training.seconds is not None and loop.trials is None:
         follow_horizon(loop)
     knobs = state.device_knobs()
-    state.device = loop.dispatcher.dispatch(loop.steps.current, state.device, call, knobs)
+    step, kind = loop.steps.current, UPDATES if loop.trials is None else SEARCH
+    with loop.spending.on(COMPILING if loop.dispatcher.is_first_call(step) else kind):
+        state.device = loop.dispatcher.dispatch(step, state.device, call, knobs)
     while loop.dispatcher.num_in_flight > 1:
         take_in(loop, loop.dispatcher.collect())
 
@@ -80,7 +83,8 @@ def write_progress(loop: Loop, now: float) -> None:
         learning_rate=float(loop.state.device_knobs().learning_rate) or None,
     )
     if loop.writer.measures_now(now, loop.state.progress.seconds):
-        write_measured(loop)
+        with loop.spending.on(MEASURING):
+            write_measured(loop)
         loop.writer.measured(now)
 
 
@@ -117,3 +121,21 @@ def write_step_seconds(loop: Loop) -> None:
             batch_sizes=list(loop.step_seconds),
             step_seconds=[list(times) for times in loop.step_seconds.values()],
         )
+
+
+def write_trial(loop: Loop, loss: float) -> None:
+    """Write a record of a trial that ended; its step is that from which the search began."""
+    assert loop.trials is not None
+    start, now = loop.trials.start.progress, loop.state.progress
+    first = list(now.first_losses)[:1] if not start.first_losses else list(start.last_losses)[-1:]
+    loop.run.journal.write(
+        "trial",
+        step=start.num_steps,
+        learning_rate=loop.trials.trial.learning_rate,
+        num_steps=now.num_steps - start.num_steps,
+        first_loss=first[0] if first else None,
+        loss=loss,
+        batch_size=loop.steps.current.batch_rows,
+        span_seconds=now.update_seconds - start.update_seconds,
+        seconds=loop.seconds,
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from downslope.train.collect import collect
 from downslope.train.loop import Loop
 from downslope.train.setup import TrainSetup
+from downslope.train.spending import MEASURING
 from downslope.train.state import TrainState
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def diagnose_if_due(loop: Loop) -> None:
     if loop.trouble is not None:
         return
     progress, left = loop.state.progress, loop.steps_left
-    name, found = loop.diagnostics.measure(loop.state, left)
+    with loop.spending.on(MEASURING):
+        name, found = loop.diagnostics.measure(loop.state, left)
     values = {"reason": found} if isinstance(found, str) else short_record(found)
     loop.run.journal.write(
         "anatomy", step=progress.num_steps, seconds=loop.seconds, subject=name, **values

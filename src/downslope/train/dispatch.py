@@ -57,7 +57,7 @@ class Dispatcher:
     def __init__(self, *, tracks: bool):
         self.call_length = CallLength()
         self.compile_seconds: float | None = None
-        self._tracks = tracks
+        self._tracks, self._compiled = tracks, set[int]()
         self._in_flight: deque[tuple[Call, CallMetrics, Any, float]] = deque()
         self._on_device: tuple[Any, Any] = (None, None)
         self._collected_at = time.perf_counter()
@@ -89,6 +89,12 @@ class Dispatcher:
             self._pointed_at, point = sent, PROJECT(state.params)
         self._in_flight.append((call, metrics, point, sent))
         return state
+
+    def is_first_call(self, step: CompiledStep) -> bool:
+        """True the first time that a step is asked for: its next call compiles."""
+        is_first = id(step) not in self._compiled
+        self._compiled.add(id(step))
+        return is_first
 
     @property
     def num_in_flight(self) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -28,7 +29,9 @@ from downslope.metrics import Results
 from downslope.objective import Params
 from downslope.train.calls import Call
 from downslope.train.collect import collect
+from downslope.train.evaluate import Evaluate
 from downslope.train.loop import Loop
+from downslope.train.spending import COMPILING, EVALUATION
 
 
 def evaluate(loop: Loop) -> Results | None:
@@ -62,10 +65,20 @@ def evaluate_all(loop: Loop) -> Results:
     """Metrics of all held-out rows at the parameters of the latest evaluation."""
     setup = loop.setup
     assert setup.evaluate is not None
-    results = setup.evaluate(setup.kept_params(loop.state.device))
+    with evaluating(loop, setup.evaluate):
+        results = setup.evaluate(setup.kept_params(loop.state.device))
     loop.results = loop.state.progress.num_steps, results
     _write(loop, results, setup.num_held_out)
     return results
+
+
+@contextlib.contextmanager
+def evaluating(loop: Loop, evaluator: Evaluate) -> Iterator[None]:
+    """Count the time inside as evaluation, except for that of compiling the evaluator."""
+    before = evaluator.compile_seconds
+    with loop.spending.on(EVALUATION):
+        yield
+    loop.spending.move(evaluator.compile_seconds - before, EVALUATION, COMPILING)
 
 
 def _write(loop: Loop, results: Results, num_rows: int | None) -> None:
@@ -214,10 +227,11 @@ def _choose_rows(loop: Loop, params: Params) -> int:
     if total <= ALL_ROWS and (not by_clock or _expected_seconds(loop, total) <= _spare(loop)):
         return total
     first = evaluator(SAMPLE_ROWS)
-    losses = first(params).losses
-    begin = time.perf_counter()
-    first(params)  # timed apart from compiling
-    cost = time.perf_counter() - begin
+    with evaluating(loop, first):
+        losses = first(params).losses
+        begin = time.perf_counter()
+        first(params)  # timed apart from compiling
+        cost = time.perf_counter() - begin
     if by_clock:
         affordable = SAMPLE_ROWS * _spare(loop) / cost
     else:
@@ -254,7 +268,8 @@ def _timed(loop: Loop, params: Params, num_rows: int) -> Results:
     evaluator = evaluations.in_use
     assert evaluator is not None
     begin, compiled = time.perf_counter(), evaluator.compile_seconds
-    results = evaluator(params)
+    with evaluating(loop, evaluator):
+        results = evaluator(params)
     spent = time.perf_counter() - begin - (evaluator.compile_seconds - compiled)
     evaluations.latest_seconds.append(spent)
     return results

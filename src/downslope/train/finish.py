@@ -11,13 +11,14 @@ from downslope.errors import StopReason
 from downslope.metrics import Results
 from downslope.objective import Params
 from downslope.train.collect import write_measured, write_step_seconds
-from downslope.train.evaluations import evaluate
+from downslope.train.evaluations import evaluate, evaluating
 from downslope.train.loop import Loop
 from downslope.train.result import Result
 from downslope.train.saving import save, undo
+from downslope.train.spending import MEASURING
 
 # records that a result keeps
-HISTORY = ("progress", "evaluated", "measured", "anatomy", "decided", "horizon")
+HISTORY = ("progress", "evaluated", "measured", "anatomy", "decided", "horizon", "trial")
 
 
 def finish(loop: Loop) -> Result:
@@ -28,8 +29,11 @@ def finish(loop: Loop) -> Result:
     if reason is not StopReason.DIVERGED:
         save(loop)  # before the evaluation below, which a longer run would not make here
     params, validation = _kept(loop)
-    progress, readings = loop.state.progress, write_measured(loop)
+    progress = loop.state.progress
+    with loop.spending.on(MEASURING):
+        readings = write_measured(loop)
     write_step_seconds(loop)
+    seconds = loop.seconds
     epochs = None
     if setup.num_rows is not None:
         epochs = progress.position.epoch + progress.position.row / setup.num_rows
@@ -46,7 +50,8 @@ def finish(loop: Loop) -> Result:
         batch_size=loop.steps.current.batch_rows,
         learning_rate=loop.state.knobs.learning_rate,
         optimizer=setup.optimizer.name,
-        seconds=loop.seconds,
+        seconds=seconds,
+        spent_seconds=loop.spending.in_all(seconds),
         shuffling=loop.steps.current.shuffling,
         diverged_at_step=diverged_at,
         signal=loop.interrupts.received if reason is StopReason.INTERRUPTED else None,
@@ -85,9 +90,11 @@ def _kept(loop: Loop) -> tuple[Params, Results | None]:
         return params, None
     if loop.results is not None and loop.results[0] == at:
         return params, loop.results[1]
-    validation = setup.evaluate(params)
+    with evaluating(loop, setup.evaluate):
+        validation = setup.evaluate(params)
     if at != step and held_out.num_rows not in (None, setup.num_held_out):
-        others = setup.evaluate(last)
+        with evaluating(loop, setup.evaluate):
+            others = setup.evaluate(last)
         if "loss" in others and is_better(float(others["loss"]), _loss(validation), 0.0):
             return last, others
     return params, validation

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from downslope.train.horizon import MAX_DEVIATION, horizon_of
 from downslope.train.progress_writer import ProgressWriter
 from downslope.train.run_folder import RunFolder
 from downslope.train.setup import TrainSetup
+from downslope.train.spending import SEARCH, UPDATES, Spending
 from downslope.train.state import TrainState
 from downslope.train.trials import BUDGET_SHARE, Trials
 
@@ -60,6 +62,10 @@ class Loop:
     saved_at: float = field(default_factory=time.perf_counter)  # the latest checkpoint
     saved_moment: tuple[int, int | None] | None = None  # its update and evaluation
     failures_told: set[int] = field(default_factory=set)  # batch sizes in the journal
+    spending: Spending = field(init=False)  # of the time
+
+    def __post_init__(self):
+        self.spending = Spending(self.state.progress.spent_seconds)
 
     @property
     def seconds(self) -> float:
@@ -102,12 +108,16 @@ class Loop:
             shares.append(progress.seconds / self.seconds_limit)
         return max(shares, default=None)
 
-    def open_blocks(self) -> contextlib.AbstractContextManager[Stream | Replay]:
+    @contextlib.contextmanager
+    def open_blocks(self) -> Iterator[Stream | Replay]:
         """Blocks of rows from the current position on, for the current batch size."""
         kept = None if self.trials is None else self.trials.rows
         self.reopens = False
         self.writer.opened()
-        return self.dispatcher.open(self.steps.current, self.state.progress.position, kept)
+        kind = UPDATES if self.trials is None else SEARCH
+        opened = self.dispatcher.open(self.steps.current, self.state.progress.position, kept)
+        with self.spending.on(kind), opened as blocks:
+            yield blocks
 
     def close(self) -> None:
         """Wait for background work."""

@@ -19,8 +19,10 @@ from downslope.choose.controller import (
 from downslope.estimate import Estimate
 from downslope.metrics import Results
 from downslope.train.calls import Call
+from downslope.train.collect import write_trial
 from downslope.train.evaluations import evaluate, is_due
 from downslope.train.loop import Loop, is_trial_over
+from downslope.train.spending import MEASURING
 from downslope.train.state import restore_device
 from downslope.train.targets import held_out_metrics, training_metrics
 from downslope.train.trials import start_rate, trial_loss
@@ -48,6 +50,7 @@ def observe_end(loop: Loop) -> Observation | None:
         loss = trial_loss(loop.state, diverged=loop.trouble is not None)
         is_cut_short = is_trial_over(loop)
         loop.trials.ended(loss, loop.state, is_cut_short=is_cut_short)
+        write_trial(loop, loss)
         return _observation(loop, "trial_ended", trial_loss=loss, is_cut_short=is_cut_short)
     if loop.trouble is not None:
         what, step = loop.trouble
@@ -136,7 +139,8 @@ class LoopInstruments:
     def _noise(self) -> NoiseReading:
         if self._loop.state.monitor is None:
             return NoiseReading()
-        readings = self._loop.state.monitor.read()
+        with self._loop.spending.on(MEASURING):
+            readings = self._loop.state.monitor.read()
         scale = readings.noise.scale
         return NoiseReading(
             scale=scale.value,

@@ -32,6 +32,7 @@ class TrainingProgress:
     num_examples: int = 0  # rows used, over all epochs
     seconds: float = 0.0  # spent on the run, with searches, evaluations and checkpoints
     update_seconds: float = 0.0  # of them, on updates
+    spent_seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # by kind
     smoothed_loss: float | None = None  # mean over the latest windows, weights falling by age
     smoothed_weight: float = 0.0  # sum of those weights
     epoch_loss: float = 0.0  # sum of the losses of the epoch under way

@@ -19,7 +19,7 @@ class Result:
         params: the model with trained leaves in place, a pytree like the one given.
         stop_reason: why the run ended; `.advice` says what to try next.
         history: journal records, oldest first; `event` is "progress", "evaluated", "measured",
-            "anatomy", "decided" or "solved".
+            "anatomy", "decided", "trial", "horizon" or "solved".
         measurements: noise measured at the end of the run, by name; see
             `downslope.noise.online.monitor.Readings`. Empty if nothing was measured.
         validation: held-out metrics by name, each with its interval; None without held-out rows.
@@ -33,6 +33,8 @@ class Result:
             its own.
         optimizer: its name.
         seconds: time spent training, with evaluations and checkpoints.
+        spent_seconds: that time by kind: updates, search (of a learning rate), evaluation,
+            measuring, compiling, saving, and other; empty if the loss was solved.
         shuffling: one sentence on how well the rows were shuffled.
         diverged_at_step: update whose loss was not finite or had exploded, else None.
         signal: number of the signal that interrupted the run, else None.
@@ -52,6 +54,7 @@ class Result:
     learning_rate: float | None = None
     optimizer: str
     seconds: float
+    spent_seconds: dict[str, float] = field(default_factory=dict)
     shuffling: str
     diverged_at_step: int | None = None
     signal: int | None = None
@@ -85,6 +88,7 @@ class Result:
             "num_examples": self.num_examples,
             "num_epochs": self.num_epochs,
             "seconds": self.seconds,
+            "spent_seconds": self.spent_seconds,
             "train_loss": self.train_loss,
             "validation": {name: estimate.value for name, estimate in found.items()},
             "validation_intervals": {n: [e.lo, e.hi] for n, e in found.items()},

@@ -83,7 +83,11 @@ class RunFolder:
             save(self.folder / MODEL, checkpoint, replace=True)
             replace_json(self.folder / RESULT, result.summary())
         self.journal.write(
-            "stopped", step=result.num_steps, reason=str(reason), advice=reason.advice
+            "stopped",
+            step=result.num_steps,
+            reason=str(reason),
+            advice=reason.advice,
+            spent_seconds=result.spent_seconds,
         )
 
 

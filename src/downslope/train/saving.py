@@ -7,6 +7,7 @@ import time
 from downslope.choose.controller import Observation
 from downslope.train.collect import collect
 from downslope.train.loop import Loop, change_step, follow_horizon
+from downslope.train.spending import SAVING
 
 MAX_COPY_SHARE = 0.01  # share of the time for copies of good states
 
@@ -26,9 +27,10 @@ def save(loop: Loop) -> None:
     if loop.trouble is not None or moment == loop.saved_moment:
         return
     loop.saved_moment = moment
-    progress.seconds = loop.seconds
-    checkpoint = loop.state.to_checkpoint(loop.setup.fingerprint)
-    loop.run.checkpoint(progress.num_steps, checkpoint)
+    with loop.spending.on(SAVING):
+        progress.seconds, progress.spent_seconds = loop.seconds, loop.spending.so_far()
+        checkpoint = loop.state.to_checkpoint(loop.setup.fingerprint)
+        loop.run.checkpoint(progress.num_steps, checkpoint)
     loop.saved_at = time.perf_counter()
     if loop.run.folder:
         loop.run.journal.write("saved", step=progress.num_steps, seconds=progress.seconds)
@@ -42,7 +44,9 @@ def keep_good_state(loop: Loop, seen: Observation) -> None:
     wait = loop.good_copy_seconds / MAX_COPY_SHARE
     if begin - loop.good_at < wait or loop.state.progress.rises:
         return
-    mark_good(loop)
+    collect(loop)
+    with loop.spending.on(SAVING):
+        mark_good(loop)
     loop.good_at = time.perf_counter()
     loop.good_copy_seconds = loop.good_at - begin
 

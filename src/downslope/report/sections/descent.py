@@ -120,6 +120,42 @@ def held_out(run: RunData, over: str) -> list[HeldOutLoss]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrialLoss:
+    """A trial of the learning-rate search: when it began and ended, and its losses then."""
+
+    begin: float
+    end: float
+    first_loss: float | None
+    loss: float | None
+    learning_rate: float
+
+
+def trials(run: RunData) -> list[TrialLoss]:
+    """The trials of the learning-rate search, over time; one that diverged has no loss."""
+    found = []
+    for record in run.of("trial"):
+        end, rate = number(record.get("seconds")), number(record.get("learning_rate"))
+        first, loss = number(record.get("first_loss")), number(record.get("loss"))
+        if end is not None and rate is not None:
+            begin = max(0.0, end - (number(record.get("span_seconds")) or 0.0))
+            found.append(TrialLoss(begin=begin, end=end, first_loss=first, loss=loss,
+                                   learning_rate=rate))  # fmt: skip
+    return found
+
+
+def _draw_trials(ax: Any, found: Sequence[TrialLoss]) -> None:
+    """Draw each trial as a line from its first loss to a cross at its last one."""
+    known = [each for each in found if each.loss is not None]
+    for each in known:
+        if each.first_loss is not None:
+            ax.plot([each.begin, each.end], [each.first_loss, each.loss], color=drawing.MUTED,
+                    linewidth=1)  # fmt: skip
+    if known:
+        ax.plot([each.end for each in known], [each.loss for each in known], "x",
+                color=drawing.MUTED, markersize=5, label="trials")  # fmt: skip
+
+
 def _losses(run: RunData, over: str) -> Shown | str:
     """Losses over "examples" or "time", decisions marked on the axis."""
     losses, held = training_losses(run, over), held_out(run, over)
@@ -128,6 +164,7 @@ def _losses(run: RunData, over: str) -> Shown | str:
     if not losses and not held:
         return "the journal holds no loss yet"
     marks, batches = decision_marks(run, over), saw_tooth(run, over)
+    tried = trials(run) if over == "time" else []
 
     def draw(ax: Any) -> None:
         if batches:
@@ -136,6 +173,7 @@ def _losses(run: RunData, over: str) -> Shown | str:
         ax.plot([each.at for each in losses], smooth, color=drawing.BLUE, linewidth=2.2,
                 label="trend")  # fmt: skip
         draw_held(ax, held)
+        _draw_trials(ax, tried)
         shown = [*smooth, *(h.value for h in held)]
         if min(shown) > 0 and max(shown) > 20 * min(shown):
             ax.set_yscale("log")
@@ -275,6 +313,7 @@ PLAN = SectionPlan(
     lead="Thin line: the loss of single batches, a saw-tooth, since each is a sample of a few "
     "rows; only the last batches before each journal record are drawn. Thick line: its trend. "
     "Single spikes may leave the frame. Points with bars: the loss on rows kept out of training. "
+    "Crosses: trials of the learning-rate search, each with a line from its first loss. "
     "Numbers on the axis are the decisions listed below.",
     blocks=(over_examples, over_time, decisions),
 )

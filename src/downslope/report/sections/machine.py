@@ -16,7 +16,7 @@ from downslope.report.blocks import Facts, SectionPlan, Shown, chart, thinned
 from downslope.report.measurements import readings, stretches, timed
 from downslope.report.reading import number, step_of
 from downslope.report.run_data import RunData
-from downslope.report.words import brief
+from downslope.report.words import brief, time_shares
 
 NO_PROGRESS = "the journal holds no progress"
 IN_TIME = 0.05  # share of the time spent waiting up to which the data kept up
@@ -217,7 +217,7 @@ def waiting_chart(run: RunData) -> Shown | str:
 
 
 def costs(run: RunData) -> Facts:
-    """Start-up, memory and the size of the model, in words."""
+    """Time by kind of work, start-up, memory and the size of the model, in words."""
     peak = number((run.find("record") or {}).get("peak_memory_bytes"))
     shown = ("not known", "the journal holds no measurement of it") if not peak else (
         bytes_in_words(peak), "of the whole process"
@@ -229,7 +229,10 @@ def costs(run: RunData) -> Facts:
     if first := next(iter(rates(run)), None):
         note = "including reading the first rows, compiling and choosing the first settings"
         rows.insert(0, (f"Until step {first.step:,.0f}", spoken(first.seconds), note))
-    return Facts(title="Start and memory", rows=tuple(rows))
+    if shares := time_shares((run.find("stopped") or {}).get("spent_seconds")):
+        seconds = "not known" if run.seconds is None else spoken(run.seconds)
+        rows.insert(0, ("Time", seconds, shares))
+    return Facts(title="Time and memory", rows=tuple(rows))
 
 
 PLAN = SectionPlan(
