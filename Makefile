@@ -34,10 +34,10 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes mutate newest clean
+.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes bench-selftuning bench-selftuning-targets mutate newest clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY)-examples ## Train a real model on real data and say what to do next
 	$(PY) examples/demo.py
@@ -75,6 +75,12 @@ bench-recipes: $(READY)-bench ## Measure the recipes beside the packages that pe
 	for name in svm embedding anomaly batch_effect fusion batch_norm; do \
 		$(PY) -m benchmarks.$$name || exit; \
 	done
+
+bench-selftuning: $(READY)-bench ## Measure training that tunes itself beside its rivals, hours that resume
+	$(PY) -m benchmarks.selftuning --screen
+
+bench-selftuning-targets: $(READY)-bench ## Search by hand for the targets of bench-selftuning, once a machine
+	$(PY) -m benchmarks.selftuning.targets
 
 newest: ## Run the demo and the core's fast tests on the newest Python, with packages unpinned
 	@test -n "$(NEWEST)" || { echo "Python 3.11 or newer is needed: make NEWEST=/path/to/python" >&2; exit 1; }

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import math
+import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -89,3 +95,321 @@ def test_all_workloads_are_tested():
     from benchmarks.selftuning.workloads import WORKLOADS
 
     assert set(WORKLOADS) == {*CHEAP, *COSTLY}
+
+
+def record(*points, workload="w", rival="downslope", seed=0, version="1", horizon=10.0, **more):
+    """A record from (seconds, loss) pairs."""
+    from benchmarks.selftuning.records import Point, Record
+
+    kept = [Point(seconds=s, loss=loss, step=i) for i, (s, loss) in enumerate(points)]
+    known = {
+        "seconds": horizon, "end": "TIME_UP", "num_steps": 10, "batch_size": 32,
+        "learning_rate": 1e-3, "load": 0.5,
+    }  # fmt: skip
+    return Record(
+        workload=workload, rival=rival, seed=seed, version=version, horizon_seconds=horizon,
+        points=kept, **(known | more),
+    )  # fmt: skip
+
+
+def search(*times, horizon=10.0, level=1.0):
+    """A search whose best setting came to loss 0 after these seconds, falling from 2."""
+    from benchmarks.selftuning.targets import Search
+
+    setting = {
+        "batch_size": 8, "learning_rate": 1e-3, "warmup": 0.1, "b1": 0.9, "b2": 0.99,
+        "weight_decay": 0.0,
+    }  # fmt: skip
+    runs = [
+        record((0, 2 * level), (seconds, level), rival="hand", seed=i)
+        for i, seconds in enumerate(times)
+    ]
+    trials = [{"setting": setting, "validation_loss": 1.0}]
+    return Search(horizon_seconds=horizon, trials=trials, runs=runs)
+
+
+def test_the_target_is_reached_between_points_and_after_a_loss_that_is_not_finite():
+    """Catches a time read off the next copy, which depends on when copies were taken."""
+    made = record((1, math.inf), (2, 3.0), (4, 1.0), (6, 2.0))
+    assert made.reach(2.0) == 3.0
+    assert made.reach(3.0) == 2.0
+    assert made.reach(0.5) == math.inf
+    assert (made.lowest_loss, made.final_loss) == (1.0, 2.0)
+
+
+def test_the_target_is_what_all_seeds_but_one_reach():
+    """Catches the luck of one seed, and the bad luck of another."""
+    from benchmarks.selftuning.targets import target_of
+
+    assert target_of([5.0, 1.0, 3.0, 2.0, 4.0]) == 4.0
+    assert target_of([1.0]) == 1.0
+    assert search(8, 8, 8, 8).target is None  # four seeds of five have run
+
+
+def test_the_score_is_the_area_under_the_profile():
+    """Catches an area of the wrong width, a mean that a miss makes infinite."""
+    from benchmarks.selftuning.score import MOST, profile_score, scores
+
+    grid = np.linspace(1, MOST, 200_001)
+    values = [1.0, 2.5, 4.0, 7.0, math.inf]
+    profile = np.mean([[value <= t for t in grid] for value in values], axis=0)
+    area = np.trapezoid(profile, grid) / (MOST - 1)
+    assert profile_score(values) == pytest.approx(area, abs=1e-4)
+    times = {
+        "fast": {"a": [1.0, 1.0, math.inf], "b": [2.0, 2.0, 2.0]},
+        "slow": {"a": [2.0, 2.0, 2.0], "b": [math.inf, math.inf, 1.0]},
+    }
+    found = scores(times, ["a", "b"])
+    assert found["fast"] == pytest.approx(1.0)  # the medians: one seed's miss is none
+    assert found["slow"] == pytest.approx(2 / 3 / 2)
+
+
+def test_a_workload_that_nobody_solves_or_ran_counts_as_missed():
+    from benchmarks.selftuning.score import scores
+
+    times = {"a": {"v": [1.0], "w": [math.inf]}, "b": {"v": [1.0]}}
+    assert scores(times, ["v", "w"]) == {"a": 0.5, "b": 0.5}
+
+
+def test_a_rival_that_is_faster_everywhere_is_told_from_one_that_is_not():
+    """Catches a test of the wrong side, and one that takes noise for a difference."""
+    from benchmarks.selftuning.score import above, flipped
+
+    workloads = [f"w{i}" for i in range(12)]
+    draw = np.random.default_rng(0)
+    times = {
+        "fast": {w: [1.0] for w in workloads},
+        "slow": {w: [float(1.3 + draw.random())] for w in workloads},
+    }
+    assert max(above(times, "fast", "slow", workloads)) < 0.01
+    assert min(above(times, "slow", "fast", workloads)) > 0.99
+    assert above(times, "fast", "fast", workloads) == (1.0, 1.0)
+    values = [flipped(np.random.default_rng(i).normal(size=12), draws=500) for i in range(400)]
+    assert np.mean(np.array(values) < 0.1) == pytest.approx(0.1, abs=0.04)
+
+
+def test_screening_keeps_who_must_stay_and_the_best_others():
+    from benchmarks.selftuning.score import screened
+
+    times = {name: {"w": [float(i + 1)]} for i, name in enumerate("abcde")}
+    assert screened(times, ["w"], always=("d",), count=3) == ["d", "a", "b"]
+    assert screened(times, ["w"], always=("d", "x"), count=1) == ["d", "a"]
+
+
+def test_records_outlive_a_stop_in_the_middle_of_a_line(tmp_path):
+    """Catches a record joined to the rest of a broken one, and a run made twice."""
+    from benchmarks.selftuning.records import RecordFile
+
+    path = tmp_path / "records.jsonl"
+    first = RecordFile(path)
+    first.append(record((1.0, math.inf), (2.0, 0.5), notes={"a": 1}))
+    path.write_text(path.read_text() + '{"workload": "w", "riv')
+    again = RecordFile(path)
+    assert again.records == first.records
+    assert again.has("w", "downslope", 0, "1")
+    assert not again.has("w", "downslope", 0, "2")
+    again.append(record((1.0, 2.0), seed=1))
+    assert [r.seed for r in RecordFile(path).records] == [0, 1]
+
+
+def test_the_search_of_a_target_resumes_with_the_settings_that_are_left(tmp_path, monkeypatch):
+    """Catches a resumed search that repeats or skips a setting, or forgets the seeds it made."""
+    from benchmarks.selftuning import targets
+    from benchmarks.selftuning.workloads import Workload
+
+    made = []
+    toy = Workload(
+        name="toy", kind="dense", loss=lambda *_: None, model=lambda _: None,
+        train=np.zeros(1000), validation=np.zeros(9), test=np.zeros(9), horizon_seconds=10,
+    )  # fmt: skip
+
+    class Bench:
+        workload = toy
+
+    def run(bench, rival, *, seed, version, horizon_seconds, validates_end=False):
+        if len(made) == stops[0]:
+            raise KeyboardInterrupt
+        made.append((seed, validates_end, horizon_seconds))
+        loss = 1 + abs(len(made) - 3)  # the third setting is the best
+        return record((1.0, loss), seed=seed, notes={"validation_loss": float(loss)})
+
+    monkeypatch.setattr(targets, "load", lambda _: None)
+    monkeypatch.setattr(targets, "Bench", lambda _: Bench())
+    monkeypatch.setattr(targets, "run", run)
+    path = tmp_path / "targets.json"
+    stops = [2, 6, 99]
+    while stops:
+        with contextlib.suppress(KeyboardInterrupt):
+            targets.search("toy", targets.Targets(path), settings=4)
+        stops.pop(0)
+    stops.append(99)
+    wanted = targets.draw_settings(4, 250)
+    found = targets.Targets(path).searches["toy"]
+    assert [t["setting"] for t in found.trials] == [dataclasses.asdict(s) for s in wanted]
+    assert found.best == wanted[2]
+    assert made == [(0, True, 8.0)] * 4 + [(seed, False, 8.0) for seed in range(5)]
+    assert found.target is not None
+    assert targets.Targets(path).target("toy") == found.target
+    targets.search("toy", targets.Targets(path), settings=4)
+    assert len(made) == 9  # nothing was left to do
+
+
+def test_settings_of_the_search_stay_when_more_are_asked_for():
+    from benchmarks.selftuning.targets import draw_settings
+
+    many = draw_settings(30, 1 << 20)
+    assert many[:20] == draw_settings(20, 1 << 20)
+    assert len(set(many)) == 30
+    assert {s.batch_size for s in draw_settings(30, 16)} <= {8, 16}
+
+
+def test_the_tables_compare_with_the_oracle_and_count_misses():
+    from benchmarks.selftuning import table
+
+    searches = {"w": search(8, 8, 8, 8, 8), "v": search(4, 4, 4, 4, 4, horizon=30.0)}
+    records = [
+        *(record((0, 2), (10, 1), workload="w", seed=i) for i in range(2)),
+        *(record((0, 2), (5, 1), workload="v", seed=i) for i in range(2)),
+        record((0, 2), (4, 1), workload="w", rival="peer"),
+        record((0, 2), (40, 1.5), workload="v", rival="peer"),
+        record((0, 2), (4, 1), workload="no target", rival="peer"),
+    ]
+    results = table.Results(records=records, searches=searches)
+    assert results.workloads == ["w", "v"]
+    assert results.to_oracle("downslope") == {"w": 1.25, "v": 1.25}
+    rows = {row.what: row for row in table.bars(results)}
+    ours = (2 / 3 * 0.75 + 1.0) / 2  # 10 s against 4, alone on the other
+    assert rows["score of the performance profile"].ours == f"{ours:.3f}"
+    assert rows["time over the oracle's, median of those above 20 s"].met
+    assert "| peer | 0.500 | 1 of 2 | 1 |" in table.standings(results)
+    assert "| 10 | 4 |" in table.by_workload(results)
+    assert "no target, no target yet" in table.without_target(results)
+
+
+def test_only_the_asked_version_of_a_rival_counts():
+    from benchmarks.selftuning.table import latest
+
+    old, new = record(version="a"), record(version="b")
+    other = record(rival="peer")
+    assert latest([old, new, other], {}) == [new, other]
+    assert latest([new, old, other], {"downslope": "b"}) == [new, other]
+
+
+def test_the_rate_finder_takes_the_steepest_fall():
+    """Catches an index that forgets the skipped begin, and a search through a diverged end."""
+    from benchmarks.selftuning.finders import DEFAULT_RATE, steepest
+
+    def make(state, rate, number):
+        loss = 2 - 1 / (1 + (3e-3 / rate) ** 2) if rate < 0.1 else 1e9
+        return state, loss
+
+    assert 1e-3 < steepest(make, None) < 3e-2  # smoothing delays it
+    assert steepest(lambda state, rate, i: (state, math.nan), None) == DEFAULT_RATE
+
+
+def test_a_rule_that_needs_the_loss_gets_that_of_the_batch():
+    import optax
+    from benchmarks.selftuning.rivals import taking_loss, with_loss, with_value
+
+    seen = []
+
+    def update(updates, state, params=None, *, value):
+        seen.append(float(value))
+        return updates, state
+
+    rule = taking_loss(optax.GradientTransformationExtraArgs(lambda p: (), update))
+    model, batch = with_value(np.float32(3.0)), jnp.array([1.0, 5.0])
+    loss = with_loss(lambda model, batch, key: (model - batch) ** 2)
+    assert loss(model, batch, None).tolist() == [4.0, 4.0]
+    gradient = jax.grad(lambda m: loss(m, batch, None).mean())(model)
+    changes, _ = rule.update(gradient, rule.init(model), model)
+    assert seen == [4.0]
+    assert (float(changes["model"]), float(changes["value"])) == (0.0, 0.0)
+
+
+def test_the_clock_stops():
+    from benchmarks.selftuning.clock import Clock
+
+    clock = Clock()
+    with clock.stopped():
+        time.sleep(0.05)
+    assert clock.seconds < 0.04
+    assert clock.at(clock.moment(7.0)) == pytest.approx(7.0)
+
+
+def test_a_mean_over_parts_is_the_mean_over_rows(monkeypatch):
+    """Catches a last part that weighs as much as a whole one."""
+    from benchmarks.selftuning import held_out
+
+    monkeypatch.setattr(held_out, "ROWS_AT_ONCE", 4)
+    rows = np.arange(10, dtype=np.float32), np.ones(10, np.float32)
+    mean = held_out.HeldOutLoss(lambda m, b, key: m * b[0] + b[1], rows, np.float32(0))
+    assert mean.mean(np.float32(2.0)) == pytest.approx(2 * 4.5 + 1)
+    assert mean.mean(np.float32(math.nan)) == math.inf
+
+
+@pytest.mark.slow
+def test_a_tiny_benchmark_from_the_targets_to_the_table(tmp_path, capsys, monkeypatch):
+    """Whole runs through `fit`, two rivals and downslope, on 300 rows, over once they have compiled."""
+    from benchmarks.selftuning import __main__, records, runs, targets, workloads
+
+    loaded("pima mlp")
+    short = dataclasses.replace(workloads.load("pima mlp"), horizon_seconds=1.5)
+    for module in (__main__, targets):
+        monkeypatch.setattr(module, "load", lambda _: short)
+    monkeypatch.setattr(targets, "SEEDS", 2)
+    monkeypatch.setattr(runs, "OVERTIME", 100)  # however busy the machine is
+    file, goals = tmp_path / "records.jsonl", tmp_path / "targets.json"
+    targets.main(["--workloads", "pima mlp", "--settings", "1", "--file", str(goals)])
+    asked = [
+        "--workloads",
+        "pima mlp",
+        "--seeds",
+        "1",
+        "--file",
+        str(file),
+        "--targets",
+        str(goals),
+    ]
+    asked += ["--rivals", "downslope", "schedule-free AdamW", "MoMo"]
+    __main__.main(asked)
+    shown = capsys.readouterr().out
+    assert "| downslope |" in shown and "| pima mlp | 1.5 |" in shown
+    found = records.RecordFile(file).records
+    assert [r.rival for r in found] == ["downslope", "schedule-free AdamW", "MoMo"]
+    for made in found:
+        assert made.points and all(b.seconds >= a.seconds for a, b in pairwise(made.points))
+        assert made.points[-1].seconds <= made.seconds + 1e-3
+        assert math.isfinite(made.lowest_loss)
+    __main__.main(asked)  # all is recorded
+    assert len(records.RecordFile(file).records) == 3
+
+
+@pytest.mark.slow
+def test_copies_taken_during_a_run_are_the_parameters_of_their_step():
+    """Catches a copy of memory that a later call wrote to, and a trial's parameters."""
+    import optax
+    from benchmarks.selftuning.rivals import GIVEN
+    from benchmarks.selftuning.snapshots import Camera, taking
+
+    import downslope
+
+    def loss(model, batch, key):  # with a rate of 1 each update adds 1
+        return -model * jnp.ones_like(batch)
+
+    rows = np.zeros(1024, np.float32)
+    begin = time.perf_counter()
+    camera = Camera([begin + 0.02 * i for i in range(10_000)])
+    with taking(camera):
+        result = downslope.fit(
+            loss, np.float32(0), rows, optimizer=optax.sgd, learning_rate=1.0, batch_size=8,
+            steps=200_000, **GIVEN,
+        )  # fmt: skip
+    taken = camera.taken()
+    counts = [float(s.model) for s in taken]
+    assert len(taken) > 3
+    assert counts == sorted(counts) and counts[-1] == result.num_steps
+    assert len(set(counts)) >= len(counts) - 1  # the one at the end may be the last call's again
+    assert all(s.step <= count for s, count in zip(taken, counts, strict=True))
+    assert all(begin < a.time <= b.time for a, b in pairwise(taken))
+    assert sys.modules["downslope.fit"].dispatch.__module__ == "downslope.train.collect"

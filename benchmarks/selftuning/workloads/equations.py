@@ -27,7 +27,7 @@ def poisson() -> Workload:
         train=downslope.Generator(points),
         validation=points(np.random.default_rng(1), HELD_OUT),
         test=points(np.random.default_rng(2), HELD_OUT),
-        horizon_seconds=30,
+        horizon_seconds=20,
     )
 
 

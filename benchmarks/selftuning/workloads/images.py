@@ -35,7 +35,7 @@ def mnist_cnn() -> Workload:
         validation=parts.validation,
         test=parts.test,
         test_loss=classified,
-        horizon_seconds=40,
+        horizon_seconds=30,
     )
 
 
@@ -117,7 +117,7 @@ def digits_mixer() -> Workload:
         train=parts.train,
         validation=parts.validation,
         test=parts.test,
-        horizon_seconds=12,
+        horizon_seconds=10,
     )
 
 

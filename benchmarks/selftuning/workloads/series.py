@@ -64,7 +64,7 @@ def pulse_autoencoder() -> Workload:
         train=parts.train,
         validation=parts.validation,
         test=parts.test,
-        horizon_seconds=20,
+        horizon_seconds=12,
     )
 
 
@@ -104,7 +104,7 @@ def demand_gru() -> Workload:
         train=parts.train,
         validation=parts.validation,
         test=parts.test,
-        horizon_seconds=30,
+        horizon_seconds=25,
     )
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks.auto import tasks
 from benchmarks.models import linear_model, mlp_loss, mlp_model
 from benchmarks.selftuning.workloads.draws import Draws, zeros
-from benchmarks.selftuning.workloads.workload import Workload, random_places, take
+from benchmarks.selftuning.workloads.workload import Loss, Workload, random_places, take
 from downslope.losses import squared
 
 FACTORS = 24
@@ -30,6 +31,7 @@ class TableRecipe:
         regresses: the target is a number, standardised; otherwise it is a class.
         hidden: widths of the hidden layers; none for a linear model of two classes.
         held_out: share of the rows for validation, and as many for the test.
+        l2: weight of half the sum of the squares of the parameters, a part of each row's loss.
     """
 
     table: Callable[[], Table]
@@ -37,6 +39,7 @@ class TableRecipe:
     hidden: tuple[int, ...]
     horizon_seconds: float
     held_out: float = 0.1
+    l2: float = 0.0
 
 
 def table_workload(name: str, recipe: TableRecipe) -> Workload:
@@ -52,13 +55,24 @@ def table_workload(name: str, recipe: TableRecipe) -> Workload:
     return Workload(
         name=name,
         kind="dense" if recipe.hidden else "linear",
-        loss=loss,
+        loss=penalised(loss, recipe.l2) if recipe.l2 else loss,
+        test_loss=loss,
         model=model,
         train=take(rows, train),
         validation=take(rows, validation),
         test=take(rows, test),
         horizon_seconds=recipe.horizon_seconds,
     )
+
+
+def penalised(loss: Loss, l2: float) -> Loss:
+    """The loss plus half the weighted sum of the squares of all parameters."""
+
+    def wrapped(model: Any, batch: Any, key: Any) -> Any:
+        squares = sum((leaf**2).sum() for leaf in jax.tree.leaves(model))
+        return loss(model, batch, key) + l2 / 2 * squares
+
+    return wrapped
 
 
 def _model(width: int, outputs: int, recipe: TableRecipe) -> tuple[Any, Callable[[int], Any]]:
@@ -99,17 +113,22 @@ PIMA_HELD_OUT = 116 / 532
 
 TABLES: dict[str, TableRecipe] = {
     "flights mlp": TableRecipe(
-        table=tasks.delays, regresses=True, hidden=(256, 256), horizon_seconds=40
+        table=tasks.delays, regresses=True, hidden=(256, 256), horizon_seconds=30
     ),
     "diamonds mlp": TableRecipe(
-        table=tasks.diamonds, regresses=True, hidden=(128, 128), horizon_seconds=25
+        table=tasks.diamonds, regresses=True, hidden=(128, 128), horizon_seconds=15
     ),
-    "stops mlp": TableRecipe(table=stops, regresses=False, hidden=(64, 64), horizon_seconds=12),
+    "stops mlp": TableRecipe(table=stops, regresses=False, hidden=(64, 64), horizon_seconds=8),
     "flights linear": TableRecipe(
-        table=tasks.late_flights, regresses=False, hidden=(), horizon_seconds=6
+        table=tasks.late_flights, regresses=False, hidden=(), horizon_seconds=5
     ),
     "pima mlp": TableRecipe(
-        table=pima, regresses=False, hidden=(32,), horizon_seconds=4, held_out=PIMA_HELD_OUT
+        table=pima,
+        regresses=False,
+        hidden=(32,),
+        horizon_seconds=6,
+        held_out=PIMA_HELD_OUT,
+        l2=0.01,
     ),
 }
 
@@ -136,7 +155,7 @@ def movielens() -> Workload:
         validation=take(rows, validation),
         test=take(rows, test),
         test_loss=rating_error,
-        horizon_seconds=15,
+        horizon_seconds=10,
     )
 
 

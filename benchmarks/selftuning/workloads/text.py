@@ -24,7 +24,7 @@ from downslope.losses import logistic, softmax
 
 CONTEXT = 64  # characters
 HEAD = 32  # width of an attention head
-HELD_OUT_CONTEXTS = 2000  # for validation, and as many for the test
+VALIDATION_CONTEXTS, TEST_CONTEXTS = 2000, 400  # the test is read some twenty times a run
 
 VOCABULARY = 6000  # most frequent words
 WINDOW = 4  # words to either side
@@ -51,8 +51,7 @@ def characters(*, width: int, layers: int, name: str, horizon_seconds: float) ->
     kept, ids = np.unique(raw, return_inverse=True)
     count = len(ids) // (CONTEXT + 1)
     contexts = ids[: count * (CONTEXT + 1)].reshape(count, CONTEXT + 1).astype(np.int32)
-    share = HELD_OUT_CONTEXTS / count
-    parts = random_parts(contexts, share, share)
+    parts = random_parts(contexts, VALIDATION_CONTEXTS / count, TEST_CONTEXTS / count)
     return Workload(
         name=name,
         kind="attention",
@@ -142,7 +141,7 @@ def words() -> Workload:
         train=parts.train,
         validation=parts.validation,
         test=parts.test,
-        horizon_seconds=20,
+        horizon_seconds=15,
     )
 
 
