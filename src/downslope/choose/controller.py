@@ -39,6 +39,8 @@ class Context:
         finds_rate: the optimizer finds its own step length.
         can_change_batch: the batch size may change while training.
         max_batch_size: the largest batch that the device takes at once.
+        has_clock: times are measured; else they are counted from operations, so that the same seed
+            gives the same run.
     """
 
     training: Training
@@ -51,6 +53,7 @@ class Context:
     finds_rate: bool
     can_change_batch: bool
     max_batch_size: int
+    has_clock: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,6 +128,8 @@ class BatchSize:
         """Another batch size with its learning rate, or a size to compile."""
         if seen.moment not in ("collected", "evaluated") or not seen.context.can_change_batch:
             return state, ()
+        if seen.moment == "collected" and not seen.context.has_clock:
+            return state, ()  # how many updates a call has is a matter of the clock
         if decision_on(decided, "stop", "batch_size", "clip_norm"):
             return state, ()
         state, decision = self._decide(state, seen)

@@ -49,9 +49,9 @@ def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
             _end_trials(loop, keep_best=order.keep_best)
         elif isinstance(order, Prepare):
             state = loop.state
-            loop.steps.prepare(
-                order.batch_size, state.device, state.progress.position, state.device_knobs()
-            )
+            clock = None if loop.context.has_clock else loop.counted_seconds
+            position, knobs = state.progress.position, state.device_knobs()
+            loop.steps.prepare(order.batch_size, state.device, position, knobs, clock)
         else:
             _turn(loop, order)
 

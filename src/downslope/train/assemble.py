@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from downslope.choose.start import economical_batch_size
+from downslope.choose.step_time import StepTimes
 from downslope.config import NEED_AN_END, Training, is_auto
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
@@ -86,8 +87,12 @@ def assemble(
     if training.measure_every is not None:
         interacts = interact(objective, params, source, kind)
         objective = dataclasses.replace(objective, interacts=interacts)
+    costs = None
     if "batch_size" in asked.free and objective.separable and not objective.interacts:
-        batch_rows = step_rows = min(batch_rows, _economical(objective, params, source, kind))
+        costs = _costs(objective, params, source, kind)
+        if costs is not None:
+            half_size = costs.fixed_seconds / costs.seconds_per_example
+            batch_rows = step_rows = min(batch_rows, economical_batch_size(half_size))
         training = dataclasses.replace(training, batch_size=batch_rows)
     looked = training.measure_every is not None
     if accumulates and not _can_accumulate(objective, params, source, step_rows, looked):
@@ -150,6 +155,7 @@ def assemble(
         first_step=make_step(batch_rows, training.clip_norm is not None, step_rows),
         make_step=make_step,
         can_change=changes,
+        costs=costs,
         evaluate=evaluate,
         num_held_out=None if held_out is None else held_out.num_rows,
         sample_evaluator=sample_evaluator,
@@ -181,17 +187,11 @@ def assemble(
     )
 
 
-def _economical(objective: Objective, params: Params, source: Any, kind: Any) -> int:
-    """Batch size in rows that the counted cost of an update suggests."""
-    each, rows = getattr(source, "examples_per_row", 1), example(source, 2)
+def _costs(objective: Objective, params: Params, source: Any, kind: Any) -> StepTimes | None:
+    """Counted time of an update by its rows."""
+    rows = example(source, 2)
     shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves((params, rows)))
-    times = kept(
-        kind and ("cost", kind, shapes), lambda: counted_times(objective, params, rows, 2 * each)
-    )
-    if times is None:
-        return MAX_WINDOW_ROWS
-    half_size = times.fixed_seconds / times.seconds_per_example
-    return max(1, economical_batch_size(half_size) // each)
+    return kept(kind and ("cost", kind, shapes), lambda: counted_times(objective, params, rows, 2))
 
 
 def _can_accumulate(

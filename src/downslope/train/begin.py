@@ -69,4 +69,5 @@ def context_of(setup: TrainSetup, asked: Training) -> Context:
         finds_rate=setup.optimizer.traits.finds_rate,
         can_change_batch=setup.can_change,
         max_batch_size=setup.most_rows,
+        has_clock=setup.costs is None or setup.training.seconds is not None,
     )

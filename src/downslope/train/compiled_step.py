@@ -14,9 +14,12 @@ from typing import Any
 
 import jax
 
+from downslope.choose.controller import MIN_CALLS_TIMED, CompiledSizes
+from downslope.choose.step_time import StepTimes
 from downslope.data.stream import Position, Stream
 from downslope.step.state import Knobs, State
 
+COUNTED_COMPILE = 2.0  # seconds to compile a step, where times are counted; assumed
 MAX_WINDOW_ROWS = 8192  # the largest batch that is one window
 
 
@@ -81,6 +84,7 @@ class CompiledSteps:
         self._make, self.current = make, first
         self._by_size = {first.batch_rows: first}
         self._in_use = {first.batch_rows}  # compiled by having run, not in the background
+        self._ready_at: dict[int, float] = {}  # by size, the counted time from which it is used
 
     def sizes(self) -> dict[str, Any]:
         """Batch sizes requested, ready and failed, with their compile times."""
@@ -92,12 +96,46 @@ class CompiledSteps:
             "compile_seconds": {s: step.compile_seconds or 0.0 for s, step in steps.items()},
         }
 
+    def counted_sizes(self, costs: StepTimes, seconds: float, *, wait: bool) -> CompiledSizes:
+        """Batch sizes as they are at a counted time, whatever the clock says.
+
+        Args:
+            costs: counted time of an update by its examples.
+            wait: wait for sizes that are due to be compiled.
+        """
+        ready = {size for size, at in self._ready_at.items() if at <= seconds}
+        if wait:
+            for size in ready - self._in_use:
+                self._by_size[size].join()
+        failed = {size for size in ready if self._by_size[size].failure is not None}
+        used = sorted(self._in_use)
+        return CompiledSizes(
+            known=frozenset(self._by_size),
+            usable=frozenset(self._in_use | (ready - failed if wait else set())),
+            failed=frozenset(failed),
+            compile_seconds=dict.fromkeys(self._by_size, COUNTED_COMPILE),
+            first_compile_seconds=COUNTED_COMPILE,
+            step_seconds={size: (costs.predict(size),) * MIN_CALLS_TIMED for size in used},
+        )
+
     def failures(self) -> dict[int, BaseException]:
         """Reasons why batch sizes failed to compile."""
         return {s: step.failure for s, step in self._by_size.items() if step.failure is not None}
 
-    def prepare(self, batch_size: int, state: State, position: Position, knobs: Knobs) -> None:
-        """Start compiling the step of a batch size in the background."""
+    def prepare(
+        self,
+        batch_size: int,
+        state: State,
+        position: Position,
+        knobs: Knobs,
+        counted_seconds: float | None = None,
+    ) -> None:
+        """Start compiling the step of a batch size in the background.
+
+        Where times are counted, it counts as compiled from a counted time on, and not before.
+        """
+        if counted_seconds is not None:
+            self._ready_at[batch_size] = counted_seconds + COUNTED_COMPILE
         step = self._by_size[batch_size] = self._make(batch_size, self.current.clips)
         step.prepare(state, position, knobs)
 
@@ -116,6 +154,7 @@ class CompiledSteps:
         """
         self.close()
         size = self.current.batch_rows
+        self._ready_at = {}
         self.current = self._make(size, True, self.current.step_rows)
         self._by_size, self._in_use = {size: self.current}, {size}
         return self.current

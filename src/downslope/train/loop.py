@@ -73,6 +73,14 @@ class Loop:
         return self.seconds_before + time.perf_counter() - self.begun
 
     @property
+    def counted_seconds(self) -> float:
+        """Time for the updates made, from counts of operations."""
+        costs, progress = self.setup.costs, self.state.progress
+        assert costs is not None
+        fixed, each = costs.fixed_seconds, costs.seconds_per_example
+        return fixed * progress.num_steps + each * progress.num_examples
+
+    @property
     def seconds_limit(self) -> float | None:
         """Time at which training ends under a time budget, so that the last evaluation is in it."""
         budget = self.setup.training.seconds

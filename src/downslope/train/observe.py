@@ -95,18 +95,23 @@ def _evaluated(
 
 
 def _observation(loop: Loop, moment: Moment, **seen: Any) -> Observation:
-    state, dispatcher = loop.state, loop.dispatcher
+    state, seconds = loop.state, loop.seconds
+    if loop.context.has_clock:
+        sizes = CompiledSizes(
+            **loop.steps.sizes(),
+            first_compile_seconds=loop.dispatcher.compile_seconds,
+            step_seconds=loop.step_seconds,
+        )
+    else:
+        assert loop.setup.costs is not None
+        seconds = loop.counted_seconds
+        sizes = loop.steps.counted_sizes(loop.setup.costs, seconds, wait=moment == "evaluated")
     _tell_failures(loop)
-    sizes = CompiledSizes(
-        **loop.steps.sizes(),
-        first_compile_seconds=dispatcher.compile_seconds,
-        step_seconds=loop.step_seconds,
-    )
     return Observation(
         moment=moment,
         context=loop.context,
         step=state.progress.num_steps,
-        seconds=loop.seconds,
+        seconds=seconds,
         done=loop.fraction,
         knobs=state.knobs,
         sizes=sizes,

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from downslope.choose.step_time import StepTimes
 from downslope.config import KnobSettings, Training
 from downslope.data.arrays import Arrays
 from downslope.noise.online.monitor import MonitorSettings
@@ -38,6 +39,8 @@ class TrainSetup:
     first_step: CompiledStep  # of the batch size that a run begins with
     # `make_step(batch_rows, clips, step_rows=None)` gives that of another size
     make_step: Callable[..., CompiledStep]
+    # counted time of an update, if the batch size is left to choose
+    costs: StepTimes | None
     can_change: bool  # the batch size is left to choose and may change while training
     evaluate: Evaluate | None  # on all held-out rows; None without any
     num_rows: int | None  # of an epoch; None for a generator
