@@ -29,7 +29,7 @@ CHANGES = {
             'RULES: dict[str, Rule] = {\n',
             'RULES: dict[str, Rule] = {\n    "lion": Rule(optax.lion, Traits(1e-3)),\n',
         ),
-        "config.py": ('"schedule_free", "prodigy"\n', '"schedule_free", "prodigy", "lion"\n'),
+        "config.py": ('    "prodigy",\n]', '    "prodigy", "lion",\n]'),
     },
     "a metric": {
         "metrics/classification.py": (

