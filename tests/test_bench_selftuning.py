@@ -350,7 +350,7 @@ def test_a_mean_over_parts_is_the_mean_over_rows(monkeypatch):
 
 @pytest.mark.slow
 def test_a_tiny_benchmark_from_the_targets_to_the_table(tmp_path, capsys, monkeypatch):
-    """Whole runs through `fit`, two rivals and downslope, on 300 rows, over once they have compiled."""
+    """Whole runs through `fit`, two rivals and downslope, on 300 rows, over once compiled."""
     from benchmarks.selftuning import __main__, records, runs, targets, workloads
 
     loaded("pima mlp")

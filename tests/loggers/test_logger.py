@@ -171,7 +171,14 @@ def test_a_run_from_its_first_record_to_its_last():
 
     run, model = Run(), {"w": np.zeros(2, "float32")}
     found = downslope.fit(
-        loss, model, (x, y), steps=800, batch_size=32, validation=0.2, readers=(LogTo(run),)
+        loss,
+        model,
+        (x, y),
+        steps=800,
+        batch_size=32,
+        validation=0.2,
+        patience=None,
+        readers=(LogTo(run),),
     )
     together = {name: value for _, values in run.rows for name, value in values.items()}
     held_out = found.validation["loss"]

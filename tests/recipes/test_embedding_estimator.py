@@ -109,7 +109,7 @@ def test_views_of_your_own_teach_what_stays():
         return jnp.concatenate([rows[:, :2], fresh], axis=1)
 
     x, _ = clouds()
-    model = Embedder(**{**SMALL, "max_iter": 4}).fit(x, views=view)
+    model = Embedder(**{**SMALL, "max_iter": 8}).fit(x, views=view)
     new, classes = clouds(seed=1)
     assert model.score(new, classes) > 0.7
     assert model.batch_shape_[1] == 2

@@ -17,10 +17,10 @@ from downslope.train import diagnostics
 from downslope.train.begin import context_of
 from downslope.train.diagnostics import Diagnostics, diagnose_if_due, short_record
 from downslope.train.state import begin_state
-from loops import ROWS, X, decision, loop_of, planted, records, train
+from loops import ROWS, X, decision, loop_of, planted, records, short_calls, train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-__all__ = ["planted"]
+__all__ = ["planted", "short_calls"]
 
 SUBJECTS = [name for name in SECTIONS if name != "order"]
 
@@ -109,6 +109,7 @@ def test_the_short_record_keeps_numbers_and_reasons():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_calls")
 def test_training_does_not_notice(planted, monkeypatch):
     """Catches diagnostics that move the parameters, a key, or the row that comes next."""
     monkeypatch.setattr(Diagnostics, "is_due", lambda self, _: True)
@@ -117,9 +118,9 @@ def test_training_does_not_notice(planted, monkeypatch):
     for name in (name for name in one if "/path" not in name):
         assert_array_equal(one[name], other[name], name)
     found = records(with_them, "anatomy")
-    assert [r["subject"] for r in found] == ["gradient", "scale", "required"]
+    assert [r["subject"] for r in found[:3]] == ["gradient", "scale", "required"]
     assert found[0]["records"]["batch_variance"]["value"] > 0
-    assert [r["step"] for r in found] == [30, 60, 90] and records(without, "anatomy") == []
+    assert [r["step"] for r in found[:3]] == [5, 10, 15] and records(without, "anatomy") == []
 
 
 @pytest.mark.parametrize(
