@@ -226,7 +226,7 @@ def test_the_search_of_a_target_resumes_with_the_settings_that_are_left(tmp_path
     class Bench:
         workload = toy
 
-    def run(bench, rival, *, seed, version, horizon_seconds, validates_end=False):
+    def run(bench, rival, *, seed, version, horizon_seconds, shares=None, validates_end=False):
         if len(made) == stops[0]:
             raise KeyboardInterrupt
         made.append((seed, validates_end, horizon_seconds))
@@ -403,7 +403,7 @@ def test_copies_taken_during_a_run_are_the_parameters_of_their_step():
     with taking(camera):
         result = downslope.fit(
             loss, np.float32(0), rows, optimizer=optax.sgd, learning_rate=1.0, batch_size=8,
-            steps=200_000, **GIVEN,
+            steps=60_000, **GIVEN,
         )  # fmt: skip
     taken = camera.taken()
     counts = [float(s.model) for s in taken]

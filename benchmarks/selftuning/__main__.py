@@ -32,6 +32,7 @@ from benchmarks.timing import machine
 RECORDS = Path(__file__).parent / "records.jsonl"
 SEEDS = 5
 CARRIED = 5  # rivals that a screening leaves
+SCREENED_SECONDS = 60.0  # longest workload of a screening
 QUICK_WORKLOADS = ("pima mlp", "flights linear", "digits mixer", "stops mlp")
 QUICK_RIVALS = (DOWNSLOPE, SCHEDULE_FREE, NADAMW, ADAM, COSINE)
 
@@ -46,10 +47,10 @@ def main(argv: list[str] | None = None) -> None:
     if options.report:
         pass
     elif options.screen:
-        _run(workloads, rivals, [0], records, options.version)
-        others = [rival for rival in rivals if rival != DOWNSLOPE]
-        results = _results(records, options, workloads)
-        times = {rival: t for rival, t in results.times.items() if rival in others}
+        results = _screen(workloads, rivals, records, options)
+        times = {
+            rival: t for rival, t in results.times.items() if rival in set(rivals) - {DOWNSLOPE}
+        }
         chosen = score.screened(
             times, results.workloads, always=(SCHEDULE_FREE, NADAMW), count=CARRIED
         )
@@ -60,6 +61,25 @@ def main(argv: list[str] | None = None) -> None:
         _run(workloads, rivals, range(options.seeds), records, options.version)
     _print(_results(records, options, workloads), options)
     print(f"- {time.perf_counter() - begin:.0f} s, {busy()} at the end")
+
+
+def _screen(
+    workloads: Sequence[str], rivals: Sequence[str], records: RecordFile,
+    options: argparse.Namespace,
+) -> table.Results:  # fmt: skip
+    """Run every rival on the first seed of the workloads of at most a minute, and print it."""
+    searches = Targets(options.targets).searches
+    short = [
+        name for name in workloads
+        if name in searches and searches[name].horizon_seconds <= SCREENED_SECONDS
+    ]  # fmt: skip
+    if not short:
+        raise SystemExit("a screening needs targets: python -m benchmarks.selftuning.targets")
+    _run(short, rivals, [0], records, options.version)
+    found = _results(records, options, short)
+    first = dataclasses.replace(found, records=[r for r in found.records if r.seed == 0])
+    print(f"\nscreening, up to {SCREENED_SECONDS:g} s:\n\n{table.standings(first)}\n", flush=True)
+    return first
 
 
 def _installed(names: Sequence[str]) -> list[str]:
@@ -137,7 +157,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="by default 5")
     parser.add_argument(
         "--screen", action="store_true",
-        help=f"every rival on one seed; the best {CARRIED} on all",
+        help=f"every rival on one seed of the shorter workloads; the best {CARRIED} on all",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="four workloads, five rivals, a seed")
     parser.add_argument("--report", action="store_true", help="run nothing, print the tables")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -73,6 +73,7 @@ def run(
     seed: int,
     version: str,
     horizon_seconds: float | None = None,
+    shares: Sequence[float] = SHARES,
     validates_end: bool = False,
 ) -> Record:
     """Run a rival once, then evaluate the copies of its parameters on the test rows.
@@ -80,18 +81,21 @@ def run(
     Args:
         version: for the record.
         horizon_seconds: instead of the workload's.
-        validates_end: note the validation loss of the run's lowest point in the record.
+        shares: of the horizon, when copies are taken; one is at the end in any case.
+        validates_end: note the validation loss of what the run returned in the record.
     """
     warm_up()
     horizon = horizon_seconds or bench.workload.horizon_seconds
     return _run(
-        bench, rival, seed=seed, version=version, horizon=horizon, validates_end=validates_end
-    )
+        bench, rival, seed=seed, version=version, horizon=horizon, shares=shares,
+        validates_end=validates_end,
+    )  # fmt: skip
 
 
 def _run(
-    bench: Bench, rival: Rival, *, seed: int, version: str, horizon: float, validates_end: bool
-) -> Record:
+    bench: Bench, rival: Rival, *, seed: int, version: str, horizon: float,
+    shares: Sequence[float], validates_end: bool,
+) -> Record:  # fmt: skip
     workload = bench.workload
     hints = bench.hints(horizon)
     rival.prepare(workload, hints)
@@ -100,7 +104,7 @@ def _run(
     with _as_new():
         clock = Clock()
         options = rival.options(workload, hints, clock)
-        camera = Camera([clock.moment(share * horizon) for share in SHARES], rival.kept)
+        camera = Camera([clock.moment(share * horizon) for share in shares], rival.kept)
         with taking(camera):
             result, end = _fit(workload, rival, options, seed, horizon, clock, decisions, notes)
         seconds = clock.seconds
@@ -194,7 +198,7 @@ def warm_up() -> None:
         horizon_seconds=3,
     )  # fmt: skip
     for rival in (RIVALS[DOWNSLOPE], RIVALS[NADAMW]):
-        _run(Bench(toy), rival, seed=0, version="", horizon=3, validates_end=True)
+        _run(Bench(toy), rival, seed=0, version="", horizon=3, shares=SHARES, validates_end=True)
 
 
 @contextlib.contextmanager

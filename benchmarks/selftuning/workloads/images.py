@@ -117,7 +117,7 @@ def digits_mixer() -> Workload:
         train=parts.train,
         validation=parts.validation,
         test=parts.test,
-        horizon_seconds=10,
+        horizon_seconds=15,
     )
 
 

@@ -118,7 +118,9 @@ TABLES: dict[str, TableRecipe] = {
     "diamonds mlp": TableRecipe(
         table=tasks.diamonds, regresses=True, hidden=(128, 128), horizon_seconds=15
     ),
-    "stops mlp": TableRecipe(table=stops, regresses=False, hidden=(64, 64), horizon_seconds=8),
+    "stops mlp": TableRecipe(
+        table=stops, regresses=False, hidden=(64, 64), horizon_seconds=8, l2=1e-3
+    ),
     "flights linear": TableRecipe(
         table=tasks.late_flights, regresses=False, hidden=(), horizon_seconds=5
     ),

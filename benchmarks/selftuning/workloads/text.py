@@ -24,7 +24,7 @@ from downslope.losses import logistic, softmax
 
 CONTEXT = 64  # characters
 HEAD = 32  # width of an attention head
-VALIDATION_CONTEXTS, TEST_CONTEXTS = 2000, 400  # the test is read some twenty times a run
+VALIDATION_CONTEXTS, TEST_CONTEXTS = 2000, 300  # the test is read some twenty times a run
 
 VOCABULARY = 6000  # most frequent words
 WINDOW = 4  # words to either side
