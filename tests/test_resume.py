@@ -77,7 +77,7 @@ def everything(folder):
     progress |= {k: checkpoint.document[k] for k in ("held_out", "knobs", "controllers")}
     del progress["held_out"]["evaluated_seconds"]
     result = json.loads((folder / "result.json").read_text())
-    result = {k: v for k, v in result.items() if k not in ("seconds", "run")}
+    result = {k: v for k, v in result.items() if k not in ("seconds", "spent_seconds", "run")}
     # of neighbouring updates, those of two sittings are not compared with each other
     checkpoint.tensors["monitor/probes"][:, -2:] = 0.0
     del result["measurements"]["step_correlation"]
