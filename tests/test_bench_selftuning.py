@@ -141,8 +141,8 @@ def test_the_target_is_what_all_seeds_but_one_reach():
     """Catches the luck of one seed, and the bad luck of another."""
     from benchmarks.selftuning.targets import target_of
 
-    assert target_of([5.0, 1.0, 3.0, 2.0, 4.0]) == 4.0
-    assert target_of([1.0]) == 1.0
+    assert target_of([5.0, 1.0, 3.0, 2.0, 4.0]) == pytest.approx(4.0 * 1.005)
+    assert target_of([1.0]) == pytest.approx(1.005)
     assert search(8, 8, 8, 8).target is None  # four seeds of five have run
 
 
@@ -276,13 +276,13 @@ def test_the_tables_compare_with_the_oracle_and_count_misses():
     ]
     results = table.Results(records=records, searches=searches)
     assert results.workloads == ["w", "v"]
-    assert results.to_oracle("downslope") == {"w": 1.25, "v": 1.25}
+    assert results.to_oracle("downslope") == pytest.approx({"w": 1.25, "v": 1.25})
     rows = {row.what: row for row in table.bars(results)}
     ours = (2 / 3 * 0.75 + 1.0) / 2  # 10 s against 4, alone on the other
     assert rows["score of the performance profile"].ours == f"{ours:.3f}"
     assert rows["time over the oracle's, median of those above 20 s"].met
     assert "| peer | 0.500 | 1 of 2 | 1 |" in table.standings(results)
-    assert "| 10 | 4 |" in table.by_workload(results)
+    assert "| 9.95 | 3.98 |" in table.by_workload(results)
     assert "no target, no target yet" in table.without_target(results)
 
 
