@@ -163,8 +163,6 @@ def _fit(
                     "new": record["new"],
                 }
             )
-        if record["event"] == "spent":
-            notes["spent"] = {k: v for k, v in record.items() if isinstance(v, (int, float))}
 
     try:
         result = downslope.fit(
@@ -173,6 +171,9 @@ def _fit(
         )  # fmt: skip
     except downslope.DownslopeError as error:
         return None, f"{type(error).__name__}: {error}"[:200]
+    seconds = sum(result.spent_seconds.values())
+    if seconds and rival.validates:
+        notes["spent"] = {kind: spent / seconds for kind, spent in result.spent_seconds.items()}
     if result.stop_reason is downslope.StopReason.INTERRUPTED:
         raise KeyboardInterrupt  # `fit` caught the signal meant for the benchmark
     return result, result.stop_reason.name

@@ -216,7 +216,7 @@ def _transformer_bar(found: _Bars, results: Results) -> None:
 
 
 def _spent_bar(found: _Bars, results: Results) -> None:
-    """Share of the time for search, evaluation and measuring, where the journal says it."""
+    """Share of the time for search, evaluation and measuring, of runs that chose for themselves."""
     shares = [
         sum(r.notes["spent"].get(name, 0.0) for name in ("search", "evaluation", "measuring"))
         for r in results.records

@@ -105,6 +105,7 @@ class Simulated:
             if gained:
                 self.reference = loss
             values = {"loss": loss, "held_out_loss": loss, "epoch_loss": loss}
+            values["epochs"] = self.step / 200
             orders = self.see(
                 "evaluated", gained=gained, reference_loss=self.reference, **values | seen
             )
@@ -173,9 +174,20 @@ def test_the_schedule_alone_lowers_the_rate_near_an_end_that_was_given():
         run = Simulated(has_end=has_end)
         run.evaluate(*[1.0] * 20, done=0.85)
         assert bool(run.decisions) is not has_end
+
+
+def test_evaluations_inside_an_epoch_are_no_noise_floor():
+    """Catches a rate that is cut, and a run that ends, on a plateau of rows that were not all seen;
+    and a generator's run, of which no row is seen twice, that is not left to its schedule.
+    """
+    run = Simulated()
+    run.evaluate(*[1.0] * 60, steps=6)  # 1.8 epochs
+    assert not run.decisions
+    run.evaluate(*[1.0] * 30, steps=6)
+    assert run.decisions[0].policy == "next_temperature"
     run = Simulated(has_end=True)
-    run.evaluate(*[1.0] * 8, done=0.3)
-    assert run.decisions and {d.policy for d in run.decisions} == {"next_temperature"}
+    run.evaluate(*[1.0] * 20, done=0.4, epochs=None)
+    assert not run.decisions
 
 
 def test_what_is_given_is_not_decided():
@@ -278,6 +290,17 @@ def test_a_search_settles_on_the_rate_between_two_worse_ones():
     assert run.knobs.learning_rate == pytest.approx(0.1 * factor, rel=1e-3)
     assert run.temperature.first_rate == run.knobs.learning_rate
     assert run.see("begun") == ()  # not once more after an interruption
+
+
+def test_a_run_too_short_for_trials_says_so():
+    """Catches a search that is left out in silence, and a word on a rate that nobody left open."""
+    short = {"has_end": True, "run_steps": 100.0, "default_rate": 0.005}
+    trials, orders = Search(**short).search(lambda rate: 1.0)
+    (told,) = orders
+    assert not trials and told.policy == "keep_default" and told.old == told.new == 0.005
+    assert "100 updates" in told.because
+    for other in ({"finds_rate": True}, {"free": FREE - {"learning_rate"}}):
+        assert Search(**short | other).search(lambda rate: 1.0) == ([], ())
 
 
 def test_where_every_rate_diverges_the_run_begins_where_the_search_did():

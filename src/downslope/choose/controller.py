@@ -37,6 +37,7 @@ class Context:
         run_steps: updates of the whole run, if its limits say so.
         is_plain: the optimizer's rate has the scale of the loss; see `step.optimizers.Traits`.
         finds_rate: the optimizer finds its own step length.
+        default_rate: learning rate without a search; None if the optimizer holds its own.
         can_change_batch: the batch size may change while training.
         max_batch_size: the largest batch that the device takes at once.
         has_clock: times are measured; else they are counted from operations, so that the same seed
@@ -54,6 +55,7 @@ class Context:
     can_change_batch: bool
     max_batch_size: int
     has_clock: bool = True
+    default_rate: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,7 @@ class Observation:
         instruments: readings made on demand.
         loss: loss of an evaluation: held out, or of the last epoch; None if unknown.
         held_out_loss: held-out loss of the evaluation; None if there is none or it is not finite.
+        epochs: passes over the rows so far, with a fraction; None for a generator.
         ends_epoch: the latest update is the last one of an epoch.
         metrics: metrics to hold against a target; None if none were measured, or no target given.
         higher_is_better: names of those of which a higher value is better.
@@ -162,6 +165,7 @@ class Observation:
     instruments: Instruments
     loss: float | None = None
     held_out_loss: float | None = None
+    epochs: float | None = None
     ends_epoch: bool = True
     metrics: Mapping[str, Estimate] | None = None
     higher_is_better: frozenset[str] = frozenset()

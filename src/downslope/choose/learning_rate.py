@@ -184,6 +184,28 @@ def settle_rate(
     return Decision(knob="learning_rate", old=first, new=new, because=because)
 
 
+@policy
+def keep_default(*, learning_rate: float | None, run_steps: float | None) -> Decision | None:
+    """Keep the optimizer's default rate in a run that is too short for trials.
+
+    Args:
+        learning_rate: the default; None if the optimizer has none.
+        run_steps: updates of the run, as far as known.
+
+    Example:
+        >>> print(keep_default(learning_rate=0.005, run_steps=120))
+        learning_rate 0.005 -> 0.005: a run of about 120 updates is too short for trials, so the
+        default rate of the optimizer is kept
+    """
+    if learning_rate is None or run_steps is None:
+        return None
+    because = (
+        f"a run of about {short(run_steps)} updates is too short for trials, so the default rate "
+        "of the optimizer is kept"
+    )
+    return Decision(knob="learning_rate", old=learning_rate, new=learning_rate, because=because)
+
+
 def _lowest_point(losses: Mapping[float, float], best: float) -> float:
     """Rate at the vertex of the parabola through the best rate and its neighbours."""
     rates = sorted(losses)
@@ -216,6 +238,12 @@ class SearchState:
     num_steps: int = 0
     run_steps: float | None = None
     losses: tuple[tuple[float, float], ...] = ()
+
+
+def _kept(seen: Observation, run_steps: float | None) -> tuple[Order, ...]:
+    rate = None if seen.context.finds_rate else seen.context.default_rate
+    decision = keep_default(learning_rate=rate, run_steps=run_steps)
+    return () if decision is None else (decision,)
 
 
 class LearningRateSearch:
@@ -267,7 +295,9 @@ class LearningRateSearch:
             return state, ()
         steps, run_steps = self._steps(context, context.run_steps)
         budget = context.training.seconds
-        first = seen.instruments.start_rate() if steps else None
+        if not steps:
+            return SearchState(is_done=True), _kept(seen, context.run_steps)
+        first = seen.instruments.start_rate()
         if first is None:
             return SearchState(is_done=True), ()
         if budget is None:
@@ -282,11 +312,11 @@ class LearningRateSearch:
         """First trial that is compared, of a length that follows from the time of an update."""
         context, times = seen.context, seen.sizes.step_seconds.get(seen.knobs.batch_size)
         steps, run_steps = 0, None
-        if times and context.training.seconds is not None and not seen.is_cut_short:
-            left = (context.training.seconds - seen.seconds) / min(times)
+        if times and context.training.seconds is not None:
+            left = max(0.0, context.training.seconds - seen.seconds) / min(times)
             steps, run_steps = self._steps(context, min(left, context.run_steps or math.inf))
-        if not steps:
-            return SearchState(is_done=True), (EndTrials(keep_best=False),)
+        if not steps or seen.is_cut_short:
+            return SearchState(is_done=True), (EndTrials(keep_best=False), *_kept(seen, run_steps))
         state = dataclasses.replace(state, num_steps=steps, run_steps=run_steps)
         return state, (Trial(state.first, steps),)
 

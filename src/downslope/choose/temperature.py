@@ -13,6 +13,7 @@ from downslope.choose.restart import LATEST_RESTART, start_again
 from downslope.config import NEED_AN_END
 
 MIN_EVALUATIONS = 2  # without a gain before the temperature is lowered
+MIN_EPOCHS = 2  # made meanwhile: evaluations inside an epoch say little of rows not seen yet
 MIN_UPDATES = 128  # made meanwhile: two evaluations of a small table are quickly over
 MIN_SHARE = 0.15  # of the updates so far, made meanwhile: late gains come slowly
 SLOW_GAIN = 0.01  # relative, over the latest fifth of the updates: less means a floor is near
@@ -62,12 +63,13 @@ def next_temperature(
     seconds_per_example: float | None,
     larger_batch_size: int | None,
     larger_seconds_per_example: float | None,
+    epochs_without_gain: float = math.inf,
 ) -> Decision | None:
     """Lower the temperature or stop, at the noise floor; None while the loss still gains.
 
     While evaluations show gains above their noise, the temperature is held. After two that do
-    not, or once the latest fifth of the updates gained less than 1 %, the loss is at its noise
-    floor or near it, and the temperature is lowered by a factor of 4: by a batch 4 times as large
+    not, over two epochs or more, or once the latest fifth of the updates, of an epoch or more,
+    gained less than 1 %, the loss is at its noise floor or near it, and the temperature is lowered by a factor of 4: by a batch 4 times as large
     if that makes an example at least a tenth cheaper, else by a quarter of the learning rate.
     After two such steps without a gain, the run has converged.
 
@@ -76,7 +78,7 @@ def next_temperature(
         may_lower: the temperature was left to choose.
         may_stop: the end of the run was left to choose.
         evaluations_without_gain: evaluations since the last gain or change of temperature.
-        updates_without_gain: updates since then.
+        updates_without_gain, epochs_without_gain: updates and epochs since then.
         share_without_gain: their share of the run's updates.
         recent_gain: relative gain in loss over the latest fifth of the updates; None if the
             temperature was changed since.
@@ -91,7 +93,7 @@ def next_temperature(
     Example:
         >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
         ...     may_stop=True, evaluations_without_gain=2, updates_without_gain=700,
-        ...     share_without_gain=0.2, recent_gain=None,
+        ...     epochs_without_gain=2, share_without_gain=0.2, recent_gain=None,
         ...     anneals_without_gain=0, fitted_share=0.2, equilibrium_ratio=1.2,
         ...     seconds_per_example=1e-6,
         ...     larger_batch_size=None, larger_seconds_per_example=None))
@@ -105,6 +107,7 @@ def next_temperature(
     waited = (
         evaluations_without_gain >= MIN_EVALUATIONS
         and updates_without_gain >= MIN_UPDATES
+        and epochs_without_gain >= MIN_EPOCHS
         and share_without_gain >= MIN_SHARE
     )
     if not waited and not slow:
@@ -144,12 +147,12 @@ class TemperatureState:
 
     Attributes:
         evaluations_without_gain: since the last gain or change of temperature.
-        changed_step: update of that gain or change.
+        changed_step, changed_epochs: update of that gain or change, and the epochs made by then.
         anneals_without_gain: changes of temperature since the last gain.
         path: (update, reference loss) at the evaluations since the last change of temperature.
         average_from: update that the average of the parameters begins with.
         starts: number of starts from the first parameters.
-        started_step: update of the latest of them.
+        started_step, started_epochs: update of the latest of them, and the epochs made by then.
         first_rate: rate that the latest start began with; None without a search.
         lowest_before: lowest held-out loss of earlier starts, or None.
     """
@@ -157,10 +160,12 @@ class TemperatureState:
     average_from: int
     evaluations_without_gain: int = 0
     changed_step: int = 0
+    changed_epochs: float = 0.0
     anneals_without_gain: int = 0
     path: tuple[tuple[int, float], ...] = ()
     starts: int = field(default=1, metadata=SURVIVES)
     started_step: int = field(default=0, metadata=SURVIVES)
+    started_epochs: float = field(default=0.0, metadata=SURVIVES)
     first_rate: float | None = field(default=None, metadata=SURVIVES)
     lowest_before: float | None = field(default=None, metadata=SURVIVES)
 
@@ -183,9 +188,8 @@ class Temperature:
         state, free = _with_evaluation(state, seen), seen.context.free
         if decision_on(decided, "stop"):
             return state, ()
-        cools = "schedule" in free and seen.context.has_end and (seen.done or 0) >= COOL_DOWN_FROM
         decision = None
-        if free & {"schedule", "patience"} and not cools:
+        if free & {"schedule", "patience"} and not _is_left_to_the_schedule(seen):
             decision = _decide(state, seen)
         if decision is None:
             return state, ()
@@ -206,8 +210,18 @@ class Temperature:
             state,
             evaluations_without_gain=0,
             changed_step=seen.step,
+            changed_epochs=seen.epochs or 0.0,
             average_from=seen.step if "average" in free else state.average_from,
         ), (decision,)
+
+
+def _is_left_to_the_schedule(seen: Observation) -> bool:
+    """True if nothing but the schedule of a run with a known end lowers the rate: as it cools down,
+    and where no row is seen twice, so that the loss may be level only for a while.
+    """
+    if "schedule" not in seen.context.free or not seen.context.has_end:
+        return False
+    return seen.epochs is None or (seen.done or 0.0) >= COOL_DOWN_FROM
 
 
 def _with_evaluation(state: TemperatureState, seen: Observation) -> TemperatureState:
@@ -221,7 +235,12 @@ def _with_evaluation(state: TemperatureState, seen: Observation) -> TemperatureS
         anneals = 0
     state = dataclasses.replace(state, path=path, anneals_without_gain=anneals)
     if seen.gained:
-        return dataclasses.replace(state, evaluations_without_gain=0, changed_step=seen.step)
+        return dataclasses.replace(
+            state,
+            evaluations_without_gain=0,
+            changed_step=seen.step,
+            changed_epochs=seen.epochs or 0.0,
+        )
     waited = state.evaluations_without_gain + 1
     return dataclasses.replace(state, evaluations_without_gain=waited)
 
@@ -242,6 +261,7 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         may_stop="patience" in context.free and not spans_the_run,
         evaluations_without_gain=state.evaluations_without_gain,
         updates_without_gain=steps,
+        epochs_without_gain=(seen.epochs or 0.0) - state.changed_epochs,
         share_without_gain=steps / max(1, seen.step - state.started_step),
         recent_gain=_recent_gain(state, seen),
         anneals_without_gain=state.anneals_without_gain,
@@ -261,6 +281,8 @@ def _recent_gain(state: TemperatureState, seen: Observation) -> float | None:
     before = [loss for step, loss in state.path if step <= since]
     if not before or len(state.path) - len(before) < MIN_EVALUATIONS:
         return None
+    if RECENT_SHARE * ((seen.epochs or 0.0) - state.started_epochs) < 1:
+        return None  # less than an epoch
     scale = gain_scale(seen.reference_loss, seen.first_loss)
     return (before[-1] - seen.reference_loss) / scale if scale else None
 
@@ -293,6 +315,7 @@ def _restarted(state: TemperatureState, seen: Observation, decision: Decision) -
         lowest_before=min(losses),
         starts=state.starts + 1,
         started_step=seen.step,
+        started_epochs=seen.epochs or 0.0,
         first_rate=decision.new,
         anneals_without_gain=0,
         path=(),

@@ -91,7 +91,8 @@ def assemble(
     if "batch_size" in asked.free and objective.separable and not objective.interacts:
         costs = _costs(objective, params, source, kind)
         if costs is not None:
-            half_size = costs.fixed_seconds / costs.seconds_per_example
+            half_size = costs.half_size.value
+            assert half_size is not None  # the cost of an example is above 0
             batch_rows = step_rows = min(batch_rows, economical_batch_size(half_size))
         training = dataclasses.replace(training, batch_size=batch_rows)
     looked = training.measure_every is not None

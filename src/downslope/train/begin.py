@@ -69,5 +69,6 @@ def context_of(setup: TrainSetup, asked: Training) -> Context:
         finds_rate=setup.optimizer.traits.finds_rate,
         can_change_batch=setup.can_change,
         max_batch_size=setup.most_rows,
+        default_rate=setup.optimizer.learning_rate,
         has_clock=setup.costs is None or setup.training.seconds is not None,
     )

@@ -34,9 +34,6 @@ def finish(loop: Loop) -> Result:
         readings = write_measured(loop)
     write_step_seconds(loop)
     seconds = loop.seconds
-    epochs = None
-    if setup.num_rows is not None:
-        epochs = progress.position.epoch + progress.position.row / setup.num_rows
     return Result(
         params=setup.model(jax.device_get(params)),
         stop_reason=reason,
@@ -46,7 +43,7 @@ def finish(loop: Loop) -> Result:
         train_loss=progress.smoothed_loss if setup.num_rows is None else progress.train_loss,
         num_steps=progress.num_steps,
         num_examples=progress.num_examples,
-        num_epochs=epochs,
+        num_epochs=loop.epochs,
         batch_size=loop.steps.current.batch_rows,
         learning_rate=loop.state.knobs.learning_rate,
         optimizer=setup.optimizer.name,

@@ -101,6 +101,12 @@ class Loop:
         return None if total is None else max(0, total - self.state.progress.num_steps)
 
     @property
+    def epochs(self) -> float | None:
+        """Passes over the rows so far, with a fraction; None for a generator."""
+        num_rows, position = self.setup.num_rows, self.state.progress.position
+        return None if num_rows is None else position.epoch + position.row / num_rows
+
+    @property
     def fraction(self) -> float | None:
         """Share of the run that is done, by whichever limit comes first; None without a limit."""
         setup, progress, training = self.setup, self.state.progress, self.setup.training
@@ -109,9 +115,8 @@ class Loop:
         shares = []
         if setup.num_steps:
             shares.append(progress.num_steps / setup.num_steps)
-        elif training.epochs and setup.num_rows:
-            done = progress.position.epoch + progress.position.row / setup.num_rows
-            shares.append(done / training.epochs)
+        elif training.epochs and self.epochs is not None:
+            shares.append(self.epochs / training.epochs)
         if self.seconds_limit is not None:
             shares.append(progress.seconds / self.seconds_limit)
         return max(shares, default=None)

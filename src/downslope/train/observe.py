@@ -112,6 +112,7 @@ def _observation(loop: Loop, moment: Moment, **seen: Any) -> Observation:
         context=loop.context,
         step=state.progress.num_steps,
         seconds=seconds,
+        epochs=loop.epochs,
         done=loop.fraction,
         knobs=state.knobs,
         sizes=sizes,
