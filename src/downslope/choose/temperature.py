@@ -69,9 +69,10 @@ def next_temperature(
 
     While evaluations show gains above their noise, the temperature is held. After two that do
     not, over two epochs or more, or once the latest fifth of the updates, of an epoch or more,
-    gained less than 1 %, the loss is at its noise floor or near it, and the temperature is lowered by a factor of 4: by a batch 4 times as large
-    if that makes an example at least a tenth cheaper, else by a quarter of the learning rate.
-    After two such steps without a gain, the run has converged.
+    gained less than 1 %, the loss is at its noise floor or near it, and the temperature is lowered
+    by a factor of 4: by a batch 4 times as large if that makes an example at least a tenth cheaper,
+    else by a quarter of the learning rate. After two such steps without a gain, the run has
+    converged.
 
     Args:
         learning_rate, batch_size: in use.
