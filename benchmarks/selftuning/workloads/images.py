@@ -31,9 +31,7 @@ def mnist_cnn() -> Workload:
         kind="convolutions",
         loss=augmented,
         model=convolutional,
-        train=parts.train,
-        validation=parts.validation,
-        test=parts.test,
+        **vars(parts),
         test_loss=classified,
         horizon_seconds=30,
     )
@@ -114,9 +112,7 @@ def digits_mixer() -> Workload:
         kind="convolutions",
         loss=mixed,
         model=mixer,
-        train=parts.train,
-        validation=parts.validation,
-        test=parts.test,
+        **vars(parts),
         horizon_seconds=15,
     )
 

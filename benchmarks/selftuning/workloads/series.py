@@ -61,9 +61,7 @@ def pulse_autoencoder() -> Workload:
         kind="dense",
         loss=reconstruction,
         model=lambda seed: mlp_model(sizes, seed=seed),
-        train=parts.train,
-        validation=parts.validation,
-        test=parts.test,
+        **vars(parts),
         horizon_seconds=12,
     )
 
@@ -101,9 +99,7 @@ def demand_gru() -> Workload:
         kind="recurrent",
         loss=next_demand,
         model=gru,
-        train=parts.train,
-        validation=parts.validation,
-        test=parts.test,
+        **vars(parts),
         horizon_seconds=25,
     )
 

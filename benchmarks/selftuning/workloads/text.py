@@ -57,9 +57,7 @@ def characters(*, width: int, layers: int, name: str, horizon_seconds: float) ->
         kind="attention",
         loss=next_character,
         model=lambda seed: transformer(len(kept), width, layers, seed),
-        train=parts.train,
-        validation=parts.validation,
-        test=parts.test,
+        **vars(parts),
         horizon_seconds=horizon_seconds,
     )
 
@@ -138,9 +136,7 @@ def words() -> Workload:
         kind="embedding",
         loss=skip_gram(np.cumsum(weights / weights.sum()).astype(np.float32)),
         model=word_vectors,
-        train=parts.train,
-        validation=parts.validation,
-        test=parts.test,
+        **vars(parts),
         horizon_seconds=15,
     )
 
