@@ -234,7 +234,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def _child():
     """What the subprocesses run: train, and say when a state was saved and how it ended."""
-    calls.MIN_CALL_SECONDS = 0.0  # calls stay short, so that checkpoints fall inside epochs too
+    # calls stay as short, so that checkpoints fall inside epochs too
+    calls.FIRST_CALL_WINDOWS, calls.MIN_CALL_SECONDS = 64, 0.0
     kind, folder, steps = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 
     def tell(record):

@@ -163,6 +163,10 @@ SCHEDULES = {
         {"schedule": "inverse_time", "decay_steps": HALF},
         lambda t: 1 / (1 + t / HALF),
     ),
+    "automatic warm-up": (
+        {"schedule": "wsd", "warmup_steps": "auto"},
+        lambda t: min(1, (t + 1) / (0.1 * STEPS), (1 - t / STEPS) / 0.9 / COOL_DOWN),
+    ),
     "warm-up": ({"warmup_steps": WARM}, lambda t: min(1, (t + 1) / WARM)),
     "warm-up, cosine": (
         {"schedule": "cosine", "warmup_steps": WARM},
@@ -181,6 +185,13 @@ def test_schedules_follow_their_formula(name):
     steps = jnp.arange(STEPS, dtype=jnp.int32)
     found = factor(steps, steps / STEPS, jnp.float32(1 / STEPS))
     assert_allclose(found, [formula(t) for t in range(STEPS)], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("options", [{"warmup_steps": "auto"}, {"schedule": "wsd"}])
+def test_without_a_known_end_the_rate_is_held(options):
+    """Catches a warm-up that never ends, and a cool-down that has begun."""
+    factor = rate_factor(plain.training(**options))
+    assert [float(factor(jnp.int32(t), 0.0, 0.0)) for t in (0, 10**6)] == [1.0, 1.0]
 
 
 @pytest.mark.slow

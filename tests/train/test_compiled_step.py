@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 
 import loops
+from downslope.choose.step_time import line_times
 from downslope.data.stream import Position
-from downslope.train.compiled_step import CompiledSteps
+from downslope.train.compiled_step import COUNTED_COMPILE, CompiledSteps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -86,6 +88,31 @@ def test_a_size_that_does_not_compile_is_told_and_never_usable(setup, steps):
     steps.close()
     assert (steps.sizes()["failed"], steps.sizes()["usable"]) == ({256}, {64})
     assert isinstance(steps.failures()[256], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_by_counted_times_a_size_is_usable_at_its_time_and_no_other(setup, steps, fails):
+    """Catches a size that is used as soon as its thread is done, or not waited for when it is due,
+    and a failure that shows when the thread happens to have failed.
+    """
+    costs = line_times(fixed_seconds=1e-3, seconds_per_example=1e-5)
+
+    def make(*args):
+        step = setup.make_step(*args)
+        if fails:
+            step.open_stream = lambda position: time.sleep(0.3) or 1 / 0
+        return step
+
+    steps._make = make
+    steps.prepare(256, setup.start(), Position(), setup.knobs(), 10.0)
+    if not fails:
+        steps.close()  # its thread is done
+    due = 10.0 + COUNTED_COMPILE
+    early = steps.counted_sizes(costs, due - 0.1, wait=True)
+    assert (early.known, early.usable, early.failed) == ({64, 256}, {64}, frozenset())
+    found = steps.counted_sizes(costs, due, wait=True)
+    assert (found.usable, found.failed) == (({64}, {256}) if fails else ({64, 256}, set()))
+    assert found.step_seconds[64] == pytest.approx([1e-3 + 64e-5] * 3)
 
 
 def test_a_size_asked_for_at_once_is_usable(steps):

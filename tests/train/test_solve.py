@@ -169,6 +169,6 @@ def test_a_solution_that_is_not_proved_is_searched_for(monkeypatch):
 
     monkeypatch.setattr(solving, "solve", doubtful)
     result = downslope.fit(squared, model(), (X, Y), validation=0.2, seconds=20.0)
-    assert result.optimizer == "adam" and result.num_steps > 0
+    assert result.optimizer == "nadam" and result.num_steps > 0
     assert result.stop_reason is not StopReason.SOLVED
     assert result.validation["loss"].value < 0.8

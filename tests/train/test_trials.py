@@ -20,7 +20,7 @@ from downslope.choose.controller import EndTrials, Trial
 from downslope.choose.learning_rate import LENGTH_POWER, MIN_TRIAL
 from downslope.train import observe
 from downslope.train.loop import Loop
-from downslope.train.trials import kept_rows, start_rate
+from downslope.train.trials import Trials, kept_rows, start_rate
 from loops import BATCH, ROWS, X, Y, core, decision, loop_of, planted, records, short_calls, train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "short_calls")
@@ -167,6 +167,16 @@ def test_a_time_budget_ends_a_search_with_the_trials_made(monkeypatch):
     loop, decided = search(setup, 0.01, monkeypatch, late)
     assert len(decided.inputs["rates"]) == 2  # after the one that times updates
     assert loop.state.progress.num_steps == decided.inputs["steps"]
+
+
+def test_a_trial_that_only_times_updates_is_not_kept(setup):
+    """Catches a state kept that no other was compared with."""
+    loop = loop_of(setup)
+    trials = Trials(loop.state.copy_to_host())
+    for seconds, is_kept in ((0.1, False), (None, True)):
+        trials.begin(Trial(0.1, 20, seconds=seconds), lambda: None, keeps=False)
+        trials.ended(0.5, loop.state, is_cut_short=False)
+        assert (trials.best is not None) is is_kept
 
 
 def test_rows_are_kept_for_the_next_trial_where_they_are_few():

@@ -189,8 +189,9 @@ class Temperature:
         state, free = _with_evaluation(state, seen), seen.context.free
         if decision_on(decided, "stop"):
             return state, ()
+        cools = "schedule" in free and seen.context.has_end and (seen.done or 0) >= COOL_DOWN_FROM
         decision = None
-        if free & {"schedule", "patience"} and not _is_left_to_the_schedule(seen):
+        if free & {"schedule", "patience"} and not cools:
             decision = _decide(state, seen)
         if decision is None:
             return state, ()
@@ -214,15 +215,6 @@ class Temperature:
             changed_epochs=seen.epochs or 0.0,
             average_from=seen.step if "average" in free else state.average_from,
         ), (decision,)
-
-
-def _is_left_to_the_schedule(seen: Observation) -> bool:
-    """True if nothing but the schedule of a run with a known end lowers the rate: as it cools down,
-    and where no row is seen twice, so that the loss may be level only for a while.
-    """
-    if "schedule" not in seen.context.free or not seen.context.has_end:
-        return False
-    return seen.epochs is None or (seen.done or 0.0) >= COOL_DOWN_FROM
 
 
 def _with_evaluation(state: TemperatureState, seen: Observation) -> TemperatureState:

@@ -52,7 +52,7 @@ def first_to_end(horizons: Sequence[Horizon], step: int) -> Horizon:
     """Of several limits the one that is reached first; one without a pace counts as never.
 
     Example:
-        >>> steps, time = Horizon(per_step=0.01), Horizon(step=50, done=0.9, per_step=0.002)
+        >>> steps, time = Horizon(per_step=0.01), Horizon(step=50, done=0.8, per_step=0.002)
         >>> first_to_end([steps, time], 50) is steps, first_to_end([steps, time], 99) is steps
         (True, True)
         >>> first_to_end([Horizon(per_step=0.001), time], 50) is time
