@@ -193,7 +193,7 @@ class Embedder(TransformerMixin, BaseEstimator):
             units(part.train, units_in_epoch(num, classes * stored), seed),
             validation=units(part.held_out, HELD_OUT_UNITS, seed + 1) if part.held_out else None,
             scorer=UnitScorer(loss) if part.held_out else None,
-            optimizer="adam",  # what "auto" takes where a loss is no quadratic, as here
+            optimizer="nadam",  # what "auto" takes where a loss is no quadratic, as here
             penalize=weights_only,
             l2=self.alpha,
             learning_rate=self.learning_rate,
