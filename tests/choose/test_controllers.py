@@ -352,9 +352,12 @@ def test_clipping_begins_once_and_only_where_it_is_free():
         assert run.decisions == []
 
 
-def large_noise(**changed):
+def large_noise(metric="Euclidean", **changed):
     """A run of which larger batches may pay, aged thirty times what its first step compiled."""
-    run = Simulated(instruments=Planted(NoiseReading(scale=900.0, lo=700.0, hi=1200.0)), **changed)
+    noise = NoiseReading(
+        scale=900.0, lo=700.0, hi=1200.0, is_preconditioned=metric == "preconditioned"
+    )
+    run = Simulated(instruments=Planted(noise), **changed)
     run.seconds = 30.0
     run.sizes = CompiledSizes(
         known=frozenset({64}), usable=frozenset({64}), first_compile_seconds=1.0,
@@ -363,11 +366,12 @@ def large_noise(**changed):
     return run
 
 
-def test_a_larger_batch_is_compiled_tried_and_kept_where_it_is_faster():
-    """Catches a size that is tried before it is there, a rate that does not follow, and a move
-    without times.
+@pytest.mark.parametrize("metric", ["Euclidean", "preconditioned"])
+def test_a_larger_batch_is_compiled_tried_and_kept_where_it_is_faster(metric):
+    """Catches a size that is tried before it is there, a rate that does not follow, a move
+    without times, and a sentence on another metric.
     """
-    run = large_noise()
+    run = large_noise(metric)
     assert run.see("collected") == (Prepare(256),)
     known = {"known": frozenset({64, 256}), "compile_seconds": {256: 1.5}}
     run.sizes = dataclasses.replace(run.sizes, **known)
@@ -376,6 +380,7 @@ def test_a_larger_batch_is_compiled_tried_and_kept_where_it_is_faster():
     moved, follows = run.see("collected")
     assert (moved.policy, moved.new, follows.policy) == ("try_batch", 256, "follow_batch")
     assert follows.new == pytest.approx(0.02)  # by the square root, for adam
+    assert f"the {metric} noise scale is at most 1,200 examples" in moved.because
     run.seconds = 60.0
     run.sizes = dataclasses.replace(
         run.sizes,
@@ -383,6 +388,7 @@ def test_a_larger_batch_is_compiled_tried_and_kept_where_it_is_faster():
     )
     back, follows = run.see("collected")
     assert (back.policy, back.new) == ("next_batch_size", 64)
+    assert f"the {metric} noise scale is 900 (700 to 1,200) examples" in back.because
     assert run.knobs == KNOBS
     assert run.see("collected") == ()  # the same question is asked again only later
 

@@ -24,8 +24,8 @@ from downslope.noise.online.probes import Probe
 from downslope.noise.scale.steps import from_halves
 
 SGD = MonitorSettings(
-    is_plain=True, momentum=0.0, momentum_kind=None, dim=6, batch_size=16, num_rows=None,
-    interacts=False, clips=True, gradients_only=True,
+    is_plain=True, momentum=0.0, momentum_kind=None, has_metric=False, dim=6, batch_size=16,
+    num_rows=None, interacts=False, clips=True, gradients_only=True,
 )  # fmt: skip
 RATE = 0.1
 
@@ -37,13 +37,20 @@ def numbered(count, seed=0, **columns):
     u = RATE * g.mean(0)
     made = {
         "rows_first": 8, "rows_second": 8, "dot": (g[0] * g[1]).sum(1),
-        "square_distance": ((g[0] - g[1]) ** 2).sum(1), "square_gradient": (u / RATE**2 * u).sum(1),
+        "square_distance": ((g[0] - g[1]) ** 2).sum(1),
+        "preconditioned_dot": (g[0] * g[1])[:, :3].sum(1),
+        "preconditioned_square_distance": ((g[0] - g[1]) ** 2)[:, :3].sum(1),
+        "square_gradient": (u / RATE**2 * u).sum(1),
         "clipped": 0, "learning_rate": RATE, "position_dot_gradient": rng.normal(3, 1, count),
         "position_dot_update": rng.normal(0.3, 0.1, count), "square_update": (u * u).sum(1),
         "update_dot_before": rng.normal(size=count), "square_before": rng.uniform(1, 2, count),
     }  # fmt: skip
     made |= columns
     return np.stack([np.broadcast_to(made[k], count) for k in Probe._fields], 1).astype(float)
+
+
+def column(probes, name):
+    return probes[:, Probe._fields.index(name)]
 
 
 def watched(steps, probes, setting=SGD, parts=1):
@@ -95,10 +102,33 @@ def test_noise_is_what_the_halves_say():
     probes = numbered(64, rows_first=5, rows_second=11)
     found = watched(np.arange(64), probes).read().noise
     part = probes[32:]
-    assert found == from_halves(part[:, 2], part[:, 3], 5, 11)
+    assert found == from_halves(column(part, "dot"), column(part, "square_distance"), 5, 11)
     batches = dataclasses.replace(SGD, interacts=True)
     found = watched(np.arange(64), probes, batches).read().noise
     assert any("interact" in flag for flag in found.scale.flags)
+
+
+def test_the_scale_in_the_optimizers_metric():
+    """Catches Euclidean products in it, a window that saw none of it counted, a scale to decide on
+    in the wrong metric, and a temperature from preconditioned noise.
+    """
+    unknown = np.where(np.arange(64) < 40, np.nan, column(numbered(64), "preconditioned_dot"))
+    probes = numbered(64, preconditioned_dot=unknown, rows_first=5, rows_second=11)
+    adam = dataclasses.replace(SGD, has_metric=True)
+    found, plain = (watched(np.arange(64), probes, each).read() for each in (adam, SGD))
+    part = probes[40:]
+    names = ("preconditioned_dot", "preconditioned_square_distance")
+    expected = from_halves(*(column(part, k) for k in names), 5, 11, preconditioned=True)
+    assert found.scale == found.preconditioned_scale == expected.scale
+    assert found.measurements()["preconditioned_noise_scale"] == expected.scale
+    assert found.noise == plain.noise and plain.scale == plain.noise.scale
+    assert found.temperature == plain.temperature
+    assert plain.preconditioned_scale is None
+    assert found.measurements().keys() - plain.measurements().keys() == {
+        "preconditioned_noise_scale"
+    }
+    lost = watched(np.arange(64), numbered(64, preconditioned_dot=np.nan), adam).read()
+    assert lost.scale.value is None and lost.noise.scale.is_measured
 
 
 def test_memory_is_bounded_and_division_plays_no_part():
@@ -144,7 +174,7 @@ def reading(setting=SGD, **columns):
 def test_temperatures_by_hand():
     """Catches a factor of 2, the rate or the dimension left out, momentum's factors mixed up."""
     found, probes = reading(), numbered(200)
-    trace, square = found.noise.trace.value, probes[100:, 9].mean()
+    trace, square = found.noise.trace.value, column(probes[100:], "square_update").mean()
     assert found.temperature.value == pytest.approx(RATE * trace / (2 * 16 * 6))
     assert found.measured_temperature.value == pytest.approx(square / (2 * RATE * 6))
     heavy = dataclasses.replace(SGD, momentum=0.9, momentum_kind="heavy_ball")
@@ -155,9 +185,11 @@ def test_temperatures_by_hand():
     factor = 45 / 60
     assert reading(table).temperature.value == pytest.approx(factor * RATE * trace / (2 * 16 * 6))
     late = probes[np.r_[95:127, 191:200]]  # updates past the middle of their octaves
-    expected = 2 * RATE * late[:, 7].mean() / late[:, 9].mean()
+    position = column(late, "position_dot_gradient").mean()
+    square = column(late, "square_update").mean()
+    expected = 2 * RATE * position / square
     assert reading().equilibrium.value == pytest.approx(expected)
-    expected = 2 * RATE * late[:, 7].mean() / (1.9 * late[:, 9].mean())
+    expected = 2 * RATE * position / (1.9 * square)
     assert found.equilibrium.value == pytest.approx(expected)
 
 
@@ -187,9 +219,10 @@ def test_why_there_is_no_temperature(changes, columns, words):
     late = np.r_[95:127, 191:200]
     probes = numbered(200, **columns)[late]
     if "changed" not in words:
-        assert_allclose(
-            found.equilibrium.value, 2 * probes[:, 8].mean() / probes[:, 9].mean(), rtol=1e-12
+        of_update, square = (
+            column(probes, k).mean() for k in ("position_dot_update", "square_update")
         )
+        assert_allclose(found.equilibrium.value, 2 * of_update / square, rtol=1e-12)
     assert found.noise.scale.is_measured and found.step_correlation.is_measured
 
 
@@ -236,7 +269,9 @@ NUMBERS = st.one_of(
 )
 SIGNED = st.one_of(NUMBERS, st.floats(width=32))
 SETTINGS = [
-    dataclasses.replace(SGD, is_plain=plain, momentum=beta, momentum_kind=kind, **more)
+    dataclasses.replace(
+        SGD, is_plain=plain, momentum=beta, momentum_kind=kind, has_metric=not plain, **more
+    )
     for (plain, beta, kind), more in itertools.product(
         [(True, 0.0, None), (True, 0.99, "heavy_ball"), (False, 0.0, None)],
         [{}, {"num_rows": 16, "interacts": True}],
@@ -272,7 +307,7 @@ def test_whatever_was_seen_there_is_an_answer(probes, setting):
 @pytest.mark.parametrize("last", [1, 30])
 def test_one_field_gone_wrong(field, value, last):
     """Catches what random content finds rarely: an ordinary run with a single bad field."""
-    column = numbered(200)[:, Probe._fields.index(field)]
-    column[-last:] = value
+    values = column(numbered(200), field).copy()
+    values[-last:] = value
     for setting in SETTINGS:
-        reading(setting, **{field: column}).measurements()
+        reading(setting, **{field: values}).measurements()

@@ -71,6 +71,38 @@ def test_two_parts_by_hand(rows, other):
     assert_allclose(found["dot"], g @ h, atol=2e-6 * np.linalg.norm(g) * np.linalg.norm(h))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shifts", [False, True])
+def test_two_parts_in_a_metric_by_hand(shifts, dtype):
+    """Catches P applied to one product alone, twice to a pair, not to the penalties, in 16 bits, or
+    to the Euclidean products.
+    """
+    a, b, shift = tree(0), tree(1), tree(2) if shifts else None
+    weights = jax.tree.map(lambda w: jnp.abs(w).astype(dtype), tree(3))
+    sizes = jnp.float32(3), jnp.float32(4)
+    found = compare(a, b, *sizes, shift, weights)
+    g, h, p = flat(a) / 3, flat(b) / 4, flat(weights)
+    added = flat(shift) if shifts else 0.0
+    assert_allclose(found["preconditioned_square_distance"], ((g - h) ** 2 * p).sum(), rtol=1e-5)
+    assert_allclose(found["preconditioned_dot"], ((g + added) * (h + added) * p).sum(), rtol=2e-3)
+    without = compare(a, b, *sizes, shift)
+    assert np.isnan(without["preconditioned_dot"])
+    assert np.isnan(without["preconditioned_square_distance"])
+    for name in ("dot", "square_distance"):
+        assert found[name] == without[name]
+
+
+def test_weights_that_are_all_0_are_no_metric():
+    """Catches a distance of 0 before the first update, which would say that there is no noise."""
+    none = jax.tree.map(jnp.zeros_like, tree(0))
+    one = none | {"a": jnp.ones(())}
+    for weights, is_known in ((none, False), (one, True)):
+        found = compare(tree(0), tree(1), jnp.float32(3), jnp.float32(4), None, weights)
+        assert np.isfinite(found["preconditioned_dot"]) == is_known
+        assert np.isfinite(found["preconditioned_square_distance"]) == is_known
+        assert np.isfinite(found["dot"])
+
+
 @pytest.mark.parametrize("rows", [(0, 4), (4, 0), (0, 0)])
 def test_an_empty_part_compares_with_nothing(rows):
     """Catches a gradient of 0 rows taken for a gradient of 0."""

@@ -180,6 +180,8 @@ def test_the_held_out_metric_that_is_looked_for_first():
 def test_the_noise_scale_stays_on_the_line(scale, words, clock):
     """Catches a bound that is shown as a value, and a scale that is seen for one line only."""
     assert noise_text({"noise_scale": scale}) == words
+    own = {"noise_scale": {"value": 3.0}, "preconditioned_noise_scale": scale}
+    assert noise_text(own) == words.replace("noise scale", "preconditioned noise scale")
     stream = io.StringIO()
     with Progress(stream) as show:
         show(STARTED)

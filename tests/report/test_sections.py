@@ -111,6 +111,26 @@ def test_the_sentence_on_the_noise_scale(hand, scale, words) -> None:
     assert words in noise.scale_chart(RunReader(hand([measured(10, scale)]))).reading
 
 
+def test_each_part_has_the_scale_in_its_own_metric(hand) -> None:
+    """Catches an angle in Adam's metric, a price in the Euclidean one, and a scale shown without
+    the other or under its name.
+    """
+    own = {"preconditioned_noise_scale": of(1000.0, 100)}
+    run = RunReader(hand([measured(9, of(100.0, 1), **own), measured(10, of(100.0, 1), **own)]))
+    chart = noise.scale_chart(run)
+    assert "the preconditioned noise scale was 1,000 (900 to 1,100)" in chart.reading
+    assert "the Euclidean one 100.0 (99.0 to 101.0)" in chart.reading
+    assert chart.table.head[3:] == (
+        "preconditioned noise scale", "from", "to", "Euclidean", "from", "to"
+    )  # fmt: skip
+    assert chart.table.rows[0][3:] == (1000.0, 900.0, 1100.0, 100.0, 99.0, 101.0)
+    assert price.whole_share(run)[0] == pytest.approx(100 / 1100)
+    assert "60° (60° to 60°)" in price.angle_chart(run).reading
+    plain = noise.scale_chart(RunReader(hand([measured(10, of(100.0, 1))])))
+    assert "the noise scale was 100" in plain.reading and "Euclidean" not in plain.reading
+    assert len(plain.table.head) == 6
+
+
 def test_the_sweet_spot_where_it_has_a_closed_form(hand) -> None:
     """sqrt(scale tau_f/tau_d) = sqrt(400 x 100) = 200. Catches minutes, swapped costs, no law."""
     sizes = [25, 50, 100, 200, 400, 800]

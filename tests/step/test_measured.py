@@ -179,6 +179,12 @@ class Rule:
         self.name, self.momentum = training.optimizer, training.momentum
         self.m, self.v, self.t = np.zeros(1 + WIDTH), np.zeros(1 + WIDTH), 0
 
+    def metric(self):
+        """P = 1 / (sqrt(v_hat) + eps) before the update; None for plain rules and a new state."""
+        if self.name != "adam" or self.t < 4:
+            return None
+        return 1 / (np.sqrt(self.v / (1 - 0.999**self.t)) + 1e-8)
+
     def update(self, g, rate):
         self.t += 1
         if self.name == "sgd":
@@ -235,6 +241,9 @@ def by_hand(case, setup, training):
                 # each part is a gradient of the whole objective, what is added included
                 seen["dot"] = (g + added) @ (h + added)
                 seen["square_distance"] = ((g - h) ** 2).sum()
+                if (metric := rule.metric()) is not None:
+                    seen["preconditioned_dot"] = (g + added) * metric @ (h + added)
+                    seen["preconditioned_square_distance"] = (metric * (g - h) ** 2).sum()
             total = total + gradient_sum(p, x[lo:hi], y[lo:hi])
             now = step
             if w.ends[i]:
@@ -271,8 +280,9 @@ def vector(params):
 @pytest.mark.parametrize("name", CASES)
 def test_every_field_is_that_of_a_loop_by_hand(name):
     """Catches parts of other rows, wrong divisors, a part that weighs in twice, clipping or
-    penalties at the wrong place, a rate without its factor, an anchor that lags or leads, an
-    update compared with another than the one before, and parameters that measuring has moved.
+    penalties at the wrong place, Adam's metric after the update, a rate without its factor, an
+    anchor that lags or leads, an update compared with another than the one before, and parameters
+    that measuring has moved.
     """
     case, (setup, training, seen) = CASES[name], ran(name)
     p, average, anchor, steps, columns = by_hand(case, setup, training)

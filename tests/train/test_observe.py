@@ -158,17 +158,23 @@ def test_the_tail_of_the_norms(setup):
     assert LoopInstruments(loop).norms() is None
 
 
-def test_readings_are_those_of_the_monitor_and_read_once(planted, short_calls, monkeypatch):
-    """Catches one end of an interval for the other, and a pass over the measurements for every
-    controller that asks.
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_readings_are_those_of_the_monitor_and_read_once(
+    optimizer, planted, short_calls, monkeypatch
+):
+    """Catches one end of an interval for the other, the Euclidean scale for Adam's steps, and a
+    pass over the measurements for every controller that asks.
     """
-    loop = train(loop_of(loops.setup_of(steps=200, measure_every=2)))
+    setup = loops.setup_of(optimizer=optimizer, steps=200, measure_every=2)
+    loop = train(loop_of(setup))
     truth = loop.state.monitor.read()
+    name = "preconditioned_noise_scale" if optimizer == "adam" else "noise_scale"
     read, asked = NoiseMonitor.read, []
     monkeypatch.setattr(NoiseMonitor, "read", lambda self: asked.append(1) or read(self))
     instruments = LoopInstruments(loop)
     for _ in range(3):
-        found, scale = instruments.noise(), truth.noise.scale
+        found, scale = instruments.noise(), truth.measurements()[name]
+        assert found.is_preconditioned == (optimizer == "adam")
         assert (found.scale, found.lo, found.hi) == (scale.value, scale.lo, scale.hi)
         assert found.lo is not None and found.equilibrium_ratio == truth.equilibrium.value
     assert len(asked) == 1

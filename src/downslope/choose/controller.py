@@ -60,12 +60,16 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseReading:
-    """Noise scale with the ends of its interval, in examples, and R_eq; None if unknown."""
+    """Noise scale with the ends of its interval, in examples, and R_eq; None if unknown.
+
+    The scale is in the metric that the optimizer steps in: preconditioned, or else Euclidean.
+    """
 
     scale: float | None = None
     lo: float | None = None
     hi: float | None = None
     equilibrium_ratio: float | None = None
+    is_preconditioned: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,7 @@ class Instruments(Protocol):
     """Costly readings, made on demand and the same throughout one observation."""
 
     def noise(self) -> NoiseReading:
-        """Noise scale from the measured updates."""
+        """Noise scale from the measured updates, in the optimizer's metric."""
         ...
 
     def norms(self) -> NormReading | None:

@@ -15,7 +15,7 @@ from downslope.choose.controller import (
     decision_on,
 )
 from downslope.choose.decision import Decision, policy
-from downslope.choose.next_batch import BATCH_STRIDE, next_batch_size
+from downslope.choose.next_batch import BATCH_STRIDE, next_batch_size, scale_name
 from downslope.choose.rescale import follow_batch
 from downslope.estimate import short, spoken
 
@@ -76,11 +76,13 @@ def try_batch(
     noise_hi: float | None,
     seconds: float,
     cost: float,
+    is_preconditioned: bool = False,
 ) -> Decision | None:
     """Switch to another batch size, already compiled, to time its updates.
 
     Args:
         batch_size, candidate, noise_lo, noise_hi, seconds, cost: as for `may_pay`.
+        is_preconditioned: the noise scale is in the metric of a preconditioned optimizer.
 
     Example:
         >>> print(try_batch(batch_size=128, candidate=512, noise_lo=90, noise_hi=None,
@@ -97,7 +99,8 @@ def try_batch(
         cost=cost,
     ):
         return None
-    noise = "" if noise_hi is None else f", the noise scale is at most {short(noise_hi)} examples"
+    name = scale_name(is_preconditioned)
+    noise = "" if noise_hi is None else f", the {name} is at most {short(noise_hi)} examples"
     because = (
         f"it was compiled in the background in {spoken(cost)} of {spoken(seconds)} so far{noise}; "
         "training continues with it to time its updates"
@@ -152,6 +155,7 @@ class BatchSize:
                 noise_hi=noise.hi,
                 seconds=seen.seconds,
                 cost=sizes.compile_seconds.get(candidate, 0.0),
+                is_preconditioned=noise.is_preconditioned,
             )
         if candidate is not None and candidate in sizes.failed:
             state = dataclasses.replace(state, preparing=None, gave_up=True)
@@ -202,6 +206,7 @@ def _fastest(
         noise_scale=noise.scale,
         noise_lo=noise.lo,
         noise_hi=noise.hi,
+        is_preconditioned=noise.is_preconditioned,
         timed_sizes=timed,
         timed_seconds=[tuple(sizes.step_seconds[size]) for size in timed],
         ladder=[size for size in timed if size in sizes.usable],

@@ -30,6 +30,7 @@ def next_batch_size(
     compile_seconds: float = 0.0,
     seconds_left: float | None = None,
     gain: float = MIN_SAVING,
+    is_preconditioned: bool = False,
 ) -> Decision | None:
     """Choose the batch size to continue with, if a move is sure to pay; None to stay.
 
@@ -51,6 +52,8 @@ def next_batch_size(
         seconds_left: time left at the current batch size; None if unknown: compile time is
             then ignored.
         gain: least share of the time left that a move must save.
+        is_preconditioned: the noise scale is B_P, in the metric of a preconditioned optimizer such
+            as Adam; else it is Euclidean.
 
     Returns:
         None if fewer than two sizes were timed.
@@ -65,9 +68,9 @@ def next_batch_size(
         ...     timed_seconds=[5e-3 + 2e-5 * b for b in sizes], compile_seconds=0.8,
         ...     seconds_left=60)
         >>> found.new, found.because
-        (256, 'the noise scale is 300 (210 to 430) examples, a step of 32 takes 5.64 ms and one
-        of 256 10.1 ms: the rest then takes 0.43 to 0.33 of its time, which saves at least 34.1 s
-        of 60 s for 800 ms of compiling')
+        (256, 'the Euclidean noise scale is 300 (210 to 430) examples, a step of 32 takes 5.64 ms
+        and one of 256 10.1 ms: the rest then takes 0.43 to 0.33 of its time, which saves at least
+        34.1 s of 60 s for 800 ms of compiling')
     """
     number("batch_size", batch_size, least=1)
     number("compile_seconds", compile_seconds, least=0)
@@ -95,12 +98,22 @@ def next_batch_size(
         return None
     rung, seconds, ratios, cost = best
     words = (
-        f"the noise scale is {_scale(noise_scale, *noise)} examples, a step of {batch_size:,} "
-        f"takes {spoken(now)} and one of {rung:,} {spoken(seconds)}"
+        f"the {scale_name(is_preconditioned)} is {_scale(noise_scale, *noise)} examples, a step of "
+        f"{batch_size:,} takes {spoken(now)} and one of {rung:,} {spoken(seconds)}"
     )
     saved = _saved(max(ratios), cost, seconds_left)
     because = f"{words}: the rest then takes {_between(ratios)} of its time{saved}"
     return Decision(knob="batch_size", old=batch_size, new=rung, because=because)
+
+
+def scale_name(is_preconditioned: bool) -> str:
+    """Name of the noise scale in a sentence, with its metric.
+
+    Example:
+        >>> scale_name(True)
+        'preconditioned noise scale'
+    """
+    return "preconditioned noise scale" if is_preconditioned else "Euclidean noise scale"
 
 
 def relative_time(noise_scale: float, old: tuple[float, float], new: tuple[float, float]) -> float:

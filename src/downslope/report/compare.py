@@ -106,7 +106,7 @@ FIGURES = (
     Figure(name="examples", value=_result("num_examples")),
     Figure(name="batch size at the end", value=lambda run: run.course.batch_size(run.num_steps)),
     Figure(name="learning rate at the end", value=_result("learning_rate")),
-    Figure(name="noise scale, examples", value=_noise_scale),
+    Figure(name="noise scale in the optimizer's metric, examples", value=_noise_scale),
     Figure(name="examples spent beyond need", show=percent,
            value=lambda run: (price.whole_share(run) or (None,))[0]),
     Figure(name="waiting for data", value=machine.waiting_share, show=percent),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from downslope.estimate import Estimate
-from downslope.report.reading import estimate, listing, number, numbers, step_of
+from downslope.report.reading import estimate, listing, number, numbers, scale_name, step_of
 from downslope.report.run_data import RunData
 
 NOT_MEASURED = "no noise was measured in this run"
@@ -19,7 +19,9 @@ class Reading:
     Attributes:
         step, examples: updates made and examples used until then.
         batch_size: in use then.
-        scale: noise scale, in examples.
+        scale: noise scale in the metric that the optimizer steps in, in examples.
+        euclidean: noise scale in the Euclidean metric, in examples; `scale` itself if that is it.
+        is_preconditioned: `scale` is in a metric of the optimizer's own.
         signal, trace: |G|^2, and the trace of the gradient's covariance over examples.
     """
 
@@ -27,17 +29,20 @@ class Reading:
     examples: float
     batch_size: float
     scale: Estimate
+    euclidean: Estimate
+    is_preconditioned: bool
     signal: Estimate
     trace: Estimate
 
     @property
+    def name(self) -> str:
+        """Name of `scale` in a sentence."""
+        return "preconditioned noise scale" if self.is_preconditioned else "noise scale"
+
+    @property
     def bounds(self) -> tuple[float | None, float | None, float | None]:
         """Value, lower and upper end of the noise scale, each where it is above 0."""
-        value, lo, hi = (
-            end if end and end > 0 else None
-            for end in (self.scale.value, self.scale.lo, self.scale.hi)
-        )
-        return value, lo, hi
+        return positive_ends(self.scale)
 
     @property
     def level(self) -> float | None:
@@ -46,18 +51,27 @@ class Reading:
         return value or lo
 
 
+def positive_ends(found: Estimate) -> tuple[float | None, float | None, float | None]:
+    """Value, lower and upper end of an estimate, each where it is above 0."""
+    value, lo, hi = (end if end and end > 0 else None for end in (found.value, found.lo, found.hi))
+    return value, lo, hi
+
+
 def readings(run: RunData) -> list[Reading]:
     """All readings of the noise, in order."""
     found = []
     for record in run.of("measured"):
         size, step = number(record.get("batch_size")), step_of(record)
         if size and size > 0:
+            name = scale_name(record)
             found.append(
                 Reading(
                     step=step,
                     examples=run.course.examples(step) or 0.0,
                     batch_size=size,
-                    scale=estimate(record.get("noise_scale"), "examples"),
+                    scale=estimate(record.get(name), "examples"),
+                    euclidean=estimate(record.get("noise_scale"), "examples"),
+                    is_preconditioned=name != "noise_scale",
                     signal=estimate(record.get("gradient_signal")),
                     trace=estimate(record.get("gradient_noise")),
                 )

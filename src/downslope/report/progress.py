@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from downslope.report.reading import estimate
+from downslope.report.reading import estimate, scale_name
 from downslope.report.words import brief, time_shares
 
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal
@@ -134,10 +134,11 @@ def noise_text(record: dict[str, Any]) -> str:
         >>> noise_text({"noise_scale": {"lo": 310.0, "reason": "signal lost in noise"}})
         '; noise scale at least 310'
     """
-    found = estimate(record["noise_scale"], unit="")
+    name = scale_name(record)
+    found, words = estimate(record[name], unit=""), name.replace("_", " ")
     if found.is_measured:
-        return f"; noise scale {found}"
-    return f"; noise scale at least {brief(found.lo)}" if found.lo else ""
+        return f"; {words} {found}"
+    return f"; {words} at least {brief(found.lo)}" if found.lo else ""
 
 
 def duration(seconds: float) -> str:

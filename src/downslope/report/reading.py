@@ -53,6 +53,17 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def scale_name(record: Record) -> str:
+    """Name in a `measured` record of the noise scale in the metric that the optimizer steps in.
+
+    Example:
+        >>> scale_name({"noise_scale": {"value": 45.0}})
+        'noise_scale'
+    """
+    own = "preconditioned_noise_scale"
+    return own if own in record else "noise_scale"
+
+
 def estimate(value: Any, unit: str | None = None) -> Estimate:
     """An estimate from a record; a damaged one has a reason and no value.
 

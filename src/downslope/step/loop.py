@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from downslope.noise.online.probes import (
+    GROUP,
     Probe,
     compare,
     compare_updates,
@@ -50,6 +51,7 @@ def compile_steps(
     accumulates: bool,
     measure_every: int | None = None,
     regularizer: Callable[[Any], Any] = lambda _: None,
+    metric: Callable[[Any], Any] | None = None,
 ) -> Callable[..., tuple[State, CallMetrics]]:
     """`steps(state, rows, windows, knobs) -> (state, metrics)`; `state` is donated.
 
@@ -65,6 +67,7 @@ def compile_steps(
     copy the state at every step. The branch around the second loop avoids a copy of the
     parameters in calls without measured windows. `regularizer(params)` is the gradient of
     what is added to the mean loss, or None: the same for both parts of a measured window.
+    `metric(opt_state)` is that of `Optimizer`: the parts are compared in it too.
     """
     gradients = make_gradients(objective, step_rows, accumulates=accumulates)
 
@@ -77,6 +80,13 @@ def compile_steps(
             return update(state, grad, knobs)[0]
         state = state._replace(gradient=jax.tree.map(jnp.add, state.gradient, grad))
         return lax.cond(ends, lambda s: finish(s, knobs)[0], lambda s: s, state)
+
+    def weights(state: State) -> Any:
+        if metric is None:
+            return None
+        # 1/sqrt of a mean of fewer than three squares has no finite variance
+        known = state.step >= GROUP
+        return jax.tree.map(lambda w: jnp.where(known, w, 0), metric(state.opt_state))
 
     def advance_measured(
         state: State, grad: Any, ends: Array, knobs: Knobs, before: Any
@@ -111,7 +121,7 @@ def compile_steps(
         def measured(carry: Any) -> Any:
             i, state, metrics, before = carry
             parts = gradients.parts(state, rows, windows, i)
-            found = compare(*parts[2:], regularizer(state.params))
+            found = compare(*parts[2:], regularizer(state.params), weights(state))
             step, params = state.step, state.params
             state, moved = advance_measured(state, parts.total, windows.ends[i], knobs, before)
             ended = windows.ends[i] if accumulates else True

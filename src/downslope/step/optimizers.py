@@ -48,8 +48,10 @@ class Optimizer(NamedTuple):
 
     `build(learning_rate)` gives the optax transformation; the rate may be traced.
     `l1_scale(opt_state, learning_rate, params)` gives the step size per coordinate for a proximal
-    step, or is None if the rule has none. `evaluation_params(opt_state, params)` are those to
-    evaluate and keep.
+    step, or is None if the rule has none. `metric(opt_state)` gives the diagonal of P, the
+    preconditioner of the next step: positive weights, 0 for a coordinate without a gradient so
+    far; None if steps are Euclidean or nothing is known of them. `evaluation_params(opt_state,
+    params)` are those to evaluate and keep.
     """
 
     name: str  # as the user gave it
@@ -58,6 +60,7 @@ class Optimizer(NamedTuple):
     traits: Traits = Traits()
     is_named: bool = False  # the package's own rule of that name, not a user's function
     l1_scale: Callable[[Any, Array, Any], Any] | None = None
+    metric: Callable[[Any], Any] | None = None
     evaluation_params: Callable[[Any, Any], Any] = lambda _, params: params
 
 
@@ -68,6 +71,7 @@ class Rule(NamedTuple):
     traits: Traits
     settings: Callable[[Training], dict[str, Any]] = lambda _: {}
     l1_scale: Callable[[Training], Callable[[Any, Array, Any], Any]] | None = None
+    metric: Callable[[Any], Any] | None = None
     evaluation_params: Callable[[Any, Any], Any] = lambda _, params: params
     decays_weights: bool = False  # decoupled weight decay is the rule's own argument
 
@@ -128,6 +132,7 @@ def _named(name: str, training: Training) -> Optimizer:
         rule.traits,
         is_named=True,
         l1_scale=rule.l1_scale and rule.l1_scale(training),
+        metric=rule.metric,
         evaluation_params=rule.evaluation_params,
     )
 
@@ -189,6 +194,28 @@ def _adam_scale(b2: float) -> Callable[[Any, Array, Any], Any]:
     return scale
 
 
+def _prodigy_scale(opt_state: Any, rate: Array, params: Any) -> Any:
+    # the squares are those of gradients times the estimated step length
+    length, eps = optax.tree.get(opt_state, "estim_lr"), _default(optax.contrib.prodigy, "eps")
+    squares = optax.tree.get(opt_state, "exp_avg_sq")
+    return jax.tree.map(lambda v: rate * length / (jnp.sqrt(v) + length * eps), squares)
+
+
+def _metric(scale: Callable[[Any, Any, Any], Any], squares: str) -> Callable[[Any], Any]:
+    """Step sizes at rate 1, and 0 where the state's `squares` are: eps alone is no metric."""
+
+    def metric(opt_state: Any) -> Any:
+        seen = optax.tree.get(opt_state, squares)
+        sizes = scale(opt_state, 1.0, None)
+        return jax.tree.map(lambda v, size: jnp.where(v > 0, size, 0.0), seen, sizes)
+
+    return metric
+
+
+ADAM_SCALE = _adam_scale(_default(optax.adam, "b2"))
+NADAM_SCALE = _adam_scale(SQUARES_DECAY)
+
+
 # Rates where the search begins. Adam: the best of a half-decade grid, read after 40 steps, was 3e-3
 # to 3e-2 on six of nine real tasks and up to 1e-1 on the others (measured). The rest is assumed,
 # from the methods' papers. Plain rules' rates depend on the loss's scale, so their search
@@ -207,31 +234,43 @@ RULES: dict[str, Rule] = {
         settings=lambda training: {"momentum": training.momentum, "nesterov": True},
         l1_scale=_of_velocity,
     ),
-    "adagrad": Rule(optax.adagrad, Traits(0.1), l1_scale=lambda _: _adagrad_scale),
+    "adagrad": Rule(
+        optax.adagrad,
+        Traits(0.1),
+        l1_scale=lambda _: _adagrad_scale,
+        metric=_metric(_adagrad_scale, "sum_of_squares"),
+    ),
     "rmsprop": Rule(
-        optax.rmsprop, Traits(3e-3, decays=("decay",)), l1_scale=lambda _: _rmsprop_scale
+        optax.rmsprop,
+        Traits(3e-3, decays=("decay",)),
+        l1_scale=lambda _: _rmsprop_scale,
+        metric=_metric(_rmsprop_scale, "nu"),
     ),
     "adam": Rule(
         optax.adam,
         Traits(1e-2, decays=("b1", "b2")),
-        l1_scale=lambda _: _adam_scale(_default(optax.adam, "b2")),
+        l1_scale=lambda _: ADAM_SCALE,
+        metric=_metric(ADAM_SCALE, "nu"),
     ),
     "nadam": Rule(
         optax.nadam,
         Traits(5e-3, decays=("b1", "b2")),
         settings=lambda _: {"b2": SQUARES_DECAY},
-        l1_scale=lambda _: _adam_scale(SQUARES_DECAY),
+        l1_scale=lambda _: NADAM_SCALE,
+        metric=_metric(NADAM_SCALE, "nu"),
     ),
     "adamw": Rule(
         optax.adamw,
         Traits(1e-2, decays=("b1", "b2")),
-        l1_scale=lambda _: _adam_scale(_default(optax.adamw, "b2")),
+        l1_scale=lambda _: ADAM_SCALE,
+        metric=_metric(ADAM_SCALE, "nu"),
         decays_weights=True,
     ),
     "schedule_free": Rule(
         optax.contrib.schedule_free_adamw,
         # its b1 weighs two sequences of parameters against each other: no average of gradients
         Traits(1e-2, keeps_params=True, decays=("b2",)),
+        metric=_metric(ADAM_SCALE, "nu"),
         evaluation_params=lambda state, params: optax.contrib.schedule_free_eval_params(
             state, params
         ),
@@ -240,6 +279,7 @@ RULES: dict[str, Rule] = {
     "prodigy": Rule(
         optax.contrib.prodigy,
         Traits(1.0, finds_rate=True, keeps_params=True, decays=("betas",)),
+        metric=_metric(_prodigy_scale, "exp_avg_sq"),
         decays_weights=True,
     ),
 }

@@ -126,9 +126,11 @@ def describe(
         f"trained    {epochs}{result.num_steps:,} steps of {result.batch_size:,} examples "
         f"in {result.seconds:.1f} s"
     )
-    scale = result.measurements.get("noise_scale")
+    own = result.measurements.get("preconditioned_noise_scale")
+    scale = result.measurements.get("noise_scale") if own is None else own
     if scale is not None and (scale.is_measured or scale.lo is not None):
-        lines.append(f"noise      as large as the gradient at a batch of {scale}")
+        metric = "" if own is None else " in the optimizer's metric"
+        lines.append(f"noise      as large as the gradient{metric} at a batch of {scale}")
     at = f" at step {result.diverged_at_step:,}" if result.diverged_at_step else ""
     lines.append(f"stopped    {result.stop_reason}{at}: {result.stop_reason.advice}")
     if result.run is not None:

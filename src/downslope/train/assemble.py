@@ -137,6 +137,7 @@ def assemble(
                     accumulates=accumulates,
                     measure_every=training.measure_every,
                     regularizer=regularizer,
+                    metric=optimizer.metric,
                 ),
             ),
             open_stream=open_stream,
@@ -219,6 +220,7 @@ def _setting(
         return None
     return MonitorSettings(
         **rule_of(training, optimizer),
+        has_metric=optimizer.metric is not None,
         dim=sum(leaf.size for leaf in jax.tree.leaves(params)),
         batch_size=batch_rows,
         num_rows=num_rows,

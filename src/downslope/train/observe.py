@@ -147,12 +147,13 @@ class LoopInstruments:
             return NoiseReading()
         with self._loop.spending.on(MEASURING):
             readings = self._loop.state.monitor.read()
-        scale = readings.noise.scale
+        scale = readings.scale
         return NoiseReading(
             scale=scale.value,
             lo=scale.lo,
             hi=scale.hi,
             equilibrium_ratio=readings.equilibrium.value,
+            is_preconditioned=readings.preconditioned_scale is not None,
         )
 
     def norms(self) -> NormReading | None:

@@ -51,6 +51,7 @@ class MonitorSettings:
             for such rules only.
         momentum: beta, 0 without.
         momentum_kind: None without momentum.
+        has_metric: noise is measured in the optimizer's own metric too.
         dim: number of trained parameters.
         batch_size: examples per update.
         num_rows: rows of the table, None for a generator.
@@ -62,6 +63,7 @@ class MonitorSettings:
     is_plain: bool
     momentum: float
     momentum_kind: MomentumKind | None
+    has_metric: bool
     dim: int
     batch_size: int
     num_rows: int | None
@@ -76,7 +78,9 @@ class Readings:
 
     Attributes:
         step: the latest measured update, or None before there is one.
-        noise: |G|^2, tr Sigma and the noise scale.
+        noise: |G|^2, tr Sigma and the noise scale B_simple, in the Euclidean metric.
+        preconditioned_scale: B_P = tr(P Sigma) / (G^T P G), P the preconditioner of the optimizer;
+            None for an optimizer without one.
         temperature: T_eff, from settings and noise; loss per parameter.
         measured_temperature: T_meas, from the updates.
         equilibrium: R_eq, 1 once the run is stationary.
@@ -87,6 +91,7 @@ class Readings:
 
     step: int | None
     noise: Noise
+    preconditioned_scale: Estimate | None
     temperature: Estimate
     measured_temperature: Estimate
     equilibrium: Estimate
@@ -94,10 +99,18 @@ class Readings:
     step_correlation: Estimate
     stability: str
 
+    @property
+    def scale(self) -> Estimate:
+        """Noise scale in the metric that the optimizer steps in: the one to choose a batch by."""
+        found = self.preconditioned_scale
+        return self.noise.scale if found is None else found
+
     def measurements(self) -> dict[str, Estimate]:
         """The estimates by name, as `Result.measurements` and the journal hold them."""
+        found = self.preconditioned_scale
         return {
             "noise_scale": self.noise.scale,
+            **({} if found is None else {"preconditioned_noise_scale": found}),
             "gradient_signal": self.noise.signal,
             "gradient_noise": self.noise.trace,
             "temperature": self.temperature,
@@ -153,6 +166,7 @@ class NoiseMonitor:
         return Readings(
             step=int(self._steps[-1]) if len(self._steps) else None,
             noise=noise,
+            preconditioned_scale=self._preconditioned_scale(),
             temperature=self._temperature(noise.trace),
             measured_temperature=self._measured_temperature(),
             equilibrium=self._equilibrium(),
@@ -178,14 +192,19 @@ class NoiseMonitor:
         octave = have[self._steps[have] >= self._steps[have[-1]] / 2] if len(have) else have
         return have[-min(max(len(octave), MIN_UPDATES_READ), MAX_UPDATES_READ) :]
 
-    def _noise(self) -> Noise:
-        names = ("dot", "square_distance", "rows_first", "rows_second")
-        dots, distances, *sizes = self._columns(self._latest("dot"), *names)
+    def _preconditioned_scale(self) -> Estimate | None:
+        return self._noise("preconditioned_").scale if self.settings.has_metric else None
+
+    def _noise(self, metric: str = "") -> Noise:
+        dot, distance = f"{metric}dot", f"{metric}square_distance"
+        names = (dot, distance, "rows_first", "rows_second")
+        dots, distances, *sizes = self._columns(self._latest(dot), *names)
+        kind = {"preconditioned": bool(metric), "interacting": self.settings.interacts}
         if not all((size > 0).all() and np.isfinite(size).all() for size in sizes):
             return no_noise("the sizes of the halves that were compared are unknown")
         if self.settings.interacts:  # a batch is one unit, whatever its size
-            return from_halves(dots, distances, 1, 1, interacting=True)
-        return from_halves(dots, distances, *sizes)
+            return from_halves(dots, distances, 1, 1, **kind)
+        return from_halves(dots, distances, *sizes, **kind)
 
     def _rate(self, rows: np.ndarray) -> float | str:
         """The learning rate that these updates share, or the reason why there is none."""

@@ -18,12 +18,15 @@ from jax import Array
 class Probe(NamedTuple):
     """Sums of one measured window, one float each, NaN where not available.
 
-    The first four belong to the window, the others to the update that it completed.
+    The first six belong to the window, the others to the update that it completed.
 
     Attributes:
         rows_first, rows_second: examples behind the two gradients, b1 and b2.
         dot: <g1, g2>, (loss/param)^2.
         square_distance: |g1 - g2|^2, (loss/param)^2.
+        preconditioned_dot: <g1, P g2>, P the metric of the optimizer before the update; NaN where
+            it has none.
+        preconditioned_square_distance: <g1 - g2, P (g1 - g2)>.
         square_gradient: |g|^2 of the update's gradient with penalties, before clipping.
         clipped: 1 if that was shortened, else 0.
         learning_rate: step size used, with the schedule's factor.
@@ -38,6 +41,8 @@ class Probe(NamedTuple):
     rows_second: Any
     dot: Any
     square_distance: Any
+    preconditioned_dot: Any
+    preconditioned_square_distance: Any
     square_gradient: Any
     clipped: Any
     learning_rate: Any
@@ -49,7 +54,12 @@ class Probe(NamedTuple):
 
 
 def compare(
-    first: Any, second: Any, rows_first: Array, rows_second: Array, shift: Any = None
+    first: Any,
+    second: Any,
+    rows_first: Array,
+    rows_second: Array,
+    shift: Any = None,
+    weights: Any = None,
 ) -> dict[str, Array]:
     """The window's part of a probe, from two sums of per-example gradients.
 
@@ -57,6 +67,8 @@ def compare(
         first, second: trees of gradient sums, not means.
         rows_first, rows_second: examples in each; the products are NaN if either has none.
         shift: tree of the penalties' gradient, added to both means.
+        weights: tree of the diagonal of P, a metric that does not depend on the two gradients;
+            products in it are NaN if all weights are 0.
 
     Source: McCandlish et al. 2018, appendix A.1, for two parts.
     """
@@ -67,15 +79,28 @@ def compare(
     pairs = [(first, second), (distance, distance)]
     if shift is not None:
         pairs += [(shift, first), (shift, second), (shift, shift)]
-    between, square, *shifted = dots(*pairs)
-    inner = between * scale[0] * scale[1]
-    if shifted:  # <g1 + p, g2 + p>
-        inner += shifted[0] * scale[0] + shifted[1] * scale[1] + shifted[2]
+
+    def products(pairs: list[tuple[Any, Any]]) -> tuple[Array, Array]:
+        between, square, *shifted = dots(*pairs)
+        inner = between * scale[0] * scale[1]
+        if shifted:  # <g1 + p, g2 + p>
+            inner += shifted[0] * scale[0] + shifted[1] * scale[1] + shifted[2]
+        return inner, square
+
+    inner, square = products(pairs)
+    weighted = [jnp.array(jnp.nan)] * 2
+    if weights is not None:
+        known = jnp.any(jnp.stack([jnp.any(w > 0) for w in jax.tree.leaves(weights)]))
+        times = functools.partial(jax.tree.map, lambda w, a: _wide(w) * _wide(a), weights)
+        found = products([(times(a), b) for a, b in pairs])
+        weighted = [jnp.where(known, value, jnp.nan) for value in found]
     return {
         "rows_first": rows_first,
         "rows_second": rows_second,
         "dot": inner,
         "square_distance": square,
+        "preconditioned_dot": weighted[0],
+        "preconditioned_square_distance": weighted[1],
     }
 
 

@@ -23,6 +23,7 @@ from downslope.noise.statistics.intervals import (
 from downslope.noise.statistics.sample import SQUARED
 
 SIGNAL = "|G|^2"
+PRECONDITIONED_SIGNAL = "G^T P G"
 INTERACTING = (
     "examples of a batch interact: the unit of noise is the batch, and 1/B scaling is not implied"
 )
@@ -79,6 +80,7 @@ def from_halves(
     sizes_second: ArrayLike,
     *,
     interacting: bool = False,
+    preconditioned: bool = False,
 ) -> Noise:
     """Noise over K steps from the mean gradients g1, g2 of two disjoint half batches.
 
@@ -90,6 +92,7 @@ def from_halves(
         dots, square_distances: [K], <g1, g2> and |g1 - g2|^2 of every step.
         sizes_first, sizes_second: b1 and b2 in examples, [K] or one for all steps.
         interacting: the loss of one example depends on the others of its half.
+        preconditioned: as for `from_terms`; the products are <g1, P g2> and <g1 - g2, P (g1 - g2)>.
 
     Raises:
         UsageError: shapes that do not match; a size that is not positive.
@@ -117,7 +120,8 @@ def from_halves(
         sizes.append(np.broadcast_to(size, dot.shape))
     trace = distance / (1 / sizes[0] + 1 / sizes[1])
     examples = int(min(float((sizes[0] + sizes[1]).sum()), 2**53))
-    return from_terms(dot, trace, num_examples=examples, interacting=interacting)
+    kind = {"interacting": interacting, "preconditioned": preconditioned}
+    return from_terms(dot, trace, num_examples=examples, **kind)
 
 
 def from_terms(
@@ -126,6 +130,7 @@ def from_terms(
     *,
     num_examples: int | None = None,
     interacting: bool = False,
+    preconditioned: bool = False,
 ) -> Noise:
     """Noise from K independent pairs of unbiased estimates of |G|^2 and tr Sigma.
 
@@ -137,6 +142,9 @@ def from_terms(
         signal_terms, trace_terms: [K], one pair a step.
         num_examples: examples behind all of them, for the record.
         interacting: the loss of one example depends on the others of its batch.
+        preconditioned: the terms are in the metric of a preconditioner P, such as that of Adam,
+            known before the step's gradients: G^T P G and tr(P Sigma). The scale is then their
+            ratio B_P, and the squares have the unit of P times (loss/parameter)^2.
 
     Raises:
         UsageError: shapes that do not match.
@@ -159,13 +167,15 @@ def from_terms(
     below = plain_part(float(means[0]), float(errors[0]), freedom)
     above = positive_part(float(means[1]), float(errors[1]), freedom)
     method = "means over steps; delete-one jackknife"
+    squared = f"P {SQUARED}" if preconditioned else SQUARED
     scale = ratio(
-        above, below, covariance=float(covariance[0, 1]), unit=unit, denominator=SIGNAL,
+        above, below, covariance=float(covariance[0, 1]), unit=unit,
+        denominator=PRECONDITIONED_SIGNAL if preconditioned else SIGNAL,
         method=f"ratio of {method}, joined on the log scale", **count,
     )  # fmt: skip
     return Noise(
-        signal=of_part(below, method, flags, **count),
-        trace=of_part(above, method, flags, **count),
+        signal=of_part(below, method, flags, unit=squared, **count),
+        trace=of_part(above, method, flags, unit=squared, **count),
         scale=scale.flagged(*flags),
     )
 
@@ -193,12 +203,14 @@ def _unusable(signal: np.ndarray, trace: np.ndarray) -> str | None:
     return None
 
 
-def of_part(part: Part, method: str, flags: tuple[str, ...] = (), **count: Any) -> Estimate:
+def of_part(
+    part: Part, method: str, flags: tuple[str, ...] = (), *, unit: str = SQUARED, **count: Any
+) -> Estimate:
     """A part of a ratio as an estimate in squared gradient units."""
     has_ends = part.error > 0 and math.isfinite(part.lo) and math.isfinite(part.hi)
     return Estimate(
         value=part.value, lo=part.lo if has_ends else None, hi=part.hi if has_ends else None,
-        unit=SQUARED, method=method, flags=flags, **count,
+        unit=unit, method=method, flags=flags, **count,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from downslope.estimate import short
 from downslope.report import drawing
 from downslope.report.blocks import Notes, SectionPlan, Shown, chart, thinned
-from downslope.report.measurements import NOT_MEASURED, Reading, readings
+from downslope.report.measurements import NOT_MEASURED, Reading, positive_ends, readings
 from downslope.report.reading import listing, step_of, text
 from downslope.report.run_data import RunData
 from downslope.report.sections.price import angle_chart, spent_chart
@@ -35,7 +35,11 @@ def scale_chart(run: RunData) -> Shown | str:
             value, lo, hi = r.bounds
             lo = lo or (value or top) / 30
             points.append((r.examples, value, lo, max(lo, min(hi or top, top))))
-        drawing.band(ax, points, drawing.BLUE, "noise scale")
+        drawing.band(ax, points, drawing.BLUE, found[-1][0].name)
+        if found[-1][0].is_preconditioned:
+            euclidean = [(r.examples, positive_ends(r.euclidean)[0] or math.nan) for r, _ in found]
+            ax.plot(*zip(*euclidean, strict=True), color=drawing.GREEN, linestyle=":",
+                    marker=drawing.markers(found), markersize=3.5, label="Euclidean")  # fmt: skip
         open_ended = [(r.examples, level) for r, level in found if r.bounds[0] is None]
         if open_ended:
             ax.plot(*zip(*open_ended, strict=True), "^", color=drawing.BLUE,
@@ -45,14 +49,20 @@ def scale_chart(run: RunData) -> Shown | str:
                 drawstyle="steps-pre")  # fmt: skip
         ax.set(yscale="log", xlabel="examples", ylabel="examples")
 
-    rows = [(int(r.step), r.examples, r.batch_size, r.scale.value, r.scale.lo, r.scale.hi)
-            for r in every]  # fmt: skip
-    table = thinned(("step", "examples", "batch size", "noise scale", "from", "to"), rows)
+    rows = [(int(r.step), r.examples, r.batch_size, r.scale.value, r.scale.lo, r.scale.hi,
+             r.euclidean.value, r.euclidean.lo, r.euclidean.hi) for r in every]  # fmt: skip
+    head = ("step", "examples", "batch size", every[-1].name, "from", "to",
+            "Euclidean", "from", "to")  # fmt: skip
+    if not every[-1].is_preconditioned:
+        head, rows = head[:6], [row[:6] for row in rows]
+    table = thinned(head, rows)
     return Shown(_scale_reading(found[-1][0]), table, draw)
 
 
 def _scale_reading(r: Reading) -> str:
-    words = f"At the end the noise scale was {r.scale}"
+    words = f"At the end the {r.name} was {r.scale}"
+    if r.is_preconditioned:
+        words += f", the Euclidean one {r.euclidean}"
     size = f"a batch of {short(r.batch_size)}"
     if r.batch_size < (r.scale.lo or 0.0):
         return f"{words}: in {size} the noise outweighed the gradient."

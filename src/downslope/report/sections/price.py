@@ -8,7 +8,7 @@ from typing import Any
 from downslope.estimate import percent
 from downslope.report import drawing
 from downslope.report.blocks import CellTable, Shown, chart, thinned
-from downslope.report.measurements import NOT_MEASURED, Reading, readings
+from downslope.report.measurements import NOT_MEASURED, Reading, positive_ends, readings
 from downslope.report.reading import estimate, mapping, step_of
 from downslope.report.run_data import RunData
 
@@ -89,11 +89,12 @@ def angle(batch_size: float, noise_scale: float) -> float:
 
 @chart("angle", "Angle between two batches")
 def angle_chart(run: RunData) -> Shown | str:
-    """The angle between two batches: from the noise scale, and as measured where it was."""
+    """The angle between two batches: from the Euclidean noise scale, or as measured."""
     found: list[Point] = []
     for r in readings(run):
-        if r.level:
-            value, lo, hi = (None if end is None else angle(r.batch_size, end) for end in r.bounds)
+        ends = positive_ends(r.euclidean)
+        if ends[0] or ends[1]:
+            value, lo, hi = (None if end is None else angle(r.batch_size, end) for end in ends)
             found.append((r, value, 0.0 if lo is None else lo, 90.0 if hi is None else hi))
     measured = _measured_angles(run)
     if not found and not measured:
