@@ -210,5 +210,9 @@ def test_where_the_time_went_is_said_at_the_end(explain):
     with Progress(stream, explain=explain) as show:
         show({"event": "stopped", "step": 5, "spent_seconds": {"updates": 9.0, "other": 1.0}})
         show({"event": "stopped", "step": 5, "spent_seconds": {}})
+        longer = {"value": 0.36, "lo": 0.3, "hi": 0.4, "unit": "nats"}
+        show({"event": "stopped", "step": 5, "twice_as_long": longer})
+        show({"event": "stopped", "step": 5, "twice_as_long": None})
     said = "time: 90 % updates, 10 % starting and other work\n"
+    said += "held-out loss of a run twice as long: 0.360 (0.300 to 0.400) nats\n"
     assert stream.getvalue() == (said if explain else "")

@@ -232,6 +232,21 @@ def test_scores_beside_baselines(told) -> None:
     assert "42 % lower" in rows["A constant prediction"][1]  # 1 - 0.40/0.69
 
 
+@pytest.mark.parametrize(
+    ("longer", "row"),
+    [
+        ({"value": 0.36, "lo": 0.3, "hi": 0.4}, ("0.36", "0.3 to 0.4")),
+        ({"value": None, "reason": "too few"}, ("not estimable", "too few")),
+        (None, None),
+    ],
+)
+def test_what_a_run_twice_as_long_would_give(hand, longer, row) -> None:
+    """Catches a row for a run that says nothing of it, and a reason that is lost."""
+    run = RunReader(hand([progress(30), stopped()], result(twice_as_long=longer)))
+    found = {name: shown for name, *shown in verdict.figures(run).rows}
+    assert found.get("Held-out loss, run twice as long") == (row and list(row))
+
+
 def test_a_run_under_way_says_so(hand) -> None:
     """Also one that was resumed, whose summary is that of the session before."""
     going = RunReader(hand([progress(30, fraction=0.25)]))

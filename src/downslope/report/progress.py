@@ -20,7 +20,8 @@ class Progress:
 
     Args:
         stream: to write to; the commands use standard error, so that results can be piped.
-        explain: print every decision and its reason, and at the end where the time went.
+        explain: print every decision and its reason, and at the end where the time went and what a
+            run twice as long would have given.
     """
 
     def __init__(self, stream: TextIO, *, explain: bool = False):
@@ -66,6 +67,8 @@ class Progress:
             shares = time_shares(record.get("spent_seconds"))
             if shares:
                 self.say(f"time: {shares}")
+            if longer := record.get("twice_as_long"):
+                self.say(f"held-out loss of a run twice as long: {estimate(longer)}")
         elif event == "measured":
             self._noise = noise_text(record)
         elif event == "progress":

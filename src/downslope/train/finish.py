@@ -8,6 +8,7 @@ import jax
 
 from downslope.choose.patience import is_better
 from downslope.errors import StopReason
+from downslope.estimate import Estimate, not_estimable
 from downslope.metrics import Results
 from downslope.objective import Params
 from downslope.train.collect import write_measured, write_step_seconds
@@ -49,6 +50,7 @@ def finish(loop: Loop) -> Result:
         optimizer=setup.optimizer.name,
         seconds=seconds,
         spent_seconds=loop.spending.in_all(seconds),
+        twice_as_long=_twice_as_long(loop, validation),
         shuffling=loop.steps.current.shuffling,
         diverged_at_step=diverged_at,
         signal=loop.interrupts.received if reason is StopReason.INTERRUPTED else None,
@@ -95,6 +97,27 @@ def _kept(loop: Loop) -> tuple[Params, Results | None]:
         if "loss" in others and is_better(float(others["loss"]), _loss(validation), 0.0):
             return last, others
     return params, validation
+
+
+def _twice_as_long(loop: Loop, validation: Results | None) -> Estimate | None:
+    """Held-out loss of a run twice as long; None unless a limit ended this one."""
+    setup = loop.setup
+    if loop.stop_reason not in (StopReason.FINISHED, StopReason.TIME_UP):
+        return None
+    if validation is None or "loss" not in validation:
+        return not_estimable("no held-out loss, and a training loss may fall to 0", unit="")
+    loss = validation["loss"]
+    if setup.training.schedule != "wsd" or not setup.training.patience:
+        why = "measured only for the schedule and the patience that `fit` chooses"
+        return not_estimable(why, unit=loss.unit)
+    from downslope.choose.more_time import twice_as_long  # only what such runs need
+
+    found = {}
+    for record in loop.run.journal.records:
+        if record["event"] == "evaluated" and record["num_rows"] == loop.state.held_out.num_rows:
+            known = Estimate.from_json(record["metrics"].get("loss"))
+            found |= {} if known.value is None else {record["step"]: known.value}
+    return twice_as_long(list(found), list(found.values()), loss)
 
 
 def _loss(results: Results) -> float | None:

@@ -35,6 +35,8 @@ class Result:
         seconds: time spent training, with evaluations and checkpoints.
         spent_seconds: that time by kind: updates, search (of a learning rate), evaluation,
             measuring, compiling, saving, and other; empty if the loss was solved.
+        twice_as_long: held-out loss that twice as many updates would have given, or why that is
+            not estimable; None unless a limit ended the run.
         shuffling: one sentence on how well the rows were shuffled.
         diverged_at_step: update whose loss was not finite or had exploded, else None.
         signal: number of the signal that interrupted the run, else None.
@@ -55,6 +57,7 @@ class Result:
     optimizer: str
     seconds: float
     spent_seconds: dict[str, float] = field(default_factory=dict)
+    twice_as_long: Estimate | None = None
     shuffling: str
     diverged_at_step: int | None = None
     signal: int | None = None
@@ -69,6 +72,8 @@ class Result:
             f"{self.stop_reason.advice}",
             f"{self.optimizer}{rate}, batch {self.batch_size:,}; training loss {loss}",
         ]
+        if self.twice_as_long is not None and self.twice_as_long.is_measured:
+            lines.append(f"held-out loss of a run twice as long: {self.twice_as_long}")
         if self.validation is not None:
             lines += ["held out:", *(f"  {line}" for line in str(self.validation).splitlines())]
         return "\n".join(lines)
@@ -94,6 +99,7 @@ class Result:
             "validation_intervals": {n: [e.lo, e.hi] for n, e in found.items()},
             "validation_missing": {} if self.validation is None else self.validation.reasons,
             "measurements": {name: m.to_json() for name, m in self.measurements.items()},
+            "twice_as_long": self.twice_as_long and self.twice_as_long.to_json(),
             "stop_reason": str(self.stop_reason),
             "diverged_at_step": self.diverged_at_step,
             "advice": self.stop_reason.advice,

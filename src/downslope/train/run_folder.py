@@ -88,6 +88,7 @@ class RunFolder:
             reason=str(reason),
             advice=reason.advice,
             spent_seconds=result.spent_seconds,
+            twice_as_long=result.twice_as_long,
         )
 
 

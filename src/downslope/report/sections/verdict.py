@@ -55,6 +55,11 @@ def figures(run: RunData) -> Facts:
     if run.is_over:
         reason = text(run.result.get("stop_reason")) or "not known"
         rows.append(("Ended", reason, cut(text(run.result.get("advice")), 200)))
+        if longer := run.result.get("twice_as_long"):
+            found = estimate(longer)
+            value = "not estimable" if found.value is None else short(found.value)
+            ends = found.reason or f"{short(found.lo or 0)} to {short(found.hi or 0)}"
+            rows.append(("Held-out loss, run twice as long", value, ends))
     else:
         rows.append(("Ended", "not yet", "the figures are those so far"))
     return Facts(rows=tuple(rows), is_large=True)
