@@ -137,6 +137,18 @@ def test_named_optimizers_equal_optax(name, model, data, batches, gradient):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("in_chain", [False, True])
+def test_a_given_schedule_free_rule_keeps_its_average(in_chain, model, data, batches, gradient):
+    """Catches the point of its gradients kept for what it trains."""
+    free = optax.contrib.schedule_free_adamw(RATE)
+    path, state = by_hand(model, batches, gradient, free)
+    expected = optax.contrib.schedule_free_eval_params(state, path[-1])
+    rule = optax.chain(optax.identity(), free) if in_chain else free
+    found = trained(model, data, optimizer=rule, learning_rate="auto")
+    assert_same(found, expected, model)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "beta"), [("momentum", 0.5), ("nesterov", 0.75)])
 def test_momentum_is_the_heavy_ball(name, beta, model, data, batches, gradient):
     """Catches the exponential average v = bv + (1-b)g, whose step is 1/(1-b) times smaller."""

@@ -50,8 +50,7 @@ class Optimizer(NamedTuple):
     `l1_scale(opt_state, learning_rate, params)` gives the step size per coordinate for a proximal
     step, or is None if the rule has none. `metric(opt_state)` gives the diagonal of P, the
     preconditioner of the next step: positive weights, 0 for a coordinate without a gradient so
-    far; None if steps are Euclidean or nothing is known of them. `evaluation_params(opt_state,
-    params)` are those to evaluate and keep.
+    far; None if steps are Euclidean or nothing is known of them.
     """
 
     name: str  # as the user gave it
@@ -61,7 +60,6 @@ class Optimizer(NamedTuple):
     is_named: bool = False  # the package's own rule of that name, not a user's function
     l1_scale: Callable[[Any, Array, Any], Any] | None = None
     metric: Callable[[Any], Any] | None = None
-    evaluation_params: Callable[[Any, Any], Any] = lambda _, params: params
 
 
 class Rule(NamedTuple):
@@ -72,7 +70,6 @@ class Rule(NamedTuple):
     settings: Callable[[Training], dict[str, Any]] = lambda _: {}
     l1_scale: Callable[[Training], Callable[[Any, Array, Any], Any]] | None = None
     metric: Callable[[Any], Any] | None = None
-    evaluation_params: Callable[[Any, Any], Any] = lambda _, params: params
     decays_weights: bool = False  # decoupled weight decay is the rule's own argument
 
 
@@ -133,7 +130,6 @@ def _named(name: str, training: Training) -> Optimizer:
         is_named=True,
         l1_scale=rule.l1_scale and rule.l1_scale(training),
         metric=rule.metric,
-        evaluation_params=rule.evaluation_params,
     )
 
 
@@ -148,6 +144,17 @@ def _from_function(function: Callable[..., Any], training: Training) -> Optimize
             f"one of {', '.join(RULES)}"
         )
     return Optimizer(name, function, rate, traits)
+
+
+def evaluation_params(opt_state: Any, params: Any) -> Any:
+    """Parameters to evaluate and keep: of a schedule-free rule its average, also in a chain."""
+
+    def is_free(part: Any) -> bool:
+        return isinstance(part, optax.contrib.ScheduleFreeState)
+
+    for part in filter(is_free, jax.tree.leaves(opt_state, is_leaf=is_free)):
+        return optax.contrib.schedule_free_eval_params(part, params)
+    return params
 
 
 def _shrink(share: Any) -> optax.GradientTransformation:
@@ -271,9 +278,6 @@ RULES: dict[str, Rule] = {
         # its b1 weighs two sequences of parameters against each other: no average of gradients
         Traits(1e-2, keeps_params=True, decays=("b2",)),
         metric=_metric(ADAM_SCALE, "nu"),
-        evaluation_params=lambda state, params: optax.contrib.schedule_free_eval_params(
-            state, params
-        ),
         decays_weights=True,
     ),
     "prodigy": Rule(

@@ -13,7 +13,7 @@ from jax import Array
 
 from downslope.config import Training
 from downslope.noise.online.probes import dot
-from downslope.step.optimizers import Optimizer
+from downslope.step.optimizers import Optimizer, evaluation_params
 from downslope.step.state import Knobs, State
 
 TAIL = 10.0  # power of the weights of a tail average; 4 was a little worse (measured)
@@ -68,7 +68,7 @@ def make_update(
             )
         average = state.average
         if average is not None:
-            kept = optimizer.evaluation_params(opt_state, params)
+            kept = evaluation_params(opt_state, params)
             share = _average_share(state.step, knobs.average_from, training)
             average = jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), average, kept)
         after = state._replace(
@@ -116,8 +116,8 @@ def _average_share(step: Array, first: Array, training: Training) -> Array:
     return (1.0 - decay) / -jnp.expm1(n * math.log(decay))
 
 
-def evaluated_params(state: State, optimizer: Optimizer) -> Any:
+def evaluated_params(state: State) -> Any:
     """Parameters that a run evaluates and keeps: averaged ones if there are any."""
     if state.average is not None:
         return state.average
-    return optimizer.evaluation_params(state.opt_state, state.params)
+    return evaluation_params(state.opt_state, state.params)

@@ -123,7 +123,7 @@ class TrainSetup:
 
     def kept_params(self, state: State) -> Params:
         """Parameters to evaluate and keep: averaged ones if there are any."""
-        return evaluated_params(state, self.optimizer)
+        return evaluated_params(state)
 
     def model(self, params: Params) -> Model:
         """Whole model with these parameters."""

@@ -89,7 +89,7 @@ class Stepper:
         """Current model, its trained leaves as NumPy arrays."""
         if self._objective is None:
             return self._model
-        params = evaluated_params(self._state, self._optimizer)
+        params = evaluated_params(self._state)
         return self._objective.model(jax.device_get(params))
 
     def step(self, rows: Any) -> float:
