@@ -51,7 +51,6 @@ class Rival:
         name: as on the command line.
         options: `options(workload, hints, clock)` gives arguments of `fit`; runs on the clock.
         prepare: `prepare(workload, hints)` before the clock starts, for what is not counted.
-        kept: `kept(opt_state, params)`, the parameters to evaluate; by default the current ones.
         needs_loss: the optimizer takes the loss of the batch as `value`.
         validates: gets the validation rows.
         source: where the settings come from.
@@ -60,7 +59,6 @@ class Rival:
     name: str
     options: Callable[[Workload, Hints, Clock], dict[str, Any]]
     prepare: Callable[[Workload, Hints], Any] = lambda *_: None
-    kept: Callable[[Any, Any], Any] | None = None
     needs_loss: bool = False
     validates: bool = False
     source: str = field(default="", compare=False)
@@ -178,7 +176,6 @@ _ALL = (
     Rival(
         name=SCHEDULE_FREE,
         options=_schedule_free,
-        kept=optax.contrib.schedule_free_eval_params,
         source="AlgoPerf v0.5, winner of the self-tuning track",
     ),
     Rival(name=NADAMW, options=_nadamw, source="AlgoPerf v0.5, baseline of that track"),

@@ -25,7 +25,7 @@ from benchmarks.selftuning.rivals import (
     with_loss,
     with_value,
 )
-from benchmarks.selftuning.snapshots import Camera, taking
+from benchmarks.selftuning.snapshots import Camera
 from benchmarks.selftuning.workloads import Workload
 from downslope.losses import softmax
 
@@ -81,7 +81,7 @@ def run(
     Args:
         version: for the record.
         horizon_seconds: instead of the workload's.
-        shares: of the horizon, when copies are taken; one is at the end in any case.
+        shares: of the horizon, when copies are taken, besides the model that is returned.
         validates_end: note the validation loss of what the run returned in the record.
     """
     warm_up()
@@ -104,13 +104,12 @@ def _run(
     with _as_new():
         clock = Clock()
         options = rival.options(workload, hints, clock)
-        camera = Camera([clock.moment(share * horizon) for share in shares], rival.kept)
-        with taking(camera):
-            result, end = _fit(workload, rival, options, seed, horizon, clock, decisions, notes)
+        camera = Camera([clock.moment(share * horizon) for share in shares])
+        options |= {"observer": camera}
+        result, end = _fit(workload, rival, options, seed, horizon, clock, decisions, notes)
         seconds = clock.seconds
-        taken = camera.taken()
-    models = [(clock.at(s.time), s.model, s.step) for s in taken]
-    if result is not None and rival.kept is None:
+    models = [(clock.at(s.time), s.model, s.step) for s in camera.taken]
+    if result is not None:
         models.append((seconds, result.params, result.num_steps))
     points = [
         Point(seconds=at, loss=bench.test.mean(_plain(model, rival)), step=step)

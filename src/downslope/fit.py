@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from downslope.choose.solving import asks_for_search
 from downslope.config import Auto, AverageName, ScheduleName, Targets, Training
@@ -32,6 +32,9 @@ from downslope.train.result import Result
 from downslope.train.run_folder import RunFolder, open_run
 from downslope.train.saving import keep_good_state, save_if_due
 from downslope.train.setup import TrainSetup
+
+if TYPE_CHECKING:
+    from downslope.train.observer import ObserverCalls
 
 
 def fit(
@@ -73,6 +76,7 @@ def fit(
     metadata: dict[str, Any] | None = None,
     describe: Callable[[Model], dict[str, Any]] | None = None,
     readers: tuple[Reader, ...] = (),
+    observer: Callable[[int, float, Model], float | None] | None = None,
 ) -> Result:
     """Train a model by mini-batch gradient descent on a loss of your own.
 
@@ -98,6 +102,14 @@ def fit(
         metadata: plain values to keep with the run and beside the model.
         describe: `describe(model)` gives more of them once the model is trained.
         readers: functions called with every journal record; one that raises an `Exception` is
+            dropped, with a warning.
+        observer: `observer(step, seconds, params)`, called with the model while it trains: before
+            the first update, then whenever as many seconds have passed as the latest call
+            returned (0 for the next occasion, None for none), and once with the result's model.
+            Occasions are between calls of the compiled step, of up to 0.4 s unless one update takes
+            longer, and never inside a trial of the learning-rate search. `step` counts updates,
+            `seconds` the time of training; `params` is a copy of the model that an evaluation would
+            use, with JAX arrays. Its time counts as measuring. One that raises an `Exception` is
             dropped, with a warning.
 
     All other arguments are those of `downslope.Training`.
@@ -139,10 +151,24 @@ def fit(
         request = request_of(setup, training, metadata or {})
         with open_run(request, out=out, resume=resume, readers=readers) as run:
             begun = time.perf_counter()
-            result = _solve(setup, training, run) or _train(setup, training, run, begun)
+            observed = _observed(observer, run)
+            result = _solve(setup, training, run) or _train(setup, training, run, begun, observed)
+            if observed is not None:
+                observed.call(result.num_steps, result.seconds, result.params)
             more = describe(result.params) if describe else {}
             run.finish(result, {**request["metadata"], **more})
             return result
+
+
+def _observed(
+    observer: Callable[[int, float, Model], float | None] | None, run: RunFolder
+) -> ObserverCalls | None:
+    """Calls of an observer, if there is one."""
+    if observer is None:
+        return None
+    from downslope.train.observer import ObserverCalls  # only what such runs need
+
+    return ObserverCalls(observer, run.journal)
 
 
 def _solve(setup: TrainSetup, asked: Training, run: RunFolder) -> Result | None:
@@ -155,9 +181,17 @@ def _solve(setup: TrainSetup, asked: Training, run: RunFolder) -> Result | None:
     return solvable and solved(setup, solvable, run)
 
 
-def _train(setup: TrainSetup, asked: Training, run: RunFolder, begun: float) -> Result:
+def _train(
+    setup: TrainSetup,
+    asked: Training,
+    run: RunFolder,
+    begun: float,
+    observer: ObserverCalls | None,
+) -> Result:
     """Train in one loop: the trials of a learning rate that is left to choose, then the run."""
     with Interrupts() as interrupts, closing(begin(setup, asked, run, interrupts, begun)) as loop:
+        loop.observer = observer
+        _call_observer(loop)
         turn_knobs(loop, decide(loop, observe_begin(loop)))
         while goes_on(loop):
             _train_on_blocks(loop)
@@ -181,6 +215,7 @@ def _train_on_blocks(loop: Loop) -> None:
             keep_good_state(loop, observation)
             save_if_due(loop)
             diagnose_if_due(loop)
+            _call_observer(loop)
             if loop.reopens:
                 break
         else:
@@ -189,3 +224,9 @@ def _train_on_blocks(loop: Loop) -> None:
     observation = observe_end(loop)  # the end of a trial, or a step that diverged
     if observation is not None:
         turn_knobs(loop, decide(loop, observation))
+
+
+def _call_observer(loop: Loop) -> None:
+    """Call the observer, if there is one and it is due."""
+    if loop.observer is not None:
+        loop.observer.call_if_due(loop)

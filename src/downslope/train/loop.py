@@ -29,6 +29,7 @@ from downslope.train.trials import BUDGET_SHARE, Trials
 
 if TYPE_CHECKING:
     from downslope.train.diagnostics import Diagnostics
+    from downslope.train.observer import ObserverCalls
 
 
 @dataclass(kw_only=True)
@@ -51,6 +52,7 @@ class Loop:
     seconds_before: float
     # by batch size, the time of an update in each of the latest calls
     step_seconds: dict[int, deque[float]] = field(default_factory=dict)
+    observer: ObserverCalls | None = None
     trials: Trials | None = None  # the learning-rate search in progress
     trouble: tuple[str, int] | None = None  # "not finite" or "exploded", and at which update
     reopens: bool = False  # blocks, for another batch size or another state

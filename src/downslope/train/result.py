@@ -34,7 +34,8 @@ class Result:
         optimizer: its name.
         seconds: time spent training, with evaluations and checkpoints.
         spent_seconds: that time by kind: updates, search (of a learning rate), evaluation,
-            measuring, compiling, saving, and other; empty if the loss was solved.
+            measuring (with calls of an observer), compiling, saving, and other; empty if the loss
+            was solved.
         twice_as_long: held-out loss that twice as many updates would have given, or why that is
             not estimable; None unless a limit ended the run.
         shuffling: one sentence on how well the rows were shuffled.
