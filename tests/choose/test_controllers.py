@@ -176,6 +176,20 @@ def test_the_schedule_alone_lowers_the_rate_near_an_end_that_was_given():
         assert bool(run.decisions) is not has_end
 
 
+def test_before_a_planned_cool_down_a_falling_training_loss_holds_the_rate():
+    """Catches a training loss that is compared with itself, or over no window at all."""
+    for fall, held in ((0.97, True), (1.0, False)):
+        run, training = Simulated(has_end=True), 1.0
+        for _ in range(30):
+            training *= fall
+            run.evaluate(1.0, done=0.5, epoch_loss=training)
+        assert bool(run.decisions) is not held
+    run = Simulated(has_end=True)
+    for number in range(30):
+        run.evaluate(1.0, done=0.5, epoch_loss=0.97**number, rose=number > 3)
+    assert run.decisions  # overfitted
+
+
 def test_evaluations_inside_an_epoch_are_no_noise_floor():
     """Catches a rate that is cut, and a run that ends, on a plateau of rows that were not all seen;
     and a generator's run, of which no row is seen twice, that is not left to its schedule.

@@ -96,6 +96,25 @@ def test_at_the_floor_the_rate_is_quartered():
     assert "R_eq 0.93" in ask(equilibrium_ratio=0.93).because
 
 
+@pytest.mark.parametrize(
+    ("seen", "held"),
+    [
+        ({"training_gain": 0.02}, True),
+        ({"training_gain": None}, True),
+        ({"training_gain": 0.009}, False),
+        ({"training_gain": 0.02, "rose": True}, False),
+        ({"training_gain": 0.02, "cools_down": False}, False),
+    ],
+)
+def test_before_a_cool_down_no_gain_seen_is_no_floor(seen, held):
+    """Catches a rate lowered because few held-out rows show no gain while training goes on."""
+    for sign in ({}, {"evaluations_without_gain": 0, "recent_gain": 0.004}):
+        found = ask(**{"cools_down": True} | sign | seen)
+        assert (found is None) is held
+    told = ask(cools_down=True, rose=True).because, ask(cools_down=True, training_gain=0).because
+    assert "the loss rose" in told[0] and "training loss" in told[1]
+
+
 @pytest.mark.parametrize(("ratio", "knob"), [(0.89, "batch_size"), (0.91, "learning_rate")])
 def test_a_larger_batch_is_taken_only_where_its_examples_are_cheaper(ratio, knob):
     """Catches a batch that grows whatever it costs, and one that never does."""

@@ -20,7 +20,7 @@ def gains(*evaluations, tolerance=1e-3, first_loss=10.0):
     record, found = HeldOut(), []
     for each in evaluations:
         loss = float(np.mean(each))
-        record, gained = record.compared(
+        record, gained, _ = record.compared(
             loss, each if np.ndim(each) else None, first_loss=first_loss, tolerance=tolerance
         )
         found.append(gained)
@@ -34,6 +34,21 @@ def test_a_gain_within_the_noise_of_paired_rows_is_none():
     assert gains(*(losses(m, 0.5, seed) for seed, m in enumerate(means))) == [True, False, False]
     same_rows = [losses(m, 0.5, seed=1) for m in means]  # they differ by the mean alone
     assert gains(*same_rows) == [True] * 3
+
+
+def test_a_rise_exceeds_twice_the_noise_of_paired_rows():
+    """Catches a rise of the mean alone, and one that as little noise as a gain's would make."""
+
+    def rises(now):
+        scatter = losses(0.0, 0.5, seed=1)  # of the difference: an error of 0.025
+        first, later = losses(1.0), losses(now) + scatter
+        record = HeldOut()
+        for each in (first, later):
+            mean = float(np.mean(each))
+            record, _, rose = record.compared(mean, each, first_loss=10.0, tolerance=1e-3)
+        return rose
+
+    assert [rises(now) for now in (0.5, 1.02, 1.04, 1.06)] == [False, False, False, True]
 
 
 def test_small_gains_add_up_to_one():
@@ -61,7 +76,7 @@ def test_the_lowest_loss_needs_no_tolerance_and_outlives_a_restart():
         found.append(is_lowest)
     assert found == [True, True, False, False, True, False]
     assert (record.lowest_loss, record.lowest_step, record.evaluated_step) == (0.9998, 5, 6)
-    record, _ = record.compared(0.9, np.ones(3), first_loss=1.0, tolerance=0.0)
+    record, *_ = record.compared(0.9, np.ones(3), first_loss=1.0, tolerance=0.0)
     again = record.restarted()
     assert again.reference_loss is again.reference_losses is None
     assert again.lowest_loss == pytest.approx(0.9998)

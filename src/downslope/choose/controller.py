@@ -150,6 +150,7 @@ class Observation:
         metrics: metrics to hold against a target; None if none were measured, or no target given.
         higher_is_better: names of those of which a higher value is better.
         gained: `loss` is below the reference by more than its noise and the tolerance.
+        rose: it is above the reference by more than twice its noise and the tolerance.
         reference_loss: the loss that the next gain is measured from.
         first_loss: of the run's first batch, or None.
         epoch_loss: training loss of the last whole epoch, or None.
@@ -174,6 +175,7 @@ class Observation:
     metrics: Mapping[str, Estimate] | None = None
     higher_is_better: frozenset[str] = frozenset()
     gained: bool = False
+    rose: bool = False
     reference_loss: float | None = None
     first_loss: float | None = None
     epoch_loss: float | None = None

@@ -64,6 +64,9 @@ def next_temperature(
     larger_batch_size: int | None,
     larger_seconds_per_example: float | None,
     epochs_without_gain: float = math.inf,
+    cools_down: bool = False,
+    rose: bool = False,
+    training_gain: float | None = None,
 ) -> Decision | None:
     """Lower the temperature or stop, at the noise floor; None while the loss still gains.
 
@@ -73,6 +76,10 @@ def next_temperature(
     by a factor of 4: by a batch 4 times as large if that makes an example at least a tenth cheaper,
     else by a quarter of the learning rate. After two such steps without a gain, the run has
     converged.
+
+    A run whose schedule ends with a cool-down takes its gain there, so it is only lowered before
+    if the held-out loss rises, or the training loss no longer falls either: that few held-out rows
+    show no gain is no evidence that there is none.
 
     Args:
         learning_rate, batch_size: in use.
@@ -90,6 +97,10 @@ def next_temperature(
         seconds_per_example: measured at the current batch size; None if unknown.
         larger_batch_size: a batch size that could be used instead, or None.
         larger_seconds_per_example: the same for the larger batch size.
+        cools_down: the schedule ends with a cool-down.
+        rose: the latest held-out loss is above the reference beyond its noise.
+        training_gain: relative gain of the training loss over the latest fifth of the updates, or
+            since the last change of temperature; None if unknown.
 
     Example:
         >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
@@ -113,10 +124,14 @@ def next_temperature(
     )
     if not waited and not slow:
         return None
+    if cools_down and not rose and (training_gain is None or training_gain >= SLOW_GAIN):
+        return None
     seen = f"{evaluations_without_gain} evaluations brought no gain in loss above its own"
     if not waited:
         seen = f"the latest fifth of the updates gained {recent_gain:.1%}, little above the"
     seen += " noise" if equilibrium_ratio is None else f" noise (R_eq {equilibrium_ratio:.2g})"
+    if cools_down:
+        seen += ", and the loss rose" if rose else ", nor did the training loss fall by 1 %"
     if anneals_without_gain >= MAX_ANNEALS or not may_lower or learning_rate is None:
         if not may_stop or (not may_lower and evaluations_without_gain < GIVE_UP):
             return None
@@ -150,7 +165,8 @@ class TemperatureState:
         evaluations_without_gain: since the last gain or change of temperature.
         changed_step, changed_epochs: update of that gain or change, and the epochs made by then.
         anneals_without_gain: changes of temperature since the last gain.
-        path: (update, reference loss) at the evaluations since the last change of temperature.
+        path: (update, reference loss, training loss) at the evaluations since the last change of
+            temperature.
         average_from: update that the average of the parameters begins with.
         starts: number of starts from the first parameters.
         started_step, started_epochs: update of the latest of them, and the epochs made by then.
@@ -163,7 +179,7 @@ class TemperatureState:
     changed_step: int = 0
     changed_epochs: float = 0.0
     anneals_without_gain: int = 0
-    path: tuple[tuple[int, float], ...] = ()
+    path: tuple[tuple[int, float, float | None], ...] = ()
     starts: int = field(default=1, metadata=SURVIVES)
     started_step: int = field(default=0, metadata=SURVIVES)
     started_epochs: float = field(default=0.0, metadata=SURVIVES)
@@ -189,7 +205,7 @@ class Temperature:
         state, free = _with_evaluation(state, seen), seen.context.free
         if decision_on(decided, "stop"):
             return state, ()
-        cools = "schedule" in free and seen.context.has_end and (seen.done or 0) >= COOL_DOWN_FROM
+        cools = _cools_down(seen.context) and (seen.done or 0) >= COOL_DOWN_FROM
         decision = None
         if free & {"schedule", "patience"} and not cools:
             decision = _decide(state, seen)
@@ -217,10 +233,14 @@ class Temperature:
         ), (decision,)
 
 
+def _cools_down(context: Context) -> bool:
+    return "schedule" in context.free and context.has_end
+
+
 def _with_evaluation(state: TemperatureState, seen: Observation) -> TemperatureState:
     """State after an evaluation, before decisions."""
     assert seen.reference_loss is not None
-    path = (*state.path, (seen.step, seen.reference_loss))
+    path = (*state.path, (seen.step, seen.reference_loss, seen.epoch_loss))
     anneals = state.anneals_without_gain
     if path[0][1] - seen.reference_loss > SLOW_GAIN * gain_scale(
         seen.reference_loss, seen.first_loss
@@ -264,6 +284,9 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         seconds_per_example=sizes.seconds_per_example(knobs.batch_size),
         larger_batch_size=larger,
         larger_seconds_per_example=larger and sizes.seconds_per_example(larger),
+        cools_down=_cools_down(context) and context.has_held_out,
+        rose=seen.rose,
+        training_gain=_training_gain(state, seen),
     )
 
 
@@ -271,13 +294,25 @@ def _recent_gain(state: TemperatureState, seen: Observation) -> float | None:
     """Relative gain over the latest fifth of this start's updates; None if not comparable."""
     assert seen.reference_loss is not None
     since = seen.step - RECENT_SHARE * (seen.step - state.started_step)
-    before = [loss for step, loss in state.path if step <= since]
+    before = [loss for step, loss, _ in state.path if step <= since]
     if not before or len(state.path) - len(before) < MIN_EVALUATIONS:
         return None
     if RECENT_SHARE * ((seen.epochs or 0.0) - state.started_epochs) < 1:
         return None  # less than an epoch
     scale = gain_scale(seen.reference_loss, seen.first_loss)
     return (before[-1] - seen.reference_loss) / scale if scale else None
+
+
+def _training_gain(state: TemperatureState, seen: Observation) -> float | None:
+    """Relative gain of the training loss over the latest fifth of this start's updates.
+
+    Over all since the last change of temperature, where those are fewer; None if unknown.
+    """
+    since = seen.step - RECENT_SHARE * (seen.step - state.started_step)
+    *_, before = [loss for step, _, loss in state.path if step <= since] or [state.path[0][2]]
+    if not before or seen.epoch_loss is None:
+        return None
+    return (before - seen.epoch_loss) / abs(before)
 
 
 def _start_again(state: TemperatureState, seen: Observation) -> Decision | None:

@@ -12,6 +12,8 @@ import numpy as np
 from downslope.choose.patience import is_better
 from downslope.choose.temperature import gain_scale, stands_out
 
+RISE_ERRORS = 2.0  # standard errors: a rise may end a run, while a gain lets it continue
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
@@ -44,18 +46,21 @@ class HeldOut:
 
     def compared(
         self, loss: float, losses: np.ndarray | None, *, first_loss: float | None, tolerance: float
-    ) -> tuple[HeldOut, bool]:
-        """Record with a new reference if the loss gained, and whether it did.
+    ) -> tuple[HeldOut, bool, bool]:
+        """Record with a new reference if the loss gained; whether it did, and whether it rose.
 
-        A gain exceeds the noise of the paired differences, and the tolerance.
+        A gain exceeds the noise of the paired differences, and the tolerance; a rise twice that
+        noise.
         """
         if self.reference_loss is not None:
             gain = self.reference_loss - loss
             error = _error_of_difference(self.reference_losses, losses)
             scale = gain_scale(self.reference_loss, first_loss)
             if not stands_out(gain, error, loss=scale, tolerance=tolerance):
-                return self, False
-        return dataclasses.replace(self, reference_loss=loss, reference_losses=losses), True
+                doubled = error and RISE_ERRORS * error
+                return self, False, stands_out(-gain, doubled, loss=scale, tolerance=tolerance)
+        now = dataclasses.replace(self, reference_loss=loss, reference_losses=losses)
+        return now, True, False
 
     def restarted(self) -> HeldOut:
         """Record after a restart: the lowest loss stays, the reference is cleared."""

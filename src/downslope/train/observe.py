@@ -71,9 +71,9 @@ def _evaluated(
     held_out = float(results["loss"]) if results is not None and "loss" in results else None
     # that of the last epoch if it is not finite on some row, not scored, or nothing is held out
     loss = progress.last_epoch_loss if held_out is None else held_out
-    gained = False
+    gained = rose = False
     if loss is not None:
-        state.held_out, gained = state.held_out.compared(
+        state.held_out, gained, rose = state.held_out.compared(
             loss,
             results.losses if results is not None and held_out is not None else None,
             first_loss=progress.first_loss,
@@ -90,6 +90,7 @@ def _evaluated(
         loss=loss,
         held_out_loss=held_out,
         gained=gained,
+        rose=rose,
         reference_loss=state.held_out.reference_loss,
     )
 
