@@ -76,10 +76,10 @@ def test_a_first_rate_out_of_nothing_is_refused(changed, words):
         (800, None, 50),
         (320, None, 20),
         (3, None, 20),
-        (None, 30 * 50, 50),
-        (1e9, 30 * 1000, 512),
-        (25, 30 * 1000, 25),  # rows of one epoch
-        (None, 30 * 20 - 1, 20),
+        (None, 40 * 50, 50),
+        (1e9, 40 * 1000, 512),
+        (25, 40 * 1000, 25),  # rows of one epoch
+        (None, 40 * 20 - 1, 20),
         (None, 24 * 16, 16),
         (None, 24 * 16 - 1, 0),
         (1, 1, 0),

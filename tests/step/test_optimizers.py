@@ -177,7 +177,7 @@ SCHEDULES = {
     ),
     "automatic warm-up": (
         {"schedule": "wsd", "warmup_steps": "auto"},
-        lambda t: min(1, (t + 1) / (0.1 * STEPS), (1 - t / STEPS) / 0.9 / COOL_DOWN),
+        lambda t: min(1, (t + 1) / 20, (1 - t / STEPS) / (1 - 20 / STEPS) / COOL_DOWN),
     ),
     "warm-up": ({"warmup_steps": WARM}, lambda t: min(1, (t + 1) / WARM)),
     "warm-up, cosine": (
@@ -197,6 +197,14 @@ def test_schedules_follow_their_formula(name):
     steps = jnp.arange(STEPS, dtype=jnp.int32)
     found = factor(steps, steps / STEPS, jnp.float32(1 / STEPS))
     assert_allclose(found, [formula(t) for t in range(STEPS)], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("steps", "warm"), [(20, 10), (100, 20), (200, 20), (1000, 100)])
+def test_an_automatic_warm_up_lasts_at_least_twenty_updates_and_at_most_half(steps, warm):
+    """Catches a tenth of a trial, too short for a high rate, and a run that only warms up."""
+    factor = rate_factor(plain.training(steps=steps, warmup_steps="auto"))
+    before, after = (float(factor(t, (t + 0.0) / steps, 1 / steps)) for t in (warm - 2, warm - 1))
+    assert_allclose([before, after], [1 - 1 / warm, 1.0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"warmup_steps": "auto"}, {"schedule": "wsd"}])

@@ -20,12 +20,12 @@ MIN_TRIAL = 20  # updates; 20 picked the same rate as 40 in 14 of 18 cases
 # Updates of a trial at most. Best rates of whole runs in miniature, from 64 updates on, were within
 # half a decade of that of 2,048 (MNIST, diamonds, digits and characters of text, measured).
 MAX_TRIAL, MAX_OPEN_TRIAL = 512, 64  # with a known end, and without
-TRIALS_PER_RUN = 30  # of four trials, as many as a search takes mostly, three are a tenth of it
+TRIALS_PER_RUN = 40  # of three or four trials, as many as a search takes mostly: a tenth of it
 TRIALS_PER_SHORT_RUN = 24  # at least, where that is less than `MIN_TRIAL` updates
 TRIALS_PER_EPOCH = 16  # without a known end
-# The best rate falls as a run gets longer, by this power of its updates: by 0 (characters of text)
-# to 0.4 (diamonds), between whole runs of 64 and of 2,048 updates (measured).
-LENGTH_POWER = 0.15
+# The best rate falls as a run gets longer, by this power of its updates: by 0 to 0.5, by 0.25 in
+# the mean of seven tasks, between runs of N/30 and N updates (measured).
+LENGTH_POWER = 0.25
 OPEN_EPOCHS = 20  # of a run without a known end, as long as most take; assumed
 TIMED_STEPS = 64  # updates that are timed at most before the trials under a time budget
 TIMED_SHARE = 0.01  # of the budget, for them
@@ -67,9 +67,9 @@ def first_rate(
 def trial_steps(*, epoch_steps: float | None, run_steps: float | None, has_end: bool = True) -> int:
     """Updates of one trial; 0 if the run is too short for trials.
 
-    A thirtieth of the run, at most an epoch, since rows seen before flatter high rates, from 20 to
-    512; of a run of less than 600 updates a 24th. Without a known end a sixteenth of an epoch, from
-    20 to 64.
+    A fortieth of the run, at most an epoch, since rows seen before flatter high rates, from 20 to
+    512; of a run of less than 800 updates at most a 24th. Without a known end a sixteenth of an
+    epoch, from 20 to 64.
 
     Args:
         epoch_steps: updates of an epoch, None without epochs.
@@ -78,7 +78,7 @@ def trial_steps(*, epoch_steps: float | None, run_steps: float | None, has_end: 
 
     Example:
         >>> trial_steps(epoch_steps=2400, run_steps=4800)
-        160
+        120
         >>> trial_steps(epoch_steps=12, run_steps=1200), trial_steps(epoch_steps=12, run_steps=100)
         (20, 0)
     """
@@ -138,7 +138,7 @@ def settle_rate(
 
     The lowest point of the parabola in the logarithm of the rate through the best trial and its
     neighbours, or the best trial's rate if one of them is missing or diverged; times
-    `(steps/run_steps)^0.15`, since the best rate of a longer run is lower.
+    `(steps/run_steps)^0.25`, since the best rate of a longer run is lower.
 
     Args:
         first: learning rate at which the search began.
@@ -161,8 +161,8 @@ def settle_rate(
         0.0068
         >>> longer = settle_rate(first=0.01, rates=(0.01,), losses=(1.0,), steps=64, run_steps=2048)
         >>> print(longer)
-        learning_rate 0.01 -> 0.005946: after 64 updates each from the same start over the same
-        rows, the training loss was 1 at 0.01; 0.59 of that for a run 32 times as long
+        learning_rate 0.01 -> 0.004204: after 64 updates each from the same start over the same
+        rows, the training loss was 1 at 0.01; 0.42 of that for a run 32 times as long
     """
     by_rate = dict(zip(rates, losses, strict=True))
     best = min(by_rate, key=lambda rate: (by_rate[rate], rate))
