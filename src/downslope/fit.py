@@ -107,7 +107,7 @@ def fit(
             the first update, then whenever as many seconds have passed as the latest call
             returned (0 for the next occasion, None for none), and once with the result's model.
             Occasions are between calls of the compiled step, of up to 0.4 s unless one update takes
-            longer, and never inside a trial of the learning-rate search. `step` counts updates,
+            longer, and never inside a trial or an arm of a branch. `step` counts updates,
             `seconds` the time of training; `params` is a copy of the model that an evaluation would
             use, with JAX arrays. Its time counts as measuring. One that raises an `Exception` is
             dropped, with a warning.

@@ -9,7 +9,9 @@ import math
 import pytest
 
 from downslope.choose import Decision, controllers, replay
+from downslope.choose.branch import ARM_SHARE
 from downslope.choose.controller import (
+    ArmEnd,
     CompiledSizes,
     Context,
     EndTrials,
@@ -367,11 +369,14 @@ def test_clipping_begins_once_and_only_where_it_is_free():
 
 
 def large_noise(metric="Euclidean", **changed):
-    """A run of which larger batches may pay, aged thirty times what its first step compiled."""
+    """A run of which larger batches may pay, aged thirty times what its first step compiled.
+
+    Without held-out rows: nothing is branched.
+    """
     noise = NoiseReading(
         scale=900.0, lo=700.0, hi=1200.0, is_preconditioned=metric == "preconditioned"
     )
-    run = Simulated(instruments=Planted(noise), **changed)
+    run = Simulated(instruments=Planted(noise), **{"has_held_out": False} | changed)
     run.seconds = 30.0
     run.sizes = CompiledSizes(
         known=frozenset({64}), usable=frozenset({64}), first_compile_seconds=1.0,
@@ -493,6 +498,133 @@ def test_at_the_floor_a_larger_batch_cools_where_an_example_of_it_is_cheaper():
     run.evaluate(*[1.0] * 3)
     assert run.decisions[0].knob == "batch_size" and run.knobs.batch_size == 256
     assert run.knobs.learning_rate == 0.01
+
+
+class Branched(Simulated):
+    """A long run with a size proposed that is not timed yet."""
+
+    def __init__(self, **context):
+        noise = Planted(NoiseReading(scale=900.0, lo=700.0, hi=1200.0))
+        super().__init__(instruments=noise, **context)
+        self.seconds, self.start = 30.0, self.knobs
+        search = dataclasses.replace(self.states["learning_rate_search"], is_done=True)
+        self.states = self.states | {"learning_rate_search": search}
+        both = frozenset({64, 256})
+        self.sizes = CompiledSizes(
+            known=frozenset({64}), usable=frozenset({64}), first_compile_seconds=1.0,
+            step_seconds={64: [1e-3] * 8},
+        )  # fmt: skip
+        assert self.see("collected") == (Prepare(256),)
+        self.sizes = dataclasses.replace(self.sizes, known=both, usable=both)
+        assert self.see("collected") == ()  # it waits for an evaluation
+
+    def begin(self):
+        return self.see("evaluated", loss=1.0, held_out_loss=1.0, reference_loss=1.0, gained=True)
+
+    def end_arm(self, trial, difference=None, error=None, **seen):
+        """The end of an arm: the knobs are those it trained with, and its updates are timed."""
+        before, size = self.knobs, trial.batch_size
+        self.knobs = dataclasses.replace(before, batch_size=size, learning_rate=trial.learning_rate)
+        times = dict(self.sizes.step_seconds) | {256: [2e-3] * 4}
+        self.sizes = dataclasses.replace(self.sizes, step_seconds=times)
+        arm = ArmEnd(
+            batch_size=size, num_steps=trial.num_steps // 2 if trial.seconds else trial.num_steps,
+            loss=1.0, difference=difference, error=error, num_rows=500,
+        )  # fmt: skip
+        orders = self.see("trial_ended", trial_loss=1.0, arm=arm, **seen)
+        if orders and isinstance(orders[0], EndTrials):
+            turned = {o.knob: o.new for o in orders[1:]}
+            self.knobs = self.start = dataclasses.replace(self.start, **turned)
+        return orders
+
+
+def test_both_arms_have_the_rate_of_their_batch_and_the_same_time():
+    """Catches one rate or one number of updates for both, and an arm of a size never timed whose
+    updates are taken for as many as its bound.
+    """
+    run = Branched()
+    (first,) = run.begin()
+    assert (first.batch_size, first.seconds) == (256, 30 * ARM_SHARE)
+    assert first.learning_rate == pytest.approx(0.02)  # by the square root, for adam
+    assert first.num_steps == pytest.approx(30 * ARM_SHARE / 1e-3, abs=1)  # no update is quicker
+    (second,) = run.end_arm(first)
+    assert second == Trial(0.01, 2 * (first.num_steps // 2), batch_size=64)
+    keep, moved, follows = run.end_arm(second, difference=-0.1, error=0.01)
+    assert keep == EndTrials(keep_best=True, batch_size=256)
+    assert (moved.policy, moved.new, follows.new) == ("settle_batch_size", 256, first.learning_rate)
+    assert moved.inputs["num_steps"] == 2 * moved.inputs["candidate_steps"] == second.num_steps
+    assert replay([{"event": "decided", **d.to_json()} for d in run.decisions]) == run.decisions
+
+
+def test_a_refused_size_is_proposed_again_late_and_never_without_a_branch():
+    """Catches a size proposed at the next question, or adopted once arms would be too short."""
+    run = Branched()
+    (second,) = run.end_arm(*run.begin())
+    keep, kept = run.end_arm(second, difference=0.1, error=0.01)
+    assert keep == EndTrials(keep_best=True, batch_size=64) and kept.new == 64
+    assert run.knobs == KNOBS
+    for seconds in (45.0, 59.0):
+        run.seconds = seconds
+        assert run.begin() == ()
+    run.sizes = dataclasses.replace(run.sizes, step_seconds={64: [1e-3] * 8, 256: [1.1e-3] * 8})
+    run.seconds = 75.0
+    (again,) = run.begin()
+    assert (again.batch_size, again.seconds) == (256, None)  # its updates are timed by now
+    (second,) = run.end_arm(again)
+    run.end_arm(second, difference=0.1, error=0.01)
+    run.seconds = 1000.0
+    assert run.states["batch_size"].num_branches == 2
+    seen = {"loss": 1.0, "held_out_loss": 1.0, "reference_loss": 1.0, "gained": True}
+    assert run.see("evaluated", done=0.999, **seen) == ()  # too late for arms
+
+
+def test_a_branch_waits_for_what_else_changes_and_is_repeated_when_interrupted():
+    """Catches arms at a rate that was just lowered, a proposal that is dropped while it waits, and
+    a branch that is lost, or counted twice.
+    """
+    run = Branched()
+    before = run.states
+    lowered = Decision(knob="learning_rate", old=0.01, new=0.0025, because="planted")
+    seen = Observation(
+        moment="evaluated", context=run.context, step=0, seconds=30.0, done=None, knobs=KNOBS,
+        sizes=run.sizes, instruments=run.instruments, loss=1.0, held_out_loss=1.0,
+    )  # fmt: skip
+    controller = controllers.CONTROLLERS["batch_size"]
+    assert controller.update(before["batch_size"], seen, (lowered,)) == (before["batch_size"], ())
+    # by counted times a size counts as ready at evaluations only
+    not_yet = dataclasses.replace(run.sizes, usable=frozenset({64}))
+    seen = dataclasses.replace(seen, moment="collected", sizes=not_yet, held_out_loss=None)
+    assert controller.update(before["batch_size"], seen, ()) == (before["batch_size"], ())
+    (first,) = run.begin()
+    spent = run.states["batch_size"].spent_seconds
+    run.end_arm(first)
+    assert run.end_arm(first, is_interrupted=True, is_cut_short=True) == (
+        EndTrials(keep_best=False),
+    )
+    (again,) = run.see("begun")
+    assert (again.batch_size, again.learning_rate, again.seconds) == (
+        256,
+        first.learning_rate,
+        None,
+    )
+    assert again.num_steps == first.num_steps // 2  # as many as the clock had left it
+    assert run.states["batch_size"].spent_seconds == spent
+
+
+def test_arms_out_of_time_decide_nothing():
+    """Catches arms of unequal time that are compared."""
+    run = Branched()
+    assert run.end_arm(*run.begin(), is_cut_short=True) == (EndTrials(keep_best=False),)
+    assert run.begin() == () and run.decisions == [] and run.see("begun") == ()
+
+
+def test_a_search_takes_only_its_own_trials():
+    """Catches the end of an arm taken for that of a trial of a learning-rate search."""
+    run = Branched()
+    (first,) = run.begin()
+    search = run.states["learning_rate_search"]
+    run.end_arm(first)
+    assert run.states["learning_rate_search"] == search
 
 
 def test_recovery_cuts_counts_and_gives_up():

@@ -49,6 +49,15 @@ def test_a_smaller_batch_is_looked_at_too(noise_lo, pays):
     assert (try_batch(**smaller) is not None) is pays
 
 
+@pytest.mark.parametrize("noise_hi", [0.0, 1.0, 10.0, 19.0, 20.0, 100.0, 1e3, 1e5, None])
+def test_one_of_both_neighbours_may_always_pay(noise_hi):
+    """Catches a long run in which no size is proposed, so that no branch checks the prediction."""
+    for share in (0.0, 0.5, 1.0):
+        noise_lo = 0.0 if noise_hi is None else share * noise_hi
+        known = {"noise_lo": noise_lo, "noise_hi": noise_hi, "seconds": 1e4}
+        assert any(may_pay(**ASKED | known | {"candidate": size}) for size in (32, 512))
+
+
 def test_the_decision_tells_what_it_rests_on():
     """Catches the sizes exchanged, and a bound that is told without being known."""
     found = try_batch(**ASKED)

@@ -201,7 +201,7 @@ def test_where_the_time_went(hand) -> None:
     """Catches shares of the wrong whole, and a row for a run that does not know."""
     record = {**stopped(), "spent_seconds": {"updates": 3.0, "search": 1.0, "saving": 0.0}}
     name, value, note = machine.costs(RunReader(hand([progress(10), record]))).rows[0]
-    assert (name, note) == ("Time", "75 % updates, 25 % learning-rate search")
+    assert (name, note) == ("Time", "75 % updates, 25 % trials")
     assert value == "1 s"
     rows = machine.costs(RunReader(hand([progress(10), stopped()]))).rows
     assert "Time" not in {name for name, *_ in rows}

@@ -49,6 +49,15 @@ def test_without_a_pace_there_is_none(limits, seen):
     assert horizon(limits, **seen) == NO_HORIZON
 
 
+def test_a_line_that_is_held_stays_and_still_knows_of_an_end():
+    """Catches a share of 0, by which a warm-up would begin anew, and an end invented."""
+    line = Horizon(step=10, done=0.2, per_step=0.01)
+    held = line.held(30)
+    assert held.at(30) == pytest.approx(0.4) == held.at(10_000) - 1e-9 * 9970
+    assert held.per_step > 0
+    assert NO_HORIZON.held(30) == NO_HORIZON
+
+
 def loss(model, batch, key):
     return 0.5 * (batch[0] @ model - batch[1]) ** 2
 

@@ -131,6 +131,28 @@ class CompiledSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmEnd:
+    """End of an arm of a branch, on held-out rows.
+
+    Attributes:
+        batch_size: size that the arm trained with.
+        num_steps: updates that it made.
+        loss: mean held-out loss at its end; None if it diverged.
+        difference: of the second arm: the mean over the rows of the first arm's loss minus its own.
+            Infinite if one of them diverged; None if both did, and for the first arm.
+        error: standard error of that mean; None if unknown.
+        num_rows: held-out rows.
+    """
+
+    batch_size: int
+    num_steps: int
+    loss: float | None
+    difference: float | None
+    error: float | None
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observation:
     """Measurements of a run at one moment, in numbers.
 
@@ -155,6 +177,7 @@ class Observation:
         first_loss: of the run's first batch, or None.
         epoch_loss: training loss of the last whole epoch, or None.
         trial_loss: mean loss of a trial's last updates, infinite if it diverged.
+        arm: end of an arm of a branch; None for a trial of a learning-rate search.
         is_cut_short: a trial ended early, or the time for trials is used up.
         is_interrupted: a signal asks the run to end.
         trouble, trouble_step: what went wrong, "not finite" or "exploded", and at which update.
@@ -180,6 +203,7 @@ class Observation:
     first_loss: float | None = None
     epoch_loss: float | None = None
     trial_loss: float | None = None
+    arm: ArmEnd | None = None
     is_cut_short: bool = False
     is_interrupted: bool = False
     trouble: str | None = None
@@ -188,27 +212,36 @@ class Observation:
 
 @dataclass(frozen=True)
 class Trial:
-    """Order: train this many updates at a learning rate, from where the search began.
+    """Order: train this many updates from a common start, which later ones return to.
 
-    A trial is the run in miniature: its schedule warms up and cools down over its own updates.
+    A trial of a learning-rate search is the run in miniature: its schedule warms up and cools down
+    over its own updates. An arm of a branch keeps the point of the run's schedule where it began.
 
     Attributes:
-        learning_rate: its peak.
+        learning_rate: its peak; None if the optimizer holds its own.
         num_steps: updates.
-        seconds: time after which a trial that only times updates is over; None for others. Such a
-            trial is not compared, and its end is not kept.
+        seconds: time of updates after which it is over; None for no limit. A trial of a
+            learning-rate search that has one only times updates: it is not compared or kept.
+        batch_size: that of an arm; None for a trial of a learning-rate search.
     """
 
-    learning_rate: float
+    learning_rate: float | None
     num_steps: int
     seconds: float | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
 class EndTrials:
-    """Order: continue from the end of the best trial, or from the start if none is to be kept."""
+    """Order: continue from the end of a trial, or from the start if none is to be kept.
+
+    Attributes:
+        keep_best: continue from the best trial, or from the arm of `batch_size`.
+        batch_size: of the arm to keep; None after a learning-rate search.
+    """
 
     keep_best: bool
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from downslope.choose.branched import BranchedBatchSize
 from downslope.choose.clipping import Clipping
 from downslope.choose.controller import Context, Controller, Observation, Order, survivors
-from downslope.choose.explore import BatchSize
 from downslope.choose.learning_rate import LearningRateSearch
 from downslope.choose.patience import Patience
 from downslope.choose.recovery import Recovery
@@ -21,7 +21,7 @@ CONTROLLERS: dict[str, Controller[Any]] = {
     "patience": Patience(),
     "clipping": Clipping(),
     "temperature": Temperature(),
-    "batch_size": BatchSize(),
+    "batch_size": BranchedBatchSize(),
     "recovery": Recovery(),
 }
 
@@ -57,9 +57,17 @@ def from_json(values: Mapping[str, Any], context: Context) -> States:
     states = dict(init(context))
     for name, state in states.items():
         if state is not None and values.get(name):
-            fields = {key: _tuples(value) for key, value in values[name].items()}
-            states[name] = dataclasses.replace(state, **fields)
+            states[name] = _restored(state, values[name])
     return states
+
+
+def _restored(state: Any, values: Mapping[str, Any]) -> Any:
+    """State, or a record inside of one, with these values."""
+    found = {}
+    for key, value in values.items():
+        is_record = dataclasses.is_dataclass(getattr(state, key))
+        found[key] = _restored(getattr(state, key), value) if is_record else _tuples(value)
+    return dataclasses.replace(state, **found)
 
 
 def _tuples(value: Any) -> Any:

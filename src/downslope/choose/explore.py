@@ -137,8 +137,11 @@ class BatchSize:
             return state, ()
         state, decision = self._decide(state, seen)
         if decision is not None:
-            follow = _follow(seen, decision)
-            return state, (decision,) if follow is None else (decision, follow)
+            knobs, noise = seen.knobs, seen.instruments.noise()
+            follows = follow(
+                seen.context, knobs.learning_rate, decision.old, decision.new, noise.scale
+            )
+            return state, (decision,) if follows is None else (decision, follows)
         return self._prepare(state, seen)
 
     def _decide(
@@ -216,16 +219,20 @@ def _fastest(
     )
 
 
-def _follow(seen: Observation, moved: Decision) -> Decision | None:
-    """Learning rate that keeps the temperature at the new batch size."""
-    rate, context = seen.knobs.learning_rate, seen.context
-    if rate is None or "learning_rate" not in context.free or context.finds_rate:
+def follow(
+    context: Context,
+    learning_rate: float | None,
+    batch_size: int,
+    new_batch_size: int,
+    noise_scale: float | None,
+) -> Decision | None:
+    """Learning rate that keeps the temperature at another batch size; None if it stays."""
+    if learning_rate is None or "learning_rate" not in context.free or context.finds_rate:
         return None
-    scale = seen.instruments.noise().scale
     return follow_batch(
-        learning_rate=rate,
-        batch_size=moved.old,
-        new_batch_size=moved.new,
-        noise_scale=scale if scale is not None and scale > 0 else None,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        new_batch_size=new_batch_size,
+        noise_scale=noise_scale if noise_scale is not None and noise_scale > 0 else None,
         saturates=context.is_plain,
     )

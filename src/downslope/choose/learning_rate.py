@@ -258,7 +258,7 @@ class LearningRateSearch:
         """Next trial, or the rate to train with."""
         if seen.moment == "begun":
             return self._begin(state, seen)
-        if seen.moment != "trial_ended":
+        if seen.moment != "trial_ended" or seen.arm is not None:
             return state, ()
         if seen.is_interrupted:
             return SearchState(), (EndTrials(keep_best=False),)

@@ -98,8 +98,8 @@ def next_batch_size(
         return None
     rung, seconds, ratios, cost = best
     words = (
-        f"the {scale_name(is_preconditioned)} is {_scale(noise_scale, *noise)} examples, a step of "
-        f"{batch_size:,} takes {spoken(now)} and one of {rung:,} {spoken(seconds)}"
+        f"the {scale_name(is_preconditioned)} is {scale_text(noise_scale, *noise)} examples, a "
+        f"step of {batch_size:,} takes {spoken(now)} and one of {rung:,} {spoken(seconds)}"
     )
     saved = _saved(max(ratios), cost, seconds_left)
     because = f"{words}: the rest then takes {_between(ratios)} of its time{saved}"
@@ -151,7 +151,13 @@ def _shrink(batch_size: int, most: float, ladder: Sequence[int] | None) -> Decis
     return Decision(knob="batch_size", old=batch_size, new=max(fitting), because=because)
 
 
-def _scale(scale: float | None, lo: float, hi: float) -> str:
+def scale_text(scale: float | None, lo: float, hi: float) -> str:
+    """Noise scale with its interval, of which `hi` may be infinite.
+
+    Example:
+        >>> scale_text(900, 700, 1200), scale_text(900, 700, float("inf"))
+        ('900 (700 to 1,200)', '900 (at least 700)')
+    """
     if math.isinf(hi):
         return (
             f"at least {short(lo)}" if scale is None else f"{short(scale)} (at least {short(lo)})"

@@ -12,7 +12,7 @@ NAME_WIDTH = 60  # characters of a name in a table
 LABEL_WIDTH = 18  # and on a chart, where a tenth of the width is one word
 SENTENCE_WIDTH = 1200
 LEAST_SHARE = 0.005  # of the time that is worth a word
-KINDS_OF_WORK = {"search": "learning-rate search", "other": "starting and other work"}
+KINDS_OF_WORK = {"search": "trials", "other": "starting and other work"}
 NO_VALUE, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 # Marks that turn the direction of what follows them; isolation undoes all but their look.
 _TURNS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
@@ -105,7 +105,7 @@ def time_shares(spent: object) -> str:
 
     Example:
         >>> time_shares({"updates": 8.1, "search": 1.0, "saving": 0.01, "compiling": 0.89})
-        '81 % updates, 10 % learning-rate search, 8.9 % compiling'
+        '81 % updates, 10 % trials, 8.9 % compiling'
     """
     known = {name: number(seconds) or 0.0 for name, seconds in mapping(spent).items()}
     total = sum(known.values())

@@ -19,7 +19,7 @@ from downslope.errors import StopReason
 from downslope.train.collect import collect
 from downslope.train.horizon import Horizon
 from downslope.train.loop import Loop, change_step, follow_horizon
-from downslope.train.saving import mark_good, returned, undo
+from downslope.train.saving import mark_good, returned, save, undo
 from downslope.train.trials import Trials, kept_rows
 
 STOPS = {
@@ -46,7 +46,7 @@ def turn_knobs(loop: Loop, orders: tuple[Order, ...]) -> None:
         if isinstance(order, Trial):
             _begin_trial(loop, order)
         elif isinstance(order, EndTrials):
-            _end_trials(loop, keep_best=order.keep_best)
+            _end_trials(loop, order)
         elif isinstance(order, Prepare):
             state = loop.state
             clock = None if loop.context.has_clock else loop.counted_seconds
@@ -85,32 +85,44 @@ def _start_again(loop: Loop) -> None:
 
 
 def _begin_trial(loop: Loop, trial: Trial) -> None:
-    state, step = loop.state, loop.steps.current
+    state, size = loop.state, trial.batch_size
     if loop.trials is None:
+        if size is not None:
+            save(loop)  # a run that is killed in a branch repeats it from here
         loop.trials = Trials(state.copy_to_host())
     else:
         state.return_to(loop.trials.start)
         returned(loop)
+    start = loop.trials.start
+    state.knobs = dataclasses.replace(state.knobs, learning_rate=trial.learning_rate)
+    if size is None:
+        # its schedule is that of the run, over its own updates
+        state.horizon = Horizon(step=state.progress.num_steps, per_step=1 / trial.num_steps)
+    else:
+        state.knobs = dataclasses.replace(state.knobs, batch_size=size)
+        change_step(loop, loop.steps.change(size))
+        state.horizon = start.horizon.held(state.progress.num_steps)
+        if loop.setup.training.average == "tail":
+            state.arm_from = int(start.device.step)
+    step, position = loop.steps.current, state.progress.position
     loop.trials.begin(
         trial,
-        lambda: Replay(step.open_stream(state.progress.position)),
-        keeps=kept_rows(loop.setup, step.batch_rows, trial.num_steps),
+        lambda: Replay(step.open_stream(position)),
+        keeps=size is None and kept_rows(loop.setup, step.batch_rows, trial.num_steps),
     )
     loop.writer.pause()
-    state.knobs = dataclasses.replace(state.knobs, learning_rate=trial.learning_rate)
-    # its schedule is that of the run, over its own updates
-    state.horizon = Horizon(step=state.progress.num_steps, per_step=1 / trial.num_steps)
 
 
-def _end_trials(loop: Loop, *, keep_best: bool) -> None:
-    """Continue from the end of the best trial, or from where the search began."""
+def _end_trials(loop: Loop, order: EndTrials) -> None:
+    """Continue from the end of the best trial or of an arm, or from where they began."""
     trials = loop.trials
     assert trials is not None
     loop.trials = None
     trials.close()
-    best = trials.best if keep_best and trials.best is not None else trials.start
-    loop.state.return_to(best)
-    loop.state.knobs = trials.start.knobs
+    end = trials.best if order.batch_size is None else trials.arms.get(order.batch_size)
+    loop.state.return_to(end if order.keep_best and end is not None else trials.start)
+    loop.state.knobs, loop.state.arm_from = trials.start.knobs, None
+    change_step(loop, loop.steps.change(loop.state.knobs.batch_size))
     returned(loop)
-    if keep_best:
+    if order.keep_best:
         mark_good(loop)

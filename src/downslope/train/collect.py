@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from downslope.choose.controller import ArmEnd
 from downslope.noise.online.monitor import Readings
 from downslope.train.calls import Call
 from downslope.train.dispatch import Collected
@@ -123,8 +124,8 @@ def write_step_seconds(loop: Loop) -> None:
         )
 
 
-def write_trial(loop: Loop, loss: float) -> None:
-    """Write a record of a trial that ended; its step is that from which the search began."""
+def write_trial(loop: Loop, loss: float, arm: ArmEnd | None) -> None:
+    """Write a record of a trial that ended; its step is that from which all trials began."""
     assert loop.trials is not None
     start, now = loop.trials.start.progress, loop.state.progress
     first = list(now.first_losses)[:1] if not start.first_losses else list(start.last_losses)[-1:]
@@ -135,6 +136,7 @@ def write_trial(loop: Loop, loss: float) -> None:
         num_steps=now.num_steps - start.num_steps,
         first_loss=first[0] if first else None,
         loss=loss,
+        held_out_loss=None if arm is None else arm.loss,
         batch_size=loop.steps.current.batch_rows,
         span_seconds=now.update_seconds - start.update_seconds,
         seconds=loop.seconds,

@@ -108,14 +108,16 @@ class CompiledSteps:
             for size in ready - self._in_use:
                 self._by_size[size].join()
         failed = {size for size in ready if self._by_size[size].failure is not None}
-        used = sorted(self._in_use)
+        usable = self._in_use | (ready - failed if wait else set())
         return CompiledSizes(
             known=frozenset(self._by_size),
-            usable=frozenset(self._in_use | (ready - failed if wait else set())),
+            usable=frozenset(usable),
             failed=frozenset(failed),
             compile_seconds=dict.fromkeys(self._by_size, COUNTED_COMPILE),
             first_compile_seconds=COUNTED_COMPILE,
-            step_seconds={size: (costs.predict(size),) * MIN_CALLS_TIMED for size in used},
+            step_seconds={
+                size: (costs.predict(size),) * MIN_CALLS_TIMED for size in sorted(usable)
+            },
         )
 
     def failures(self) -> dict[int, BaseException]:

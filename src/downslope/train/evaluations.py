@@ -72,6 +72,19 @@ def evaluate_all(loop: Loop) -> Results:
     return results
 
 
+def arm_losses(loop: Loop) -> np.ndarray | None:
+    """Losses of the rows that evaluations use at the end of an arm, [n]; None if not finite.
+
+    At the average over the arm's own last updates, or at the last parameters: an average that
+    reaches back before the arm lags behind further where updates are fewer.
+    """
+    state, setup = loop.state, loop.setup
+    device = state.device._replace(average=None) if state.arm_from is None else state.device
+    assert state.held_out.num_rows is not None  # a branch begins at an evaluation
+    losses = _timed(loop, setup.kept_params(device), state.held_out.num_rows).losses
+    return losses if np.isfinite(losses).all() else None
+
+
 @contextlib.contextmanager
 def evaluating(loop: Loop, evaluator: Evaluate) -> Iterator[None]:
     """Count the time inside as evaluation, except for that of compiling the evaluator."""

@@ -54,7 +54,7 @@ class HeldOut:
         """
         if self.reference_loss is not None:
             gain = self.reference_loss - loss
-            error = _error_of_difference(self.reference_losses, losses)
+            error = error_of_difference(self.reference_losses, losses)
             scale = gain_scale(self.reference_loss, first_loss)
             if not stands_out(gain, error, loss=scale, tolerance=tolerance):
                 doubled = error and RISE_ERRORS * error
@@ -73,7 +73,7 @@ class HeldOut:
         return {name: getattr(self, name) for name in names}
 
 
-def _error_of_difference(before: Any, after: Any) -> float | None:
+def error_of_difference(before: Any, after: Any) -> float | None:
     """Standard error of the mean difference of two sets of losses of the same rows."""
     if before is None or after is None or len(before) != len(after) or len(before) < 2:
         return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from downslope.config import Training
 from downslope.data.stream import Position
 
+HELD = 1e-9  # share per update of a line that stays where it is: 0 would mean an unknown end
 MAX_DEVIATION = 0.01  # of a share that follows the clock, before its line is drawn anew
 
 
@@ -38,6 +39,12 @@ class Horizon:
         """True if both say the same of this update, and both know an end or neither does."""
         known = (self.per_step > 0) == (other.per_step > 0)
         return known and abs(self.at(step) - other.at(step)) < within
+
+    def held(self, step: int) -> Horizon:
+        """Line that stays at the share done before this update."""
+        if not self.per_step:  # the end is not known
+            return self
+        return Horizon(step=step, done=self.at(step), per_step=HELD)
 
     @property
     def offset(self) -> float:

@@ -53,7 +53,7 @@ class Loop:
     # by batch size, the time of an update in each of the latest calls
     step_seconds: dict[int, deque[float]] = field(default_factory=dict)
     observer: ObserverCalls | None = None
-    trials: Trials | None = None  # the learning-rate search in progress
+    trials: Trials | None = None  # the learning-rate search or the branch in progress
     trouble: tuple[str, int] | None = None  # "not finite" or "exploded", and at which update
     reopens: bool = False  # blocks, for another batch size or another state
     stop_reason: StopReason | None = None  # None while the run continues
@@ -205,15 +205,16 @@ def is_trial_over(loop: Loop) -> bool:
 
 
 def is_timed(loop: Loop) -> bool:
-    """True if the current trial is one that times updates and has timed enough of them."""
+    """True if the current trial ends by the clock, and has timed enough updates."""
     assert loop.trials is not None
+    since = loop.trials.start.progress.update_seconds
     limit = loop.trials.trial.seconds
     times = loop.step_seconds.get(loop.steps.current.batch_rows, ())
     # the first call of a program pays for more than its updates
     return (
         limit is not None
         and len(times) >= MIN_CALLS_TIMED
-        and loop.state.progress.update_seconds >= limit
+        and loop.state.progress.update_seconds - since >= limit
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from downslope.estimate import Estimate
 from downslope.metrics import Results
 from downslope.train.calls import Call
 from downslope.train.collect import write_trial
-from downslope.train.evaluations import evaluate, is_due
+from downslope.train.evaluations import arm_losses, evaluate, is_due
 from downslope.train.loop import Loop, is_trial_over
 from downslope.train.spending import MEASURING
 from downslope.train.state import restore_device
@@ -47,11 +48,19 @@ def observe(loop: Loop, call: Call) -> Observation:
 def observe_end(loop: Loop) -> Observation | None:
     """Observation after blocks are closed: a trial that ended, a diverged step, or None."""
     if loop.trials is not None:
+        if loop.reopens:
+            return None  # blocks were closed for it to begin
         loss = trial_loss(loop.state, diverged=loop.trouble is not None)
-        is_cut_short = is_trial_over(loop)
-        loop.trials.ended(loss, loop.state, is_cut_short=is_cut_short)
-        write_trial(loop, loss)
-        return _observation(loop, "trial_ended", trial_loss=loss, is_cut_short=is_cut_short)
+        is_cut_short, arm = is_trial_over(loop), None
+        if loop.trials.trial.batch_size is None:
+            loop.trials.ended(loss, loop.state, is_cut_short=is_cut_short)
+        else:
+            losses = None if is_cut_short or not math.isfinite(loss) else arm_losses(loop)
+            arm = loop.trials.arm_ended(losses, loop.state)
+        write_trial(loop, loss, arm)
+        return _observation(
+            loop, "trial_ended", trial_loss=loss, arm=arm, is_cut_short=is_cut_short
+        )
     if loop.trouble is not None:
         what, step = loop.trouble
         return _observation(loop, "diverged", trouble=what, trouble_step=step)

@@ -37,8 +37,11 @@ def save(loop: Loop) -> None:
 
 
 def keep_good_state(loop: Loop, seen: Observation) -> None:
-    """Copy the state after an evaluation to return to, if copying takes little of the time."""
-    if seen.moment != "evaluated" or seen.loss is None:
+    """Copy the state after an evaluation to return to, if copying takes little of the time.
+
+    There is no copy where a branch begins, which has other knobs by then.
+    """
+    if seen.moment != "evaluated" or seen.loss is None or loop.trials is not None:
         return
     begin = time.perf_counter()
     wait = loop.good_copy_seconds / MAX_COPY_SHARE

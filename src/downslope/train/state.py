@@ -23,7 +23,7 @@ from downslope.train.progress import TrainingProgress
 from downslope.train.setup import TrainSetup, device_knobs
 from downslope.tree import aligned_copy
 
-FORMAT = "downslope checkpoint 4"
+FORMAT = "downslope checkpoint 5"
 STATE, LOWEST, MONITOR, REFERENCE = "state", "lowest", "monitor", "reference_losses"
 
 
@@ -38,10 +38,17 @@ class TrainState:
     controllers: controllers.States
     monitor: NoiseMonitor | None  # the measured updates; None if none is measured
     horizon: Horizon = NO_HORIZON  # what schedules are functions of
+    arm_from: int | None = None  # first update of an arm with an average of its own; see `Trials`
 
     def device_knobs(self) -> Knobs:
         """Knobs as arguments of a compiled step."""
-        return device_knobs(self.knobs, self.controllers["temperature"].average_from, self.horizon)
+        average_from = self.average_from if self.arm_from is None else self.arm_from
+        return device_knobs(self.knobs, average_from, self.horizon)
+
+    @property
+    def average_from(self) -> int:
+        """Update that the average of the run's parameters begins with."""
+        return self.controllers["temperature"].average_from
 
     def copy_to_host(self) -> TrainState:
         """Copy in host memory, for a trial to return to."""

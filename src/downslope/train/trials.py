@@ -1,4 +1,4 @@
-"""Trials of a learning-rate search: common start, shared rows, and the best state."""
+"""Trials from a common start: of a learning-rate search, or the two arms of a branch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from downslope.choose.controller import Trial
+from downslope.choose.controller import ArmEnd, Trial
 from downslope.choose.learning_rate import first_rate
 from downslope.data.stream import Replay
+from downslope.step.state import State
+from downslope.step.update import TAIL
+from downslope.train.held_out import error_of_difference
 from downslope.train.setup import TrainSetup
 from downslope.train.sources import sample
 from downslope.train.state import TrainState
@@ -24,7 +27,7 @@ CURVATURE_PRODUCTS = 12  # enough for a rough estimate, which is all that a star
 
 
 class Trials:
-    """Learning-rate search in progress: all trials train on the same rows from the same start.
+    """Search or branch in progress: all trials train on the same rows from the same start.
 
     Args:
         start: a copy of the state that every trial begins with.
@@ -33,14 +36,17 @@ class Trials:
         trial: the current trial.
         rows: its rows, kept for the next one where they are few, else None.
         best: a copy of the state at the end of the best trial so far, or None.
+        arms: by batch size, a copy of the state at the end of each arm of a branch.
     """
 
     def __init__(self, start: TrainState):
         self.start, self.trial = start, Trial(0.0, 0)
         self.rows: Replay | None = None
         self.best: TrainState | None = None
+        self.arms: dict[int, TrainState] = {}
         self.seconds = 0.0  # that earlier trials spent on updates
         self._lowest, self._count = math.inf, 0
+        self._losses: list[np.ndarray | None] = []  # of the held-out rows, by arm
         self._open = contextlib.ExitStack()
 
     def begin(self, trial: Trial, open_rows: Callable[[], Replay], *, keeps: bool) -> None:
@@ -59,9 +65,53 @@ class Trials:
         if math.isfinite(loss) and loss <= self._lowest:
             self._lowest, self.best = loss, state.copy_to_host()
 
+    def arm_ended(self, losses: np.ndarray | None, state: TrainState) -> ArmEnd:
+        """Keep the state of an arm that ended, and compare it with the one before.
+
+        Args:
+            losses: of the held-out rows at its end, [n]; None if it diverged.
+        """
+        self.seconds += state.progress.update_seconds - self.start.progress.update_seconds
+        size = state.knobs.batch_size
+        self.arms[size] = state.copy_to_host()
+        if state.arm_from is not None:
+            self.arms[size].device = _with_average(self.arms[size], self.start)
+        self._losses.append(losses)
+        first, difference, error = self._losses[0], None, None
+        if len(self._losses) > 1 and first is not None and losses is not None:
+            difference = float(np.mean(first - losses, dtype=np.float64))
+            error = error_of_difference(first, losses)
+        elif len(self._losses) > 1 and (first is None) != (losses is None):
+            difference = math.inf if first is None else -math.inf
+        return ArmEnd(
+            batch_size=size,
+            num_steps=state.progress.num_steps - self.start.progress.num_steps,
+            loss=None if losses is None else float(np.mean(losses, dtype=np.float64)),
+            difference=difference,
+            error=error,
+            num_rows=0 if losses is None else len(losses),
+        )
+
     def close(self) -> None:
         """Release the rows."""
         self._open.close()
+
+
+def _with_average(end: TrainState, start: TrainState) -> State:
+    """Device state at the end of an arm, its own average merged into that of the run.
+
+    With k updates in the arm and n before it, its weight (g + 1) k / (n + (g + 1) k) makes the sum
+    lag behind a straight path exactly as far as a tail average over all of them.
+    """
+    before = max(0, int(start.device.step) - start.average_from)
+    made = (TAIL + 1) * max(1, int(end.device.step) - int(start.device.step))
+    share = made / (before + made)
+    average = jax.tree.map(
+        lambda old, own: old + np.asarray(share, old.dtype) * (own - old),
+        start.device.average,
+        end.device.average,
+    )
+    return end.device._replace(average=average)
 
 
 def kept_rows(setup: TrainSetup, batch_rows: int, num_steps: int) -> bool:

@@ -122,7 +122,7 @@ def held_out(run: RunData, over: str) -> list[HeldOutLoss]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialLoss:
-    """A trial of the learning-rate search: when it began and ended, and its losses then."""
+    """A trial or an arm of a branch: when it began and ended, and its losses then."""
 
     begin: float
     end: float
@@ -132,7 +132,7 @@ class TrialLoss:
 
 
 def trials(run: RunData) -> list[TrialLoss]:
-    """The trials of the learning-rate search, over time; one that diverged has no loss."""
+    """The trials and arms of branches, over time; one that diverged has no loss."""
     found = []
     for record in run.of("trial"):
         end, rate = number(record.get("seconds")), number(record.get("learning_rate"))
@@ -313,7 +313,8 @@ PLAN = SectionPlan(
     lead="Thin line: the loss of single batches, a saw-tooth, since each is a sample of a few "
     "rows; only the last batches before each journal record are drawn. Thick line: its trend. "
     "Single spikes may leave the frame. Points with bars: the loss on rows kept out of training. "
-    "Crosses: trials of the learning-rate search, each with a line from its first loss. "
+    "Crosses: trials of the learning-rate search and arms of branches, each with a line from its "
+    "first loss. "
     "Numbers on the axis are the decisions listed below.",
     blocks=(over_examples, over_time, decisions),
 )
