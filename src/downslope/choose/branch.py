@@ -14,7 +14,7 @@ from downslope.estimate import short, spoken
 
 ARM_SHARE = 1 / 40  # of the time left, for one arm; the winner's is kept, so a branch costs that
 # Of a run, for all arms, half of which are kept: with a learning-rate search that loses three
-# trials of a 30th each, less than the fifth that trials may take.
+# trials of a 40th each, less than the fifth that trials may take.
 BRANCH_SHARE = 0.1
 MIN_ARM = 100  # updates of an arm: nadam averages squares over as many, so fewer say little
 NUM_ERRORS = 2.0  # standard errors that a difference must exceed: 5 % by chance
