@@ -89,7 +89,7 @@ newest: ## Run the demo and the core's fast tests on the newest Python, with pac
 		--upgrade-strategy eager -e '.[examples]' hypothesis pytest pytest-xdist
 	$(VENV)-newest/bin/python -VV && $(VENV)-newest/bin/python -m pip list | grep -E '^(jax|numpy|optax|pyarrow) '
 	$(VENV)-newest/bin/python examples/demo.py
-	$(VENV)-newest/bin/python -m pytest -n 2 -m "not slow" $(NEWEST_TESTS)
+	XLA_FLAGS= $(VENV)-newest/bin/python -m pytest -n 2 -m "not slow" $(NEWEST_TESTS)
 
 mutate: $(READY)-mutate ## Put small faults into the core and say which of them the tests miss
 	$(PY) -m benchmarks.mutate

@@ -25,6 +25,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Without XLA's fusion emitters, and in one piece, it takes less than half as long, and the programs
+# of tests are small. `make newest` and the golden runs compile as users do, with XLA_FLAGS="".
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+# Threads of BLAS and PyTorch wait for each other by spinning: beside a second worker on two cores,
+# ten times as long as one thread takes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if not IS_WORKER:
     os.environ["DOWNSLOPE_CACHE"] = tempfile.mkdtemp(prefix="downslope-tests-")
 

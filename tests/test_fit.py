@@ -268,7 +268,8 @@ def test_four_devices_give_the_same_result():
     """Catches state spread over devices that were never asked for, or a key for each of them."""
     code = "import json, test_fit; print(json.dumps(test_fit._noisy_run()))"
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    variables = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": path}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    variables = {"XLA_FLAGS": flags, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env=os.environ | variables, capture_output=True, text=True, timeout=120, check=False,

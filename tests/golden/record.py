@@ -1,6 +1,7 @@
 """Record the runs of `golden.runs` in golden.json: `cd tests && python -m golden.record`.
 
-Only for a change that alters what a run computes on purpose, in a commit of its own.
+Only for a change that alters what a run computes on purpose, in a commit of its own. With
+`--print` they are written to standard output instead.
 """
 
 from __future__ import annotations
@@ -89,7 +90,10 @@ def _leaf(values: np.ndarray) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Record every run, or those named on the command line."""
+    """Record every run, or those named on the command line; or print them."""
+    if sys.argv[1:] == ["--print"]:
+        json.dump({name: run(name) for name in RUNS}, sys.stdout)
+        return
     names = sys.argv[1:] or list(RUNS)
     found = json.loads(FILE.read_text()) if FILE.exists() and sys.argv[1:] else {"runs": {}}
     found["machine"] = machine()
