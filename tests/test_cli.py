@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,6 @@ from sklearn.datasets import load_digits
 
 import plain
 from downslope.cli import main
-from downslope.config import OptimizerName
 from downslope.report import progress
 
 ROWS = 600
@@ -220,7 +218,6 @@ def test_steps_and_time_and_epochs_end_a_run(summary, monkeypatch):
     found = summary(*arguments, "--time", "1s", "--out", "c")
     assert found["stop_reason"] == "time up"
     assert 1 <= found["seconds"] < 10
-    assert found["num_epochs"] > 1
 
 
 def test_a_target_ends_a_run(summary, run):
@@ -251,9 +248,13 @@ def test_batches_of_one_and_of_all_rows(size, rows, summary):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", get_args(OptimizerName))
-def test_every_optimizer_trains(name, summary):
-    """Catches a name that is offered but does not work, or that climbs."""
+@pytest.mark.parametrize("name", ["sgd", "adamw", "schedule_free", "prodigy"])
+def test_an_optimizer_of_each_kind_trains(name, summary):
+    """Catches a flag that is not passed on, and a rule that climbs: one without state, one with
+    weight decay, one that predicts with other parameters, one that finds its own rate.
+
+    `tests/step/test_optimizers.py` has them all.
+    """
     arguments = [write_table(), "--target", "y", "--optimizer", name, "--batch-size", "16"]
     found = summary(*arguments, "--epochs", "3", "--out", "run")
     assert found["optimizer"] == name
