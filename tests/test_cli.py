@@ -25,6 +25,7 @@ from downslope.cli import main
 from downslope.report import progress
 
 ROWS = 600
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 # Settings of plain training, as flags; some tests give another optimizer or batch size.
 PLAIN = [

@@ -1,18 +1,15 @@
-"""Every script in examples/ runs, at a small size."""
+"""Every script in examples/ runs."""
 
 from __future__ import annotations
 
-import inspect
 import os
+import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from downslope.noise.scale import Noise
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
@@ -24,25 +21,13 @@ def test_there_are_examples():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["linear", "own_noise", "plain_dict"])
-def test_an_example_runs(name):
-    """Catches an example that was left behind when a name changed."""
-    main = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]
-    small = {"epochs": 2, "steps": 100, "batch_size": 64}
-    taken = inspect.signature(main).parameters
-    result = main(**{key: value for key, value in small.items() if key in taken})
-    if isinstance(result, Noise):
-        assert result.trace.value is not None and result.trace.value > 0
-    else:
-        assert str(result.stop_reason) == "finished" and np.isfinite(result.train_loss)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "script", [s for s in SCRIPTS if s.stem != "demo"], ids=lambda script: script.stem
 )
 def test_an_example_runs_as_a_script(script, tmp_path):
-    """Catches an example that works only in the folder it lies in, or needs an argument."""
+    """Catches an example that was left behind when a name changed, that works only in the folder
+    it lies in, that needs an argument, or that diverges.
+    """
     if script.stem == "torch_noise":  # the one package that an example does without
         pytest.importorskip("torch", reason="needs torch: pip install torch")
     path = os.pathsep.join(p for p in sys.path if p)
@@ -54,7 +39,7 @@ def test_an_example_runs_as_a_script(script, tmp_path):
         env={**os.environ, "PYTHONPATH": path, "DOWNSLOPE_CACHE": str(tmp_path / "cache")},
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout
+    assert found.stdout and not re.search(r"\b(nan|inf|diverged)\b", found.stdout), found.stdout
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from downslope.train.assemble import assemble
 from downslope.train.calls import CallLength, calls
 
 ROWS = 100
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def loss(model, batch, key):

@@ -25,6 +25,7 @@ from downslope.train.assemble import assemble
 
 ROWS, BATCH, STEPS = 100, 16, 50  # each seventh batch is short: 4 rows
 RATE = 2.0**-5
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def loss(model, batch, key):

@@ -16,6 +16,7 @@ from downslope.errors import UsageError
 from downslope.step.update import clip, soft_threshold
 from downslope.train.assemble import assemble
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 L1 = 0.1
 
 

@@ -23,6 +23,7 @@ from downslope.table.run import request_of
 
 ROWS = 1500
 QUICK = {"batch_size": 32, "learning_rate": 0.04, "epochs": 5}
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture
@@ -94,8 +95,7 @@ def by_boolean(rng):
 ALL = [by_category, by_text, by_weekday, by_hour, by_absence, by_boolean]
 SIGNALS = [
     *((signal, "linear") for signal in ALL),
-    (by_category, "mlp"),
-    *(pytest.param(signal, "mlp", marks=pytest.mark.slow) for signal in ALL[1:]),
+    *((signal, "mlp") for signal in (by_category, by_text, by_absence)),  # codes, words, numbers
 ]
 
 

@@ -16,6 +16,7 @@ from downslope.table import fit as table
 from downslope.table import predict
 
 ROWS = 400
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture
