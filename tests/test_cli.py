@@ -215,7 +215,7 @@ def test_steps_and_time_and_epochs_end_a_run(summary, monkeypatch):
     assert (found["num_steps"], found["stop_reason"]) == (17, "finished")
     found = summary(*arguments, "--steps", "17", "--epochs", "2", "--out", "b")
     assert (found["num_steps"], found["num_epochs"]) == (10, 2)
-    monkeypatch.setattr("downslope.config.EPOCHS", 1)  # does not apply where time decides
+    monkeypatch.setattr("downslope.train.defaults.EPOCHS", 1)  # does not apply where time decides
     found = summary(*arguments, "--time", "1s", "--out", "c")
     assert found["stop_reason"] == "time up"
     assert 1 <= found["seconds"] < 10
