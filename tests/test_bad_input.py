@@ -19,6 +19,7 @@ from downslope.cli import main
 from downslope.table import fit as table
 from downslope.table import predict
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS = 300
 RNG = np.random.default_rng(0)
 GOOD = pa.table(

@@ -21,6 +21,7 @@ from downslope.recipes.embedding import (
     unit,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 LOSSES = {
     "supervised": supervised_contrastive,
     "nt_xent": nt_xent,

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from downslope import DataError, UsageError
 from downslope.recipes.embedding import Embedder, retrieval
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = {"dim": 4, "hidden": (16,), "max_iter": 2, "learning_rate": 0.01, "random_state": 0}
 
 

@@ -13,6 +13,7 @@ from scipy import integrate, stats
 from downslope.losses import logistic
 from downslope.recipes.fusion import ordinal
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 MODEL = {"bias": np.float32([-1.5]), "gaps_bias": np.float32([0.3, -2.0, 1.0])}
 RAW = st.lists(st.floats(-200, 50, width=32), min_size=1, max_size=6)
 
