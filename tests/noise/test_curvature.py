@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from downslope.errors import UsageError
 from downslope.noise.curvature import (
@@ -42,7 +43,7 @@ def net(seed=0, num=37):
 
 
 def full_hessian(losses, params, rows):
-    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    flat, unravel = ravel_pytree(params)
     return np.asarray(jax.hessian(lambda v: losses(unravel(v), rows).mean())(flat), np.float64)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from downslope import UsageError
 from downslope.recipes import batch_norm as bn
@@ -172,7 +173,7 @@ def gradient(model, x, y, norm):
     def loss(model):
         return ((net(model, x, norm) - y) ** 2).mean()
 
-    return jax.flatten_util.ravel_pytree(jax.grad(loss)(model))[0]
+    return ravel_pytree(jax.grad(loss)(model))[0]
 
 
 def mean_and_error(one, draws=10_000):
