@@ -284,18 +284,30 @@ def test_final_metrics_are_not_those_of_the_sample(setup):
     assert finish(loop).validation["loss"].num_examples == ROWS
 
 
-@pytest.mark.parametrize("is_last_better", [True, False])
-def test_the_last_parameters_may_be_better_than_those_of_the_sample(is_last_better):
-    """Catches the lucky sample of an early update, and last parameters kept that are worse."""
-    good, bad = {"w": np.float32([1, -2, 3])}, {"w": np.float32([1, -2, 2])}
-    last, lowest = (good, bad) if is_last_better else (bad, good)
+@pytest.mark.parametrize("rose", [False, True])
+def test_the_last_parameters_are_kept_unless_their_loss_rose_on_the_sample(rose):
+    """Catches the lucky sample of an early update, last parameters kept that are worse, and all
+    rows evaluated twice, in time that was set aside for once.
+    """
+    lowest, last = {"w": np.float32([1, -2, 3])}, {"w": np.float32([1, -2, 2 if rose else 3.001])}
     loop = loop_of(loops.setup_of(validation=(WIDE, SORTED), steps=90, patience=5))
+    passes, every_row = [], loop.setup.evaluate
+
+    def counted(params):
+        passes.append(params["w"].tolist())
+        return every_row(params)
+
+    counted.compile_seconds = 0.0
+    loop.setup = dataclasses.replace(loop.setup, evaluate=counted)
     loop.state.progress.num_steps, loop.stop_reason = 90, downslope.StopReason.FINISHED
+    loop.state.progress.first_losses = [10.0]
     loop.state.device = loop.state.device._replace(params={"w": jnp.asarray(last["w"])})
     loop.state.held_out = dataclasses.replace(
-        loop.state.held_out, num_rows=512, evaluated_step=90, lowest_loss=0.0, lowest_step=20,
-        params=lowest,
+        loop.state.held_out, num_rows=512, evaluated_step=80, lowest_loss=0.0, lowest_step=20,
+        reference_loss=0.0, reference_losses=np.zeros(512), params=lowest,
     )  # fmt: skip
+    kept = lowest if rose else last
     result = finish(loop)
-    assert result.params["w"].tolist() == good["w"].tolist()
-    assert result.validation["loss"].value == pytest.approx(0.0, abs=1e-6)
+    assert result.params["w"].tolist() == kept["w"].tolist()
+    assert passes == [kept["w"].tolist()]
+    assert result.validation["loss"].num_examples == ROWS

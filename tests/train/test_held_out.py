@@ -20,7 +20,7 @@ def gains(*evaluations, tolerance=1e-3, first_loss=10.0):
     record, found = HeldOut(), []
     for each in evaluations:
         loss = float(np.mean(each))
-        record, gained, _ = record.compared(
+        record, gained = record.compared(
             loss, each if np.ndim(each) else None, first_loss=first_loss, tolerance=tolerance
         )
         found.append(gained)
@@ -45,8 +45,8 @@ def test_a_rise_exceeds_twice_the_noise_of_paired_rows():
         record = HeldOut()
         for each in (first, later):
             mean = float(np.mean(each))
-            record, _, rose = record.compared(mean, each, first_loss=10.0, tolerance=1e-3)
-        return rose
+            record, _ = record.compared(mean, each, first_loss=10.0, tolerance=1e-3)
+        return record.rose
 
     assert [rises(now) for now in (0.5, 1.02, 1.04, 1.06)] == [False, False, False, True]
 
@@ -76,7 +76,7 @@ def test_the_lowest_loss_needs_no_tolerance_and_outlives_a_restart():
         found.append(is_lowest)
     assert found == [True, True, False, False, True, False]
     assert (record.lowest_loss, record.lowest_step, record.evaluated_step) == (0.9998, 5, 6)
-    record, *_ = record.compared(0.9, np.ones(3), first_loss=1.0, tolerance=0.0)
+    record, _ = record.compared(0.9, np.ones(3), first_loss=1.0, tolerance=0.0)
     again = record.restarted()
     assert again.reference_loss is again.reference_losses is None
     assert again.lowest_loss == pytest.approx(0.9998)

@@ -61,6 +61,23 @@ def evaluate(loop: Loop) -> Results | None:
     return results
 
 
+def compare(loop: Loop, results: Results | None) -> bool:
+    """Compare the loss of an evaluation, or of the last epoch, to the reference; did it gain?"""
+    state, losses = loop.state, None
+    loss = state.progress.last_epoch_loss
+    if results is not None and "loss" in results:
+        loss, losses = float(results["loss"]), results.losses
+    if loss is None:
+        return False
+    state.held_out, gained = state.held_out.compared(
+        loss,
+        losses,
+        first_loss=state.progress.first_loss,
+        tolerance=loop.setup.training.tolerance,
+    )
+    return gained
+
+
 def evaluate_all(loop: Loop) -> Results:
     """Metrics of all held-out rows at the parameters of the latest evaluation."""
     setup = loop.setup

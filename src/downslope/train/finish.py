@@ -6,13 +6,12 @@ import dataclasses
 
 import jax
 
-from downslope.choose.patience import is_better
 from downslope.errors import StopReason
 from downslope.estimate import Estimate, not_estimable
 from downslope.metrics import Results
 from downslope.objective import Params
 from downslope.train.collect import write_measured, write_step_seconds
-from downslope.train.evaluations import evaluate, evaluating
+from downslope.train.evaluations import compare, evaluate, evaluating
 from downslope.train.loop import Loop
 from downslope.train.result import Result
 from downslope.train.saving import save, undo
@@ -70,8 +69,9 @@ def _roll_back(loop: Loop) -> int | None:
 def _kept(loop: Loop) -> tuple[Params, Results | None]:
     """Parameters of the lowest held-out loss, else the last ones, and their held-out metrics.
 
-    The last ones are kept too if they reached a target, or if only a sample was evaluated and
-    they are better on all rows.
+    The last ones are kept too if they reached a target, or if only a sample was evaluated, on
+    which their loss is not above the lowest beyond its noise: of many evaluations of few rows the
+    lowest is so by chance as well. All rows are evaluated once.
     """
     setup, step = loop.setup, loop.state.progress.num_steps
     if setup.training.patience and loop.state.held_out.evaluated_step != step:
@@ -79,24 +79,20 @@ def _kept(loop: Loop) -> tuple[Params, Results | None]:
             loop.state.held_out = dataclasses.replace(
                 loop.state.held_out, num_rows=setup.num_held_out
             )
-        evaluate(loop)
+        compare(loop, evaluate(loop))
     held_out = loop.state.held_out
+    is_sampled = held_out.num_rows not in (None, setup.num_held_out)
     last = setup.kept_params(loop.state.device)
     params, at = held_out.params, held_out.lowest_step
-    if params is None or loop.stop_reason is StopReason.TARGET_REACHED:
+    is_best = loop.stop_reason is StopReason.TARGET_REACHED or (is_sampled and not held_out.rose)
+    if params is None or is_best:
         params, at = last, step
     if setup.evaluate is None:
         return params, None
     if loop.results is not None and loop.results[0] == at:
         return params, loop.results[1]
     with evaluating(loop, setup.evaluate):
-        validation = setup.evaluate(params)
-    if at != step and held_out.num_rows not in (None, setup.num_held_out):
-        with evaluating(loop, setup.evaluate):
-            others = setup.evaluate(last)
-        if "loss" in others and is_better(float(others["loss"]), _loss(validation), 0.0):
-            return last, others
-    return params, validation
+        return params, setup.evaluate(params)
 
 
 def _twice_as_long(loop: Loop, validation: Results | None) -> Estimate | None:
@@ -118,7 +114,3 @@ def _twice_as_long(loop: Loop, validation: Results | None) -> Estimate | None:
             known = Estimate.from_json(record["metrics"].get("loss"))
             found |= {} if known.value is None else {record["step"]: known.value}
     return twice_as_long(list(found), list(found.values()), loss)
-
-
-def _loss(results: Results) -> float | None:
-    return float(results["loss"]) if "loss" in results else None

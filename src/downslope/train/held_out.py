@@ -30,6 +30,7 @@ class HeldOut:
     lowest_step: int = 0  # its update
     params: Any = None  # its parameters, on the host; None if not kept
     reference_loss: float | None = None
+    rose: bool = False  # the latest loss is above the reference beyond its noise
     # by metric, all rows minus the sample when that was at a target; see `train.targets`
     offsets: dict[str, float] = dataclasses.field(default_factory=dict)
     reference_losses: np.ndarray | None = None  # of the held-out rows at that evaluation, [n]
@@ -46,8 +47,8 @@ class HeldOut:
 
     def compared(
         self, loss: float, losses: np.ndarray | None, *, first_loss: float | None, tolerance: float
-    ) -> tuple[HeldOut, bool, bool]:
-        """Record with a new reference if the loss gained; whether it did, and whether it rose.
+    ) -> tuple[HeldOut, bool]:
+        """Record with a new reference if the loss gained, and whether it did.
 
         A gain exceeds the noise of the paired differences, and the tolerance; a rise twice that
         noise.
@@ -58,13 +59,14 @@ class HeldOut:
             scale = gain_scale(self.reference_loss, first_loss)
             if not stands_out(gain, error, loss=scale, tolerance=tolerance):
                 doubled = error and RISE_ERRORS * error
-                return self, False, stands_out(-gain, doubled, loss=scale, tolerance=tolerance)
-        now = dataclasses.replace(self, reference_loss=loss, reference_losses=losses)
-        return now, True, False
+                rose = stands_out(-gain, doubled, loss=scale, tolerance=tolerance)
+                return dataclasses.replace(self, rose=rose), False
+        now = dataclasses.replace(self, reference_loss=loss, reference_losses=losses, rose=False)
+        return now, True
 
     def restarted(self) -> HeldOut:
         """Record after a restart: the lowest loss stays, the reference is cleared."""
-        return dataclasses.replace(self, reference_loss=None, reference_losses=None)
+        return dataclasses.replace(self, reference_loss=None, reference_losses=None, rose=False)
 
     def to_json(self) -> dict[str, Any]:
         """Numbers as plain values; arrays are saved separately."""

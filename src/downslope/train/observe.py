@@ -21,7 +21,7 @@ from downslope.estimate import Estimate
 from downslope.metrics import Results
 from downslope.train.calls import Call
 from downslope.train.collect import write_trial
-from downslope.train.evaluations import arm_losses, evaluate, is_due
+from downslope.train.evaluations import arm_losses, compare, evaluate, is_due
 from downslope.train.loop import Loop, is_trial_over
 from downslope.train.spending import MEASURING
 from downslope.train.state import restore_device
@@ -80,14 +80,7 @@ def _evaluated(
     held_out = float(results["loss"]) if results is not None and "loss" in results else None
     # that of the last epoch if it is not finite on some row, not scored, or nothing is held out
     loss = progress.last_epoch_loss if held_out is None else held_out
-    gained = rose = False
-    if loss is not None:
-        state.held_out, gained, rose = state.held_out.compared(
-            loss,
-            results.losses if results is not None and held_out is not None else None,
-            first_loss=progress.first_loss,
-            tolerance=loop.setup.training.tolerance,
-        )
+    gained = compare(loop, results)
     if results is not None:
         metrics = held_out_metrics(loop, results)
     return _observation(
@@ -99,7 +92,7 @@ def _evaluated(
         loss=loss,
         held_out_loss=held_out,
         gained=gained,
-        rose=rose,
+        rose=state.held_out.rose,
         reference_loss=state.held_out.reference_loss,
     )
 
