@@ -78,12 +78,15 @@ class Simulated:
         self.reference = None
         self.decisions = []
 
-    def see(self, moment, **seen):
-        observation = Observation(
+    def observation(self, moment, **seen):
+        return Observation(
             moment=moment, context=self.context, step=self.step, seconds=self.seconds,
             knobs=self.knobs, sizes=self.sizes, instruments=self.instruments,
             **{"done": None, "first_loss": 10.0} | seen,
         )  # fmt: skip
+
+    def see(self, moment, **seen):
+        observation = self.observation(moment, **seen)
         before = json.dumps(controllers.to_json(self.states))
         self.states, orders = controllers.update(self.states, observation)
         # pure: from the states of a checkpoint the same orders come again
@@ -410,6 +413,21 @@ def test_a_larger_batch_is_compiled_tried_and_kept_where_it_is_faster(metric):
     assert f"the {metric} noise scale is 900 (700 to 1,200) examples" in back.because
     assert run.knobs == KNOBS
     assert run.see("collected") == ()  # the same question is asked again only later
+
+
+@pytest.mark.parametrize("knob", ["learning_rate", "batch_size", "clip_norm", "stop"])
+def test_a_batch_size_waits_for_what_else_was_decided(knob):
+    """Catches a rate lowered at the same evaluation that the new batch's rate would overwrite."""
+    run = large_noise()
+    run.see("collected")
+    run.sizes = dataclasses.replace(
+        run.sizes, known=frozenset({64, 256}), usable=frozenset({64, 256})
+    )
+    seen = run.observation("collected")
+    batch_size, state = controllers.CONTROLLERS["batch_size"], run.states["batch_size"]
+    before = Decision(knob=knob, old=0.01, new=0.0025, because="")
+    assert batch_size.update(state, seen, (before,)) == (state, ())
+    assert batch_size.update(state, seen, ())[1]
 
 
 @pytest.mark.parametrize("asks", ["what to compile", "where to stay"])

@@ -15,11 +15,10 @@ from downslope.choose.controller import (
     Trial,
     decision_on,
 )
-from downslope.choose.explore import BatchSize, BatchSizeState, follow
+from downslope.choose.explore import CHANGES, BatchSize, BatchSizeState, follow
 from downslope.choose.temperature import gain_scale
 
 WAIT = 2.0  # a refused size may be proposed again once the run is this many times as long; assumed
-CHANGES = ("stop", "batch_size", "clip_norm", "learning_rate")  # that a branch waits for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ MIN_RUN_OVER_COMPILING = 10.0  # a run must have lasted this many times as long 
 MIN_SAVING_AT_BEST = 0.1  # share of the time left that another size must be able to save at best
 ASK_AGAIN = 1.2  # the same question is asked again once the run is this many times as long
 MIN_BATCH_SIZE = 4
+CHANGES = ("stop", "batch_size", "clip_norm", "learning_rate")  # after which it waits
 
 
 def may_pay(
@@ -133,7 +134,7 @@ class BatchSize:
             return state, ()
         if seen.moment == "collected" and not seen.context.has_clock:
             return state, ()  # how many updates a call has is a matter of the clock
-        if decision_on(decided, "stop", "batch_size", "clip_norm"):
+        if decision_on(decided, *CHANGES):
             return state, ()
         state, decision = self._decide(state, seen)
         if decision is not None:
