@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 
 import downslope
 import plain
+from downslope.choose.evaluations import SAMPLE_ROWS
 from downslope.data import order
 from downslope.data.arrays import Arrays
 from downslope.data.stream import Position
@@ -19,7 +20,13 @@ from downslope.metrics import Results
 from downslope.objective import build
 from downslope.train import evaluate
 from downslope.train.assemble import assemble
-from downslope.train.evaluate import WINDOW_ROWS, LossScorer, make_evaluator
+from downslope.train.evaluate import (
+    SHARED_ROWS,
+    WINDOW_ROWS,
+    LossScorer,
+    make_evaluator,
+    make_evaluators,
+)
 
 PARAMS = {"w": np.float32([1, -2, 0.5])}
 
@@ -63,6 +70,23 @@ def test_the_loss_is_the_mean_over_every_row_once(num_rows, step_rows, small_buf
     assert found["loss"].value == pytest.approx(_losses(x, y).mean(), rel=1e-5)
     assert found["loss"].num_examples == num_rows
     assert found.losses == pytest.approx(_losses(x, y), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("num_rows", [200, 600, 768, SHARED_ROWS + 1])
+def test_few_held_out_rows_share_the_program_of_their_samples(num_rows):
+    """Catches a program compiled at the end for the rows that a sample's would do for, its
+    padding counted, and a million rows in small calls.
+    """
+    x, y = _data(num_rows)
+    source = Arrays((x, y))
+    objective, _ = build(loss, PARAMS, source.read(0, 1), source.unpack)
+    every_row, of_sample = make_evaluators(objective, LossScorer(), source, seed=0)
+    if num_rows > SAMPLE_ROWS:
+        of_sample(SAMPLE_ROWS)(PARAMS)
+    compiled = every_row.compile_seconds
+    assert bool(compiled) is (SAMPLE_ROWS < num_rows <= SHARED_ROWS)
+    assert every_row(PARAMS).losses == pytest.approx(_losses(x, y), rel=1e-4, abs=1e-4)
+    assert (every_row.compile_seconds == compiled) is bool(compiled)
 
 
 @pytest.mark.parametrize("num_rows", [10, 16, 40, 100])

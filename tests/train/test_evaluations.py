@@ -134,14 +134,19 @@ def test_before_the_first_one_its_cost_is_expected(setup):
 
 
 def test_the_last_evaluation_is_within_the_time(setup):
-    """Catches a run that ends its budget with updates, and an evaluation that takes most of it."""
+    """Catches a run that ends its budget with updates, an evaluation that takes most of it, and
+    one of all rows alone, as if the sample were not evaluated and its own program compiled.
+    """
     loop = clocked(setup)
     due(loop)
     assert loop.seconds_limit <= loop.setup.training.seconds
     loop.evaluations.num_rows = loop.setup.num_held_out // 2
     loop.evaluations.latest_seconds.append(0.5)
     due(loop)
-    assert loop.seconds_limit == pytest.approx(loop.setup.training.seconds - 1.0)
+    assert loop.seconds_limit == pytest.approx(loop.setup.training.seconds - 1.5)
+    loop.evaluations.in_use = SimpleNamespace(compile_seconds=2.0)
+    due(loop)
+    assert loop.seconds_limit == pytest.approx(loop.setup.training.seconds - 3.5)
     loop.evaluations.latest_seconds.extend([1e3] * 3)
     due(loop)
     assert loop.seconds_limit == pytest.approx(0.9 * loop.setup.training.seconds)

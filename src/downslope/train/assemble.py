@@ -40,7 +40,7 @@ from downslope.train.evaluate import (
     LossScorer,
     Scorer,
     make_evaluator,
-    make_sample_evaluator,
+    make_evaluators,
 )
 from downslope.train.interaction import can_divide, interact
 from downslope.train.program_cache import as_they_are, kept, kind_of
@@ -147,9 +147,10 @@ def assemble(
     window = step_rows if objective.interacts else None
     evaluate = sample_evaluator = None
     if held_out is not None and scorer is not None:
-        evaluate = make_evaluator(objective, scorer, held_out, window)
         if objective.separable and window is None:
-            sample_evaluator = make_sample_evaluator(objective, scorer, held_out, training.seed)
+            evaluate, sample_evaluator = make_evaluators(objective, scorer, held_out, training.seed)
+        else:
+            evaluate = make_evaluator(objective, scorer, held_out, window)
     return TrainSetup(
         objective=objective,
         optimizer=optimizer,

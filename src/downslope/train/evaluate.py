@@ -27,6 +27,9 @@ from downslope.tree import map_arrays
 KEPT_BYTES = 32 << 20  # held-out rows kept on the device: reading takes longer than evaluating
 EACH = "loss of every row"  # key beside those of the scorer
 WINDOW_ROWS = 2048  # rows evaluated at once: bounds the memory of a wide model's activations
+# Held-out rows up to which they are evaluated by the program of samples, in 64 calls at most: to
+# compile another one takes longer.
+SHARED_ROWS = 64 * SAMPLE_ROWS
 
 
 class Scorer(Protocol):
@@ -174,17 +177,23 @@ def make_evaluator(
     return Evaluator(Program(objective, scorer, step_rows), source)
 
 
-def make_sample_evaluator(
+def make_evaluators(
     objective: Objective, scorer: Scorer, source: Source, seed: int
-) -> Callable[[int], Evaluator]:
-    """`evaluator(num_rows)` gives the evaluator of that many random rows, a multiple of 256.
+) -> tuple[Evaluator, Callable[[int], Evaluator]]:
+    """Evaluator of every row, and `evaluator(num_rows)` of that many random ones.
 
-    One program serves samples of all sizes, and a smaller sample is a part of a larger one.
+    `num_rows` is a multiple of 256. One program serves samples of all sizes, and all rows where
+    they are few; a smaller sample is a part of a larger one.
     """
     program = Program(objective, scorer, SAMPLE_ROWS)
-    return lambda num_rows: Evaluator(
-        program, held_out_sample(source, num_rows, seed), block_rows=SAMPLE_ROWS
-    )
+
+    def of_sample(num_rows: int) -> Evaluator:
+        rows = held_out_sample(source, num_rows, seed)
+        return Evaluator(program, rows, block_rows=SAMPLE_ROWS)
+
+    if SAMPLE_ROWS < source.num_rows <= SHARED_ROWS:
+        return Evaluator(program, source, block_rows=SAMPLE_ROWS), of_sample
+    return make_evaluator(objective, scorer, source), of_sample
 
 
 @dataclass(kw_only=True)

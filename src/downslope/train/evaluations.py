@@ -227,14 +227,17 @@ def _expected_seconds(loop: Loop, num_rows: int) -> float:
 
 
 def _final_seconds(loop: Loop) -> float:
-    """Time set aside for the evaluation of all held-out rows at the end, a tenth at most."""
+    """Time set aside for the evaluations at the end, a tenth at most: of the sample and of all."""
     setup, evaluations = loop.setup, loop.evaluations
     if setup.evaluate is None or setup.training.seconds is None:
         return 0.0
     total = setup.num_held_out or 0
     seconds = _expected_seconds(loop, total)
     if evaluations.latest_seconds and evaluations.num_rows:
-        seconds = statistics.median(evaluations.latest_seconds) * total / evaluations.num_rows
+        rows = total if evaluations.num_rows == total else total + evaluations.num_rows
+        seconds = statistics.median(evaluations.latest_seconds) * rows / evaluations.num_rows
+        if evaluations.in_use is not None and not setup.evaluate.compile_seconds:
+            seconds += evaluations.in_use.compile_seconds  # about as long as that of all rows
     return min(seconds, FINAL_SHARE * setup.training.seconds)
 
 
