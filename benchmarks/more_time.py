@@ -59,17 +59,18 @@ class Pair:
 
 
 def _of_task(name: str, most_steps: int) -> Problem:
-    task = tasks.load(name)
-    return Problem(
-        loss=task.loss, model=task.model, train=task.train, held_out=task.held_out,
-        most_steps=most_steps,
-    )  # fmt: skip
+    found = tasks.load(name)
+    return _of(found, found.held_out, most_steps)
 
 
 def _of_workload(name: str, most_steps: int) -> Problem:
     found = workloads.load(name)
+    return _of(found, found.validation, most_steps)
+
+
+def _of(found: Any, held_out: Any, most_steps: int) -> Problem:
     return Problem(
-        loss=found.loss, model=found.model, train=found.train, held_out=found.validation,
+        loss=found.loss, model=found.model, train=found.train, held_out=held_out,
         most_steps=most_steps,
     )  # fmt: skip
 

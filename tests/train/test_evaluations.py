@@ -289,12 +289,15 @@ def test_final_metrics_are_not_those_of_the_sample(setup):
     assert finish(loop).validation["loss"].num_examples == ROWS
 
 
-@pytest.mark.parametrize("rose", [False, True])
-def test_the_last_parameters_are_kept_unless_their_loss_rose_on_the_sample(rose):
-    """Catches the lucky sample of an early update, last parameters kept that are worse, and all
-    rows evaluated twice, in time that was set aside for once.
+@pytest.mark.parametrize("case", ["level", "rose", "restarted"])
+def test_the_last_parameters_are_kept_unless_their_loss_rose_on_the_sample(case):
+    """Catches the lucky sample of an early update, last parameters kept that are worse, also of a
+    second start that never came near the first, and all rows evaluated twice, in time that was set
+    aside for once.
     """
-    lowest, last = {"w": np.float32([1, -2, 3])}, {"w": np.float32([1, -2, 2 if rose else 3.001])}
+    is_last = case == "level"
+    lowest = {"w": np.float32([1, -2, 3])}
+    last = {"w": np.float32([1, -2, 3.001 if is_last else 2])}
     loop = loop_of(loops.setup_of(validation=(WIDE, SORTED), steps=90, patience=5))
     passes, every_row = [], loop.setup.evaluate
 
@@ -311,7 +314,9 @@ def test_the_last_parameters_are_kept_unless_their_loss_rose_on_the_sample(rose)
         loop.state.held_out, num_rows=512, evaluated_step=80, lowest_loss=0.0, lowest_step=20,
         reference_loss=0.0, reference_losses=np.zeros(512), params=lowest,
     )  # fmt: skip
-    kept = lowest if rose else last
+    if case == "restarted":
+        loop.state.held_out = loop.state.held_out.restarted(30)
+    kept = last if is_last else lowest
     result = finish(loop)
     assert result.params["w"].tolist() == kept["w"].tolist()
     assert passes == [kept["w"].tolist()]

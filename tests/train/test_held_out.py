@@ -77,6 +77,6 @@ def test_the_lowest_loss_needs_no_tolerance_and_outlives_a_restart():
     assert found == [True, True, False, False, True, False]
     assert (record.lowest_loss, record.lowest_step, record.evaluated_step) == (0.9998, 5, 6)
     record, _ = record.compared(0.9, np.ones(3), first_loss=1.0, tolerance=0.0)
-    again = record.restarted()
+    again = record.restarted(6)
     assert again.reference_loss is again.reference_losses is None
     assert again.lowest_loss == pytest.approx(0.9998)

@@ -80,7 +80,7 @@ def _start_again(loop: Loop) -> None:
     """Restart from the first parameters and a fresh optimizer; all counts continue."""
     state = loop.state
     state.device = loop.setup.start()._replace(step=state.device.step)
-    state.held_out = state.held_out.restarted()
+    state.held_out = state.held_out.restarted(state.progress.num_steps)
     mark_good(loop)  # a diverged step returns here, not to the earlier start
 
 

@@ -84,8 +84,8 @@ def _kept(loop: Loop) -> tuple[Params, Results | None]:
     is_sampled = held_out.num_rows not in (None, setup.num_held_out)
     last = setup.kept_params(loop.state.device)
     params, at = held_out.params, held_out.lowest_step
-    is_best = loop.stop_reason is StopReason.TARGET_REACHED or (is_sampled and not held_out.rose)
-    if params is None or is_best:
+    is_best = is_sampled and held_out.is_level
+    if params is None or is_best or loop.stop_reason is StopReason.TARGET_REACHED:
         params, at = last, step
     if setup.evaluate is None:
         return params, None

@@ -31,9 +31,15 @@ class HeldOut:
     params: Any = None  # its parameters, on the host; None if not kept
     reference_loss: float | None = None
     rose: bool = False  # the latest loss is above the reference beyond its noise
+    started_step: int = 0  # update of the latest start from the first parameters
     # by metric, all rows minus the sample when that was at a target; see `train.targets`
     offsets: dict[str, float] = dataclasses.field(default_factory=dict)
     reference_losses: np.ndarray | None = None  # of the held-out rows at that evaluation, [n]
+
+    @property
+    def is_level(self) -> bool:
+        """True if the latest loss is as low as the lowest one, as far as its noise tells."""
+        return not self.rose and self.lowest_step > self.started_step  # not of an earlier start
 
     def evaluated(self, step: int, loss: float | None) -> tuple[HeldOut, bool]:
         """Record after an evaluation, and whether its loss is the lowest so far.
@@ -64,9 +70,11 @@ class HeldOut:
         now = dataclasses.replace(self, reference_loss=loss, reference_losses=losses, rose=False)
         return now, True
 
-    def restarted(self) -> HeldOut:
-        """Record after a restart: the lowest loss stays, the reference is cleared."""
-        return dataclasses.replace(self, reference_loss=None, reference_losses=None, rose=False)
+    def restarted(self, step: int) -> HeldOut:
+        """Record after a restart at an update: the lowest loss stays, the reference is cleared."""
+        return dataclasses.replace(
+            self, reference_loss=None, reference_losses=None, rose=False, started_step=step
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Numbers as plain values; arrays are saved separately."""
