@@ -284,7 +284,7 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         seconds_per_example=sizes.seconds_per_example(knobs.batch_size),
         larger_batch_size=larger,
         larger_seconds_per_example=larger and sizes.seconds_per_example(larger),
-        cools_down=_cools_down(context) and context.has_held_out,
+        cools_down=_cools_down(context),
         rose=seen.rose,
         training_gain=_training_gain(state, seen),
     )
