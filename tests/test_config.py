@@ -154,7 +154,7 @@ def test_defaults_are_allowed_and_the_documented_ones():
     training = Training()
     chosen = {
         "optimizer", "learning_rate", "batch_size", "schedule", "clip_norm", "average", "patience",
-        "warmup_steps",
+        "warmup_steps", "weight_decay",
     }  # fmt: skip
     assert training.free == chosen
     assert all(getattr(training, name) == "auto" for name in chosen)
@@ -180,7 +180,8 @@ def test_what_is_left_to_choose_begins_with_a_value_and_what_is_given_stays():
     """Catches a given value that is chosen over, and "auto" that reaches the program."""
     rows = Arrays(np.zeros((200, 3), "float32"))
     begun = begin_with(Training(), rows)
-    assert begun.free == {"learning_rate", "warmup_steps"}  # by trials, and a share of the run
+    # by trials, as a share of the run, and from the model
+    assert begun.free == {"learning_rate", "warmup_steps", "weight_decay"}
     given = dict(plain.PLAIN, batch_size=17, optimizer="sgd", average="ema", patience=None)
     begun = begin_with(Training(**given), rows)
     assert {name: getattr(begun, name) for name in given} == given

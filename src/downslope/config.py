@@ -242,9 +242,10 @@ class Training:
         "if the norms have a heavy tail",
         within=POSITIVE,
     )
-    weight_decay: float | None = option(
-        None,
-        "decoupled weight decay; by default 1e-4 for adamw and none for the others",
+    weight_decay: float | Auto | None = option(
+        AUTO,
+        "decoupled weight decay; auto is 0.1, on arrays of two axes or more, for a net with "
+        "held-out rows whose optimizer is auto; else that of the optimizer, 1e-4 for adamw or none",
         within=NOT_NEGATIVE,
     )
     l1: float = option(

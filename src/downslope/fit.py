@@ -55,7 +55,7 @@ def fit(
     warmup_steps: int | Auto = Training.warmup_steps,
     decay_steps: int | None = Training.decay_steps,
     clip_norm: float | Auto | None = Training.clip_norm,
-    weight_decay: float | None = Training.weight_decay,
+    weight_decay: float | Auto | None = Training.weight_decay,
     l1: float = Training.l1,
     l2: float = Training.l2,
     average: AverageName | Auto | None = Training.average,
@@ -81,7 +81,8 @@ def fit(
     """Train a model by mini-batch gradient descent on a loss of your own.
 
     Minimises the mean of `loss` over the rows of `data`, plus `penalty(model)`,
-    `l1 * sum |w|` and `l2 / 2 * sum w^2`.
+    `l1 * sum |w|` and `l2 / 2 * sum w^2`. The weights of a
+    net that held-out rows judge decay besides, unless `weight_decay` or a penalty is given.
 
     Args:
         loss: `loss(model, batch, key) -> losses`, shape [B], one per independent example,

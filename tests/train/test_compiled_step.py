@@ -151,7 +151,8 @@ def _timed(seconds=1.5, **options):
     events, model = [], {"w": np.ones(3, "float32")}
     result = downslope.fit(
         lambda model, batch, key: (batch[0] @ model["w"] - batch[1]) ** 4, model,
-        (x, x @ np.float32([1, -2, 3]) + noise), batch_size=64, learning_rate=1e-4, schedule="constant",
+        (x, x @ np.float32([1, -2, 3]) + noise),
+        batch_size=64, learning_rate=1e-4, schedule="constant",
         seconds=seconds, patience=None, readers=(events.append,), **options,
     )  # fmt: skip
     return [e for e in events if e["event"] == "measured"], result

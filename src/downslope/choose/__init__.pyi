@@ -7,6 +7,7 @@ from .clipping import next_clip_norm as next_clip_norm
 from .controller import Context as Context
 from .controller import Controller as Controller
 from .controller import Observation as Observation
+from .decay import first_weight_decay as first_weight_decay
 from .decision import Decision as Decision
 from .decision import policy as policy
 from .decision import replay as replay

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from downslope.choose.decision import Decision, policy
-from downslope.config import Training
+from downslope.config import Training, is_auto
 
 LEFT_TO_CHOOSE = frozenset({"optimizer", "learning_rate", "schedule", "average"})
 ROWS_PER_PARAMETER = 2  # with fewer, the least training loss would overfit the rows
@@ -19,7 +19,8 @@ def asks_for_search(training: Training) -> bool:
         (False, True)
     """
     limited = training.steps is not None or training.epochs is not None
-    decays = bool(training.l1 or training.weight_decay)
+    decay = None if is_auto(training.weight_decay) else training.weight_decay
+    decays = bool(training.l1 or decay)
     return not training.free >= LEFT_TO_CHOOSE or limited or decays
 
 

@@ -263,6 +263,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
             epochs=self.max_iter,
             l1=l1,
             l2=l2,
+            weight_decay=None,  # `alpha` says what is minimised
             patience=self.n_iter_no_change,
             tolerance=self.tol,
             measure_every=Training.measure_every if num_rows >= MEASURED_FROM else None,

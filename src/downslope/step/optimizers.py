@@ -76,8 +76,13 @@ class Rule(NamedTuple):
     decays_weights: bool = False  # decoupled weight decay is the rule's own argument
 
 
-def make_optimizer(training: Training) -> Optimizer:
+def make_optimizer(
+    training: Training, is_decayed: Callable[[Array], bool] = lambda leaf: True
+) -> Optimizer:
     """Optimizer that the configuration names or holds.
+
+    Args:
+        is_decayed: tells which leaves weight decay acts on, where it is no part of the rule.
 
     Raises:
         UsageError: a setting that the given transformation would not obey, or L1 with a
@@ -85,8 +90,8 @@ def make_optimizer(training: Training) -> Optimizer:
     """
     given = training.optimizer
     if isinstance(given, str):
-        optimizer = _named(given, training)
-    elif training.weight_decay:
+        optimizer = _named(given, training, is_decayed)
+    elif _decay_of(training):
         raise UsageError(
             "weight_decay is added to named optimizers only; chain "
             "optax.add_decayed_weights into your own"
@@ -113,9 +118,9 @@ def make_optimizer(training: Training) -> Optimizer:
     return optimizer
 
 
-def _named(name: str, training: Training) -> Optimizer:
+def _named(name: str, training: Training, is_decayed: Callable[[Array], bool]) -> Optimizer:
     rule, given = RULES[name], training.learning_rate
-    decay = training.weight_decay
+    decay = _decay_of(training)
     settings = rule.settings(training)
     if rule.decays_weights:
         settings |= {} if decay is None else {"weight_decay": decay}
@@ -123,7 +128,7 @@ def _named(name: str, training: Training) -> Optimizer:
 
     def build(learning_rate: Any) -> optax.GradientTransformation:
         made = rule.optax_rule(learning_rate, **settings)
-        return made if not decay else optax.chain(made, _shrink(learning_rate * decay))
+        return made if not decay else optax.chain(made, _shrink(learning_rate * decay, is_decayed))
 
     return Optimizer(
         name,
@@ -134,6 +139,12 @@ def _named(name: str, training: Training) -> Optimizer:
         l1_scale=rule.l1_scale and rule.l1_scale(training),
         metric=rule.metric,
     )
+
+
+def _decay_of(training: Training) -> float | None:
+    """Weight decay; None where it is none or was left to choose, and nothing chose any."""
+    decay = training.weight_decay
+    return None if is_auto(decay) else decay  # type: ignore[return-value]
 
 
 def _from_function(function: Callable[..., Any], training: Training) -> Optimizer:
@@ -160,10 +171,12 @@ def evaluation_params(opt_state: Any, params: Any) -> Any:
     return params
 
 
-def _shrink(share: Any) -> optax.GradientTransformation:
+def _shrink(share: Any, is_decayed: Callable[[Array], bool]) -> optax.GradientTransformation:
     """Decoupled weight decay: each step also shrinks w by rate times decay."""
     return optax.stateless(
-        lambda updates, params: jax.tree.map(lambda u, p: u - share * p, updates, params)
+        lambda updates, params: jax.tree.map(
+            lambda u, p: u - share * p if is_decayed(p) else u, updates, params
+        )
     )
 
 

@@ -88,6 +88,8 @@ def fit(
             say(sentence)
         chosen = choose_model(stored.encoding, model or ModelOptions())
         training = training or Training(seed=table.seed)
+        if chosen.options.model != "mlp":  # its categories have matrices, side by side
+            training = training.resolved(weight_decay=None)
         result = downslope.fit(
             chosen.loss_fn,
             chosen.init(training.seed),

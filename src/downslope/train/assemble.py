@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from downslope.choose.decay import first_weight_decay
+from downslope.choose.decision import Decision
 from downslope.choose.start import economical_batch_size
 from downslope.choose.step_time import StepTimes
 from downslope.config import NEED_AN_END, Training, is_auto
@@ -83,6 +85,8 @@ def assemble(
     accumulates = step_rows < batch_rows
     unpack = as_they_are if isinstance(source, Arrays) else source.unpack
     objective, params = build(loss, model, example(source, 2), unpack, penalty, num_rows=step_rows)
+    decay = _weight_decay(asked, params, source, penalty, has_held_out=held_out is not None)
+    training = training.resolved(weight_decay=decay and decay.new)
     kind = kind_of(objective, training, None)
     if training.measure_every is not None:
         interacts = interact(objective, params, source, kind)
@@ -101,7 +105,7 @@ def assemble(
             "a loss whose examples interact cannot be accumulated over micro-batches; "
             f"use a batch_size of at most {step_rows}"
         )
-    optimizer = make_optimizer(training)
+    optimizer = make_optimizer(training, _is_matrix) if decay else make_optimizer(training)
     num_rows = None if isinstance(source, Generator) else source.num_rows
     changes = "batch_size" in asked.free and _can_change(training, source, objective)
     num_steps = _num_steps(training, num_rows, batch_rows, changes)
@@ -110,7 +114,8 @@ def assemble(
     factor = rate_factor(training)
     limits = (asked.steps, asked.epochs, asked.seconds)
     has_end = asked.schedule in NEED_AN_END or any(limit is not None for limit in limits)
-    kind = kind_of(objective, training, mask)
+    # programs are told apart by the decay, not by the leaves that it acts on
+    kind = None if decay else kind_of(objective, training, mask)
     most_rows = min(
         MAX_WINDOW_ROWS, max(1, STEP_BYTES // row_bytes(source)), num_rows or MAX_WINDOW_ROWS
     )
@@ -193,6 +198,25 @@ def assemble(
         source=given,
         row_losses=_row_losses(objective, training.l2, mask),
         kind=kind,
+        first_decisions=() if decay is None else (decay,),
+    )
+
+
+def _is_matrix(leaf: Any) -> bool:
+    return leaf.ndim >= 2
+
+
+def _weight_decay(
+    asked: Training, params: Params, source: Any, penalty: Any, *, has_held_out: bool
+) -> Decision | None:
+    """The weight decay, where it and the optimizer are left to choose."""
+    if not {"weight_decay", "optimizer"} <= asked.free:
+        return None
+    return first_weight_decay(
+        num_matrices=sum(np.ndim(leaf) >= 2 for leaf in jax.tree.leaves(params)),
+        has_held_out=has_held_out,
+        is_endless=isinstance(source, Generator),
+        is_penalized=bool(asked.l1 or asked.l2) or penalty is not None,
     )
 
 

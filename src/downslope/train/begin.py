@@ -48,6 +48,8 @@ def begin(
         step=state.progress.num_steps,
         shuffling=steps.current.shuffling,
     )
+    for decision in setup.first_decisions if last is None else ():
+        run.journal.write("decided", step=0, seconds=0.0, **decision.to_json())
     follow_horizon(loop)
     return loop
 

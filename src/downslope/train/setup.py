@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from downslope.choose.decision import Decision
 from downslope.choose.step_time import StepTimes
 from downslope.config import KnobSettings, Training
 from downslope.data.arrays import Arrays
@@ -57,6 +58,7 @@ class TrainSetup:
     # `losses(params, rows)` with penalties, for measuring; one fixed key for a random loss
     row_losses: Callable[[Params, Any], Any]
     num_held_out: int | None = None  # rows
+    first_decisions: tuple[Decision, ...] = ()  # made before the first update, for the journal
     # `sample_evaluator(num_rows)` evaluates a random sample; None where all rows must be used
     sample_evaluator: Callable[[int], Evaluate] | None = None
     kind: Any = None  # key of the compiled programs that other runs may share

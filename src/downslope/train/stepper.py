@@ -74,6 +74,7 @@ class Stepper:
             schedule="constant",
             warmup_steps=0,
             clip_norm=None,
+            weight_decay=None,
             average=None,
             batch_size="full",
         )

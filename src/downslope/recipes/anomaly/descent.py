@@ -49,6 +49,7 @@ def descend(
         model,
         np.ascontiguousarray(windows, np.float32),
         validation=np.ascontiguousarray(validation, np.float32),
+        weight_decay=None,  # what is anomalous stands out by the error of a close fit
         epochs=epochs,
         seconds=seconds,
         seed=seed,

@@ -138,6 +138,7 @@ class Fusion(BaseEstimator):
             validation=rows(held_out, 0.0) if len(held_out) else None,
             penalize=weights_only,
             l2=self.alpha,
+            weight_decay=None,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
             epochs=self.max_iter,

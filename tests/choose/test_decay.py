@@ -1,0 +1,71 @@
+"""Weight decay that is left to choose: for nets that held-out rows judge, and for nothing else."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import downslope
+from downslope.choose import first_weight_decay, replay, settle_rate
+
+NET = {"num_matrices": 2, "has_held_out": True, "is_endless": False, "is_penalized": False}
+
+
+@pytest.mark.parametrize("changed", [
+    {"num_matrices": 1}, {"has_held_out": False}, {"is_endless": True}, {"is_penalized": True},
+])  # fmt: skip
+def test_only_a_net_that_may_overfit_is_decayed(changed) -> None:
+    found = first_weight_decay(**NET)
+    assert found is not None and (found.knob, found.new) == ("weight_decay", 0.1)
+    assert replay([{"event": "decided", **found.to_json()}]) == [found]
+    assert first_weight_decay(**NET | changed) is None
+
+
+def test_a_decayed_run_lowers_its_rate_less() -> None:
+    """Catches one power for both. 32 times as long: 32^-0.25 and 32^-0.1."""
+    asked = {"first": 0.01, "rates": (0.01,), "losses": (1.0,), "steps": 64, "run_steps": 2048}
+    plain, decayed = (settle_rate(**asked, decays=decays).new for decays in (False, True))
+    assert plain == pytest.approx(0.01 * 32**-0.25) and decayed == pytest.approx(0.01 * 32**-0.1)
+
+
+def _net(**options):
+    """Weights and a scale that no row moves, after 20 updates at a rate of 0.01."""
+    rng = np.random.default_rng(0)
+    model = {name: np.ones(shape, "float32") for name, shape in (
+        ("a", (3, 4)), ("b", (4, 1)), ("idle", (2, 2)), ("idle bias", 2))}  # fmt: skip
+
+    def loss(model, batch, key):
+        out = jnp.tanh(batch[0] @ model["a"]) @ model["b"]
+        return (out[:, 0] - batch[1]) ** 2
+
+    x = rng.normal(size=(400, 3)).astype("float32")
+    asked = {"learning_rate": 0.01, "batch_size": 32, "steps": 20, "schedule": "constant",
+             "warmup_steps": 0, "average": None, "patience": None, "validation": 0.2}  # fmt: skip
+    result = downslope.fit(loss, model, (x, x[:, 0]), **asked | options)
+    decided = [r for r in result.history if r.get("knob") == "weight_decay"]
+    idle = float(result.params["idle"][0, 0])
+    assert float(result.params["idle bias"][0]) == pytest.approx(1.0, abs=1e-6) or options
+    return idle, decided
+
+
+def test_matrices_shrink_and_vectors_stay() -> None:
+    """Catches a bias that decays, and a decision that the journal does not hold."""
+    idle, decided = _net()
+    assert idle == pytest.approx((1 - 0.01 * 0.1) ** 20, rel=1e-4)
+    assert len(decided) == 1 and "a net of 3 matrices" in decided[0]["because"]
+
+
+@pytest.mark.parametrize("options", [
+    {"weight_decay": None}, {"weight_decay": 0.0}, {"optimizer": "adam"}, {"validation": None},
+    {"l1": 1e-12, "optimizer": "adam"}, {"penalty": lambda m: 0.0 * m["b"].sum()},
+])  # fmt: skip
+def test_what_is_given_is_obeyed(options) -> None:
+    """Catches a decay beside a penalty, a named optimizer, or a decay that was given."""
+    idle, decided = _net(**options)
+    assert idle == pytest.approx(1.0, abs=1e-4) and not decided
+
+
+def test_a_given_decay_acts_on_all() -> None:
+    idle, decided = _net(weight_decay=0.5)
+    assert idle == pytest.approx((1 - 0.01 * 0.5) ** 20, rel=1e-4) and not decided
