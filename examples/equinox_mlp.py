@@ -39,13 +39,19 @@ def loss(net, batch, key):
     return softmax(jax.vmap(net)(images, keys), digits)
 
 
+def held_out_loss(net, batch, key):
+    """The same without dropout."""
+    return loss(eqx.nn.inference_mode(net), batch, key)
+
+
 def main(run: str | Path, epochs: int = 20) -> downslope.Result:
     data = load_digits()
     images, digits = (data.data / 16).astype("float32"), data.target
     net = Net(jax.random.key(0))
     result = downslope.fit(
-        loss, net, (images, digits), batch_size=64, epochs=epochs, validation=0.2, out=run
-    )
+        loss, net, (images, digits), batch_size=64, epochs=epochs, validation=0.2,
+        validation_loss=held_out_loss, out=run,
+    )  # fmt: skip
     print("held-out loss", result.validation["loss"], "nats -", result.stop_reason)
 
     trained = eqx.nn.inference_mode(downslope.load_model(run, net))

@@ -68,6 +68,7 @@ def fit(
     checkpoint_seconds: float = Training.checkpoint_seconds,
     seed: int = Training.seed,
     validation: Any = None,
+    validation_loss: Loss | None = None,
     penalty: Callable[[Model], Any] | None = None,
     penalize: Callable[[Model], Any] | None = None,
     scorer: Scorer | None = None,
@@ -92,6 +93,8 @@ def fit(
         data: an array, or tuples and dicts of arrays with the same number of rows; a source
             from `downslope.open`; or a `downslope.Generator` of batches.
         validation: held-out rows: a share between 0 and 1 of arrays, or data like `data`.
+        validation_loss: the loss of held-out rows, where it differs from `loss`: without dropout,
+            augmentation or smoothed labels. Its shape is that of `loss`.
         penalty: a smooth term added to the mean loss, `penalty(model) -> scalar`.
         penalize: `penalize(model)` gives a tree of bools like the model: where `l1` and `l2`
             act; by default on every trained array.
@@ -145,6 +148,7 @@ def fit(
             data,
             training,
             validation=validation,
+            validation_loss=validation_loss,
             penalty=penalty,
             penalize=penalize,
             scorer=scorer,

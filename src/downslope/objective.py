@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,13 +118,47 @@ def build(
     params, fixed = split(model)
     if not jax.tree.leaves(params):
         raise UsageError("model has no floating-point array to train; give a pytree of arrays")
+    objective = Objective(
+        loss=loss, unpack=unpack, fixed=fixed, penalty=penalty, separable=True, interacts=False
+    )
+    separable = _is_separable("loss", objective, params, example_rows, num_rows)
+    term = penalty and jax.eval_shape(lambda p: penalty(merge(p, fixed)), params)
+    if term is not None and _shape(term) != ():
+        raise UsageError(
+            f"penalty must return a scalar; it returned {jax.tree.map(lambda s: s.shape, term)}"
+        )
+    return dataclasses.replace(objective, separable=separable, interacts=not separable), params
+
+
+def of_held_out(
+    objective: Objective, loss: Loss, params: Params, example_rows: Any, num_rows: int
+) -> Objective:
+    """The objective with another loss, for held-out rows; arguments as for `build`.
+
+    Raises:
+        UsageError: the loss has a wrong shape or type, or not the one of the training loss.
+    """
+    found = dataclasses.replace(objective, loss=loss)
+    if _is_separable("validation_loss", found, params, example_rows, num_rows) != found.separable:
+        raise UsageError(
+            "validation_loss and loss must both return one number per example, or both a scalar"
+        )
+    return found
+
+
+def _is_separable(
+    name: str, objective: Objective, params: Params, example_rows: Any, num_rows: int
+) -> bool:
+    """True for a loss with a value per example, False for a scalar; others are refused."""
 
     def traced(num: int) -> Any:
         rows = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((num, *a.shape[1:]), jnp.result_type(a)), example_rows
         )
         return jax.eval_shape(
-            lambda p, r: loss(merge(p, fixed), unpack(r), jax.random.key(0)), params, rows
+            lambda p, r: objective.loss(objective.model(p), objective.unpack(r), jax.random.key(0)),
+            params,
+            rows,
         )
 
     out, num = traced(num_rows), num_rows
@@ -131,25 +166,12 @@ def build(
         out, num = traced(2 * num), 2 * num
     if _shape(out) not in ((), (num,)):
         raise UsageError(
-            "loss must return one number per example, shape (B,), or a scalar; "
+            f"{name} must return one number per example, shape (B,), or a scalar; "
             f"for B = {num} it returned {jax.tree.map(lambda s: s.shape, out)}"
         )
     if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise UsageError(f"loss must return floating-point numbers; got {out.dtype}")
-    term = penalty and jax.eval_shape(lambda p: penalty(merge(p, fixed)), params)
-    if term is not None and _shape(term) != ():
-        raise UsageError(
-            f"penalty must return a scalar; it returned {jax.tree.map(lambda s: s.shape, term)}"
-        )
-    objective = Objective(
-        loss=loss,
-        unpack=unpack,
-        fixed=fixed,
-        penalty=penalty,
-        separable=out.shape != (),
-        interacts=out.shape == (),
-    )
-    return objective, params
+        raise UsageError(f"{name} must return floating-point numbers; got {out.dtype}")
+    return out.shape != ()
 
 
 def _shape(out: Any) -> tuple[int, ...] | None:

@@ -225,3 +225,30 @@ def test_an_array_without_columns():
         epochs=5, validation=0.25,
     )  # fmt: skip
     assert found.validation["loss"].value > 0
+
+
+def test_held_out_rows_have_a_loss_of_their_own() -> None:
+    """Catches dropout, or labels that are smoothed, in the loss that decides."""
+    rows = _data(300)
+
+    def noisy(model, batch, key):
+        return loss(model, batch, key) + jax.random.uniform(key, batch[1].shape) * 100
+
+    seen = {}
+    for name, own in (("as trained", None), ("own", loss)):
+        result = downslope.fit(
+            noisy, PARAMS, rows, validation=rows, validation_loss=own, steps=1,
+            learning_rate=1e-9, batch_size=10,
+        )  # fmt: skip
+        seen[name] = float(result.validation["loss"])
+    assert seen["own"] == pytest.approx(_losses(*rows).mean(), rel=1e-4)
+    assert seen["as trained"] > seen["own"] + 40
+
+
+@pytest.mark.parametrize(("own", "words"), [
+    (lambda m, b, k: loss(m, b, k)[:, None], "validation_loss must return one number per example"),
+    (lambda m, b, k: loss(m, b, k).mean(), "both return one number per example, or both a scalar"),
+])  # fmt: skip
+def test_a_held_out_loss_has_the_shape_of_the_loss(own, words) -> None:
+    with pytest.raises(UsageError, match=words):
+        downslope.fit(loss, PARAMS, _data(20), validation=_data(10), validation_loss=own, steps=1)

@@ -28,6 +28,7 @@ from downslope.objective import (
     Params,
     build,
     make_regularizer,
+    of_held_out,
     penalized_mask,
 )
 from downslope.step.loop import compile_steps
@@ -66,6 +67,7 @@ def assemble(
     training: Training,
     *,
     validation: Any = None,
+    validation_loss: Loss | None = None,
     penalty: Callable[[Model], Any] | None = None,
     penalize: Callable[[Model], Any] | None = None,
     scorer: Scorer | None = None,
@@ -158,10 +160,14 @@ def assemble(
     window = step_rows if objective.interacts else None
     evaluate = sample_evaluator = None
     if held_out is not None and scorer is not None:
+        judged = objective
+        if validation_loss is not None:
+            rows = example(source, 2)
+            judged = of_held_out(objective, validation_loss, params, rows, step_rows)
         if objective.separable and window is None:
-            evaluate, sample_evaluator = make_evaluators(objective, scorer, held_out, training.seed)
+            evaluate, sample_evaluator = make_evaluators(judged, scorer, held_out, training.seed)
         else:
-            evaluate = make_evaluator(objective, scorer, held_out, window)
+            evaluate = make_evaluator(judged, scorer, held_out, window)
     return TrainSetup(
         objective=objective,
         optimizer=optimizer,
