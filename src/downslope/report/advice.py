@@ -70,23 +70,25 @@ def _no_better_than(run: RunData) -> Advice | None:
     lower = record.get("lower_is_better") is not False
     if not (model.is_measured and trivial.is_measured):
         return None
-    if not _beats(model, trivial, lower):
+    # row by row: most of what rows differ in, they differ in for both models
+    if _lead(model, trivial, estimate(record.get("gain_over_trivial")), lower) <= 0:
         why = f"the held-out score is {model}, and predicting a constant gives {trivial}"
         do = "Check the target and its columns: nothing was learned that shows"
         return Advice(MEANINGLESS, 0.9, do, why)
-    if _beats(linear, model, lower):
+    if _lead(model, linear, estimate(record.get("gain_over_linear")), lower) < 0:
         why = f"a linear model has {linear}, this one {model}"
-        return Advice(BETTER, 0.9, "Try the linear model", why)
+        return Advice(BETTER, 0.9, "Take the linear model: --model linear", why)
     return None
 
 
-def _beats(one: Estimate, other: Estimate, lower: bool) -> bool:
-    """True where one is better by more than its own interval leaves open."""
+def _lead(one: Estimate, other: Estimate, gain: Estimate, lower: bool) -> int:
+    """1 where a model is better than another beyond noise, -1 where it is worse, else 0."""
     if one.value is None or other.value is None:
-        return False
-    end = one.hi if lower else one.lo
-    end = one.value if end is None else end
-    return end < other.value if lower else end > other.value
+        return 0
+    if gain.lo is not None and gain.hi is not None:
+        return (gain.lo > 0) - (gain.hi < 0)
+    better = other.value - one.value if lower else one.value - other.value
+    return (better > 0) - (better < 0)
 
 
 def _check_findings(run: RunData) -> Advice | None:
@@ -143,7 +145,9 @@ def _near_limit(run: RunData) -> Advice | None:
 
 def _miscalibrated(run: RunData) -> Advice | None:
     worst = data.worst_bin(run)
-    if worst is None or abs(worst.observed - worst.predicted) < MIN_MISCALIBRATION:
+    if worst is None or not data.is_miscalibrated(run):
+        return None
+    if abs(worst.observed - worst.predicted) < MIN_MISCALIBRATION:
         return None
     size = abs(worst.observed - worst.predicted)
     return Advice(BETTER, size, "Do not rely on the probabilities", worst.sentence)
@@ -185,10 +189,14 @@ def _idle_columns(run: RunData) -> Advice | None:
     if not idle or len(found) < 2:
         return None
     why = (
-        f"permuting {counted(len(idle), 'column')} of {len(found)} made no measurable difference "
-        "to the held-out loss"
+        f"permuting {counted(len(idle), 'column')} of {len(found)}, one by one, made no measurable "
+        "difference to the held-out loss"
     )
     do = f"Try without the columns of no effect, such as {cut(idle[-1], 30)}"
+    together = data.idle_together(run)
+    if together.is_measured and (together.lo or 0) > 0:
+        do = f"Drop columns of no effect one at a time, {cut(idle[-1], 30)} first"
+        why += f"; all of them at once raised it by {together}: they stand in for each other"
     return Advice(WORTH_KNOWING, len(idle) / len(found), do, why)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from downslope.estimate import Estimate, counted, percent, short
+from downslope.metrics.intervals import Z95
 from downslope.report import drawing
 from downslope.report.blocks import (
     NOT_RECORDED,
@@ -25,6 +26,7 @@ from downslope.report.words import cut, label, sentence
 
 MAX_COLUMNS = 15  # of the chart of importance
 MAX_FINDINGS = 40
+MISCALIBRATED_LEVEL = 0.01  # of the test of all bins
 MAX_NOISY_ROWS = 12
 MAX_CLASSES = 30
 MAX_RESIDUALS = 400
@@ -71,6 +73,11 @@ def columns(run: RunData) -> list[tuple[str, Estimate]]:
 def without_effect(found: list[tuple[str, Estimate]]) -> list[str]:
     """Columns whose interval includes 0: permuting them did no visible harm."""
     return [name for name, e in found if e.lo is not None and e.lo <= 0]
+
+
+def idle_together(run: RunData) -> Estimate:
+    """Rise of the loss when all columns without effect are permuted at once."""
+    return estimate((run.find("importance") or {}).get("idle_together"))
 
 
 @chart("importance", "Columns by importance")
@@ -135,6 +142,20 @@ def calibration_bins(run: RunData) -> list[Bin]:
             found.append(Bin(predicted=x, observed=y, lo=y if lo is None else lo,
                              hi=y if hi is None else hi, num_rows=count))  # fmt: skip
     return found
+
+
+def is_miscalibrated(run: RunData) -> bool:
+    """True if all bins together differ from their predictions by more than chance allows.
+
+    A chi-squared test at one per cent (Hosmer and Lemeshow 1980), with the intervals' widths.
+    """
+    from scipy.special import chdtri
+
+    found = calibration_bins(run)
+    widths = [max((b.hi - b.lo) / (2 * Z95), 1e-9) for b in found]
+    pairs = zip(found, widths, strict=True)
+    distance = sum(((b.observed - b.predicted) / width) ** 2 for b, width in pairs)
+    return bool(found) and distance > float(chdtri(len(found), MISCALIBRATED_LEVEL))
 
 
 def worst_bin(run: RunData) -> Bin | None:

@@ -22,7 +22,7 @@ def importance(context: Context) -> Record:
     """Rise of the held-out loss when a column's values go to other rows, by column.
 
     All numbers and codes of a column move together. A column whose content other columns hold
-    too may seem useless by itself.
+    too may seem useless by itself: those without effect are permuted all at once as well.
 
     Source: Breiman 2001, section 10; Fisher, Rudin and Dominici 2019.
     """
@@ -44,10 +44,16 @@ def importance(context: Context) -> Record:
         rises = _rises(context, sample, rows, before, places[name], partners)
         columns.append({"name": name, **ends(mean_of_pairs(rises, partners, sample.weight))})
     columns.sort(key=lambda column: -column["value"])
+    idle = [column["name"] for column in columns if column["lo"] is not None and column["lo"] <= 0]
+    together = None
+    if len(idle) > 1:
+        all_places = sorted(place for name in idle for place in places[name])
+        rises = _rises(context, sample, rows, before, all_places, partners)
+        together = ends(mean_of_pairs(rises, partners, sample.weight))
     return {
         "metric": "loss", "unit": "nats" if context.model.loss in NATS else "loss",
         "num_rows": int(np.count_nonzero(sample.weight)), "repeats": repeats,
-        "columns": columns, "left_out": len(order) - len(columns),
+        "columns": columns, "left_out": len(order) - len(columns), "idle_together": together,
     }  # fmt: skip
 
 
