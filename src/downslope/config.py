@@ -121,7 +121,7 @@ class TableOptions:
 
     Columns not named here get their kind from their type: numbers and booleans are
     numbers, dates and times are dates, strings are categories, or text if most of
-    their values have several words.
+    their values have several words, or numbers if nearly all of them are ("$1,200", "?").
     """
 
     target: str | None = option(None, "column to predict", metavar="COLUMN")
@@ -134,6 +134,9 @@ class TableOptions:
         None,
         "column of row weights, zero or more; they are scaled to a mean of 1",
         metavar="COLUMN",
+    )
+    number: tuple[str, ...] = option(
+        (), "column to read as numbers; what is none counts as missing", metavar="COLUMN"
     )
     categorical: tuple[str, ...] = option((), "column to read as categories", metavar="COLUMN")
     text: tuple[str, ...] = option((), "column to read as text (hashed words)", metavar="COLUMN")

@@ -73,6 +73,8 @@ def readable_as(kind: pa.DataType, wanted: Kind) -> bool:
         return True
     if wanted == "category":
         return _has_text_form(kind.value_type if pt.is_dictionary(kind) else kind)
+    if wanted == "number" and is_string(kind):
+        return True
     if wanted == "text":
         return is_string(kind.value_type if pt.is_dictionary(kind) else kind)
     return natural_kind(kind) == wanted

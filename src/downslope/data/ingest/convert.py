@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from downslope.data.ahead import ReadAhead
 from downslope.data.ingest.buckets import BUCKET_BYTES, MAX_BUCKETS, Buckets, write_all
 from downslope.data.ingest.encoding import Encoding, row_transform
 from downslope.data.ingest.learn import Learner, Placement, learner_for
+from downslope.data.ingest.numbers import described
 from downslope.data.ingest.roles import check_names, column_kind
 from downslope.data.ingest.tabular import Table, named
 from downslope.data.ingest.target import RAW_SLOTS, TargetLearner, TargetTransform, WeightLearner
@@ -189,6 +191,7 @@ class Conversion:
     def _write(self) -> None:
         """Write the transformed rows, the encoding and the record of the conversion."""
         self._check_counts()
+        self._check_odd_cells()
         task, target, target_transform = self.target.result(self.notes)
         weight_scale = self.weight.scale() if self.weight else 1.0
         learned, at = [], 0
@@ -223,6 +226,21 @@ class Conversion:
             "notes": self.notes,
         }
         write_json(self.scratch / TABLE, record)
+
+    def _check_odd_cells(self) -> None:
+        """Note cells of number columns that are no numbers; refuse them in target and weight."""
+        odd: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for _, file in self.table.files:
+            for name, cells in file.odd.items():
+                odd[name].update(cells)
+        for name, cells in odd.items():
+            if name in (self.options.target, self.options.weight):
+                raise DataError(
+                    f"{next(iter(cells))[:40]!r} where other values are numbers",
+                    column=name,
+                    remedy="mend it, or leave it empty",
+                )
+            self.notes.append(described(cells, self.num_rows, name))
 
     def _check_counts(self) -> None:
         column = self.options.target

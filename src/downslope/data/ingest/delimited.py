@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import pyarrow as pa
 import pyarrow.csv as pc_csv
 
 from downslope.data.ingest.arrow import compute as pc
+from downslope.data.ingest.columns import is_number
 from downslope.data.ingest.formats import Batches, TableFile
+from downslope.data.ingest.numbers import may_be_numbers, parse_numbers
 from downslope.errors import DataError
 
 _BLOCK_BYTES = 1 << 22
@@ -47,16 +50,19 @@ def open_delimited(path: Path, strings: Sequence[str] = ()) -> TableFile:
         if pa.types.is_binary(field.type):
             raise DataError("not UTF-8", path=path, column=field.name, remedy="save it as UTF-8")
 
+    odd: dict[str, Counter[str]] = defaultdict(Counter)
+
     def read(columns: list[str], rows: int) -> Batches:
         del rows  # batches are blocks of bytes; the caller cuts them
+        odd.clear()
         types = {name: schema.field(name).type for name in columns}
         first_row = 1
         with _ragged_row_named(path), _open(path, separator, columns) as reader:
             for batch in reader:
-                yield _converted(batch, types, path, first_row)
+                yield _converted(batch, types, path, first_row, odd)
                 first_row += batch.num_rows
 
-    return TableFile(schema, None, read)
+    return TableFile(schema, None, read, odd)
 
 
 def _separator(path: Path) -> str:
@@ -109,13 +115,25 @@ def _ragged_row_named(path: Path) -> Iterator[None]:
 
 
 def _converted(
-    batch: pa.RecordBatch, types: dict[str, pa.DataType], path: Path, first_row: int
+    batch: pa.RecordBatch,
+    types: dict[str, pa.DataType],
+    path: Path,
+    first_row: int,
+    odd: dict[str, Counter[str]],
 ) -> pa.RecordBatch:
-    """The batch with its columns' types; a type that had to be widened is widened in `types`."""
+    """The batch with its columns' types; a type that had to be widened is widened in `types`.
+
+    A few odd cells among numbers become null, and are counted.
+    """
     arrays = []
     for name, array in zip(batch.schema.names, batch.columns, strict=True):
         if not pa.types.is_string(types[name]):
             found = _cast(array, types[name])
+            if found is None and is_number(types[name]):
+                parsed = parse_numbers(array)
+                if may_be_numbers(parsed):
+                    found = parsed.values
+                    odd[name].update(parsed.odd)
             if found is None:
                 raise _misfit(array, types[name], path, name, first_row)
             array, types[name] = found, found.type

@@ -23,10 +23,12 @@ from downslope.data.ingest.columns import (
     PARTS,
     Center,
     encoded_strings,
+    is_string,
     raw_vectors,
     readable_as,
     strings,
 )
+from downslope.data.ingest.numbers import parse_numbers
 from downslope.data.ingest.records import (
     FIRST_VALUE,
     HASH_BUCKETS,
@@ -172,6 +174,7 @@ class Encoding:
         for column in self.columns:
             array = batch.column(column.name)
             if isinstance(column, (NumberColumn, TimeColumn)):
+                array = _as_numbers(array, column.name) if is_string(array.type) else array
                 center = Center(column.center, column.exponent)
                 vectors = raw_vectors(column, array, center, first_row)
                 parts = zip(PARTS[column.kind], vectors, strict=True)
@@ -228,6 +231,17 @@ class Encoding:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a valid encoding ({error!r})") from error
+
+
+def _as_numbers(array: pa.Array, column: str) -> pa.Array:
+    parsed = parse_numbers(array)
+    if parsed.num_unmarked > parsed.num_numbers:
+        raise DataError(
+            f"cells such as {next(iter(parsed.odd))[:20]!r} where training had numbers",
+            column=column,
+            remedy="mend them, or leave them empty",
+        )
+    return parsed.values
 
 
 def _column_from_json(record: dict[str, Any]) -> Column:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -17,11 +19,15 @@ Batches = Generator[pa.RecordBatch, None, None]
 
 
 class TableFile(NamedTuple):
-    """A file that can be read: `read(columns, rows)` gives batches of about `rows` rows."""
+    """A file that can be read: `read(columns, rows)` gives batches of about `rows` rows.
+
+    `odd` counts cells of number columns that the latest reading found to be no numbers.
+    """
 
     schema: pa.Schema
     num_rows: int | None
     read: Callable[[list[str], int], Batches]
+    odd: Mapping[str, Counter[str]] = MappingProxyType({})
 
 
 def open_parquet(path: Path) -> TableFile:

@@ -7,7 +7,8 @@ the rows for training alone. `result` is the learned encoding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,12 +23,14 @@ from downslope.data.ingest.columns import (
     center_of,
     encoded_strings,
     in_use,
+    is_string,
     raw_vectors,
     readable_as,
     strings,
     ticks,
 )
 from downslope.data.ingest.moments import Moments
+from downslope.data.ingest.numbers import described, parse_numbers
 from downslope.data.ingest.records import (
     FIRST_VALUE,
     HASH_BUCKETS,
@@ -116,6 +119,8 @@ class NumericLearner:
     kind: Kind
     coded: bool = False
     center: Center | None = None
+    odd: Counter[str] = field(default_factory=Counter)  # cells of strings that are no numbers
+    num_rows: int = 0
     missing_train: int = 0
     missing_held_out: int = 0
 
@@ -127,6 +132,10 @@ class NumericLearner:
 
     def read(self, array: pa.Array, place: Placement, out: np.ndarray) -> None:
         _check_type(self.name, array, self.kind, place)
+        self.num_rows += len(array)
+        if is_string(array.type):
+            array, odd = parse_numbers(array)
+            self.odd.update(odd)
         # The center comes from the first batch that has values. A share p of the rows lies near
         # it, so rounding costs at most 2**-24 / sqrt(p) standard deviations.
         if self.center is None:
@@ -144,6 +153,8 @@ class NumericLearner:
 
     def result(self, first_raw: int, notes: list[str]) -> LearnedColumn | None:
         moments = self.moments[0]
+        if self.odd:
+            notes.append(described(self.odd, self.num_rows, self.name))
         if self.center is None or not moments.count:
             return _left_out(self.name, "has no value in the training rows", notes)
         if moments.constant:

@@ -8,6 +8,7 @@ from downslope.arguments import nearest
 from downslope.config import TableOptions
 from downslope.data.ingest.columns import Kind, natural_kind, readable_as
 from downslope.data.ingest.learn import looks_like_text
+from downslope.data.ingest.numbers import looks_like_numbers
 from downslope.data.ingest.tabular import Table
 from downslope.errors import DataError, UsageError
 
@@ -22,7 +23,9 @@ def check_names(table: Table, options: TableOptions) -> None:
     if options.target is None:
         raise UsageError(f"name the column to predict: --target, one of {_some(table.names)}")
     roles = {"target": (options.target,), "weight": (options.weight,) if options.weight else ()}
-    roles |= {role: tuple(getattr(options, role)) for role in ("categorical", "text", "ignore")}
+    roles |= {
+        role: tuple(getattr(options, role)) for role in ("number", "categorical", "text", "ignore")
+    }
     seen: dict[str, str] = {}
     for role, names in roles.items():
         for name in names:
@@ -48,10 +51,15 @@ def column_kind(name: str, dtype: pa.DataType, values: pa.Array, options: TableO
         DataError: the column cannot be read as that kind.
     """
     kind: Kind | None = natural_kind(dtype)
-    if name in options.categorical or name in options.text:
+    if name in options.number:
+        kind = "number"
+    elif name in options.categorical or name in options.text:
         kind = "text" if name in options.text else "category"
-    elif kind == "category" and not pa.types.is_dictionary(dtype) and looks_like_text(values):
-        kind = "text"
+    elif kind == "category" and not pa.types.is_dictionary(dtype):
+        if looks_like_numbers(values):
+            kind = "number"
+        elif looks_like_text(values):
+            kind = "text"
     if kind is None or not readable_as(dtype, kind):
         raise DataError(
             f"values of type {dtype} cannot be read" + (f" as {kind}" if kind else ""),
