@@ -179,6 +179,27 @@ def test_singular_ones_get_the_shortest_solution():
     assert solution.num_flat == 2 and solution.lambda_min > 1e-3
 
 
+def _least_loss(x):
+    basis = np.linalg.qr(x.astype(float) / np.linalg.norm(x, axis=0))[0]
+    return np.square(Y - basis @ (basis.T @ Y)).mean() / 2
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-3])
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_columns_a_little_apart(apart, size):
+    """Catches a slope along them, all that is left of the gradient, taken for a fall for ever."""
+    twins = X[:, :2] + apart * RNG.normal(size=(3000, 2))
+    x = (size * np.c_[X, twins]).astype("float32")
+    loss = lambda m, b, k: losses.squared(b[0] @ m["w"], b[1])  # noqa: E731
+    solution = solved(loss, {"w": np.zeros(8, "float32")}, (x, Y))
+    assert solution.is_solved
+    best, least = (_least_loss(part) for part in (x[:, :6], x))
+    assert solution.loss <= best * 1.000001
+    if apart >= 1e-6:  # what the rounding of x itself leaves apart is not seen
+        assert solution.loss - solution.gap <= least * 1.000001
+    assert np.abs(solution.params["w"]).max() * size < 1e5
+
+
 def test_more_columns_than_rows_and_types_kept():
     x, y = RNG.normal(size=(8, 20)).astype("float32"), RNG.normal(size=8).astype("float32")
     only_w = {"w": np.zeros(20, "float32"), "n": 3}

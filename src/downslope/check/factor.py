@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ class Factor:
         lambda_min, lambda_max: extreme eigenvalues of H, the least of those that are not 0.
         is_convex: no eigenvalue is below 0 but for rounding.
         null: [dim, k], orthonormal basis of the directions without curvature.
+        null_curvature: [k], what H may curve along each of them without being seen for rounding.
     """
 
     method: Literal["cholesky", "eigenvectors"]
@@ -38,6 +39,9 @@ class Factor:
     lambda_max: float
     is_convex: bool
     null: Floats
+    matrix: Floats  # H, scaled
+    spectrum: Floats  # of H, ascending
+    null_curvature: Floats = field(default_factory=lambda: np.zeros(0))
     triangle: Floats | None = None
     values: Floats | None = None
     vectors: Floats | None = None
@@ -49,6 +53,10 @@ class Factor:
             return self.scale * linalg.cho_solve((self.triangle, True), right)
         assert self.values is not None and self.vectors is not None
         return self.scale * (self.vectors @ ((self.vectors.T @ right) / self.values))
+
+    def without(self, limit: float) -> Factor:
+        """A factor without eigenvalues of the scaled matrix below a share of the largest."""
+        return _by_eigenvectors(self.matrix, self.scale, self.spectrum, limit, 0.0)
 
     def nearest(self, x: Floats) -> Floats:
         """The point of least norm among those that differ from x without changing the loss."""
@@ -85,6 +93,7 @@ def factorize(hessian: Floats, noise: float) -> Factor:
             method="cholesky", scale=scale, least=least, condition=1 / inverse,
             lambda_min=_least(spectrum, noise, least * float(diagonal.min())),
             lambda_max=lambda_max, is_convex=True, null=np.zeros((dim, 0)), triangle=triangle,
+            matrix=scaled, spectrum=spectrum,
         )  # fmt: skip
     return _by_eigenvectors(scaled, scale, spectrum, floor, noise)
 
@@ -98,6 +107,7 @@ def _by_eigenvectors(
     null = np.zeros((len(scale), 0))
     if not kept.all():
         null = np.asarray(linalg.qr(scale[:, None] * vectors[:, ~kept], mode="economic")[0])
+    null_curvature = limit * np.square(null / scale[:, None]).sum(axis=0)
     least = float(values[kept].min(initial=np.inf)) if kept.any() else 0.0
     diagonal = 1 / scale**2
     return Factor(
@@ -105,7 +115,8 @@ def _by_eigenvectors(
         condition=float(values[-1]) / least if least else np.inf,
         lambda_min=_least(spectrum[spectrum > limit * spectrum[-1]], noise,
                           least * float(diagonal.min())),
-        lambda_max=float(spectrum[-1]), is_convex=is_convex, null=null, values=values[kept],
+        lambda_max=float(spectrum[-1]), is_convex=is_convex, null=null,
+        matrix=scaled, spectrum=spectrum, null_curvature=null_curvature, values=values[kept],
         vectors=vectors[:, kept],
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from downslope.check.quadratics import bend_far_out, far_line, precision_of
 from downslope.check.row_sums import SAMPLE_ROWS, RowSums
 from downslope.data.generator import Generator
 from downslope.errors import UsageError
+from downslope.estimate import counted
 from downslope.noise.statistics.arrays import Floats
 from downslope.objective import Loss, Model, Params
 
@@ -32,7 +33,9 @@ MAX_REFINEMENTS = 6
 # shrinks the error by about this times 4e-7.
 MAX_FLOAT32_CONDITION = 1e4
 HESSIAN_NOISE = {"float32": 4e-7, "float64": 8e-16}  # of an entry of the Hessian: a few roundings
-UNBOUNDED_SLOPE = 1e-4  # of the gradient, along directions without curvature
+# Below these shares of the scaled Hessian's largest eigenvalue directions are left out, in turn.
+FAINT = (1e-10, 1e-7)
+UNBOUNDED = 16.0  # times the fall times the curvature: a square; 2 is the bound, the rest rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +165,17 @@ def solve(
     best, reason = first, "it is not finite"
     if factor is not None:
         best, reason = _refined(sums, factor, first, used, exact)
-    is_proved = reason is None
-    if is_proved and best.gap > max(tolerance * abs(best.loss), ZERO_LOSS_TOLERANCE * first.gap):
+    is_proved, faint = reason is None, None
+
+    def is_close(point: _Point) -> bool:
+        allowed = max(tolerance * abs(point.loss), ZERO_LOSS_TOLERANCE * first.gap)
+        return point.gap <= allowed
+
+    if factor is not None and is_proved and not is_close(best):
+        faint = _without_faint(sums, factor, first, used, exact, is_close)
+    if faint is not None:
+        best, factor = faint
+    elif is_proved and not is_close(best):
         reason = (
             f"the gradient left over all rows allows a gap of {best.gap:.2g}; its columns are too "
             "close to each other"
@@ -176,8 +188,14 @@ def solve(
             f"this loss is an exact convex quadratic: solved in {num_products} Hessian products by "
             f"{method}, gap <= {best.gap:.1e} (loss {best.loss:.6g}); training is unnecessary"
         )
-        if num_flat:
-            statement += f"; {num_flat} directions do not matter, the shortest solution is given"
+        if faint is not None:
+            statement += (
+                f"; left out: {counted(num_flat or 0, 'direction')} along which columns are too "
+                "close to each other for numbers of 32 bits"
+            )
+        elif num_flat:
+            flat = "1 direction does" if num_flat == 1 else f"{num_flat} directions do"
+            statement += f"; {flat} not matter, the shortest solution is given"
     return Solution(
         params=sums.rounded(best.x)[1], is_solved=reason is None, reason=reason, loss=best.loss,
         gap=best.gap if is_proved else None,
@@ -263,14 +281,39 @@ def _refined(
             best, reason = last, bend_far_out(points, gradients, exact)
         if last.gap <= REFINED_GAP * max(abs(best.loss), first.gap / 100) or (turn and not shrunk):
             break
-    return best, reason or _unbounded(factor, best)
+    return best, reason or _unbounded(factor, first, best)
 
 
-def _unbounded(factor: Factor, point: _Point) -> str | None:
-    """The reason why there is no least value: a slope along a direction without curvature."""
-    flat = float(np.linalg.norm(factor.null.T @ point.gradient))
-    scale = factor.lambda_max * max(1.0, float(np.linalg.norm(point.x)))
-    norm = float(np.linalg.norm(point.gradient))
-    if flat > UNBOUNDED_SLOPE * min(scale, max(norm, 1e-12 * scale)):
+def _without_faint(
+    sums: RowSums,
+    factor: Factor,
+    first: _Point,
+    used: str,
+    exact: str,
+    is_close: Callable[[_Point], bool],
+) -> tuple[_Point, Factor] | None:
+    """The solution without directions that ask for larger parameters than float32 resolves.
+
+    Its gap is that over all directions.
+    """
+    for limit in FAINT:
+        fewer = factor.without(limit)
+        point, reason = _refined(sums, fewer, first, used, exact)
+        if reason is None and is_close(point):
+            left = _point(point.x, point.loss, point.gradient, factor, used, exact)
+            return point._replace(gap=left.gap), fewer
+    return None
+
+
+def _unbounded(factor: Factor, first: _Point, point: _Point) -> str | None:
+    """The reason why there is no least value: a slope along a direction without curvature.
+
+    Columns that nearly depend on each other leave a slope too, along a direction whose curvature
+    is lost in rounding. A loss that falls by f at most has a slope of at most sqrt(2 f c) there,
+    with c that curvature.
+    """
+    slopes = np.abs(factor.null.T @ point.gradient)
+    falls = abs(first.loss) + abs(point.loss)
+    if (slopes > np.sqrt(UNBOUNDED * falls * factor.null_curvature)).any():
         return "it falls for ever along a direction without curvature"
     return None
