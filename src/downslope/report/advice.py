@@ -91,6 +91,20 @@ def _lead(one: Estimate, other: Estimate, gain: Estimate, lower: bool) -> int:
     return (better > 0) - (better < 0)
 
 
+def _trees_are_better(run: RunData) -> Advice | None:
+    record = run.find("trees") or {}
+    model, found = estimate(record.get("model")), estimate(record.get("trees"))
+    gain, lower = estimate(record.get("gain_over_trees")), record.get("lower_is_better")
+    if gain.hi is None or _lead(model, found, gain, lower is not False) >= 0:
+        return None
+    metric = text(record.get("metric")).replace("_", " ")
+    why = (
+        f"on the same held-out rows their {metric} is {found}, this model's {model}: better by "
+        f"{short(-float(gain))}, which is more than noise"
+    )
+    return Advice(BETTER, 1.0, "Try gradient-boosted trees: here they predict better", why)
+
+
 def _check_findings(run: RunData) -> Advice | None:
     worst = next(iter(data.findings(run)), {})
     if worst.get("severity") not in ("error", "warning"):
@@ -208,6 +222,6 @@ def _unmeasured(run: RunData) -> Advice | None:
 
 
 RULES: tuple[Callable[[RunData], Advice | None], ...] = (
-    _diverged, _no_better_than, _check_findings, _still_falling, _overfits, _near_limit,
-    _miscalibrated, _other_batch, _waits, _noisy_rows, _idle_columns, _unmeasured,
+    _diverged, _no_better_than, _trees_are_better, _check_findings, _still_falling, _overfits,
+    _near_limit, _miscalibrated, _other_batch, _waits, _noisy_rows, _idle_columns, _unmeasured,
 )  # fmt: skip

@@ -72,7 +72,7 @@ def _score(name: str, value: float | None) -> str:
 
 
 def comparison(run: RunData) -> Facts | Gap:
-    """The score beside those of a trivial and a linear baseline."""
+    """The score beside those of trees, of a linear model and of a constant."""
     title = "Compared with simple models"
     record = run.find("baselines")
     if record is None:
@@ -93,6 +93,15 @@ def comparison(run: RunData) -> Facts | Gap:
         else:
             why = text(record.get("reason")) or found.reason or ""
             rows.append((label, "not known", cut(why, 200)))
+    trees = run.find("trees") or {}
+    found = estimate(trees.get("trees"), unit)
+    if found.is_bounded:
+        how = [cut(text(trees.get("how")), 200)]
+        if record.get("lower_is_better") is not False:
+            how.append(_gain(model, found))
+        rows.insert(1, ("Gradient-boosted trees", str(found), "; ".join(filter(None, how))))
+    elif trees:
+        rows.append(("Gradient-boosted trees", "not known", cut(text(trees.get("reason")), 200)))
     return Facts(title=title, rows=tuple(rows))
 
 

@@ -15,6 +15,7 @@ from downslope import DataError, DownslopeError, MismatchError, read_metadata
 from downslope.check.findings import Finding
 from downslope.data.stored import StoredTable
 from downslope.report.journal import Journal, Record
+from downslope.storage import read_json
 from downslope.table.check import quick_checks
 from downslope.table.evidence.baselines import baselines
 from downslope.table.evidence.context import Budget, Context, Skipped, make_context
@@ -22,8 +23,9 @@ from downslope.table.evidence.importance import importance
 from downslope.table.evidence.landscape import line_scans, noisy_rows, trajectory
 from downslope.table.evidence.origin import origin
 from downslope.table.evidence.predictions import calibration, confusion, residuals
+from downslope.table.evidence.trees import trees
 from downslope.table.run import TableRequest, opened, request_of, trained_model
-from downslope.train.run_folder import JOURNAL
+from downslope.train.run_folder import JOURNAL, RESULT
 
 __all__ = ["gather"]
 
@@ -58,7 +60,8 @@ def gather(
 
     Args:
         run: folder of a finished run on a table; the table must still be where it was.
-        seconds: begin no further subject after this time, compiling aside.
+        seconds: begin no further subject after this time, compiling aside. Gradient-boosted trees,
+            where scikit-learn is installed, take up to a fifth of the run's time besides.
         command: what the user typed; by default a command that asks for the same.
         stored: the run's converted table, where it is open; it stays open.
         findings: findings on the table before training; by default it is checked now.
@@ -101,19 +104,20 @@ def gather(
                 context = _context(run, asked, table, before, Budget(seconds))
                 for event in events:
                     write(event, _in_time(context.budget, lambda e=event: SUBJECTS[e](context)))
+                write("trees", _in_time(None, lambda: trees(context)))
                 if findings is not None:
                     write("checks", _checks(findings))
                 elif not checked:
                     checks = lambda: _checks(quick_checks(table, asked.table))  # noqa: E731
                     write("checks", _in_time(context.budget, checks))
         except Skipped as why:
-            for event in events:
+            for event in (*events, "trees"):
                 write(event, {"reason": str(why)})
 
 
-def _in_time(budget: Budget, subject: Callable[[], Record]) -> Record:
+def _in_time(budget: Budget | None, subject: Callable[[], Record]) -> Record:
     """A record, or the reason for none: a report does not fail because a part is missing."""
-    if budget.left <= 0:
+    if budget is not None and budget.left <= 0:
         return {"reason": NO_TIME}
     try:
         return subject()
@@ -151,4 +155,7 @@ def _context(
     except (DataError, MismatchError) as error:
         raise Skipped(f"the model cannot be read: {error}") from error
     was_solved = any(r["event"] == "solved" and r["is_solved"] for r in records)
-    return make_context(run, asked.path, trained, stored, budget, was_solved=was_solved)
+    run_seconds = float(read_json(run / RESULT)["seconds"])
+    return make_context(
+        run, asked.path, trained, stored, budget, was_solved=was_solved, run_seconds=run_seconds
+    )

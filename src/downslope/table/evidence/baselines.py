@@ -70,10 +70,10 @@ class Metric:
 
 def baselines(context: Context) -> Record:
     """The held-out score of the model, of a trivial one and of a linear one, on the same rows."""
-    sample, metric = context.held_out_sample(), _metric(context)
+    sample, metric = context.held_out_sample(), metric_of(context)
     outputs = context.outputs(sample)
-    truth, weight, ours = counted(sample, _predictions(context, metric, outputs))
-    truth = _in_units(context, truth)
+    truth, weight, ours = counted(sample, predictions_of(context, metric, outputs))
+    truth = in_units(context, truth)
     train = _training_rows(context)
     constant, trivial_how = _trivial(context, metric, train)
     rows = {
@@ -100,7 +100,7 @@ def baselines(context: Context) -> Record:
     }  # fmt: skip
 
 
-def _metric(context: Context) -> Metric:
+def metric_of(context: Context) -> Metric:
     """The metric nearest to the loss, in a unit that people know."""
     model = context.model
     if model.encoding.task == "classify":
@@ -112,7 +112,8 @@ def _metric(context: Context) -> Metric:
     return Metric(name="mae", unit=model.target_unit)
 
 
-def _predictions(context: Context, metric: Metric, outputs: np.ndarray) -> np.ndarray:
+def predictions_of(context: Context, metric: Metric, outputs: np.ndarray) -> np.ndarray:
+    """What a metric judges: probabilities, class numbers, or numbers in the target's unit."""
     if metric.name == "log_loss":
         return probabilities_of(context, outputs)
     if metric.name == "accuracy":
@@ -120,7 +121,8 @@ def _predictions(context: Context, metric: Metric, outputs: np.ndarray) -> np.nd
     return context.model.in_target_unit(outputs)
 
 
-def _in_units(context: Context, y: Any) -> Any:
+def in_units(context: Context, y: Any) -> Any:
+    """Stored targets as a metric takes them: class numbers, or numbers in the target's unit."""
     return y if context.model.encoding.task == "classify" else context.model.in_target_unit(y)
 
 
@@ -147,7 +149,7 @@ def _trivial(context: Context, metric: Metric, train: TableBatch) -> tuple[np.nd
         middle, name = np.average(y, weights=weight), "mean"
     else:
         middle, name = np.quantile(y, 0.5, weights=weight, method="inverted_cdf"), "median"
-    return np.asarray(_in_units(context, middle)), f"the {name} of {rows}"
+    return np.asarray(in_units(context, middle)), f"the {name} of {rows}"
 
 
 def _linear(

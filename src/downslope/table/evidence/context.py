@@ -79,6 +79,7 @@ class Context:
     budget: Budget
     program: Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray]]  # outputs and losses
     was_solved: bool  # without a step
+    run_seconds: float  # that the training took
 
     def held_out_sample(self) -> RowSample:
         """The held-out rows.
@@ -113,6 +114,7 @@ def make_context(
     budget: Budget,
     *,
     was_solved: bool,
+    run_seconds: float,
 ) -> Context:
     """The context of a run: reads the rows and compiles the program.
 
@@ -132,6 +134,7 @@ def make_context(
         run=run, path=path, model=model, params=jax.device_put(params), calibration=calibration,
         stored=stored, held_out=held, train=train, budget=budget,
         program=_program(model, params, train, budget), was_solved=was_solved,
+        run_seconds=run_seconds,
     )  # fmt: skip
 
 
