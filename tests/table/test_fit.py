@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -281,15 +282,26 @@ def test_a_sentence_about_the_run(fitted, tmp_path):
         {"noise": noise(rng), "y": noise(rng)}, training={"steps": 60}, out=tmp_path / "r"
     )
     lines = table.describe(found, "t.parquet").splitlines()
-    assert [line.split()[0] for line in lines] == ["held"] * 4 + [
+    assert [line.split()[0] for line in lines] == ["held"] * 3 + [
         "trained",
         "noise",
         "stopped",
         "model",
         "next",
     ]
-    assert "rmse" in lines[1] and lines[1].endswith("unit of y")
+    assert "rmse" in lines[0] and lines[0].endswith("unit of y")
+    assert lines[-1].split()[-3] == "NEW.parquet"  # not the rows that it was trained on
     assert lines[-5].startswith("trained    1.43 epochs, 60 steps of 32 examples")
+
+
+def test_what_is_said_of_classes(fitted):
+    """Catches the log loss said twice, and an accuracy without that of always the same class."""
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(ROWS) < 0.8, "often", "rarely")
+    found = fitted({"x": noise(rng), "y": y}, training={"steps": 2})
+    held = [line for line in table.describe(found, "t.csv").splitlines() if "held out" in line]
+    assert [line.split()[2] for line in held] == ["accuracy", "log_loss", "auc"]
+    assert re.search(r"; the largest class alone gives 0\.[78]\d*$", held[0])
 
 
 @pytest.mark.slow

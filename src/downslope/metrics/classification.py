@@ -52,6 +52,7 @@ class ClassificationMetrics:
         self.probabilities = probabilities
         self._loss = MeanLoss()
         self._correct, self._log_loss = Moments(1), Moments(1)
+        self._class_weights = np.zeros(self.num_classes)
         self._num_raised = 0  # rows whose probability was raised before the logarithm
         self._ranks: RankHistogram | None = None  # made by the first rows, that say what ranks them
 
@@ -95,6 +96,7 @@ class ClassificationMetrics:
         ranks = self._ranking(folded=s is None)
         targets = targets[keep]
         self._loss.add(losses[keep], weight)
+        self._class_weights += np.bincount(targets, weight, minlength=self.num_classes)
         if p is not None:
             self._add_log_loss(p, targets, weight)
         given = [values for values in (p, s) if values is not None]
@@ -162,9 +164,11 @@ class ClassificationMetrics:
             population = float(moments.covariance_of_mean()[0, 0]) * (num - 1) / num
             num = min(num, float(moments.variance[0]) / population)
         lo, hi = wilson_interval(share, num)
+        largest = self._class_weights.max() / self._class_weights.sum()
         return Estimate(
             value=share, lo=lo, hi=hi, num_examples=moments.count, unit=ACCURACY_UNIT,
             method="Wilson score interval, effective sample size",
+            flags=(f"the largest class alone gives {largest:.3g}",),
         )  # fmt: skip
 
     def _checked_targets(self, targets: ArrayLike, num: int) -> NDArray[np.intp]:

@@ -15,6 +15,7 @@ from jax import Array
 
 import downslope
 from downslope import ModelOptions, Result, StopReason, TableOptions, Training
+from downslope.data.ingest.tabular import ENDINGS
 from downslope.data.stored import StoredTable
 from downslope.metrics import ClassificationMetrics, RegressionMetrics, Results
 from downslope.models import weights_only
@@ -119,7 +120,12 @@ def describe(
     """
     result, lines = found.result, []
     if result.validation is not None:
-        scores = [f"{name} {estimate}" for name, estimate in result.validation.items()]
+        scores = [
+            "; ".join((f"{name} {estimate}", *estimate.flags))
+            for name, estimate in result.validation.items()
+            # said twice, or in no unit that people know
+            if name != "loss" or not result.validation.keys() & {"log_loss", "rmse"}
+        ]
         scores += [f"{name}: {reason}" for name, reason in result.validation.reasons.items()]
         lines += [f"held out   {score}" for score in scores]
     count = f"{result.num_epochs or 0:.3g}"
@@ -146,8 +152,9 @@ def describe(
 def _next_command(result: Result, path: str | os.PathLike[str]) -> str:
     if result.stop_reason is StopReason.INTERRUPTED:
         return shlex.join(["downslope", "fit", "--resume", str(result.run)])
-    words = ["downslope", "predict", str(result.run), str(path), "--out", "predictions.parquet"]
-    return shlex.join(words)
+    ending = next((e for e in ENDINGS if str(path).lower().endswith(e)), ".parquet")
+    words = ["downslope", "predict", str(result.run), f"NEW{ending}"]
+    return shlex.join([*words, "--out", "predictions.parquet"])
 
 
 def _calibration(model: TableModel, params: Any, stored: StoredTable) -> dict[str, Any]:
