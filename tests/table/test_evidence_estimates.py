@@ -15,7 +15,7 @@ from downslope.models import Lookup
 from downslope.table.evidence.context import Budget, Skipped
 from downslope.table.evidence.intervals import mean_of, mean_of_pairs, root_of, share_of
 from downslope.table.evidence.linear import Columns, least_squares, logistic
-from downslope.table.evidence.predictions import _bins
+from downslope.table.evidence.predictions import _bins, _p_value
 
 
 @pytest.mark.parametrize("rows", [0.0, 1.0], ids=["rows alike", "rows differ"])
@@ -159,3 +159,17 @@ def test_a_budget_runs_out():
     assert budget.left > 0
     time.sleep(0.05)
     assert budget.left < 0
+
+
+def test_all_bins_at_once_tell_whether_probabilities_hold() -> None:
+    """Catches a test of the worst bin alone, which one table in three would fail by chance."""
+    rng = np.random.default_rng(0)
+    found = []
+    for bend in (1.0, 0.6):  # predictions that hold, and ones that are too sure of themselves
+        tests = []
+        for _ in range(200):
+            z = rng.normal(size=1000)
+            hits = rng.random(1000) < 1 / (1 + np.exp(-bend * z))
+            tests.append(_p_value(_bins(1 / (1 + np.exp(-z)), hits, np.ones(1000))))
+        found.append(np.mean(np.array(tests) < 0.01))
+    assert found[0] <= 0.03 and found[1] > 0.7

@@ -15,7 +15,6 @@ from jax import Array
 
 import downslope
 from downslope import ModelOptions, Result, StopReason, TableOptions, Training
-from downslope.data.ingest.tabular import ENDINGS
 from downslope.data.stored import StoredTable
 from downslope.metrics import ClassificationMetrics, RegressionMetrics, Results
 from downslope.models import weights_only
@@ -152,7 +151,8 @@ def describe(
 def _next_command(result: Result, path: str | os.PathLike[str]) -> str:
     if result.stop_reason is StopReason.INTERRUPTED:
         return shlex.join(["downslope", "fit", "--resume", str(result.run)])
-    ending = next((e for e in ENDINGS if str(path).lower().endswith(e)), ".parquet")
+    suffixes = Path(path).suffixes
+    ending = "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]) or ".parquet"
     words = ["downslope", "predict", str(result.run), f"NEW{ending}"]
     return shlex.join([*words, "--out", "predictions.parquet"])
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from downslope.estimate import Estimate, counted, percent, short
-from downslope.metrics.intervals import Z95
 from downslope.report import drawing
 from downslope.report.blocks import (
     NOT_RECORDED,
@@ -145,17 +144,9 @@ def calibration_bins(run: RunData) -> list[Bin]:
 
 
 def is_miscalibrated(run: RunData) -> bool:
-    """True if all bins together differ from their predictions by more than chance allows.
-
-    A chi-squared test at one per cent (Hosmer and Lemeshow 1980), with the intervals' widths.
-    """
-    from scipy.special import chdtri
-
-    found = calibration_bins(run)
-    widths = [max((b.hi - b.lo) / (2 * Z95), 1e-9) for b in found]
-    pairs = zip(found, widths, strict=True)
-    distance = sum(((b.observed - b.predicted) / width) ** 2 for b, width in pairs)
-    return bool(found) and distance > float(chdtri(len(found), MISCALIBRATED_LEVEL))
+    """True if all bins together differ from their predictions by more than chance allows."""
+    p_value = number((run.find("calibration") or {}).get("p_value"))
+    return p_value is not None and p_value < MISCALIBRATED_LEVEL
 
 
 def worst_bin(run: RunData) -> Bin | None:

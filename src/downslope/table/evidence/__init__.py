@@ -15,7 +15,6 @@ from downslope import DataError, DownslopeError, MismatchError, read_metadata
 from downslope.check.findings import Finding
 from downslope.data.stored import StoredTable
 from downslope.report.journal import Journal, Record
-from downslope.storage import read_json
 from downslope.table.check import quick_checks
 from downslope.table.evidence.baselines import baselines
 from downslope.table.evidence.context import Budget, Context, Skipped, make_context
@@ -25,7 +24,7 @@ from downslope.table.evidence.origin import origin
 from downslope.table.evidence.predictions import calibration, confusion, residuals
 from downslope.table.evidence.trees import trees
 from downslope.table.run import TableRequest, opened, request_of, trained_model
-from downslope.train.run_folder import JOURNAL, RESULT
+from downslope.train.run_folder import JOURNAL
 
 __all__ = ["gather"]
 
@@ -155,7 +154,7 @@ def _context(
     except (DataError, MismatchError) as error:
         raise Skipped(f"the model cannot be read: {error}") from error
     was_solved = any(r["event"] == "solved" and r["is_solved"] for r in records)
-    run_seconds = float(read_json(run / RESULT)["seconds"])
+    run_seconds = max((float(r["seconds"]) for r in records if r.get("seconds")), default=0.0)
     return make_context(
         run, asked.path, trained, stored, budget, was_solved=was_solved, run_seconds=run_seconds
     )

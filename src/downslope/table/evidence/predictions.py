@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import chdtrc
 
 from downslope.report.journal import Record
 from downslope.table.calibration import predicted_classes, probabilities
 from downslope.table.evidence.context import Context, RowSample, Skipped
 from downslope.table.evidence.intervals import ends, mean_of, share_of
 
+Z95 = 1.959963984540054
 MAX_BINS = 10
 MIN_BIN_ROWS = 30  # with fewer an interval says little
 MAX_POINTS = 400
@@ -47,7 +49,22 @@ def calibration(context: Context) -> Record:
     else:
         what, of = p.max(axis=1), "probability of the predicted class"
         hits = truth == p.argmax(axis=1)
-    return {"bins": _bins(what, hits, weight), "of": of, "num_rows": len(what)}
+    bins = _bins(what, hits, weight)
+    return {"bins": bins, "of": of, "num_rows": len(what), "p_value": _p_value(bins)}
+
+
+def _p_value(bins: list[Record]) -> float | None:
+    """Chance of bins as far off as these, if every prediction held.
+
+    A chi-squared test of all bins at once, with the widths of their intervals (Hosmer and Lemeshow
+    1980): of ten bins one in two tables has a share outside its 95 % interval by chance.
+    """
+    if any(each["lo"] is None for each in bins):
+        return None
+    widths = [max((each["hi"] - each["lo"]) / (2 * Z95), 1e-9) for each in bins]
+    gaps = [each["observed"] - each["predicted"] for each in bins]
+    distance = sum((gap / width) ** 2 for gap, width in zip(gaps, widths, strict=True))
+    return float(chdtrc(len(bins), distance))
 
 
 def _bins(p: np.ndarray, hits: np.ndarray, weight: np.ndarray) -> list[Record]:
