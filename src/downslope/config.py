@@ -141,6 +141,14 @@ class TableOptions:
     categorical: tuple[str, ...] = option((), "column to read as categories", metavar="COLUMN")
     text: tuple[str, ...] = option((), "column to read as text (hashed words)", metavar="COLUMN")
     ignore: tuple[str, ...] = option((), "column to leave out", metavar="COLUMN")
+    group: str | None = option(
+        None,
+        "column of groups: rows with the same value are all held out, or none; not used to predict",
+        metavar="COLUMN",
+    )
+    time_column: str | None = option(
+        None, "column of times: the latest rows are held out", metavar="COLUMN"
+    )
     validation: float = option(
         0.1,
         "share of the rows held out for validation; 0 holds out none",
@@ -150,6 +158,8 @@ class TableOptions:
 
     def __post_init__(self):
         check_ranges(self)
+        if self.group is not None and self.time_column is not None:
+            raise UsageError("group and time_column exclude each other: one of them splits rows")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from downslope.config import TableOptions
 from downslope.data.ingest import buckets as buckets_module
 from downslope.data.ingest.buckets import Buckets
-from downslope.data.ingest.convert import convert, held_out_keys, transposed
+from downslope.data.ingest.convert import convert, transposed
+from downslope.data.ingest.split import row_keys
 from downslope.data.ingest.tabular import open_table
 from downslope.errors import CapacityError, DataError, UsageError
 
@@ -111,13 +112,13 @@ def test_order_is_a_function_of_the_seed(tmp_path, small_buckets):
 
 def test_held_out_rows_are_a_pure_function():
     """Wrong: keys depend on the batches; seeds are added to the row number."""
-    whole = held_out_keys(0, 1000, 5)
-    np.testing.assert_array_equal(np.append(held_out_keys(0, 300, 5), held_out_keys(300, 700, 5)),
+    whole = row_keys(0, 1000, 5)
+    np.testing.assert_array_equal(np.append(row_keys(0, 300, 5), row_keys(300, 700, 5)),
                                   whole)  # fmt: skip
     assert ((whole >= 0) & (whole < 1)).all()
     for share in (0.1, 0.5):
-        assert abs((held_out_keys(0, 100_000, 6) < share).mean() - share) < 0.006
-    lagged = [np.corrcoef(held_out_keys(0, 1000, seed)[1:], whole[:-1])[0, 1] for seed in (5, 6)]
+        assert abs((row_keys(0, 100_000, 6) < share).mean() - share) < 0.006
+    lagged = [np.corrcoef(row_keys(0, 1000, seed)[1:], whole[:-1])[0, 1] for seed in (5, 6)]
     assert np.abs(lagged).max() < 0.13
 
 
@@ -200,7 +201,7 @@ def test_statistics_are_numpys_on_the_training_rows(tmp_path, small_buckets):
     """Wrong: held-out rows enter means, scales or vocabularies."""
     table = mixed_table()
     stored = converted(table, tmp_path, weight="w", categorical=("zip",), validation=0.3)
-    train = held_out_keys(0, len(table), 0) >= 0.3
+    train = row_keys(0, len(table), 0) >= 0.3
     assert stored.num_train == train.sum()
     columns = {c.name: c for c in stored.encoding.columns}
     for name in ("f", "g", "flag", "money", "v[1]"):
@@ -239,7 +240,7 @@ def test_predicting_gives_the_same_bits(tmp_path, small_buckets, monkeypatch, li
     encoding.check_columns(source)
     parts = [encoding.encode(batch) for batch in source.batches(encoding.names)]
     predicted = np.concatenate([rows for rows, _ in parts])
-    held_out = held_out_keys(0, len(table), 0) < 0.1
+    held_out = row_keys(0, len(table), 0) < 0.1
     np.testing.assert_array_equal(
         predicted[held_out], stored.held_out.read(0, stored.num_held_out)[:, :-2]
     )
@@ -251,7 +252,7 @@ def test_predicting_gives_the_same_bits(tmp_path, small_buckets, monkeypatch, li
 def test_values_seen_in_held_out_rows_only(tmp_path):
     """Wrong: a held-out category gets a code; a held-out null makes an indicator."""
     count = 400
-    held_out = held_out_keys(0, count, 0) < 0.1
+    held_out = row_keys(0, count, 0) < 0.1
     table = {
         "c": np.where(held_out, "late", np.where(np.arange(count) % 2, "a", "b")),
         "x": pa.array(np.arange(float(count)), mask=held_out),

@@ -27,10 +27,10 @@ from downslope.data.ingest.encoding import Encoding, row_transform
 from downslope.data.ingest.learn import Learner, Placement, learner_for
 from downslope.data.ingest.numbers import described
 from downslope.data.ingest.roles import check_names, column_kind
+from downslope.data.ingest.split import split_of
 from downslope.data.ingest.tabular import Table, named
 from downslope.data.ingest.target import RAW_SLOTS, TargetLearner, TargetTransform, WeightLearner
 from downslope.data.ingest.transform import RowTransform
-from downslope.data.ingest.words import mixed
 from downslope.data.stored import ENCODING, FORMAT, HELD_OUT, TABLE, TRAIN, StoredTable
 from downslope.errors import DataError, UsageError
 from downslope.storage import atomic_folder, write_json
@@ -66,16 +66,6 @@ def convert(
     return StoredTable.open(folder)
 
 
-def held_out_keys(start: int, count: int, seed: int) -> np.ndarray:
-    """A number in [0, 1) for each row, a pure function of the seed and the row's number.
-
-    A row is held out when its number is below the share to hold out.
-    """
-    salt = int(np.random.SeedSequence([seed, 0x5E1D]).generate_state(1, np.uint64)[0])
-    rows = np.arange(start, start + count, dtype=np.uint64)
-    return (mixed(mixed(rows + np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(salt)) >> 11) / 2.0**53
-
-
 class Conversion:
     """One conversion into the folder `scratch`."""
 
@@ -88,14 +78,18 @@ class Conversion:
         self.weight: WeightLearner | None = None
         if options.weight is not None:
             self.weight = WeightLearner(options.weight, table.types[options.weight])
+        self.split = split_of(table, options)
         self.num_rows = self.num_held_out = self.num_train = 0
         self._columns = np.empty((0, 0), np.float32)
 
     def run(self) -> None:
         """Write all files."""
-        taken = {self.options.target, self.options.weight, *self.options.ignore}
+        options = self.options
+        # a group tells nothing of rows of other groups
+        taken = {options.target, options.weight, options.group, *options.ignore}
         features = [name for name in self.table.names if name not in taken]
-        columns = [self.options.target, *([self.options.weight] if self.weight else []), *features]
+        apart = (options.target, options.weight, options.group, options.time_column)
+        columns = list(dict.fromkeys([*(name for name in apart if name is not None), *features]))
         with ReadAhead(self.table.batches(columns), 2) as ahead:
             batches = iter(ahead)
             first, second = next(batches, None), next(batches, None)
@@ -143,7 +137,8 @@ class Conversion:
         weight = None
         if self.weight is not None:
             weight = self.weight.values(batch.column(self.options.weight), first_row)
-        place, counts = self._place(~np.isnan(target), first_row, alone)
+        keys = self.split.keys(batch, first_row - 1)
+        place, counts = self._place(~np.isnan(target), keys, first_row, alone)
         self.num_rows += batch.num_rows
         if not len(place.order):
             return
@@ -167,14 +162,15 @@ class Conversion:
         return self._columns[:, :num_rows]
 
     def _place(
-        self, usable: np.ndarray, first_row: int, alone: bool
+        self, usable: np.ndarray, keys: np.ndarray, first_row: int, alone: bool
     ) -> tuple[Placement, np.ndarray]:
         """The order in which to write the usable rows, and the number for each bucket."""
-        keys = held_out_keys(first_row - 1, len(usable), self.options.seed)
         held_out = usable & (keys < self.options.validation)
         if alone and self.options.validation > 0 and np.count_nonzero(usable) > 1:
             keys = np.where(usable, keys, np.nan)  # at least one row in each part
-            held_out[np.nanargmin(keys)], held_out[np.nanargmax(keys)] = True, False
+            # rows of a group stay together
+            held_out |= keys == np.nanmin(keys)
+            held_out &= keys != np.nanmax(keys)
         bucket = np.zeros(len(usable), np.uint16)
         if self.num_buckets > 1:
             bucket = self.rng.integers(self.num_buckets, size=len(usable), dtype=np.uint16)

@@ -22,7 +22,9 @@ def check_names(table: Table, options: TableOptions) -> None:
     """
     if options.target is None:
         raise UsageError(f"name the column to predict: --target, one of {_some(table.names)}")
-    roles = {"target": (options.target,), "weight": (options.weight,) if options.weight else ()}
+    roles: dict[str, tuple[str, ...]] = {"target": (options.target,)}
+    for role in ("weight", "group"):
+        roles[role] = (getattr(options, role),) if getattr(options, role) else ()
     roles |= {
         role: tuple(getattr(options, role)) for role in ("number", "categorical", "text", "ignore")
     }
@@ -30,13 +32,17 @@ def check_names(table: Table, options: TableOptions) -> None:
     for role, names in roles.items():
         for name in names:
             if name not in table.types:
-                near = nearest(name, table.names)
-                hint = f"did you mean {near!r}?" if near else f"it has {_some(table.names)}"
-                raise DataError(
-                    f"no such column (named as {role})", path=table.path, column=name, remedy=hint
-                )
+                raise _unknown(table, name, role)
             if seen.setdefault(name, role) != role:
                 raise UsageError(f"column {name!r} is named as {seen[name]} and as {role}")
+    if options.time_column is not None and options.time_column not in table.types:
+        raise _unknown(table, options.time_column, "time_column")
+
+
+def _unknown(table: Table, name: str, role: str) -> DataError:
+    near = nearest(name, table.names)
+    hint = f"did you mean {near!r}?" if near else f"it has {_some(table.names)}"
+    return DataError(f"no such column (named as {role})", path=table.path, column=name, remedy=hint)
 
 
 def _some(names: list[str]) -> str:
