@@ -34,7 +34,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes bench-selftuning bench-selftuning-targets mutate newest clean
+.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes bench-tables bench-selftuning bench-selftuning-targets mutate newest clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,9 @@ bench-recipes: $(READY)-bench ## Measure the recipes beside the packages that pe
 	for name in svm embedding anomaly batch_effect fusion batch_norm; do \
 		$(PY) -m benchmarks.$$name || exit; \
 	done
+
+bench-tables: $(READY)-bench ## Measure the quality on tables beside other packages, 20 minutes
+	$(PY) -m benchmarks.tables
 
 bench-selftuning: $(READY)-bench ## Measure training that tunes itself beside its rivals, hours that resume
 	$(PY) -m benchmarks.selftuning --screen

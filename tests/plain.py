@@ -18,6 +18,18 @@ PLAIN: dict[str, Any] = {
 }
 
 
+LINEAR = downslope.ModelOptions(model="linear")
+
+
+def command(*arguments):
+    """Words of a command; `fit` trains a linear model, unless it names another, for no report."""
+    words = [str(a) for a in arguments]
+    if words[:1] != ["fit"]:
+        return words
+    linear = [] if {"--model", "--resume"} & {*words} else ["--model", "linear"]
+    return [*words, *linear, "--no-report"]
+
+
 def fit(loss, model, data, **options):
     """`downslope.fit` with these options, and plain values for the rest."""
     return downslope.fit(loss, model, data, **PLAIN | options)

@@ -31,6 +31,8 @@ X = np.random.default_rng(0).normal(size=(1200, 4)).astype("float32")
 Y = (X @ np.float32([1, -2, 0, 0]) > 0).astype("float32")
 ZERO = {"w": np.zeros(4, "float32")}
 
+LINEAR = ["--model", "linear"]
+
 
 @Shared
 def logistic(model, batch, key):
@@ -190,7 +192,7 @@ def table(tmp_path):
 def test_a_dry_run_trains_nothing(table, tmp_path, capsys, monkeypatch):
     """Catches a run folder that is made, and a plan without batch, rate, memory or time."""
     monkeypatch.chdir(tmp_path)
-    assert main(["fit", table, "--target", "y", "--dry-run", "--json"]) == 0
+    assert main(["fit", table, "--target", "y", "--dry-run", "--json", *LINEAR]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {d["knob"] for d in found["decisions"]} == {"optimizer", "batch_size", "learning_rate"}
     assert {f["name"] for f in found["findings"]} == {"memory", "pace"}
@@ -202,7 +204,7 @@ def test_a_dry_run_trains_nothing(table, tmp_path, capsys, monkeypatch):
 def test_explain_says_every_decision(table, tmp_path, capsys):
     """Catches decisions that only the journal tells."""
     run = tmp_path / "run"
-    assert main(["fit", table, "--target", "y", "--explain", "--out", str(run)]) == 0
+    assert main(["fit", table, "--target", "y", "--explain", "--out", str(run), *LINEAR]) == 0
     said = " ".join(capsys.readouterr().err.split())
     records = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
     reasons = [r["because"] for r in records if r["event"] == "decided"]
@@ -230,7 +232,7 @@ def test_a_solved_run_says_that_there_are_no_steps(tmp_path, capsys):
     path = tmp_path / "table.npz"
     np.savez(path, x=X, y=X @ np.float32([1, 2, 3, 4]))
     run = tmp_path / "run"
-    assert main(["fit", str(path), "--target", "y", "--out", str(run)]) == 0
+    assert main(["fit", str(path), "--target", "y", "--out", str(run), *LINEAR]) == 0
     for command in ("plan", "measure"):
         assert main([command, str(run)]) == 3
         assert "was solved" in capsys.readouterr().err

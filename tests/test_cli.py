@@ -68,8 +68,7 @@ def run(folder, capsys):
     """
 
     def run(*arguments, code=0):
-        no_report = ["--no-report"] if arguments[0] == "fit" else []
-        found = main([str(a) for a in arguments] + no_report)
+        found = main(plain.command(*arguments))
         out, err = capsys.readouterr()
         assert found == code, err
         return out, err
@@ -197,8 +196,8 @@ def from_parquet(tmp_path_factory):
     """A folder with a run on the table from Parquet, and its predictions."""
     folder = tmp_path_factory.mktemp("parquet")
     path = str(write_table(folder / "t.parquet"))
-    command = ["fit", path, "--target", "y", "--task", "classify", "--epochs", "2", "--no-report"]
-    assert main([*command, "--out", str(folder / "run")]) == 0
+    command = ["fit", path, "--target", "y", "--task", "classify", "--epochs", "2"]
+    assert main(plain.command(*command, "--out", folder / "run")) == 0
     command = ["predict", str(folder / "run"), path, "--out", str(folder / "p.parquet")]
     assert main(command) == 0
     return folder
@@ -319,7 +318,8 @@ def test_runs_get_free_names_and_say_what_to_type_next(run):
         assert lines["model"] == f"runs/some table-{number}"
     words = shlex.split(lines["next"])
     assert words[:2] == ["downslope", "predict"]
-    run(*words[1:])
+    assert words[3] == "NEW.parquet"  # to be replaced: not the rows that it was trained on
+    run(*words[1:3], path, *words[4:])
     assert pq.read_table("predictions.parquet").num_rows == ROWS
 
 
@@ -429,6 +429,7 @@ def test_interrupted_while_converting(number, run, folder, monkeypatch):
 def test_a_signal_from_outside(number, folder, run):
     """Catches a signal that JAX or Arrow swallows, and an exit code that differs from main's."""
     arguments = ["fit", write_table(), "--target", "y", "--out", "run", "--epochs", "1000000"]
+    arguments += ["--model", "linear"]
     command = [sys.executable, "-m", "downslope.cli", *arguments, "--batch-size", "8", "--json"]
     with subprocess.Popen(
         [*command, "--patience", "1000000"],
@@ -460,7 +461,7 @@ def test_a_terminal_sees_one_live_line(folder):
     """Catches lines that pile up on a terminal, one left behind, and results among them."""
     write_table()
     arguments = ["fit", "t.parquet", "--target", "y", "--out", "run", "--epochs", "3", *PLAIN]
-    arguments += ["--no-report"]
+    arguments += ["--no-report", "--model", "linear"]
     arguments += ["--batch-size", "128", "--learning-rate", "0.003"]
     control, terminal = pty.openpty()
     with subprocess.Popen(
@@ -481,7 +482,7 @@ def test_a_terminal_sees_one_live_line(folder):
     assert b"\x1b[2K" in shown  # the line is cleared before it is written anew
     assert b"examples/s" not in shown.rpartition(b"\x1b[2K")[2]
     assert b"\x1b" not in out and b"examples/s" not in out
-    assert out.count(b"held out") == 4
+    assert out.count(b"held out") == 3
 
 
 def read_terminal(descriptor):
@@ -496,7 +497,7 @@ def test_nobody_reads_the_result(folder):
     """Catches a complaint, and a wrong exit code, in `downslope fit ... | head`."""
     write_table()
     arguments = ["fit", "t.parquet", "--target", "y", "--out", "run", "--epochs", "1"]
-    arguments += ["--no-report"]
+    arguments += ["--no-report", "--model", "linear"]
     with subprocess.Popen(
         [sys.executable, "-m", "downslope.cli", *arguments],
         stdout=subprocess.PIPE,

@@ -159,7 +159,7 @@ def test_defaults_are_allowed_and_the_documented_ones():
     assert training.free == chosen
     assert all(getattr(training, name) == "auto" for name in chosen)
     assert training.epochs is training.steps is training.seconds is None
-    assert (TableOptions(target="y").validation, ModelOptions().model) == (0.1, "linear")
+    assert (TableOptions(target="y").validation, ModelOptions().model) == (0.1, "auto")
 
 
 def test_epochs_end_a_run_only_when_nothing_else_does():

@@ -122,7 +122,7 @@ def test_choices_are_shown_and_checked(parse, help_text):
     """Catches an option of a few words that is offered as any text."""
     for choices in (
         "classify, regress]",
-        "linear, svm, mlp]",
+        "linear, svm, mlp, net]",
         "tail, polyak, ema, auto, none]",
         "constant, cosine, wsd, inverse_time, auto]",
         "N|full|auto ",

@@ -17,7 +17,7 @@ from downslope.arguments import Interval, plain
 from downslope.errors import UsageError
 
 Task = Literal["classify", "regress"]
-ModelName = Literal["linear", "svm", "mlp"]
+ModelName = Literal["auto", "linear", "svm", "mlp", "net"]
 OptimizerName = Literal[
     "sgd",
     "momentum",
@@ -35,7 +35,10 @@ NEED_AN_END = frozenset({"cosine", "wsd"})  # schedules that end with the run
 AverageName = Literal["tail", "polyak", "ema"]
 Auto = Literal["auto"]
 Targets = dict[str, float]  # by metric
-LossName = Literal["squared", "absolute", "huber", "logistic", "softmax", "hinge", "squared_hinge"]
+LossName = Literal[
+    "squared", "absolute", "huber", "poisson", "gamma",
+    "logistic", "softmax", "hinge", "squared_hinge",
+]  # fmt: skip
 
 EPOCHS = 100  # assumed; a run usually ends earlier, by its held-out loss
 MOST_EPOCHS = 1000  # with automatic stopping, reached only by a run that still improves
@@ -167,15 +170,23 @@ class ModelOptions:
     """The model of a table and its loss."""
 
     model: ModelName = option(
-        "linear",
-        "linear (one weight per column and category), svm (linear, hinge loss, classes only) "
-        "or mlp (embeddings of categories, hidden layers with ReLU)",
+        "auto",
+        "linear (one weight per column and category), svm (linear, hinge loss, classes only), mlp "
+        "(embeddings of categories, hidden layers with ReLU), net (embeddings of numbers too, "
+        "dropout; slower), or auto: linear and mlp, of which held-out rows choose one, or both, "
+        "averaged",
     )
-    hidden: tuple[int, ...] = option((64, 64), "widths of the mlp's hidden layers", metavar="N,N")
+    hidden: tuple[int, ...] = option(
+        (), "widths of hidden layers; by default 64,64 of an mlp, 256,256,256 of a net",
+        metavar="N,N",
+    )  # fmt: skip
     loss: LossName | None = option(
         None,
         "loss; by default logistic for two classes, softmax for more, hinge for svm and squared "
-        "for numbers",
+        "for numbers; poisson is for counts and gamma for amounts, both with a logarithmic link",
+    )
+    class_weight: Literal["balanced"] | None = option(
+        None, "balanced: in the loss every class weighs as much as any other, however rare it is"
     )
 
     def __post_init__(self):

@@ -75,6 +75,7 @@ def fit(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     metadata: dict[str, Any] | None = None,
+    conclude: Callable[[Result], Result] | None = None,
     describe: Callable[[Model], dict[str, Any]] | None = None,
     readers: tuple[Reader, ...] = (),
     observer: Callable[[int, float, Model], float | None] | None = None,
@@ -104,6 +105,8 @@ def fit(
             must be those it was started with, except for limits (epochs, steps, seconds, until,
             patience, tolerance, checkpoint_seconds).
         metadata: plain values to keep with the run and beside the model.
+        conclude: `conclude(result)` gives the result to keep: the same, or one with other
+            parameters or metrics. Records that it adds to the end of `history` are journaled.
         describe: `describe(model)` gives more of them once the model is trained.
         readers: functions called with every journal record; one that raises an `Exception` is
             dropped, with a warning.
@@ -158,6 +161,8 @@ def fit(
             begun = time.perf_counter()
             observed = _observed(observer, run)
             result = _solve(setup, training, run) or _train(setup, training, run, begun, observed)
+            if conclude is not None:
+                result = _concluded(result, conclude, run)
             if observed is not None:
                 observed.call(result.num_steps, result.seconds, result.params)
             more = describe(result.params) if describe else {}
@@ -174,6 +179,14 @@ def _observed(
     from downslope.train.observer import ObserverCalls  # only what such runs need
 
     return ObserverCalls(observer, run.journal)
+
+
+def _concluded(result: Result, conclude: Callable[[Result], Result], run: RunFolder) -> Result:
+    """The result to keep, its new records in the journal."""
+    found = conclude(result)
+    for record in found.history[len(result.history) :]:
+        run.journal.write(**record)
+    return found
 
 
 def _solve(setup: TrainSetup, asked: Training, run: RunFolder) -> Result | None:

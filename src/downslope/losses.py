@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+LARGEST_LOG = 40.0  # up to which an exponential is one; e^40 times 1e18 is in float32
+
 
 def squared(prediction: Array, target: Array) -> Array:
     """Half the squared error, `(p - y)^2 / 2`; its gradient is the residual.
@@ -71,6 +73,33 @@ def squared_hinge(prediction: Array, target: Array) -> Array:
     return jnp.square(hinge(prediction, target))
 
 
+def poisson(prediction: Array, target: Array) -> Array:
+    """Half the Poisson deviance of a count `y >= 0` under the log of its rate `p`.
+
+    `y log y - y p - y + exp(p)`, the negative log likelihood less its least value.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(poisson(jnp.log(jnp.float32(2)), jnp.float32(2)))
+        0.0
+    """
+    return jax.scipy.special.xlogy(target, target) - target * prediction - target + _exp(prediction)
+
+
+def gamma(prediction: Array, target: Array) -> Array:
+    """Half the gamma deviance of an amount `y > 0` under the log of its mean `p`.
+
+    `p - log y + y exp(-p) - 1`: errors count in proportion to the amount.
+    """
+    return prediction - jnp.log(target) + target * _exp(-prediction) - 1
+
+
+def _exp(x: Array) -> Array:
+    """The exponential, continued by its tangent beyond what float32 holds."""
+    inside = jnp.minimum(x, LARGEST_LOG)
+    return jnp.exp(inside) * (1 + x - inside)
+
+
 NAMED: dict[str, Callable[..., Array]] = {
     "squared": squared,
     "absolute": absolute,
@@ -79,4 +108,6 @@ NAMED: dict[str, Callable[..., Array]] = {
     "softmax": softmax,
     "hinge": hinge,
     "squared_hinge": squared_hinge,
+    "poisson": poisson,
+    "gamma": gamma,
 }

@@ -118,11 +118,14 @@ def width(num_codes: int) -> int:
 def mlp_apply(model: Any, lookups: Sequence[Lookup], batch: Any) -> Array:
     """Outputs [B, K] of a multi-layer perceptron; the words of a text are averaged."""
     parts = [batch.x]
-    for table in lookups:
-        entries = _entries(model["embeddings"][table.name], table, batch.codes)
-        codes = _codes(table, batch.codes)
-        parts.append(entries.sum(1) / jnp.maximum(1, (codes > 0).sum(1, keepdims=True)))
+    parts += [embedded(model["embeddings"][t.name], t, batch.codes) for t in lookups]
     return dense_apply(model["layers"], jnp.concatenate(parts, axis=-1))
+
+
+def embedded(parameters: Any, table: Lookup, codes: Array) -> Array:
+    """Mean [B, width] of the entries that a column's codes point to, without code 0."""
+    entries, found = _entries(parameters, table, codes), _codes(table, codes)
+    return entries.sum(1) / jnp.maximum(1, (found > 0).sum(1, keepdims=True))
 
 
 def weights_only(model: Any) -> Any:

@@ -86,7 +86,7 @@ def test_a_file_that_says_nothing_of_the_command(toml, fit):
         ("[fit]\nepochs = [1, 2]", 2, "c.toml: epochs in [fit] must be a whole number; got '[1, 2"),
         ("[fit]\nepochs = {a = 1}", 2, "c.toml: [fit] has no option 'epochs.a'; did you"),
         ("[fit]\nhidden = [8, 'b']", 2, "c.toml: hidden in [fit]: '8,b' is not a list of whole"),
-        ("[fit]\nmodel = 'svn'", 2, "c.toml: model in [fit] must be one of linear, svm, mlp; got"),
+        ("[fit]\nmodel = 'svn'", 2, "c.toml: model in [fit] must be one of auto, linear, svm, ml"),
         ("[fit]\njson = 'perhaps'", 2, "c.toml: json in [fit] must be true or false; got"),
         ("[fit]\ntime = '5x'", 2, "c.toml: time in [fit]: '5x' is not a time; write 60s"),
         ("[fti]\nepochs = 3", 2, "c.toml: no command for [fti]; did you mean 'fit'?"),

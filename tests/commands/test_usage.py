@@ -27,8 +27,8 @@ from downslope.cli import COMMANDS, main
         ("fit t.csv u.csv", "unexpected 'u.csv'; see downslope fit --help"),
         ("fit t.csv --target", "--target needs a value; see downslope fit --help"),
         ("fit t.csv --target --json", "--target needs a value"),
-        ("fit t.csv --model lineal", "--model must be one of linear, svm, mlp; got 'lineal'; did "
-         "you mean linear?"),
+        ("fit t.csv --model lineal", "--model must be one of auto, linear, svm, mlp, net; "
+         "got 'lineal'; did you mean linear?"),
         ("fit t.csv --hidden 8 --hidden a", "--hidden: 'a' is not a list of whole numbers"),
         ("fit t.csv --json=3", "--json must be true or false; got '3'"),
         ("predict", "RUN is needed; see downslope predict --help"),

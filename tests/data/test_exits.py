@@ -129,6 +129,7 @@ def test_exits_after_a_csv_file(good, tmp_path):
 def test_exits_of_a_command(good, count, tmp_path):
     path = write(tmp_path, ".csv", good)
     words = ["fit", path, "--target", "y", "--epochs", "1", "--no-report"]
+    words += ["--model", "linear"]
     codes = exit_codes(
         count, *words, "--out", tmp_path / "NUMBER", child=COMMAND, imports="import downslope.fit"
     )

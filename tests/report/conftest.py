@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import plain
-from downslope import ModelOptions, TableOptions
+from downslope import TableOptions
 from downslope.table import fit as table
 
 ROWS = 3000
@@ -101,7 +101,7 @@ def real_run(tmp, names, classes, **training):
     columns = {name: x[:, i] for i, name in enumerate(names)} | {"y": np.array(classes)[side]}
     pq.write_table(pa.table(columns), tmp / "table.parquet")
     asked = {"batch_size": 64, "epochs": 4, "measure_every": 4, "learning_rate": 0.01} | training
-    table.fit(tmp / "table.parquet", TableOptions(target="y"), ModelOptions(),
+    table.fit(tmp / "table.parquet", TableOptions(target="y"), plain.LINEAR,
               plain.training(**asked), out=tmp / "run")  # fmt: skip
     return tmp / "run"
 

@@ -311,7 +311,9 @@ def test_no_advice_without_a_cause(hand) -> None:
         evaluated(50, 0.505), evaluated(75, 0.5), evaluated(100, 0.505),
         measured(100, of(100.0, 10), step_correlation=of(-0.5, 0.2)),
         progress(101, waiting_share=0.05), 
-        {"event": "noisy_rows", "top_share": {"one_percent": 0.1}},
+        # a rare class: its rows carry the noise, and none of them is a surprise
+        {"event": "noisy_rows", "surprise": {"observed": 3, "expected": 1.2},
+         "top_share": {"one_percent": 0.55}},
         {"event": "importance", "columns": [{"name": "a", **of(1.0, 0.1)}] * 2},
         {"event": "calibration", "p_value": 0.05, "bins": [
             {"predicted": 0.9, "observed": 0.75, "lo": 0.64, "hi": 0.86}]},

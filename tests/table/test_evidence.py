@@ -22,8 +22,10 @@ import plain
 from downslope import DataError, ModelOptions, TableOptions
 from downslope.cli import application
 from downslope.config import Training
+from downslope.report import RunReader
 from downslope.report.journal import Journal, read_journal
 from downslope.report.plan import read_run
+from downslope.report.sections.data import holds_what_is_expected
 from downslope.storage import signed
 from downslope.table import fit as table
 from downslope.table.evidence import gather
@@ -49,7 +51,7 @@ class Made:
         self.options = TableOptions(**{"target": "y", **(options or {})})
         steps = {"batch_size": 64, "epochs": 2, "learning_rate": 0.02, **(training or {})}
         self.found = table.fit(
-            self.path, self.options, model, plain.training(**steps), out=self.run
+            self.path, self.options, model or plain.LINEAR, plain.training(**steps), out=self.run
         )  # fmt: skip
         gather(self.run, seconds=seconds)
 
@@ -281,8 +283,9 @@ def test_gathered_again(numbers):
     assert added[0]["event"] == "record"
     assert added[0]["command"] == "downslope fit again"
     assert added[0]["peak_memory_bytes"] >= peak
-    assert all("no time left" in each["reason"] for each in added[1:])
-    assert len(added) == 7  # the checks were there
+    assert all("no time left" in each["reason"] for each in added[1:-1])
+    assert added[-1]["event"] == "trees"  # in a share of the run's time, here too short
+    assert len(added) == 8  # the checks were there
     assert _digests(numbers.run) == before
     assert read_run(numbers.run) == plan
     journal.write_text(text)
@@ -422,3 +425,19 @@ def test_a_diverged_run(folder):
     assert records["baselines"]["reason"] is None
     assert records["importance"]["columns"][0]["value"] == 0.0
     assert records["path"]["reason"]
+
+
+@pytest.mark.parametrize("flipped", [0, 60])
+def test_rows_of_a_rare_class_are_told_from_mislabelled_ones(folder, flipped):
+    """Catches a warning about every table with a rare class."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(ROWS, 2))
+    rare = rng.random(ROWS) < (0.02 if not flipped else 1 / (1 + np.exp(-8 * x[:, 0])))
+    clear = np.flatnonzero(abs(x[:, 0]) > 1.5)
+    rare[rng.choice(clear, flipped, replace=False)] ^= True
+    columns = {"a": x[:, 0], "b": x[:, 1], "y": np.where(rare, "r", "o")}
+    training = {"optimizer": "adam", "learning_rate": 0.05, "epochs": 10}
+    made = make(folder, f"rare {flipped}", columns, training=training)
+    reader = RunReader(made.run)
+    assert made.records["noisy_rows"]["top_share"]["one_percent"] > 0.2
+    assert holds_what_is_expected(reader) == (flipped == 0)

@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 import downslope
 import plain
 from downslope import ModelOptions, TableOptions
-from downslope.data.ingest.convert import held_out_keys
+from downslope.data.ingest.split import row_keys
 from downslope.table import fit as table
 from downslope.table import predict
 from downslope.table.model import TableModel
@@ -32,12 +32,15 @@ def fitted(tmp_path, monkeypatch):
     """Trains on columns; gives what came out."""
     monkeypatch.setenv("DOWNSLOPE_CACHE", str(tmp_path / "cache"))
 
-    def fitted(columns, model="linear", options=None, training=None, name="t", **more):
+    def fitted(
+        columns, model="linear", options=None, training=None, name="t", out=None, **model_options
+    ):
         path = tmp_path / f"{name}.parquet"
         pq.write_table(pa.table(columns), path)
         options = TableOptions(**{"target": "y", **(options or {})})
         training = plain.training(**{**QUICK, **(training or {})})
-        return table.fit(path, options, ModelOptions(model=model), training, **more)
+        chosen = ModelOptions(model=model, **model_options)
+        return table.fit(path, options, chosen, training, out=out)
 
     return fitted
 
@@ -47,6 +50,10 @@ def value(found, metric):
 
 
 # --- each kind of column carries the signal ------------------------------------------------
+
+
+def value_of(found, name):
+    return float(np.ravel(found.result.params[name])[0])
 
 
 def noise(rng):
@@ -197,7 +204,7 @@ def test_held_out_metrics_are_those_of_the_predictions(model, classes, fitted, t
     columns = {f"x{i}": x[:, i] for i in range(3)} | {"y": y}
     found = fitted(columns, model, {"validation": 0.4}, {"epochs": 3}, out=tmp_path / "run")
     predict.predict(tmp_path / "run", tmp_path / "t.parquet", tmp_path / "p.parquet")
-    held_out = held_out_keys(0, ROWS, 0) < 0.4
+    held_out = row_keys(0, ROWS, 0) < 0.4
     predictions = pq.read_table(tmp_path / "p.parquet").filter(pa.array(held_out))
     assert value(found, "accuracy") == pytest.approx(
         accuracy_score(y[held_out], predictions["prediction"].to_pylist())
@@ -302,6 +309,39 @@ def test_what_is_said_of_classes(fitted):
     held = [line for line in table.describe(found, "t.csv").splitlines() if "held out" in line]
     assert [line.split()[2] for line in held] == ["accuracy", "log_loss", "auc"]
     assert re.search(r"; the largest class alone gives 0\.[78]\d*$", held[0])
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_counts_and_amounts_have_a_logarithmic_link(fitted, loss):
+    """Catches a target that stays standardised, and predictions below 0."""
+    rng = np.random.default_rng(0)
+    x = noise(rng)
+    mean = np.exp(0.5 + x)
+    y = rng.poisson(mean).astype(float) if loss == "poisson" else rng.gamma(3, mean / 3)
+    training = {"epochs": 30, "learning_rate": 0.05, "optimizer": "adam"}
+    found = fitted({"x": x, "y": y}, loss=loss, options={"task": "regress"}, training=training)
+    model, tree = found.model, found.result.params
+    spread = model.encoding.columns[0].scale
+    assert float(tree["weights"][0, 0]) / spread == pytest.approx(1.0, abs=0.1)
+    at_mean = model.in_target_unit(np.asarray(tree["bias"]))[0]
+    assert at_mean == pytest.approx(np.exp(0.5 + model.encoding.columns[0].mean), rel=0.1)
+
+
+def test_balanced_classes_weigh_the_same(fitted):
+    """Catches weights of the wrong class. Oracle: scikit-learn's class_weight."""
+    rng = np.random.default_rng(0)
+    y = rng.random(ROWS) < 0.1
+    x = noise(rng) + y
+    training = {"epochs": 60, "learning_rate": 0.05, "optimizer": "adam"}
+    found = fitted(
+        {"x": x, "y": y}, class_weight="balanced", training=training, options={"validation": 0}
+    )
+    scaled = (x - x.mean()) / x.std()
+    oracle = LogisticRegression(C=1e6, class_weight="balanced").fit(scaled[:, None], y)
+    assert value_of(found, "weights") == pytest.approx(oracle.coef_[0, 0], rel=0.05)
+    assert value_of(found, "bias") == pytest.approx(oracle.intercept_[0], abs=0.05)
+    rates = found.model.class_weights
+    assert rates[1] / rates[0] == pytest.approx((~y).sum() / y.sum())
 
 
 @pytest.mark.slow

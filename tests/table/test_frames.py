@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import plain
 from downslope import DataError, MismatchError, TableOptions, Training
 from downslope.table import fit as table
 from downslope.table.predict import predict
@@ -48,8 +49,8 @@ def test_predictions_are_those_of_a_file(tmp_path):
     """Catches a frame that is read otherwise than the same table on disk, and rows out of order."""
     frame = pl.DataFrame(columns())
     pq.write_table(pa.table(columns()), tmp_path / "t.parquet")
-    table.fit(frame, OPTIONS, training=QUICK, out=tmp_path / "a")
-    table.fit(tmp_path / "t.parquet", OPTIONS, training=QUICK, out=tmp_path / "b")
+    table.fit(frame, OPTIONS, plain.LINEAR, training=QUICK, out=tmp_path / "a")
+    table.fit(tmp_path / "t.parquet", OPTIONS, plain.LINEAR, training=QUICK, out=tmp_path / "b")
     found = predict(tmp_path / "a", frame)
     predict(tmp_path / "b", tmp_path / "t.parquet", tmp_path / "p.parquet")
     assert found.num_rows == 600 and found.table is not None
@@ -61,7 +62,7 @@ def test_predictions_are_those_of_a_file(tmp_path):
 def test_trained_on_one_library_and_applied_to_another(tmp_path):
     """Catches types that differ in their layout only and are refused; and files left behind."""
     run = tmp_path / "run"
-    table.fit(pd.DataFrame(columns()), OPTIONS, training=QUICK, out=run)
+    table.fit(pd.DataFrame(columns()), OPTIONS, plain.LINEAR, training=QUICK, out=run)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]
     found = [predict(run, make(columns())).table for make in MAKERS.values()]
     assert found[0] is not None and found[0].equals(found[1]) and found[0].equals(found[2])
@@ -72,16 +73,16 @@ def test_trained_on_one_library_and_applied_to_another(tmp_path):
 def test_a_run_is_gone_on_with(tmp_path):
     """Catches a fingerprint that differs between two frames of the same content."""
     run, more = tmp_path / "run", dataclasses.replace(QUICK, epochs=3)
-    table.fit(pd.DataFrame(columns()), OPTIONS, training=QUICK, out=run)
+    table.fit(pd.DataFrame(columns()), OPTIONS, plain.LINEAR, training=QUICK, out=run)
     assert json.loads((run / "run.json").read_text())["metadata"]["path"] is None
     with pytest.raises(DataError, match="trained on a data frame; use it in Python"):
         request_of(run)  # the command line has no frame to go on with
-    found = table.fit(pd.DataFrame(columns()), OPTIONS, training=more, resume=run)
+    found = table.fit(pd.DataFrame(columns()), OPTIONS, plain.LINEAR, training=more, resume=run)
     assert found.result.num_epochs == 3
     changed = pd.DataFrame(columns())
     changed.loc[5, "x"] = 1e3
     with pytest.raises(MismatchError, match="data given are not those"):
-        table.fit(changed, OPTIONS, training=more, resume=run)
+        table.fit(changed, OPTIONS, plain.LINEAR, training=more, resume=run)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 import downslope
 import plain
-from downslope import DataError, MismatchError, ModelOptions, TableOptions, UsageError
+from downslope import DataError, MismatchError, TableOptions, UsageError
 from downslope.data.ingest.tabular import Table
 from downslope.table import rows as table_rows
 from downslope.table.fit import fit
@@ -48,7 +48,7 @@ def write(folder, form="parquet", table=None):
 def train(path, folder, **options):
     options = {"batch_size": 32, "epochs": 3, "optimizer": "sgd", "learning_rate": 0.05, **options}
     training = plain.training(**options)
-    fit(path, TableOptions(target="y"), training=training, out=folder / "run")
+    fit(path, TableOptions(target="y"), plain.LINEAR, training=training, out=folder / "run")
     return folder / "run"
 
 
@@ -61,7 +61,7 @@ def noisiest(found):
 def test_mislabelled_rows_by_their_place_in_the_file(form, folder):
     path = write(folder, form)
     options = TableOptions(target="y", validation=0)
-    found = measure_table(path, options, num_examples=NUM, sections=["tails"])
+    found = measure_table(path, options, plain.LINEAR, num_examples=NUM, sections=["tails"])
     assert set(noisiest(found)[:3]) == set(WRONG)
     run = train(path, folder)
     found = measure_run(run, num_examples=NUM, sections=["tails", "curvature"])
@@ -196,7 +196,7 @@ def test_penalties_spare_what_training_spares(folder):
     path = write(folder)
     training = plain.training(batch_size=32, optimizer="sgd")
     bare, found = (
-        measure_table(path, TableOptions(target="y"), ModelOptions(), t, sections=["curvature"])
+        measure_table(path, TableOptions(target="y"), plain.LINEAR, t, sections=["curvature"])
         for t in (training, dataclasses.replace(training, l2=5.0))
     )
     more = (

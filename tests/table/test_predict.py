@@ -29,7 +29,7 @@ def trained(tmp_path, monkeypatch):
         pq.write_table(pa.table(columns), path)
         training = plain.training(batch_size=8, learning_rate=0.1, epochs=3)
         table.fit(
-            path, TableOptions(target="y", **options), training=training, out=tmp_path / "run"
+            path, TableOptions(target="y", **options), plain.LINEAR, training, out=tmp_path / "run"
         )
         return tmp_path / "run"
 

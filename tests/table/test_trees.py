@@ -32,7 +32,7 @@ def gathered(tmp_path, monkeypatch):
         pq.write_table(pa.table(columns), path)
         run = tmp_path / "run"
         found = table.fit(
-            path, downslope.TableOptions(target="y", **options),
+            path, downslope.TableOptions(target="y", **options), plain.LINEAR,
             training=plain.training(steps=200, learning_rate=0.1, batch_size=64), out=run,
         )  # fmt: skip
         monkeypatch.setattr(trees, "RUN_SHARE", seconds / found.result.seconds)

@@ -29,6 +29,9 @@ LENGTH_POWER = 0.25
 # The same with weight decay: 0.1 ended lower than 0.25 on seven of eight workloads, and than 0 on
 # most (measured; `docs/decisions/2026-11-30-weight-decay-where-held-out-rows-judge.md`).
 DECAYED_LENGTH_POWER = 0.1
+TIE = (
+    0.005  # of the loss, by which a lower rate must win for a still lower one to be tried; assumed
+)
 OPEN_EPOCHS = 20  # of a run without a known end, as long as most take; assumed
 TIMED_STEPS = 64  # updates that are timed at most before the trials under a time budget
 TIMED_SHARE = 0.01  # of the budget, for them
@@ -101,7 +104,9 @@ def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
 
     The first rate is tried, then the next higher one; the search continues from the better of
     the two in its direction, half a decade at a time, while the loss falls. It ends when both
-    neighbours of the best rate are worse, or after `MAX_TRIALS`.
+    neighbours of the best rate are worse, after `MAX_TRIALS`, or where a lower rate no longer gains
+    half a per cent on the one above it: trials too short to tell rates apart are no reason to
+    take the lowest.
 
     Args:
         first: learning rate at which the search begins.
@@ -114,6 +119,8 @@ def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
         0.00316
         >>> next_trial(0.01, {0.00316: 1.5, 0.01: 1.0, 0.0316: 2.0}) is None
         True
+        >>> next_trial(0.01, {0.01: 0.5336, 0.0316: 0.5339}) is None  # no lower one would tell
+        True
     """
     if not losses:
         return first
@@ -124,7 +131,10 @@ def next_trial(first: float, losses: Mapping[float, float]) -> float | None:
     if best == rates[-1] and math.isfinite(losses[best]):
         return best * RATE_STRIDE
     if best == rates[0] or not math.isfinite(losses[best]):
-        return rates[0] / RATE_STRIDE
+        above = losses[rates[1]] if len(rates) > 1 else math.inf
+        # a rate so low that it does nothing wins by chance as often as not
+        is_tie = math.isfinite(above) and above - losses[best] < TIE * abs(losses[best])
+        return None if is_tie else rates[0] / RATE_STRIDE
     return None
 
 

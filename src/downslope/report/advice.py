@@ -190,7 +190,7 @@ def _waits(run: RunData) -> Advice | None:
 
 def _noisy_rows(run: RunData) -> Advice | None:
     share = data.top_share(run)
-    if share is None or share < MIN_NOISY_SHARE:
+    if share is None or share < MIN_NOISY_SHARE or data.holds_what_is_expected(run):
         return None
     why = f"one row in a hundred carries {percent(share)} of the gradient's noise"
     do = "Look at the rows listed under the data: mislabelled, or of another kind"
@@ -217,6 +217,8 @@ def _idle_columns(run: RunData) -> Advice | None:
 def _unmeasured(run: RunData) -> Advice | None:
     if of_event(run.records, "measured") or run.find("solved"):
         return None
+    if run.training and run.training.get("measure_every") is None:
+        return None  # as was asked for, or a table too small for it to pay
     why = "the journal holds no measurement of the noise, so the batch size cannot be judged"
     return Advice(WORTH_KNOWING, 0.1, "Measure the noise in the next run", why)
 

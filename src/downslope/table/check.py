@@ -21,7 +21,6 @@ from downslope.check.overlap import RowHashes, chance_of_equal_rows, repeated_ro
 from downslope.check.sample import Sample
 from downslope.check.scale import input_condition, input_scale
 from downslope.data.stored import StoredTable
-from downslope.models import weights_only
 from downslope.table.model import choose_model
 from downslope.table.rows import ORDER_ROWS
 from downslope.table.run import opened
@@ -136,10 +135,11 @@ class _Checks:
         """Memory and time of the run, from one compiled program."""
         if not subjects:
             return ()
-        chosen = choose_model(self.encoding, self.model)
+        chosen = choose_model(self.stored, self.model)
         return estimate_resources(
             chosen.loss_fn, chosen.init(self.training.seed), self.stored.train, self.training,
-            penalize=weights_only, holds_out=self.stored.held_out is not None, subjects=subjects,
+            penalize=chosen.penalized, holds_out=self.stored.held_out is not None,
+            subjects=subjects,
         )  # fmt: skip
 
     def _target(self) -> Finding:

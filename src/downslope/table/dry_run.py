@@ -9,7 +9,6 @@ from typing import Any
 from downslope import ModelOptions, TableOptions, Training
 from downslope.check.findings import Finding
 from downslope.choose import Decision
-from downslope.models import weights_only
 from downslope.table.check import check_table
 from downslope.table.model import choose_model
 from downslope.table.run import opened
@@ -84,10 +83,10 @@ def dry_run(
     """
     training = training or Training(seed=table.seed)
     with opened(path, table) as stored:
-        chosen = choose_model(stored.encoding, model or ModelOptions())
+        chosen = choose_model(stored, model or ModelOptions())
         decisions = preview(
             chosen.loss_fn, chosen.init(training.seed), stored.train, training,
-            penalize=weights_only,
+            penalize=chosen.penalized,
         )  # fmt: skip
         counts = {"num_train": stored.num_train, "num_held_out": stored.num_held_out}
     searches = all(decision.new != "solve" for decision in decisions)

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax import Array
 
 import downslope
 from downslope import ModelOptions, Result, StopReason, TableOptions, Training
 from downslope.data.stored import StoredTable
-from downslope.metrics import ClassificationMetrics, RegressionMetrics, Results
-from downslope.models import weights_only
+from downslope.table.auto import Choice
 from downslope.table.calibration import calibrate
 from downslope.table.model import TableModel, choose_model
 from downslope.table.run import opened, request_metadata
+from downslope.table.scores import TableScorer
 from downslope.train.run_folder import check_free
 
+# Training rows from which a net's noise is measured: on fewer, compiling for it takes longer than
+# training (two thirds of 17 s on 1,500 rows, measured).
+MEASURED_FROM = 10_000
 CALIBRATION_ROWS = 50_000  # training rows whose margins calibrate an SVM's probabilities
 
 
@@ -36,7 +38,7 @@ class TableResult:
 
     def summary(self) -> dict[str, Any]:
         """The numbers as plain values, for JSON."""
-        first = {"task": self.model.encoding.task, "model": self.model.options.model}
+        first = {"task": self.model.encoding.task, "model": self.model.name}
         return {**first, "loss": self.model.loss, **self.result.summary()}
 
 
@@ -86,25 +88,35 @@ def fit(
     with opened(path, table) as stored:
         for sentence in (*stored.notes, *map(str, check(stored, table))):
             say(sentence)
-        chosen = choose_model(stored.encoding, model or ModelOptions())
+        chosen = choose_model(stored, model or ModelOptions())
         training = training or Training(seed=table.seed)
-        if chosen.options.model != "mlp":  # its categories have matrices, side by side
+        if chosen.parts == ("linear",):  # its categories have matrices, side by side
             training = training.resolved(weight_decay=None)
+        is_small = chosen.parts == ("net",) and stored.num_train < MEASURED_FROM
+        if is_small and training.measure_every == Training.measure_every:
+            training = dataclasses.replace(training, measure_every=None)
+        conclude = None
+        if chosen.options.model == "auto":
+            conclude = Choice(chosen, stored, training)
+            training = conclude.training
         result = downslope.fit(
             chosen.loss_fn,
             chosen.init(training.seed),
             stored.train,
             validation=stored.held_out,
+            validation_loss=chosen.evaluated_loss_fn,
             scorer=TableScorer(chosen),
-            penalize=weights_only,
+            penalize=chosen.penalized,
             metadata=chosen.to_json() | request_metadata(path, table),
-            describe=lambda params: _calibration(chosen, params, stored),
+            conclude=conclude,
+            describe=lambda params: _final(conclude.model if conclude else chosen, params, stored),
             out=out,
             resume=resume,
             readers=readers,
             **{f.name: getattr(training, f.name) for f in dataclasses.fields(training)},
         )
-    return TableResult(result=result, model=chosen, notes=stored.notes)
+    final = conclude.model if conclude else chosen
+    return TableResult(result=result, model=final, notes=stored.notes)
 
 
 def describe(
@@ -120,10 +132,10 @@ def describe(
     result, lines = found.result, []
     if result.validation is not None:
         scores = [
-            "; ".join((f"{name} {estimate}", *estimate.flags))
+            "; ".join((f"{name} {estimate}", *(estimate.flags if name == "accuracy" else ())))
             for name, estimate in result.validation.items()
             # said twice, or in no unit that people know
-            if name != "loss" or not result.validation.keys() & {"log_loss", "rmse"}
+            if name != "loss" or found.model.loss not in ("logistic", "softmax", "squared")
         ]
         scores += [f"{name}: {reason}" for name, reason in result.validation.reasons.items()]
         lines += [f"held out   {score}" for score in scores]
@@ -157,65 +169,11 @@ def _next_command(result: Result, path: str | os.PathLike[str]) -> str:
     return shlex.join([*words, "--out", "predictions.parquet"])
 
 
-def _calibration(model: TableModel, params: Any, stored: StoredTable) -> dict[str, Any]:
-    """For margins: the maps to probabilities, learned on training rows."""
+def _final(model: TableModel, params: Any, stored: StoredTable) -> dict[str, Any]:
+    """The model that was trained; for margins with their maps to probabilities."""
     if not model.has_margins:
-        return {}
+        return model.to_json()
     batch = stored.train.unpack(stored.train.read(0, min(CALIBRATION_ROWS, stored.num_train)))
     margins = jax.device_get(jax.jit(model.outputs)(params, batch))
-    return {"calibration": calibrate(margins, batch.y.astype(int), batch.weight)}
-
-
-class TableScorer:
-    """Loss and task metrics of a table model on held-out rows, weighted as the rows are."""
-
-    def __init__(self, model: TableModel):
-        self.table_model = model
-
-    def score(self, model: Any, batch: Any, losses: Array) -> dict[str, Array]:
-        """Per-row arrays for the accumulator."""
-        table, out = self.table_model, self.table_model.outputs(model, batch)
-        found = {
-            "losses": table.losses(model, batch), "targets": batch.y, "weight": batch.weight,
-            "outputs": out,
-        }  # fmt: skip
-        if table.encoding.task == "classify" and not table.has_margins:
-            found["probabilities"] = jax.nn.sigmoid(out) if out.ndim == 1 else jax.nn.softmax(out)
-        return found
-
-    def accumulator(self) -> Any:
-        """Metrics of the model's task."""
-        return (_Numbers if self.table_model.encoding.task == "regress" else _Classes)(
-            self.table_model
-        )
-
-
-class _Numbers:
-    def __init__(self, model: TableModel):
-        self._model, self._metrics = model, RegressionMetrics(model.target_unit)
-
-    def add(self, losses: Any, targets: Any, weight: Any, outputs: Any) -> None:
-        predictions, truth = map(self._model.in_target_unit, (outputs, targets))
-        self._metrics.add(losses, predictions, truth, weight)
-
-    def result(self) -> Results:
-        return self._metrics.result()
-
-
-class _Classes:
-    def __init__(self, model: TableModel):
-        self._metrics = ClassificationMetrics(
-            model.num_classes, probabilities=not model.has_margins
-        )
-
-    def add(
-        self, losses: Any, targets: Any, weight: Any, outputs: Any, probabilities: Any = None
-    ) -> None:
-        # Log-odds rank rows whose probability rounds to 1; logits of several classes cannot be
-        # compared between rows, their probabilities can.
-        ranks = outputs if probabilities is None or outputs.ndim == 1 else None
-        classes = targets.astype("int32")
-        self._metrics.add(losses, probabilities, classes, weight, scores=ranks)
-
-    def result(self) -> Results:
-        return self._metrics.result()
+    calibration = calibrate(margins, batch.y.astype(int), batch.weight)
+    return model.to_json() | {"calibration": calibration}

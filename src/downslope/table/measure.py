@@ -11,7 +11,6 @@ import numpy as np
 import downslope
 from downslope import ModelOptions, TableOptions, Training
 from downslope.data.stored import StoredTable
-from downslope.models import weights_only
 from downslope.noise import Anatomy, Extras, check_sections
 from downslope.table.model import choose_model
 from downslope.table.rows import (
@@ -78,7 +77,7 @@ def _measure(
 ) -> Anatomy:
     check_sections(sections)
     with opened(path, table, fingerprint) as stored:
-        chosen = choose_model(stored.encoding, model)
+        chosen = choose_model(stored, model)
         wants_order = sections is None or "order" in sections
         return downslope.measure(
             chosen.loss_fn,
@@ -86,7 +85,7 @@ def _measure(
             stored.train,
             training=training,
             run=run,
-            penalize=weights_only,
+            penalize=chosen.penalized,
             sections=sections,
             extras=order_extras(path, stored) if wants_order else Extras(),
             locate=lambda rows: find_rows(path, stored.encoding, rows),

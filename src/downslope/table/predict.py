@@ -69,11 +69,11 @@ def predict(
 
     Example:
         >>> import numpy as np, os, pyarrow as pa, tempfile
-        >>> from downslope import TableOptions
+        >>> from downslope import ModelOptions, TableOptions
         >>> from downslope.table.fit import fit
         >>> x = np.random.default_rng(0).normal(size=1000)
         >>> frame, run = pa.table({"x": x, "y": 2 * x}), os.path.join(tempfile.mkdtemp(), "run")
-        >>> _ = fit(frame, TableOptions(target="y"), out=run)
+        >>> _ = fit(frame, TableOptions(target="y"), ModelOptions(model="linear"), out=run)
         >>> predict(run, pa.table({"x": [1.5]})).table["prediction"].to_numpy().round(3)
         array([3.])
     """

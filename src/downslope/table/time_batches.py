@@ -29,7 +29,7 @@ def time_batches(run: str | os.PathLike[str]) -> StepTimes:
     """
     asked, training = request_of(run), training_of(run)
     with opened(asked.path, asked.table) as stored:
-        model = choose_model(stored.encoding, asked.model)
+        model = choose_model(stored, asked.model)
         times = time_steps(
             model.loss_fn, model.init(training.seed), stored.train, training=training
         )

@@ -157,6 +157,26 @@ def test_tab_separated(tmp_path):
     assert whole(tmp_path / "t.tsv") == {"a,1": [1], "b": [2]}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_csv_with_a_mark_of_its_encoding(tmp_path, encoding):
+    """Catches a first name with the mark in it, and text that is read as pairs of bytes."""
+    text = "größe,stadt\n1.5,Köln\n2,Łódź\n"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "t.csv").write_bytes((mark + text).encode(encoding))
+    assert whole(tmp_path / "t.csv") == {"größe": [1.5, 2.0], "stadt": ["Köln", "Łódź"]}
+
+
+def test_csv_separator_beside_names_that_hold_another(tmp_path):
+    (tmp_path / "t.csv").write_text('"x, y, z";"a, b"\n1;2\n')
+    assert whole(tmp_path / "t.csv") == {"x, y, z": [1], "a, b": [2]}
+
+
+def test_csv_with_a_row_too_long(tmp_path):
+    """Catches a message about straddling objects; an open quote is its most likely cause."""
+    (tmp_path / "t.csv").write_text('a,b\n1,"' + "x" * 10_000_000 + '"\n2,y\n')
+    assert "a row of more than 4 MiB" in str(fault(tmp_path / "t.csv"))
+
+
 def test_csv_strings_stay_as_written(tmp_path):
     """Wrong: "007" is read as the number 7 and written back as "7"."""
     (tmp_path / "t.csv").write_bytes(b"code,x\n007,1\n7,2\n")

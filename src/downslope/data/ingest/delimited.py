@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pc_csv
@@ -68,9 +69,30 @@ def open_delimited(path: Path, strings: Sequence[str] = ()) -> TableFile:
 def _separator(path: Path) -> str:
     if ".tsv" in path.suffixes:
         return "\t"
+    header = _head(path).decode(_encoding(path), errors="replace").split("\n", 1)[0]
+    header = re.sub(r'"[^"]*"', "", header)  # a name may hold another mark
+    return max(_SEPARATORS, key=header.count)
+
+
+def _head(path: Path) -> bytes:
     with pa.input_stream(str(path), compression="detect") as stream:
-        header = stream.read(1 << 16).split(b"\n", 1)[0]
-    return max(_SEPARATORS, key=lambda mark: header.count(mark.encode()))
+        return stream.read(1 << 16)
+
+
+def _as_utf8(path: Path) -> Any:
+    """The file, or its whole text anew where it is UTF-16, as Excel writes it.
+
+    Arrow would call Python's decoder from a thread of its own; see `_open`.
+    """
+    if _encoding(path) == "utf-8":
+        return path
+    with pa.input_stream(str(path), compression="detect") as stream:
+        return pa.BufferReader(stream.read().decode("utf-16").encode())
+
+
+def _encoding(path: Path) -> str:
+    """UTF-16 where the file's first bytes say so, else UTF-8."""
+    return "utf-16" if _head(path).startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
 
 
 def _open(
@@ -89,7 +111,7 @@ def _open(
     # No handler of invalid rows: one of Arrow's threads may be the last to release the reader, and
     # if that frees a Python object while the interpreter ends, the process aborts.
     return pc_csv.open_csv(
-        path,
+        _as_utf8(path),
         # One thread: only then does Arrow know the numbers of rows. No slower (measured).
         read_options=pc_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
         parse_options=pc_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
@@ -99,10 +121,16 @@ def _open(
 
 @contextlib.contextmanager
 def _ragged_row_named(path: Path) -> Iterator[None]:
-    """Name the row when Arrow finds one with too many or too few fields."""
+    """Name the row when Arrow finds one with too many or too few fields, or one too long."""
     try:
         yield
     except pa.ArrowInvalid as error:
+        if "straddling" in str(error):
+            raise DataError(
+                f"a row of more than {_BLOCK_BYTES >> 20} MiB",
+                path=path,
+                remedy="shorten its cells, or check the quotes: one that is not closed runs on",
+            ) from error
         found = _RAGGED.search(str(error))
         if found is None:
             raise

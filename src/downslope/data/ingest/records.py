@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from downslope.data.ingest.columns import PARTS, Kind
 
 UNKNOWN, MISSING, FIRST_VALUE = 0, 1, 2
@@ -95,3 +97,8 @@ class Target:
     classes: tuple[Any, ...] = ()
     mean: float = 0.0
     scale: float = 1.0
+
+    def in_own_unit(self, standardised: Any) -> Any:
+        """Standardised values of a numeric target in its own unit, float64."""
+        # a large mean would swallow the digits of a float32
+        return self.mean + self.scale * np.asarray(standardised, np.float64)

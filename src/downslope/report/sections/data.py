@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from downslope.report.words import cut, label, sentence
 MAX_COLUMNS = 15  # of the chart of importance
 MAX_FINDINGS = 40
 MISCALIBRATED_LEVEL = 0.01  # of the test of all bins
+FEW_ROWS = 2  # that are no sign of anything
 MAX_NOISY_ROWS = 12
 MAX_CLASSES = 30
 MAX_RESIDUALS = 400
@@ -221,6 +223,15 @@ def top_share(run: RunData) -> float | None:
     """Share of the gradient's noise that one row in a hundred carries."""
     shares = mapping((run.find("noisy_rows") or {}).get("top_share"))
     return number(shares.get("one_percent"))
+
+
+def holds_what_is_expected(run: RunData) -> bool:
+    """True for classes of which no more are all but impossible than the model expects itself."""
+    record = mapping((run.find("noisy_rows") or {}).get("surprise"))
+    seen, expected = number(record.get("observed")), number(record.get("expected"))
+    if seen is None or expected is None:
+        return False
+    return seen <= expected + 3 * math.sqrt(expected) + FEW_ROWS
 
 
 def noisy_rows(run: RunData) -> Notes | Gap:

@@ -24,6 +24,7 @@ from downslope.report.words import cut, sentence
 
 SUBJECTS = ("curvature", "covariance", "temperature", "escape", "memory", "trajectory")
 CORRELATION = "step_correlation"
+FAR_FROM_EQUILIBRIUM = 10.0  # of the ratio, from 1
 UNSTABLE = -0.5  # correlation of neighbouring updates below which they undo each other
 
 
@@ -96,6 +97,11 @@ def equilibrium_chart(run: RunData) -> Shown | str:
         else:
             verdict = "the interval does not contain 1, so the run had not reached equilibrium"
         reading = f"At the end the ratio was {end}: {verdict}."
+        if abs(float(end) - 1) > FAR_FROM_EQUILIBRIUM:
+            reading = (
+                "At the end the ratio was far from 1: the run was still on its way to a level, and "
+                "how far off the ratio was says nothing more."
+            )
     return _over_run(
         run, "equilibrium_ratio", "equilibrium ratio", drawing.PURPLE,
         level=(1.0, "equilibrium"), reading=reading,

@@ -10,7 +10,12 @@ from downslope.report.run_data import RunData
 from downslope.report.sections import descent
 from downslope.report.words import brief, cut, sentence
 
-KINDS = {"linear": "A linear model", "mlp": "A network", "svm": "A support vector machine"}
+KINDS = {
+    ("linear",): "A linear model",
+    ("mlp",): "A network",
+    ("net",): "A network with embeddings of numbers",
+    ("linear", "mlp"): "The mean of a linear model and a network",
+}
 SCORES = ("accuracy", "rmse", "loss")  # the first that is there is what a reader looks for
 
 
@@ -24,7 +29,8 @@ def trained(run: RunData) -> str:
         classes = len(listing(target.get("classes")))
         what = counted(classes, "class", "classes") if classes else "a number"
         columns = counted(len(listing(encoding.get("columns"))), "column")
-        kind = KINDS.get(text(options.get("model")), "A model")
+        kind = KINDS.get(tuple(map(str, listing(run.metadata.get("parts")))), "A model")
+        kind = "A support vector machine" if options.get("model") == "svm" else kind
         words = f"{kind}{of} that predicts {cut(target.get('name'))} ({what}) from {columns}"
     how = text(run.result.get("optimizer")) or text(run.training.get("optimizer"))
     if how:

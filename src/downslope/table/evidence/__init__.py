@@ -69,7 +69,7 @@ def gather(
         DataError: the folder is no run on a table, or has no model yet.
 
     Example:
-        >>> import numpy as np, tempfile
+        >>> import downslope, numpy as np, tempfile
         >>> from downslope import TableOptions, Training
         >>> from downslope.table.fit import fit
         >>> from downslope.report.journal import read_journal
@@ -77,7 +77,9 @@ def gather(
         >>> x = rng.normal(size=(4000, 2))
         >>> y = 3 * x[:, 0] + 0.5 * rng.normal(size=4000)  # the second column says nothing
         >>> np.savez(folder / "t.npz", needed=x[:, 0], useless=x[:, 1], y=y)
-        >>> run = fit(folder / "t.npz", TableOptions(target="y"), out=folder / "run").result.run
+        >>> linear = downslope.ModelOptions(model="linear")
+        >>> options = TableOptions(target="y")
+        >>> run = fit(folder / "t.npz", options, linear, out=folder / "run").result.run
         >>> gather(run)
         >>> found = {record["event"]: record for record in read_journal(run / "journal.jsonl")}
         >>> [column["name"] for column in found["importance"]["columns"]]

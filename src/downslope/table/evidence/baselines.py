@@ -107,9 +107,9 @@ def metric_of(context: Context) -> Metric:
         if model.has_margins:
             return Metric(name="accuracy", unit="share of rows")
         return Metric(name="log_loss", unit="nats")
-    if model.loss == "squared":
-        return Metric(name="rmse", unit=model.target_unit, is_root=True)
-    return Metric(name="mae", unit=model.target_unit)
+    if model.loss in ("absolute", "huber"):
+        return Metric(name="mae", unit=model.target_unit)
+    return Metric(name="rmse", unit=model.target_unit, is_root=True)
 
 
 def predictions_of(context: Context, metric: Metric, outputs: np.ndarray) -> np.ndarray:
@@ -123,7 +123,8 @@ def predictions_of(context: Context, metric: Metric, outputs: np.ndarray) -> np.
 
 def in_units(context: Context, y: Any) -> Any:
     """Stored targets as a metric takes them: class numbers, or numbers in the target's unit."""
-    return y if context.model.encoding.task == "classify" else context.model.in_target_unit(y)
+    encoding = context.model.encoding
+    return y if encoding.task == "classify" else encoding.target.in_own_unit(y)
 
 
 def _training_rows(context: Context) -> TableBatch:
@@ -156,7 +157,7 @@ def _linear(
     context: Context, metric: Metric, train: TableBatch, sample: RowSample
 ) -> tuple[Any, str]:
     """Predictions of a linear model for the sample, and how it was fitted."""
-    if context.model.options.model != "mlp":
+    if context.model.parts == ("linear",):
         raise Skipped("the model is linear itself")
     columns = linear.Columns(train, context.model.lookups)
     fitted, asked = columns(train), columns(sample.batch)
@@ -167,7 +168,7 @@ def _linear(
     if metric.name not in ("log_loss", "accuracy"):
         slopes, shift, in_time = linear.least_squares(fitted, y, weight, seconds)
         how = f"least squares {how}{'' if in_time else late}"
-        return context.model.in_target_unit(asked @ slopes + shift), how
+        return context.model.encoding.target.in_own_unit(asked @ slopes + shift), how
     classes = len(context.model.encoding.classes)
     slopes, shifts, in_time = linear.logistic(fitted, y, weight, classes, seconds)
     outputs = asked @ slopes + shifts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import Any
 
 import jax
@@ -109,6 +110,9 @@ def _rises(
 def _weights(context: Context, sample: RowSample, places: dict[str, list[int]]) -> Any:
     """Size of a column's part in the first layer, which orders the columns to try."""
     model, params = context.model, jax.device_get(context.params)
+    params = params["linear"] if len(model.parts) > 1 else params
+    if model.parts == ("net",):
+        return _first_layer(context, params, places)
     tables = params.get("tables", params.get("embeddings"))
     first = params["weights"] if "weights" in params else params["layers"][0]["weights"]
     numbers, batch = model.encoding.num_numeric, sample.batch
@@ -125,3 +129,15 @@ def _weights(context: Context, sample: RowSample, places: dict[str, list[int]]) 
         sizes.get(name, 0.0)
         or float(np.linalg.norm(norms[[p for p in places[name] if p < numbers]]))
     )
+
+
+def _first_layer(context: Context, params: Any, places: dict[str, list[int]]) -> Any:
+    """Size of the weights of a net's inputs that come from a column."""
+    inputs = context.model.net.inputs_of
+    sizes = np.square(params["scale"][..., None] * params["layers"][0]["weights"]).sum((0, 2))
+    numbers = context.model.encoding.num_numeric
+    owners = {place: name for name, held in places.items() for place in held if place < numbers}
+    found: defaultdict[str, float] = defaultdict(float)
+    for size, owner in zip(sizes, inputs, strict=True):
+        found[owner if isinstance(owner, str) else owners[owner]] += float(size)
+    return found.__getitem__

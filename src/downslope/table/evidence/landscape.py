@@ -24,6 +24,7 @@ from downslope.table.evidence.line_scan import (
     scan_line,
     sharpest_direction,
 )
+from downslope.table.evidence.predictions import probabilities_of
 from downslope.table.rows import find_rows
 from downslope.train.trajectory import path_of
 
@@ -35,6 +36,7 @@ MAX_NOISY_ROWS, MIN_NOISY_ROWS = 512, 100  # below, one per cent of them is less
 CHUNK_NUMBERS = 4_000_000  # of gradients held at once, 16 MB
 ALL_NUMBERS = 100_000_000  # of gradients in all: 0.3 s (measured)
 SHOWN_ROWS = 20
+SURPRISING = 1e-3  # probability of a row's class
 NAMED_ROWS = 100_000  # of a table that is searched for the rows shown: 0.2 s (measured)
 MAX_PATH_POINTS, MIN_PATH_POINTS = 200, 3
 
@@ -150,8 +152,24 @@ def noisy_rows(context: Context) -> Record:
     ]
     return {
         "rows": shown, "rows_of": of, "top_share": {"one_percent": share.value},
-        "one_percent": ends(share), "num_rows": count,
+        "one_percent": ends(share), "num_rows": count, "surprise": _surprise(context),
     }  # fmt: skip
+
+
+def _surprise(context: Context) -> Record | None:
+    """Rows whose class the model holds for all but impossible, and how many it expects itself.
+
+    Rows of a rare class carry much of the noise too, and nothing is wrong with them.
+    """
+    if context.model.encoding.task == "regress" or context.model.has_margins:
+        return None
+    p = probabilities_of(context, context.outputs(context.train))
+    y = np.asarray(context.train.batch.y).astype(int)
+    return {
+        "below": SURPRISING,
+        "observed": int((p[np.arange(len(y)), y] < SURPRISING).sum()),
+        "expected": float(np.where(p < SURPRISING, p, 0.0).sum()),
+    }
 
 
 def _distances(context: Context, rows: np.ndarray, chunk: int) -> Any:

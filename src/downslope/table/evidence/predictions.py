@@ -11,6 +11,7 @@ from downslope.report.journal import Record
 from downslope.table.calibration import predicted_classes, probabilities
 from downslope.table.evidence.context import Context, RowSample, Skipped
 from downslope.table.evidence.intervals import ends, mean_of, share_of
+from downslope.table.model import LOG_LINKS
 
 Z95 = 1.959963984540054
 MAX_BINS = 10
@@ -94,7 +95,10 @@ def residuals(context: Context) -> Record:
     outputs = context.outputs(sample)
     truth, weight, outputs = counted(sample, outputs)
     predicted = context.model.in_target_unit(outputs)
-    gaps = encoding.target.scale * (truth - outputs)  # not a difference of two large numbers
+    if context.model.loss in LOG_LINKS:
+        gaps = encoding.target.in_own_unit(truth) - predicted
+    else:
+        gaps = encoding.target.scale * (truth - outputs)  # not a difference of two large numbers
     some = np.random.default_rng(0).permutation(len(gaps))[:MAX_POINTS]
     quantiles = np.quantile(gaps, QUANTILES, weights=weight, method="inverted_cdf")
     return {

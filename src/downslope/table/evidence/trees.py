@@ -51,7 +51,7 @@ def trees(context: Context) -> Record:
         found[:, estimator.classes_.astype(int)] = given
     else:
         found = estimator.predict(x)
-        found = found if metric.name == "accuracy" else model.in_target_unit(found)
+        found = found if metric.name == "accuracy" else in_units(context, found)
     ours = predictions_of(context, metric, context.outputs(sample))
     truth, weight, ours, theirs = counted(sample, ours, found)
     truth = in_units(context, truth)

@@ -1,0 +1,113 @@
+"""The model that is left to choose: linear, an mlp, or both, as held-out rows say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.testing import assert_allclose
+
+import downslope
+import plain
+from downslope import ModelOptions, TableOptions
+from downslope.table import auto
+from downslope.table.calibration import probabilities
+from downslope.table.fit import fit
+from downslope.table.predict import outputs_of, predict
+from downslope.table.run import trained_model
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+ROWS = 2000
+
+
+@pytest.fixture
+def fitted(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOWNSLOPE_CACHE", str(tmp_path / "cache"))
+
+    def fitted(columns, validation=0.2, **training):
+        steps = {"optimizer": "nadam", "learning_rate": 0.02, "batch_size": 64, "steps": 300}
+        return fit(
+            pa.table(columns), TableOptions(target="y", validation=validation),
+            ModelOptions(hidden=(32, 32)), plain.training(**{**steps, **training}),
+            out=tmp_path / "run",
+        )  # fmt: skip
+
+    return fitted
+
+
+def _table(rng, bend, noise=0.3):
+    x = rng.normal(size=(ROWS, 2))
+    y = x[:, 0] + bend * np.sin(4 * x[:, 1]) + noise * rng.normal(size=ROWS)
+    return {"a": x[:, 0], "b": x[:, 1], "y": y}
+
+
+def _decided(found):
+    (record,) = (r for r in found.result.history if r.get("knob") == "model")
+    return record
+
+
+def test_a_curve_takes_the_mlp(fitted, tmp_path) -> None:
+    found = fitted(_table(np.random.default_rng(0), bend=1.0))
+    assert found.model.parts == ("mlp",) and _decided(found)["new"] == "mlp"
+    assert found.summary()["model"] == "mlp"
+    assert found.result.validation["rmse"].value < 0.7  # 0.77 without the curve
+    assert trained_model(tmp_path / "run").model.parts == ("mlp",)
+
+
+def test_a_line_takes_the_linear_model(fitted, tmp_path) -> None:
+    """Catches an mlp that is kept though it is worse, and metrics of the other model."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 12))
+    y = x @ rng.normal(size=12) + 0.1 * rng.normal(size=300)
+    columns = {f"x{i}": x[:, i] for i in range(12)}
+    found = fitted({**columns, "y": y}, steps=40)
+    assert found.model.parts == ("linear",)
+    assert found.result.validation["rmse"].value < 0.2
+    lines = (tmp_path / "run" / "journal.jsonl").read_text().splitlines()
+    last = [r for r in map(json.loads, lines) if r["event"] == "evaluated"][-1]
+    assert last["metrics"]["rmse"]["value"] == found.result.validation["rmse"].value
+    summary = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert summary["validation"]["rmse"] == found.result.validation["rmse"].value
+
+
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_two_that_differ_by_noise_are_averaged(fitted, tmp_path, monkeypatch, classes) -> None:
+    """Catches a mean of logits, weights that are lost in the file, and metrics of one of them."""
+    monkeypatch.setattr(auto, "choose_between", lambda **_: downslope.choose.Decision(
+        knob="model", old="auto", new="linear and mlp", because="a test says so"))  # fmt: skip
+    table = _table(np.random.default_rng(1), bend=0.3)
+    if classes:
+        table["y"] = np.digitize(table["y"], [0.0, 1.0][: classes - 1]).astype(str)
+    found = fitted(table)
+    assert found.model.parts == ("linear", "mlp")
+    trained = trained_model(tmp_path / "run")
+    assert set(trained.params) == {"linear", "mlp"}
+    given = predict(tmp_path / "run", pa.table(table)).table
+    alone = []
+    for part in ("linear", "mlp"):
+        found_outputs = outputs_of(found.model.only(part), trained.params[part], pa.table(table))
+        alone.append(np.concatenate([out for out, _ in found_outputs]))
+    if not classes:
+        expected = np.mean([found.model.in_target_unit(out) for out in alone], axis=0)
+        assert_allclose(given["prediction"], expected, rtol=1e-4, atol=1e-4)
+        return
+    expected = np.mean([probabilities(out) for out in alone], axis=0)
+    names = [f"probability_{c}" for c in found.model.encoding.classes]
+    assert_allclose(np.stack([given[n] for n in names], 1), expected, rtol=1e-4, atol=1e-5)
+    metrics = found.result.validation  # of the mean, which is better than the mean of metrics
+    assert metrics["log_loss"].value == pytest.approx(metrics["loss"].value, rel=1e-5)
+
+
+def test_without_held_out_rows_it_is_linear(fitted) -> None:
+    found = fitted(_table(np.random.default_rng(0), bend=1.0), validation=0.0)
+    assert found.model.parts == ("linear",) and found.result.validation is None
+    assert "no rows are held out" in _decided(found)["because"]
+
+
+def test_a_time_budget_holds_both(fitted) -> None:
+    """Catches a linear model whose time comes on top."""
+    table = _table(np.random.default_rng(0), bend=1.0)
+    found = fitted(table, steps=None, epochs=None, seconds=8.0, learning_rate="auto")
+    assert found.result.seconds < 8.0
