@@ -30,7 +30,7 @@ def choose_between(
         model auto -> net: on 500 held-out rows its loss is lower by 0.02, 10 times the noise
     """
     if gain is None or error is None:
-        because = "no rows are held out, which would show whether the net overfits"
+        because = f"no rows are held out, which would show whether the {larger} overfits"
         return Decision(knob="model", old="auto", new=simple, because=because)
     if abs(gain) <= BEYOND_NOISE * error:
         because = (

@@ -29,7 +29,8 @@ def dispatch(loop: Loop, call: Call) -> None:
     step, kind = loop.steps.current, UPDATES if loop.trials is None else SEARCH
     with loop.spending.on(COMPILING if loop.dispatcher.is_first_call(step) else kind):
         state.device = loop.dispatcher.dispatch(step, state.device, call, knobs)
-    if step.waits_to_compile and _can_measure(loop):
+    # after the trials: compiling beside them would slow and mistime the updates they count
+    if step.waits_to_compile and loop.trials is None and _can_measure(loop):
         step.prepare(state.device, call.position, knobs)
     while loop.dispatcher.num_in_flight > 1:
         take_in(loop, loop.dispatcher.collect())
