@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import threading
 import time
@@ -12,12 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-import downslope
 import loops
 from downslope.choose.step_time import line_times
 from downslope.data.stream import Position
-from downslope.train import collect
-from downslope.train.compiled_step import COUNTED_COMPILE, CompiledStep, CompiledSteps
+from downslope.train.compiled_step import COUNTED_COMPILE, CompiledSteps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -142,52 +139,3 @@ def test_where_the_batch_must_stay(given, can):
     whether it pays.
     """
     assert loops.visiting_setup(**given).can_change is can
-
-
-def _timed(seconds=1.5, **options):
-    """Events of a run with a time budget, and its result."""
-    draw = np.random.default_rng(0)
-    x, noise = (draw.normal(size=shape).astype("float32") for shape in ((4096, 3), 4096))
-    events, model = [], {"w": np.ones(3, "float32")}
-    result = downslope.fit(
-        lambda model, batch, key: (batch[0] @ model["w"] - batch[1]) ** 4, model,
-        (x, x @ np.float32([1, -2, 3]) + noise),
-        batch_size=64, learning_rate=1e-4, schedule="constant",
-        seconds=seconds, patience=None, readers=(events.append,), **options,
-    )  # fmt: skip
-    return [e for e in events if e["event"] == "measured"], result
-
-
-def test_a_timed_run_trains_while_the_step_that_measures_compiles(monkeypatch):
-    """Catches a run that waits for it, and one that never measures."""
-    release, begun = threading.Event(), []
-    compile_step = CompiledStep._compile
-
-    def held(step, *args):
-        begun.append(step)
-        release.wait(30)
-        compile_step(step, *args)
-
-    monkeypatch.setattr(CompiledStep, "_compile", held)
-    monkeypatch.setattr(collect, "COMPILE_SHARE", math.inf)
-    threading.Timer(2.0, release.set).start()
-    measured, result = _timed(6.0)
-    assert len(begun) == 1 and begun[0].is_ready
-    assert begun[0].compile_seconds > 0 and result.num_steps > 1000
-    # nothing was measured before it was released, and something was afterwards
-    assert measured and result.measurements["noise_scale"].is_bounded
-
-
-def test_a_run_too_short_to_measure_does_not_compile_for_it(monkeypatch):
-    """Catches a compilation that the end of the run has to wait for."""
-    compiled = []
-    monkeypatch.setattr(collect, "COMPILE_SHARE", 0.0)
-    monkeypatch.setattr(CompiledStep, "_compile", lambda *_: compiled.append(1))
-    measured, result = _timed()
-    assert not (compiled or measured) and result.num_steps > 100
-    assert not result.measurements["noise_scale"].is_bounded
-
-
-def test_a_run_without_a_time_budget_measures_from_its_first_update():
-    """Catches bits that depend on when a compilation ended."""
-    assert loops.visiting_setup().first_step.plain is None

@@ -29,7 +29,7 @@ class Device:
     def release(self, block):
         self.released.append(block.epoch)
 
-    def program(self, state, rows, windows, knobs):
+    def run(self, state, rows, windows, knobs):
         self.given.append((rows, knobs))
         self.clock.now += self.seconds.pop(0) if self.seconds else 0.0
         bad = self.bad is not None and 0 <= self.bad - windows.first < windows.count

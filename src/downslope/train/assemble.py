@@ -131,28 +131,22 @@ def assemble(
         open_stream, shuffling = open_streams(
             source, training, batch_rows, step_rows, plan_rows, rings.setdefault(plan_rows, [])
         )
-
-        def steps(measure_every: int | None) -> Callable[..., Any]:
-            return kept(
-                kind and ("steps", kind, step_rows, accumulates, clips, measure_every),
+        return CompiledStep(
+            batch_rows=batch_rows,
+            step_rows=step_rows,
+            clips=clips,
+            run=kept(
+                kind and ("steps", kind, step_rows, accumulates, clips),
                 lambda: compile_steps(
                     objective,
                     make_update(optimizer, factor, training, mask, regularizer, clips=clips),
                     step_rows,
                     accumulates=accumulates,
-                    measure_every=measure_every,
+                    measure_every=training.measure_every,
                     regularizer=regularizer,
                     metric=optimizer.metric,
                 ),
-            )
-
-        begins_plain = training.seconds is not None and training.measure_every is not None
-        return CompiledStep(
-            batch_rows=batch_rows,
-            step_rows=step_rows,
-            clips=clips,
-            run=steps(training.measure_every),
-            plain=steps(None) if begins_plain else None,
+            ),
             open_stream=open_stream,
             shuffling=shuffling,
         )

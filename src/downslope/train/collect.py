@@ -13,10 +13,6 @@ from downslope.train.spending import COMPILING, MEASURING, SEARCH, UPDATES
 from downslope.train.state import restore_device
 
 MAX_CALLS_TIMED = 32  # latest calls of each batch size whose time per update is kept
-# Under a time budget a run begins with a step that does not measure, since that compiles sooner:
-# 3.5 times for a transformer, 2 to 3 times for small nets (measured).
-MEASURED_COMPILE = 3.5
-COMPILE_SHARE = 0.2  # of the time left, up to which the other one is compiled as well; assumed
 WORSE = 1.1  # times the loss of a good state, on the same rows; assumed
 
 
@@ -29,18 +25,8 @@ def dispatch(loop: Loop, call: Call) -> None:
     step, kind = loop.steps.current, UPDATES if loop.trials is None else SEARCH
     with loop.spending.on(COMPILING if loop.dispatcher.is_first_call(step) else kind):
         state.device = loop.dispatcher.dispatch(step, state.device, call, knobs)
-    # after the trials: compiling beside them would slow and mistime the updates they count
-    if step.waits_to_compile and loop.trials is None and _can_measure(loop):
-        step.prepare(state.device, call.position, knobs)
     while loop.dispatcher.num_in_flight > 1:
         take_in(loop, loop.dispatcher.collect())
-
-
-def _can_measure(loop: Loop) -> bool:
-    """True if the time left is long beside that of compiling a step that measures."""
-    limit, compiling = loop.seconds_limit, loop.dispatcher.compile_seconds
-    assert limit is not None and compiling is not None
-    return MEASURED_COMPILE * compiling <= COMPILE_SHARE * (limit - loop.seconds)
 
 
 def collect(loop: Loop) -> None:

@@ -31,8 +31,6 @@ class CompiledStep:
     step_rows: int  # rows the device takes at once
     clips: bool  # gradients longer than the norm in `knobs` are shortened
     run: Callable[..., Any]  # `run(state, rows, windows, knobs)`, see `compile_steps`
-    # The same without measurements, compiled sooner: used until `run` is ready. None waits for it.
-    plain: Callable[..., Any] | None = None
     open_stream: Callable[[Position], Stream]  # blocks from a position on
     shuffling: str  # one sentence on how well the rows are shuffled
     compile_seconds: float | None = None  # that `prepare` took, None before
@@ -61,16 +59,6 @@ class CompiledStep:
         except BaseException as failure:
             self.failure = failure
         self.compile_seconds = time.perf_counter() - begin
-
-    @property
-    def program(self) -> Callable[..., Any]:
-        """What the next call runs: `plain` until `run` is compiled, if there is one."""
-        return self.run if self.plain is None or self.is_ready else self.plain
-
-    @property
-    def waits_to_compile(self) -> bool:
-        """True if it runs without measurements, and nothing is being compiled."""
-        return self.plain is not None and self._thread is None
 
     @property
     def is_ready(self) -> bool:
@@ -107,11 +95,6 @@ class CompiledSteps:
             "failed": frozenset(s for s in steps if steps[s].failure is not None),
             "compile_seconds": {s: step.compile_seconds or 0.0 for s, step in steps.items()},
         }
-
-    def longest_compile(self, first_seconds: float | None) -> float | None:
-        """Time that another size would take to compile; `first_seconds` are of the first call."""
-        measured = self.current.compile_seconds
-        return first_seconds if measured is None else max(measured, first_seconds or 0.0)
 
     def counted_sizes(self, costs: StepTimes, seconds: float, *, wait: bool) -> CompiledSizes:
         """Batch sizes as they are at a counted time, whatever the clock says.

@@ -80,7 +80,7 @@ class Dispatcher:
         if self._on_device[0] is not call.block:
             self._on_device = call.block, jax.device_put(call.block.rows)
         begin = time.perf_counter()
-        state, metrics = step.program(state, self._on_device[1], call.windows, knobs)
+        state, metrics = step.run(state, self._on_device[1], call.windows, knobs)
         sent = time.perf_counter()
         if self.compile_seconds is None:
             self.compile_seconds = sent - begin

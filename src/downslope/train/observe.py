@@ -102,7 +102,7 @@ def _observation(loop: Loop, moment: Moment, **seen: Any) -> Observation:
     if loop.context.has_clock:
         sizes = CompiledSizes(
             **loop.steps.sizes(),
-            first_compile_seconds=loop.steps.longest_compile(loop.dispatcher.compile_seconds),
+            first_compile_seconds=loop.dispatcher.compile_seconds,
             step_seconds=loop.step_seconds,
         )
     else:
