@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SMALLEST = 5e-324  # of the doubles above 0
+LARGEST = 1e308  # the same: a width may overflow where its ends do not
 # Seconds are shown in the largest of these units that they reach, as (least seconds, size, name).
 _TIMES = (
     (7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"),
@@ -263,7 +264,8 @@ def in_digits(numbers: tuple[float, ...], half_width: float) -> tuple[str, ...]:
         >>> in_digits((12345.6, 0.0), 350), in_digits((2.13e-11,), 1e-11)
         (('12,346', '0'), ('2.1e-11',))
     """
-    decimals = 1 - math.floor(math.log10(max(half_width, SMALLEST)) + 1e-9)
+    half_width = min(max(half_width, SMALLEST), LARGEST)
+    decimals = 1 - math.floor(math.log10(half_width) + 1e-9)
     if -6 < decimals < 9 and max(map(abs, numbers)) < 1e12:
         shown = [f"{number:,.{max(decimals, 0)}f}" for number in numbers]
         return tuple(s.removeprefix("-") if float(s.replace(",", "")) == 0 else s for s in shown)
@@ -273,6 +275,8 @@ def in_digits(numbers: tuple[float, ...], half_width: float) -> tuple[str, ...]:
 def _scientific(number: float, decimals: int) -> str:
     if number == 0:
         return "0"
+    if math.isinf(number):  # in the smaller unit that is shown
+        return f"{number}"
     digits = decimals + math.floor(math.log10(abs(number)))
     return f"{number:.{min(max(digits, 0), 16)}e}"
 
