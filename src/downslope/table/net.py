@@ -127,7 +127,7 @@ class Net:
 
     @property
     def inputs_of(self) -> list[int | str]:
-        """Where each input of the first layer comes from: the place of a number, or a column."""
+        """Origin of each input of the first layer: the place of a number, or a column's name."""
         scaling = self.scaling
         found: list[int | str] = list(range(len(scaling.center)))
         found += [place for place in scaling.periodic for _ in range(EMBEDDED)]

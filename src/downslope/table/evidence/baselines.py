@@ -113,7 +113,7 @@ def metric_of(context: Context) -> Metric:
 
 
 def predictions_of(context: Context, metric: Metric, outputs: np.ndarray) -> np.ndarray:
-    """What a metric judges: probabilities, class numbers, or numbers in the target's unit."""
+    """Predictions as a metric takes them: probabilities, class numbers, or numbers in a unit."""
     if metric.name == "log_loss":
         return probabilities_of(context, outputs)
     if metric.name == "accuracy":
