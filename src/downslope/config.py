@@ -173,11 +173,10 @@ class ModelOptions:
         "auto",
         "linear (one weight per column and category), svm (linear, hinge loss, classes only), mlp "
         "(embeddings of categories, hidden layers with ReLU), net (embeddings of numbers too, "
-        "dropout; slower), or auto: linear and mlp, of which held-out rows choose one, or both, "
-        "averaged",
+        "dropout), or auto: linear and net, of which held-out rows choose one, or both, averaged",
     )
     hidden: tuple[int, ...] = option(
-        (), "widths of hidden layers; by default 64,64 of an mlp, 256,256,256 of a net",
+        (), "widths of hidden layers; by default 64,64 of an mlp, 128,128,128 of a net",
         metavar="N,N",
     )  # fmt: skip
     loss: LossName | None = option(

@@ -99,7 +99,7 @@ class StopReason(enum.Enum):
 
 
 _ADVICE = {
-    StopReason.FINISHED: "all epochs or steps asked for are done; resume with more to go on",
+    StopReason.FINISHED: "all epochs or steps are done; ask for more to train longer",
     StopReason.TIME_UP: "the time budget was used; resume with more time to go on",
     StopReason.CONVERGED: "the held-out loss no longer improves; the best parameters were kept",
     StopReason.TARGET_REACHED: "resume with another target to go on",

@@ -184,15 +184,15 @@ def test_the_schedule_alone_lowers_the_rate_near_an_end_that_was_given():
 def test_before_a_planned_cool_down_a_falling_training_loss_holds_the_rate():
     """Catches a training loss that is compared with itself, or over no window at all."""
     for fall, held in ((0.97, True), (1.0, False)):
-        run, training = Simulated(has_end=True), 1.0
+        run, training = Simulated(has_end=True), 2.0  # never far below the held-out loss
         for _ in range(30):
             training *= fall
             run.evaluate(1.0, done=0.5, epoch_loss=training)
         assert bool(run.decisions) is not held
     run = Simulated(has_end=True)
     for number in range(30):
-        run.evaluate(1.0, done=0.5, epoch_loss=0.97**number, rose=number > 3)
-    assert run.decisions  # overfitted
+        run.evaluate(1.0, done=0.5, epoch_loss=2 * 0.97**number, rose=number > 3)
+    assert run.decisions  # it rose
 
 
 def test_evaluations_inside_an_epoch_are_no_noise_floor():

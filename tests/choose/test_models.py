@@ -7,13 +7,15 @@ import pytest
 from downslope.choose import choose_between, replay
 
 
-@pytest.mark.parametrize(("gain", "error", "new"), [
-    (0.02, 0.009, "net"), (-0.02, 0.009, "linear"), (0.02, 0.011, "linear and net"),
-    (-0.02, 0.011, "linear and net"), (0.0, 0.0, "linear and net"), (1e-9, 0.0, "net"),
-    (None, None, "linear"),
+@pytest.mark.parametrize(("gain", "error", "mean_gain", "new"), [
+    (0.02, 0.009, 0.5, "net"), (-0.02, 0.009, 0.5, "linear"), (1e-9, 0.0, None, "net"),
+    (0.02, 0.011, 0.03, "linear and net"), (0.02, 0.011, 0.01, "net"),
+    (-0.02, 0.011, 0.01, "linear and net"), (-0.02, 0.011, -0.01, "linear"),
+    (0.02, 0.011, None, "net"), (0.0, 0.0, 0.0, "linear and net"), (None, None, None, "linear"),
 ])  # fmt: skip
-def test_the_better_one_is_taken_beyond_noise_only(gain, error, new) -> None:
-    """Catches a sign, and a choice by noise."""
-    found = choose_between(simple="linear", larger="net", gain=gain, error=error, num_rows=99)
+def test_beyond_noise_the_better_one_else_the_lowest_of_three(gain, error, mean_gain, new) -> None:
+    """Catches a sign, a mean of two that differ clearly, and a mean that is worse than one."""
+    found = choose_between(simple="linear", larger="net", gain=gain, error=error, num_rows=99,
+                           mean_gain=mean_gain)  # fmt: skip
     assert (found.knob, found.new) == ("model", new)
     assert replay([{"event": "decided", **found.to_json()}]) == [found]

@@ -103,6 +103,8 @@ def test_at_the_floor_the_rate_is_quartered():
         ({"training_gain": None}, True),
         ({"training_gain": 0.009}, False),
         ({"training_gain": 0.02, "rose": True}, False),
+        ({"training_gain": 0.02, "overfitted": True, "share_without_gain": 0.5}, False),
+        ({"training_gain": 0.02, "overfitted": True, "share_without_gain": 0.49}, True),
         ({"training_gain": 0.02, "cools_down": False}, False),
     ],
 )
@@ -113,6 +115,15 @@ def test_before_a_cool_down_no_gain_seen_is_no_floor(seen, held):
         assert (found is None) is held
     told = ask(cools_down=True, rose=True).because, ask(cools_down=True, training_gain=0).because
     assert "the loss rose" in told[0] and "training loss" in told[1]
+
+
+def test_a_given_schedule_is_ended_by_overfitting_alone():
+    """Catches a run cut short by a plateau, or by a short pause of a net that overfits."""
+    given = {"spans_the_run": True, "may_lower": False, "evaluations_without_gain": 40}
+    assert ask(**given, share_without_gain=0.9) is None
+    assert ask(**given, overfitted=True, share_without_gain=0.4) is None
+    found = ask(**given, overfitted=True, share_without_gain=0.5)
+    assert (found.knob, found.new) == ("stop", "converged") and "overfitted" in found.because
 
 
 @pytest.mark.parametrize(("ratio", "knob"), [(0.89, "batch_size"), (0.91, "learning_rate")])

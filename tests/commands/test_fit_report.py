@@ -14,7 +14,8 @@ import pytest
 
 from downslope.cli import main
 
-FIT = ["fit", "t.parquet", "--target", "y", "--optimizer", "sgd", "--steps", "5"]
+FIT = ["fit", "t.parquet", "--target", "y", "--model", "linear"]
+FIT += ["--optimizer", "sgd", "--steps", "5"]
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 

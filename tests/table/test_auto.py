@@ -1,4 +1,4 @@
-"""The model that is left to choose: linear, an mlp, or both, as held-out rows say."""
+"""The model that is left to choose: linear, a net, or both, as held-out rows say."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def _decided(found):
     return record
 
 
-def test_a_curve_takes_the_mlp(fitted, tmp_path) -> None:
+def test_a_curve_takes_the_net(fitted, tmp_path) -> None:
     found = fitted(_table(np.random.default_rng(0), bend=1.0))
-    assert found.model.parts == ("mlp",) and _decided(found)["new"] == "mlp"
-    assert found.summary()["model"] == "mlp"
+    assert found.model.parts == ("net",) and _decided(found)["new"] == "net"
+    assert found.summary()["model"] == "net"
     assert found.result.validation["rmse"].value < 0.7  # 0.77 without the curve
-    assert trained_model(tmp_path / "run").model.parts == ("mlp",)
+    assert trained_model(tmp_path / "run").model.parts == ("net",)
 
 
 def test_a_line_takes_the_linear_model(fitted, tmp_path) -> None:
-    """Catches an mlp that is kept though it is worse, and metrics of the other model."""
+    """Catches a net that is kept though it is worse, and metrics of the other model."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 12))
     y = x @ rng.normal(size=12) + 0.1 * rng.normal(size=300)
@@ -78,17 +78,18 @@ def test_a_line_takes_the_linear_model(fitted, tmp_path) -> None:
 def test_two_that_differ_by_noise_are_averaged(fitted, tmp_path, monkeypatch, classes) -> None:
     """Catches a mean of logits, weights that are lost in the file, and metrics of one of them."""
     monkeypatch.setattr(auto, "choose_between", lambda **_: downslope.choose.Decision(
-        knob="model", old="auto", new="linear and mlp", because="a test says so"))  # fmt: skip
+        knob="model", old="auto", new="linear and net", because="a test says so"))  # fmt: skip
+    monkeypatch.setattr(auto, "is_noise", lambda gain, error: True)
     table = _table(np.random.default_rng(1), bend=0.3)
     if classes:
         table["y"] = np.digitize(table["y"], [0.0, 1.0][: classes - 1]).astype(str)
     found = fitted(table)
-    assert found.model.parts == ("linear", "mlp")
+    assert found.model.parts == ("linear", "net")
     trained = trained_model(tmp_path / "run")
-    assert set(trained.params) == {"linear", "mlp"}
+    assert set(trained.params) == {"linear", "net"}
     given = predict(tmp_path / "run", pa.table(table)).table
     alone = []
-    for part in ("linear", "mlp"):
+    for part in ("linear", "net"):
         found_outputs = outputs_of(found.model.only(part), trained.params[part], pa.table(table))
         alone.append(np.concatenate([out for out, _ in found_outputs]))
     metric = "log_loss" if classes else "rmse"
@@ -96,7 +97,7 @@ def test_two_that_differ_by_noise_are_averaged(fitted, tmp_path, monkeypatch, cl
     with contextlib.closing(stored):
         apart = [
             auto.evaluate(found.model.only(part), trained.params[part], stored.held_out)
-            for part in ("linear", "mlp")
+            for part in ("linear", "net")
         ]  # fmt: skip
     of_parts = [each[metric].value for each in apart]
     seen = found.result.validation[metric].value
@@ -124,12 +125,30 @@ def test_a_time_budget_holds_both(monkeypatch, linear_seconds, left) -> None:
 
     def trained(*_, seconds, **__):
         budgets.append(seconds)
-        return SimpleNamespace(seconds=linear_seconds, stop_reason=StopReason.CONVERGED)
+        return SimpleNamespace(
+            seconds=linear_seconds, stop_reason=StopReason.CONVERGED, params=None, validation=None
+        )
 
     monkeypatch.setattr(downslope, "fit", trained)
+    monkeypatch.setattr(auto, "fit_linear", lambda *_, seconds: budgets.append(seconds))
     monkeypatch.setattr(auto, "TableScorer", lambda model: None)
     part = SimpleNamespace(loss_fn=None, init=lambda seed: None, penalized=None)
     model = SimpleNamespace(only=lambda part_name: part)
     stored = SimpleNamespace(train=None, held_out=None)
     choice = auto.Choice(model, stored, Training(seconds=8.0))
-    assert budgets == [pytest.approx(1.6)] and choice.training.seconds == pytest.approx(left)
+    assert budgets == [pytest.approx(1.6)] * 2
+    assert choice.training.seconds == pytest.approx(left)
+
+
+def test_what_is_asked_of_the_linear_model_is_trained(monkeypatch) -> None:
+    """Catches a penalty, or an optimizer, that the solved path leaves out."""
+    monkeypatch.setattr(auto, "fit_linear", lambda *_, seconds: pytest.fail("solved"))
+    result = SimpleNamespace(
+        seconds=1.0, stop_reason=StopReason.CONVERGED, params=None, validation=None
+    )
+    monkeypatch.setattr(downslope, "fit", lambda *_, **__: result)
+    monkeypatch.setattr(auto, "TableScorer", lambda model: None)
+    part = SimpleNamespace(loss_fn=None, init=lambda seed: None, penalized=None)
+    model = SimpleNamespace(only=lambda part_name: part)
+    for asked in ({"l2": 0.1}, {"l1": 0.1}, {"optimizer": "sgd"}):
+        auto.Choice(model, SimpleNamespace(train=None, held_out=None), Training(**asked))

@@ -147,3 +147,16 @@ def test_what_is_kept_predicts_what_was_evaluated(fitted, tmp_path) -> None:
     predicted = predict(tmp_path / "run", far).table["prediction"].to_numpy()
     assert (abs(predicted) <= abs(y).max() + 1e-6).all()
     assert predicted[2] == pytest.approx(np.sin(1.5), abs=0.5)
+
+
+@pytest.mark.slow
+def test_a_plateau_is_crossed_with_nothing_said(tmp_path, monkeypatch) -> None:
+    """Catches a patience that takes a plateau for a floor, and frequencies too low to see it."""
+    monkeypatch.setenv("DOWNSLOPE_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    x, kind = rng.normal(size=(ROWS, 6)), rng.choice(["a", "b"], ROWS)
+    y = np.sin(5 * x[:, 0]) * np.where(kind == "a", 1, -1)
+    columns = {f"x{i}": x[:, i] for i in range(6)} | {"kind": kind, "y": y}
+    found = fit(pa.table(columns), TableOptions(target="y"))
+    assert found.model.parts == ("net",)
+    assert found.result.validation["rmse"].value < 0.2  # 0.7 of a constant

@@ -15,11 +15,13 @@ from .divergence import has_exploded as has_exploded
 from .divergence import has_jumped as has_jumped
 from .explore import may_pay as may_pay
 from .explore import try_batch as try_batch
+from .l2 import choose_l2 as choose_l2
 from .learning_rate import first_rate as first_rate
 from .learning_rate import next_trial as next_trial
 from .learning_rate import settle_rate as settle_rate
 from .learning_rate import trial_steps as trial_steps
 from .models import choose_between as choose_between
+from .models import is_noise as is_noise
 from .more_time import twice_as_long as twice_as_long
 from .next_batch import next_batch_size as next_batch_size
 from .patience import is_better as is_better

@@ -11,6 +11,18 @@ OVERFITTED = 0.75  # training loss over held-out loss, below which a run has ove
 LATEST_RESTART = 0.5  # share of a run of given length: a later restart would not get far; assumed
 
 
+def is_overfitted(train_loss: float | None, held_out_loss: float | None) -> bool:
+    """True if the training loss is well below the held-out one; False if one is unknown.
+
+    Example:
+        >>> is_overfitted(0.05, 0.3), is_overfitted(0.28, 0.3), is_overfitted(None, 0.3)
+        (True, False, False)
+    """
+    if train_loss is None or held_out_loss is None:
+        return False
+    return 0 <= train_loss < OVERFITTED * held_out_loss
+
+
 @policy
 def start_again(
     *,
@@ -41,10 +53,9 @@ def start_again(
         learning_rate 0.01 -> 0.003162: the training loss of 0.05 lies far below the held-out one
         of 0.3, so the rows are overfitted; a lower rate from the first parameters may do better
     """
-    if starts >= MAX_STARTS or train_loss is None or held_out_loss is None:
+    if starts >= MAX_STARTS or not is_overfitted(train_loss, held_out_loss):
         return None
-    if not 0 <= train_loss < OVERFITTED * held_out_loss:
-        return None
+    assert held_out_loss is not None
     if gain is not None and gain <= tolerance * held_out_loss:
         return None
     because = (

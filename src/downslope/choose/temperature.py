@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from downslope.choose.controller import SURVIVES, Context, Observation, Order, decision_on
 from downslope.choose.decision import Decision, policy
 from downslope.choose.next_batch import BATCH_STRIDE
-from downslope.choose.restart import LATEST_RESTART, start_again
+from downslope.choose.restart import LATEST_RESTART, is_overfitted, start_again
 from downslope.config import NEED_AN_END
 
 MIN_EVALUATIONS = 2  # without a gain before the temperature is lowered
@@ -18,6 +18,7 @@ MIN_UPDATES = 128  # made meanwhile: two evaluations of a small table are quickl
 MIN_SHARE = 0.15  # of the updates so far, made meanwhile: late gains come slowly
 SLOW_GAIN = 0.01  # relative, over the latest fifth of the updates: less means a floor is near
 RECENT_SHARE = 0.2
+OVERFITTED_SHARE = 0.5  # of the updates so far, without a gain, after which overfitting counts
 MAX_ANNEALS = 2  # lower temperatures in a row without a gain, after which the run has converged
 GIVE_UP = 5  # evaluations without a gain that end a run whose temperature is given
 COOLING = 4.0  # the factor by which the temperature is lowered; assumed
@@ -67,6 +68,8 @@ def next_temperature(
     cools_down: bool = False,
     rose: bool = False,
     training_gain: float | None = None,
+    overfitted: bool = False,
+    spans_the_run: bool = False,
 ) -> Decision | None:
     """Lower the temperature or stop, at the noise floor; None while the loss still gains.
 
@@ -78,8 +81,10 @@ def next_temperature(
     converged.
 
     A run whose schedule ends with a cool-down takes its gain there, so it is only lowered before
-    if the held-out loss rises, or the training loss no longer falls either: that few held-out rows
-    show no gain is no evidence that there is none.
+    if the held-out loss rises, or the training loss no longer falls either, or nothing was gained
+    over half of the updates while the training rows are overfitted: that few held-out rows show no
+    gain is no evidence that there is none. The last of these also ends a run whose given schedule
+    spans it.
 
     Args:
         learning_rate, batch_size: in use.
@@ -101,6 +106,8 @@ def next_temperature(
         rose: the latest held-out loss is above the reference beyond its noise.
         training_gain: relative gain of the training loss over the latest fifth of the updates, or
             since the last change of temperature; None if unknown.
+        overfitted: the training loss is well below the held-out one.
+        spans_the_run: the schedule was given, and ends with the run.
 
     Example:
         >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
@@ -124,13 +131,17 @@ def next_temperature(
     )
     if not waited and not slow:
         return None
-    if cools_down and not rose and (training_gain is None or training_gain >= SLOW_GAIN):
+    overfits = overfitted and share_without_gain >= OVERFITTED_SHARE
+    stays = training_gain is not None and training_gain < SLOW_GAIN
+    if (cools_down and not (rose or stays or overfits)) or (spans_the_run and not overfits):
         return None
     seen = f"{evaluations_without_gain} evaluations brought no gain in loss above its own"
     if not waited:
         seen = f"the latest fifth of the updates gained {recent_gain:.1%}, little above the"
     seen += " noise" if equilibrium_ratio is None else f" noise (R_eq {equilibrium_ratio:.2g})"
-    if cools_down:
+    if overfits:
+        seen += ", over half of the updates, and the training rows are overfitted"
+    elif cools_down:
         seen += ", and the loss rose" if rose else ", nor did the training loss fall by 1 %"
     if anneals_without_gain >= MAX_ANNEALS or not may_lower or learning_rate is None:
         if not may_stop or (not may_lower and evaluations_without_gain < GIVE_UP):
@@ -271,7 +282,7 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         learning_rate=knobs.learning_rate,
         batch_size=knobs.batch_size,
         may_lower="schedule" in context.free and knobs.learning_rate is not None,
-        may_stop="patience" in context.free and not spans_the_run,
+        may_stop="patience" in context.free,
         evaluations_without_gain=state.evaluations_without_gain,
         updates_without_gain=steps,
         epochs_without_gain=(seen.epochs or 0.0) - state.changed_epochs,
@@ -287,6 +298,8 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         cools_down=_cools_down(context),
         rose=seen.rose,
         training_gain=_training_gain(state, seen),
+        overfitted=context.has_held_out and is_overfitted(seen.epoch_loss, seen.loss),
+        spans_the_run=spans_the_run,
     )
 
 

@@ -1,4 +1,4 @@
-"""The model of a table that is left to choose: linear, a mlp, or both, averaged."""
+"""The model of a table that is left to choose: linear, a net, or both, averaged."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 import downslope
 from downslope import Result, StopReason, Training
-from downslope.choose import Decision, choose_between
+from downslope.choose import choose_between, is_noise
 from downslope.data.stored import RowFile, StoredTable
 from downslope.metrics import Results
+from downslope.table.linear_path import LinearFit, fit_linear
 from downslope.table.model import TableModel
 from downslope.table.rows import stored_parts
 from downslope.table.scores import TableScorer
@@ -22,52 +23,82 @@ ROWS = 4096  # evaluated at once
 
 
 class Choice:
-    """A linear model, trained first, and the choice once the mlp is trained too.
+    """A linear model, trained first, and the choice once the net is trained too.
 
-    Called with the result of the mlp it gives the result to keep.
+    Called with the result of the net it gives the result to keep.
 
     Attributes:
         model: that is trained, then the one that was chosen.
-        training: of the mlp: the linear model's time is taken off a time budget.
+        training: of the net: the linear model's time is taken off a time budget.
     """
 
     def __init__(self, model: TableModel, stored: StoredTable, training: Training):
         self.model, self._stored, self.training = model, stored, training
-        self._linear = _train_linear(model.only("linear"), stored, training)
-        if self._linear.stop_reason is StopReason.INTERRUPTED:
-            raise KeyboardInterrupt
+        self._linear = _fit_linear(model.only("linear"), stored, training)
         if training.seconds is not None:
             left = max(training.seconds - self._linear.seconds, training.seconds / 10)
             self.training = dataclasses.replace(training, seconds=left)
 
-    def __call__(self, mlp: Result) -> Result:
+    def __call__(self, net: Result) -> Result:
         """The result with the parameters and metrics of the model that was chosen."""
-        linear = self._linear
-        decision = _decide(linear, mlp)
-        parts = tuple(part for part in ("linear", "mlp") if part in decision.new.split())
-        self.model = dataclasses.replace(self.model, parts=parts)
+        linear, held_out = self._linear, self._stored.held_out
+        params = {"linear": linear.params, "net": net.params}
+        gain, error = _difference(linear.losses, net.validation and net.validation.losses)
+        metrics = mean_gain = None
+        if gain is not None and error is not None and is_noise(gain, error):
+            metrics = evaluate(self._with("linear", "net"), params, held_out)
+            mean_gain, _ = _difference(linear.losses, metrics and metrics.losses)
+        decision = choose_between(
+            simple="linear",
+            larger="net",
+            gain=gain,
+            error=error,
+            num_rows=self._stored.num_held_out,
+            mean_gain=mean_gain,
+        )
+        assert decision is not None  # as of every policy that always decides
+        parts = tuple(decision.new.split(" and "))
+        self.model = self._with(*parts)
+        moment = {"step": net.num_steps, "seconds": net.seconds}
+        decisions = [each for each in (linear.decision, decision) if each is not None]
+        records = [{"event": "decided", **moment, **each.to_json()} for each in decisions]
+        if parts == ("net",):
+            return dataclasses.replace(net, history=[*net.history, *records])
         if parts == ("linear",):
-            params, metrics = linear.params, linear.validation
-        elif parts == ("mlp",):
-            params, metrics = mlp.params, mlp.validation
-        else:
-            params = {"linear": linear.params, "mlp": mlp.params}
-            metrics = evaluate(self.model, params, self._stored.held_out)
-        moment = {"step": mlp.num_steps, "seconds": mlp.seconds}
-        history = [*mlp.history, {"event": "decided", **moment, **decision.to_json()}]
-        if parts != ("mlp",) and metrics is not None:
+            params = linear.params
+            metrics = evaluate(self.model, params, held_out)
+        if metrics is not None:
             found = {name: estimate.to_json() for name, estimate in metrics.items()}
-            more = {"epoch": mlp.num_epochs, "metrics": found, "missing": metrics.reasons}
+            more = {"epoch": net.num_epochs, "metrics": found, "missing": metrics.reasons}
             more["num_rows"] = None  # of another model than the run's evaluations
-            history.append({"event": "evaluated", **moment, **more})
-        return dataclasses.replace(mlp, params=params, validation=metrics, history=history)
+            records.append({"event": "evaluated", **moment, **more})
+        history = [*net.history, *records]
+        return dataclasses.replace(net, params=params, validation=metrics, history=history)
+
+    def _with(self, *parts: str) -> TableModel:
+        return dataclasses.replace(self.model, parts=parts)
 
 
-def _train_linear(model: TableModel, stored: StoredTable, training: Training) -> Result:
+def _difference(first: Any, second: Any) -> tuple[float | None, float | None]:
+    """Mean difference of losses of the same rows, and its standard error, where known."""
+    if first is None or second is None:
+        return None, None
+    gaps = np.subtract(first, second, dtype=np.float64)
+    if not np.isfinite(gaps).all() or len(gaps) < 2:
+        return None, None
+    return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
+
+
+def _fit_linear(model: TableModel, stored: StoredTable, training: Training) -> LinearFit:
+    """The linear model: solved where that is quick and nothing else is asked for, or trained."""
     seconds = None if training.seconds is None else LINEAR_SHARE * training.seconds
+    if not (training.l1 or training.l2) and "optimizer" in training.free:
+        found = fit_linear(model, stored, seconds=seconds)
+        if found is not None:
+            return found
     training = dataclasses.replace(training, seconds=seconds, until=None)
     training = training.resolved(weight_decay=None)
-    return downslope.fit(
+    result = downslope.fit(
         model.loss_fn,
         model.init(training.seed),
         stored.train,
@@ -76,21 +107,10 @@ def _train_linear(model: TableModel, stored: StoredTable, training: Training) ->
         penalize=model.penalized,
         **{f.name: getattr(training, f.name) for f in dataclasses.fields(training)},
     )
-
-
-def _decide(linear: Result, mlp: Result) -> Decision:
-    gain = error = None
-    num_rows = 0
-    if linear.validation is not None and mlp.validation is not None:
-        gaps = np.subtract(linear.validation.losses, mlp.validation.losses, dtype=np.float64)
-        num_rows = len(gaps)
-        if np.isfinite(gaps).all() and num_rows > 1:
-            gain, error = float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(num_rows))
-    decision = choose_between(
-        simple="linear", larger="mlp", gain=gain, error=error, num_rows=num_rows
-    )
-    assert decision is not None  # as of every policy that always decides
-    return decision
+    if result.stop_reason is StopReason.INTERRUPTED:
+        raise KeyboardInterrupt
+    losses = None if result.validation is None else result.validation.losses
+    return LinearFit(result.params, losses, None, result.seconds)
 
 
 def evaluate(model: TableModel, params: Any, rows: RowFile | None) -> Results | None:

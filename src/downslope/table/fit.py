@@ -18,13 +18,11 @@ from downslope.data.stored import StoredTable
 from downslope.table.auto import Choice
 from downslope.table.calibration import calibrate
 from downslope.table.model import TableModel, choose_model
+from downslope.table.net_training import net_training
 from downslope.table.run import opened, request_metadata
 from downslope.table.scores import TableScorer
 from downslope.train.run_folder import check_free
 
-# Training rows from which a net's noise is measured: on fewer, compiling for it takes longer than
-# training (two thirds of 17 s on 1,500 rows, measured).
-MEASURED_FROM = 10_000
 CALIBRATION_ROWS = 50_000  # training rows whose margins calibrate an SVM's probabilities
 
 
@@ -63,7 +61,7 @@ def fit(
         path: Parquet file or folder of them, Arrow IPC, CSV, `.npy` or `.npz`; or a data frame
             (pandas, polars, Arrow), whose index, if it has one, is no column.
         table: the target, and how to read the columns.
-        model: which model and loss; by default a linear one.
+        model: which model and loss; by default linear, a net, or both, as held-out rows say.
         training: how to train.
         out, resume, readers: as for `downslope.fit`.
         say: called with one sentence each about what was left out or assumed.
@@ -92,13 +90,12 @@ def fit(
         training = training or Training(seed=table.seed)
         if chosen.parts == ("linear",):  # its categories have matrices, side by side
             training = training.resolved(weight_decay=None)
-        is_small = chosen.parts == ("net",) and stored.num_train < MEASURED_FROM
-        if is_small and training.measure_every == Training.measure_every:
-            training = dataclasses.replace(training, measure_every=None)
         conclude = None
         if chosen.options.model == "auto":
             conclude = Choice(chosen, stored, training)
             training = conclude.training
+        if chosen.parts == ("net",):
+            training = net_training(training, stored.num_train)
         result = downslope.fit(
             chosen.loss_fn,
             chosen.init(training.seed),

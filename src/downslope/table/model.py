@@ -31,7 +31,7 @@ FIRST_BYTES, MIN_FIRST_ROWS = 16 << 20, 4096  # of training rows, to scale a net
 # Four members cost twice one's time, and took 2.7 % off the mean loss of six tables of up to 4,400
 # rows (measured); on many rows one member is limited by time.
 MEMBERS, FEW_ROWS = 4, 20_000
-HIDDEN = {"mlp": (64, 64), "net": (256, 256, 256)}  # widths, where none are given
+HIDDEN = {"mlp": (64, 64), "net": (128, 128, 128)}  # widths, where none are given
 MARGINS = ("hinge", "squared_hinge")  # losses whose outputs are margins, not log-odds
 FOR_TASK = {
     "classify": ("logistic", "softmax", *MARGINS),
@@ -70,7 +70,7 @@ class TableModel:
     @property
     def hidden(self) -> tuple[int, ...]:
         """Widths of the hidden layers of an mlp or a net."""
-        return self.options.hidden or HIDDEN["net" if self.options.model == "net" else "mlp"]
+        return self.options.hidden or HIDDEN["mlp" if self.options.model == "mlp" else "net"]
 
     @property
     def num_classes(self) -> int:
@@ -219,7 +219,7 @@ class TableModel:
 def choose_model(stored: StoredTable, options: ModelOptions) -> TableModel:
     """The model that is trained, with its loss, after a check that they suit the task.
 
-    That of `auto` is the mlp: the linear one comes from `downslope.table.auto`.
+    That of `auto` is the net: the linear one comes from `downslope.table.auto`.
 
     Raises:
         UsageError: a model or a loss that is not for this task.
@@ -227,7 +227,7 @@ def choose_model(stored: StoredTable, options: ModelOptions) -> TableModel:
     encoding = stored.encoding
     task, count, loss = encoding.task, len(encoding.classes), options.loss
     if options.model == "svm" and task == "regress":
-        raise UsageError("model svm separates classes; use linear or mlp to predict numbers")
+        raise UsageError("model svm separates classes; use linear or net to predict numbers")
     if loss is None:
         of_classes = "hinge" if options.model == "svm" else "logistic" if count == 2 else "softmax"
         loss = "squared" if task == "regress" else of_classes
@@ -242,7 +242,7 @@ def choose_model(stored: StoredTable, options: ModelOptions) -> TableModel:
         raise UsageError(f"loss {loss} is for targets above 0; their mean is {mean:g}")
     if options.class_weight is not None and task == "regress":
         raise UsageError("class_weight is for classes, and the target is a number")
-    part = {"auto": "mlp", "mlp": "mlp", "net": "net"}.get(options.model, "linear")
+    part = {"auto": "net", "mlp": "mlp", "net": "net"}.get(options.model, "linear")
     return TableModel(
         encoding=encoding,
         options=options,

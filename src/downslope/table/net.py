@@ -23,11 +23,14 @@ from downslope.models import Lookup, embedded, width
 
 MAX_INDICATORS = 9  # values of a category up to which each has an input of its own
 FREQUENCIES, EMBEDDED = 16, 3  # per number: cosines, and what a linear map makes of them
-FREQUENCY_SPREAD = 0.1
+FREQUENCY_SPREAD = 0.5
 MIN_DISTINCT = 12  # values of a number from which periodic embeddings say more than itself
 SCALE_RATE, SLOW_RATE = 6.0, 0.1  # of scales; of biases and embeddings of numbers
 DROPOUT = 0.15
 _CLIP = 3.0  # where the smooth clip bends, in scaled units
+# Of the powers of the square of turns in their cosine: the polynomial through its values at seven
+# Chebyshev nodes of half a turn.
+_COSINE = (1.0, -19.739204, 64.939117, -85.450111, 60.167431, -25.966885, 6.5277061)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,11 +189,15 @@ class Net:
 
     @staticmethod
     def _periodic(params: Any, x: Array) -> Array:
-        """Embeddings [B, p, EMBEDDED] of numbers [B, p]."""
-        turns = x[..., None] * params["frequency"] * (2 * np.pi * SLOW_RATE)
-        waves = jnp.cos(turns + SLOW_RATE * params["phase"])
-        mapped = jnp.einsum("bpf,pfe->bpe", waves, params["weights"])
-        return SLOW_RATE * (mapped / math.sqrt(FREQUENCIES) + params["bias"])
+        """Embeddings [B, p, EMBEDDED] of numbers [B, p].
+
+        Rows are the last axis inside: a step takes a third less time than with them first
+        (measured).
+        """
+        turns = x.T[:, None] * params["frequency"][..., None] * SLOW_RATE
+        waves = _cosine(turns + params["phase"][..., None] * (SLOW_RATE / (2 * np.pi)))
+        mapped = jnp.einsum("pfb,pfe->peb", waves, params["weights"]) / math.sqrt(FREQUENCIES)
+        return SLOW_RATE * (mapped + params["bias"][..., None]).transpose(2, 0, 1)
 
     def clamped(self, outputs: Array) -> Array:
         """Predictions of a numeric target, within the range of the targets seen."""
@@ -202,10 +209,25 @@ def _dense(layer: Any, x: Array) -> Array:
     return x @ (weights / math.sqrt(weights.shape[0])) + SLOW_RATE * layer["bias"]
 
 
+def _cosine(turns: Array) -> Array:
+    """Cosine of 2 pi times `turns`, within 5e-7.
+
+    A polynomial in the square of the distance to the next whole turn; that of the library is
+    made for angles of any size and takes half the time of a step.
+    """
+    square = (turns - jnp.round(turns)) ** 2
+    found = jnp.full_like(square, _COSINE[-1])
+    for coefficient in _COSINE[-2::-1]:
+        found = found * square + coefficient
+    return found
+
+
 def _drop(key: Array, x: Array, share: float) -> Array:
     """A share of the numbers set to 0, the others scaled up; a byte of randomness for each."""
     level = round(share * 256)
-    kept = jax.random.bits(key, x.shape, "uint8") >= level
+    words = jax.random.bits(key, (-(-x.size // 4),))  # four bytes at once, in a third of the time
+    bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)
+    kept = bytes_[: x.size].reshape(x.shape) >= level
     return jnp.where(kept, x * np.float32(256 / (256 - level)), 0)
 
 
