@@ -28,7 +28,8 @@ def told(tmp_path, monkeypatch):
     pq.write_table(pa.table({"x": x[:, 0], "y": (x.sum(1) > 0).astype(int)}), "t.parquet")
     told = []
 
-    def gather(run, *, command=None, findings=None):
+    def gather(run, *, seconds, command=None, findings=None):
+        assert seconds == 0.5  # of a run of less than two and a half
         assert findings  # what was said of the table before training
         told.append(("gather", str(run), command))
 
@@ -124,3 +125,17 @@ def test_report_of_runs(told, capsys):
     assert main(["report", "a", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"report": "a/report.html"}
     assert told == [("write", ["a", "b"], Path("both.html")), ("write", ["a"], None)]
+
+
+@pytest.mark.slow
+def test_evidence_is_gathered_again_on_request(told, monkeypatch, capsys):
+    assert main([*FIT, "--no-report", "--out", "a"]) == 0
+    gathered = []
+    monkeypatch.setattr(
+        "downslope.table.evidence.gather", lambda run, *, seconds: gathered.append((run, seconds))
+    )
+    assert main(["report", "a"]) == 0 and gathered == []
+    assert main(["report", "a", "--evidence", "10"]) == 0
+    assert gathered == [(Path("a"), 10.0)]
+    assert main(["report", "a", "--evidence", "0"]) == 2
+    assert "--evidence must be a finite number above 0" in capsys.readouterr().err

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from downslope.table.fit import TableResult
 
 RUN = Group("Run", sort_key=10)
+# Time to gather what the report says of model and rows: a share of the run's, within these bounds.
+EVIDENCE_SHARE, MIN_EVIDENCE, MAX_EVIDENCE = 0.2, 0.5, 1.5  # seconds
 
 
 def fit(
@@ -110,7 +112,7 @@ def fit(
     code = 128 + signal.SIGTERM if terminated else found.result.stop_reason.exit_code
     page = None
     if not (no_report or found.result.stop_reason is StopReason.INTERRUPTED):
-        page, interrupted = _report(folder, line, findings)
+        page, interrupted = _report(folder, line, findings, found.result.seconds)
         code = interrupted or code
     from downslope.table.fit import describe
 
@@ -155,14 +157,17 @@ def _train(
         raise
 
 
-def _report(run: Path, line: str | None, findings: list[Finding]) -> tuple[Path | None, int]:
+def _report(
+    run: Path, line: str | None, findings: list[Finding], run_seconds: float
+) -> tuple[Path | None, int]:
     """The page, and an exit code other than 0 if a signal ended the writing."""
     code = 0
     try:
         from downslope.report import write_report
         from downslope.table.evidence import gather
 
-        gather(run, command=line, findings=findings or None)
+        seconds = min(max(EVIDENCE_SHARE * run_seconds, MIN_EVIDENCE), MAX_EVIDENCE)
+        gather(run, seconds=seconds, command=line, findings=findings or None)
         return write_report([run]), code
     except Exception as error:  # of any kind: the model is saved, and is what the user wanted
         why = " ".join(f"{type(error).__name__}: {error}".split())

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from downslope.commands.common import COMMON, AsJson, Common, show
+from downslope.arguments import number
+from downslope.commands.common import COMMON, AsJson, Common, cache_programs, show
 from downslope.errors import UsageError
 
 
@@ -18,6 +19,14 @@ def report(
         Parameter(
             metavar="FILE",
             help="the page to write (default: RUN/report.html; for several runs report.html)",
+        ),
+    ] = None,
+    evidence: Annotated[
+        float | None,
+        Parameter(
+            metavar="SECONDS",
+            help="for runs on tables: gather first, in about so many seconds each, what the page "
+            "says of the model and its rows; fit leaves out what would take longer than training",
         ),
     ] = None,
     json: AsJson = False,
@@ -31,6 +40,7 @@ def report(
 
     Example:
         $ downslope report runs/houses-1
+        $ downslope report runs/houses-1 --evidence 10
         $ downslope report runs/houses-1 runs/houses-2 --out both.html
     """
     if not runs:
@@ -38,6 +48,13 @@ def report(
 
     from downslope.report import write_report
 
+    if evidence is not None:
+        number("--evidence", evidence, above=0)
+        cache_programs()
+        from downslope.table.evidence import gather
+
+        for run in runs:
+            gather(run, seconds=evidence)
     page = write_report(runs, out)
     show(page, json, {"report": str(page)})
     return 0

@@ -39,7 +39,9 @@ SUBJECTS: dict[str, Callable[[Context], Record]] = {  # the most useful first
     "noisy_rows": noisy_rows,
 }
 NOT_FOR = {"classify": {"residuals"}, "regress": {"calibration", "confusion"}}
-NO_TIME = "there was no time left for it; ask for more seconds"
+COMPILED = ("slice", "noisy_rows")  # gradients of the model: over a second to compile
+MIN_COMPILED_SECONDS = 1.0  # of the time given, from which they are gathered
+NO_TIME = "left out to save time: downslope report RUN --evidence 10 gathers it"
 
 
 def gather(
@@ -59,8 +61,10 @@ def gather(
 
     Args:
         run: folder of a finished run on a table; the table must still be where it was.
-        seconds: begin no further subject after this time, compiling aside. Gradient-boosted trees,
-            where scikit-learn is installed, take up to a fifth of the run's time besides.
+        seconds: begin no further subject after this time, compiling aside. With less than a second
+            the loss around the end point and the noisiest rows, which take longer to compile, are
+            left out. Gradient-boosted trees, where scikit-learn is installed, take up to a fifth of
+            the run's time besides.
         command: what the user typed; by default a command that asks for the same.
         stored: the run's converted table, where it is open; it stays open.
         findings: findings on the table before training; by default it is checked now.
@@ -100,11 +104,13 @@ def gather(
 
         write("record", origin(asked, command, before))
         events = [name for name in SUBJECTS if name not in NOT_FOR[str(task)]]
+        left_out = COMPILED if seconds < MIN_COMPILED_SECONDS else ()
         try:
             with _opened(asked, stored) as table:
                 context = _context(run, asked, table, before, Budget(seconds))
                 for event in events:
-                    write(event, _in_time(context.budget, lambda e=event: SUBJECTS[e](context)))
+                    budget = Budget(0.0) if event in left_out else context.budget
+                    write(event, _in_time(budget, lambda e=event: SUBJECTS[e](context)))
                 write("trees", _in_time(None, lambda: trees(context)))
                 if findings is not None:
                     write("checks", _checks(findings))
