@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DOWNSLOPE = "downslope"
 CONSTANT = "constant"
+BINS = 15
 
 
 class Outcome(NamedTuple):
@@ -110,6 +111,61 @@ def _hist(table: TableSet, split: Split, classes: list[Any], seed: int) -> Outco
     return _fitted(table, split, estimator, coded, classes)
 
 
+def _categories_as_strings(split: Split, target: str) -> Split:
+    """Numbers without gaps, the median in their place, and strings, a word where one is missing."""
+    train, test = split.train.drop(columns=target), split.test.drop(columns=target)
+    for name in train.columns:
+        if train[name].dtype.kind in "ifub":
+            middle = train[name].median()
+            train[name], test[name] = (p[name].astype(float).fillna(middle) for p in (train, test))
+        else:
+            train[name], test[name] = (
+                p[name].astype(str).where(p[name].notna(), "missing") for p in (train, test)
+            )
+    return Split(train, test)
+
+
+def _pytabkit(kind: str) -> Method:
+    """A net of pytabkit at its tuned defaults, on the CPU."""
+
+    def run(table: TableSet, split: Split, classes: list[Any], seed: int) -> Outcome:
+        import pytabkit
+
+        task = "Regressor" if table.task == "regress" else "Classifier"
+        estimator = getattr(pytabkit, f"{kind}_{task}")(random_state=seed, device="cpu")
+        x = _categories_as_strings(split, table.target)
+        return _fitted(table, split, estimator, x, classes)
+
+    return run
+
+
+def _catboost(table: TableSet, split: Split, classes: list[Any], seed: int) -> Outcome:
+    import catboost
+
+    kind = catboost.CatBoostRegressor if table.task == "regress" else catboost.CatBoostClassifier
+    x = _categories_as_strings(split, table.target)
+    names = [name for name in x.train.columns if x.train[name].dtype.kind not in "ifub"]
+    estimator = kind(
+        random_state=seed, verbose=False, cat_features=names, allow_writing_files=False
+    )
+    return _fitted(table, split, estimator, x, classes)
+
+
+def _xgboost(table: TableSet, split: Split, classes: list[Any], seed: int) -> Outcome:
+    import xgboost
+
+    kind = xgboost.XGBRegressor if table.task == "regress" else xgboost.XGBClassifier
+    numbered = [p.assign(**{table.target: _places(p[table.target], classes)}) for p in split]
+    estimator = kind(random_state=seed, enable_categorical=True)
+    x = _named(_codes(split, table.target))
+    places = list(range(len(classes)))
+    return _fitted(table, Split(*numbered), estimator, x, places)
+
+
+def _places(target: Any, classes: list[Any]) -> Any:
+    return target.map(classes.index) if classes else target
+
+
 def _linear(table: TableSet, split: Split, classes: list[Any], seed: int) -> Outcome:
     from sklearn.compose import make_column_selector, make_column_transformer
     from sklearn.impute import SimpleImputer
@@ -151,15 +207,31 @@ METHODS: dict[str, Method] = {
     "logistic or ridge": _linear,
     "LightGBM": _lightgbm,
     "HistGradientBoosting": _hist,
+    "XGBoost": _xgboost,
+    "CatBoost": _catboost,
+    "RealMLP": _pytabkit("RealMLP_TD"),
+    "TabM": _pytabkit("TabM_D"),
     CONSTANT: _constant,
 }
 
 
-def error_of(table: TableSet, test: pandas.DataFrame, found: np.ndarray, classes: list[Any]):
-    """Log loss of a row, or root of the mean squared error."""
+def losses_of(
+    table: TableSet, test: pandas.DataFrame, found: np.ndarray, classes: list[Any]
+) -> np.ndarray:
+    """Loss of each test row [n]: log loss in nats, or squared error."""
     y = test[table.target]
     if table.task == "regress":
-        return float(np.sqrt(np.mean((found - y.to_numpy(float)) ** 2)))
+        return (found - y.to_numpy(float)) ** 2
     places = np.array([classes.index(v) for v in y])
-    given = np.clip(found[np.arange(len(found)), places], 1e-7, 1)
-    return float(-np.log(given).mean())
+    return -np.log(np.clip(found[np.arange(len(found)), places], 1e-7, 1))
+
+
+def calibration_error(y: np.ndarray, found: np.ndarray) -> float:
+    """Expected calibration error of the predicted class, 15 bins of equal width.
+
+    Source: Guo et al. (2017), equation 3.
+    """
+    sure, is_right = found.max(axis=1), found.argmax(axis=1) == y
+    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+    gaps = [abs((sure - is_right)[bins == b].sum()) for b in range(BINS)]
+    return float(np.sum(gaps) / len(y))
