@@ -18,6 +18,14 @@ def predict(
     /,
     *,
     out: Annotated[Path, Parameter(metavar="FILE", help="Parquet file to write")],
+    interval: Annotated[
+        float | None,
+        Parameter(
+            metavar="SHARE",
+            help="for numbers: write intervals too, lower and upper, that cover this share of true "
+            "values, such as 0.9",
+        ),
+    ] = None,
     overwrite: Annotated[Switch, Parameter(help="replace the file if it exists")] = False,
     json: AsJson = False,
     common: Common = COMMON,
@@ -29,12 +37,13 @@ def predict(
 
     Example:
         $ downslope predict runs/houses-1 new.csv --out predictions.parquet
+        $ downslope predict runs/houses-1 new.csv --out predictions.parquet --interval 0.9
     """
     cache_programs()
 
     from downslope.table import predict as recipe
 
-    found = recipe.predict(run, table, out, overwrite=overwrite)
+    found = recipe.predict(run, table, out, interval=interval, overwrite=overwrite)
     for column, count in found.unseen.items():
         print(
             f"column {column!r}: categories not seen in training in {counted(count, 'row')}, "

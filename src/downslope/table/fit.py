@@ -17,6 +17,7 @@ from downslope import ModelOptions, Result, StopReason, TableOptions, Training
 from downslope.data.stored import StoredTable
 from downslope.table.auto import Choice
 from downslope.table.calibration import calibrate
+from downslope.table.intervals import calibrated
 from downslope.table.model import TableModel, choose_model
 from downslope.table.net_training import net_training
 from downslope.table.run import opened, request_metadata
@@ -167,9 +168,10 @@ def _next_command(result: Result, path: str | os.PathLike[str]) -> str:
 
 
 def _final(model: TableModel, params: Any, stored: StoredTable) -> dict[str, Any]:
-    """The model that was trained; for margins with their maps to probabilities."""
+    """The model that was trained, with what maps margins to probabilities, and to intervals."""
     if not model.has_margins:
-        return model.to_json()
+        found = calibrated(model, params, stored)
+        return model.to_json() | {"intervals": found and dataclasses.asdict(found)}
     batch = stored.train.unpack(stored.train.read(0, min(CALIBRATION_ROWS, stored.num_train)))
     margins = jax.device_get(jax.jit(model.outputs)(params, batch))
     calibration = calibrate(margins, batch.y.astype(int), batch.weight)

@@ -125,6 +125,18 @@ class TableModel:
         out = apply(params, self.lookups, batch)
         return out[:, 0] if self.num_outputs == 1 else out
 
+    def outputs_and_spread(self, params: Any, batch: Any) -> tuple[Array, Array]:
+        """Outputs [B] of a model of numbers, and how far its members or parts scatter, [B]."""
+        if len(self.parts) > 1:
+            each = [self.only(part).outputs(params[part], batch) for part in self.parts]
+            found = jnp.stack(each)
+        elif self.parts == ("net",):
+            found = self._members(params, batch)
+        else:
+            out = self.outputs(params, batch)
+            return out, jnp.zeros_like(out)
+        return self._mean(found, clamps=self.parts == ("net",)), found.std(0)
+
     def only(self, part: str) -> TableModel:
         """The model with one part alone."""
         return dataclasses.replace(self, parts=(part,))
@@ -187,6 +199,12 @@ class TableModel:
         if self.loss in LOG_LINKS:
             return self.encoding.target.mean * np.exp(np.asarray(outputs, np.float64))
         return self.encoding.target.in_own_unit(outputs)
+
+    def spread_in_target_unit(self, predicted: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        """Spread of outputs as one of predictions, to first order."""
+        if self.loss in LOG_LINKS:
+            return predicted * spread
+        return self.encoding.target.scale * spread
 
     def to_json(self) -> dict[str, Any]:
         """Plain values from which `from_json` makes an equal model."""

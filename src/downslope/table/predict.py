@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
 from downslope import UsageError
+from downslope.arguments import number
 from downslope.data.output import check_writable, write_parquet
 from downslope.data.stored import TableBatch
 from downslope.launch.memory import memory_errors
 from downslope.table.calibration import predicted_classes, probabilities
-from downslope.table.model import TableModel
+from downslope.table.model import LOG_LINKS, TableModel
 from downslope.table.rows import encoded_batches
-from downslope.table.run import trained_model
+from downslope.table.run import TrainedModel, trained_model
 
 PARQUET = (".parquet", ".pq")
 ROWS = 8192  # predicted in one call; the last one is padded
@@ -48,11 +50,13 @@ def predict(
     path: str | os.PathLike[str] | Any,
     out: str | os.PathLike[str] | None = None,
     *,
+    interval: float | None = None,
     overwrite: bool = False,
 ) -> Predicted:
     """Predict every row of a table, in its order, into a Parquet file or in memory.
 
-    Classes: `prediction`, and `probability_<class>` for each class. Numbers: `prediction`.
+    Classes: `prediction`, and `probability_<class>` for each class. Numbers: `prediction`, and with
+    an `interval` its ends, `lower` and `upper`.
 
     Args:
         run: folder of a run that `downslope fit` made.
@@ -60,11 +64,14 @@ def predict(
             needed.
         out: the file to write; it appears when it is complete. None keeps the predictions in
             memory, as the Arrow table `.table` (`.to_pandas()`, `polars.from_arrow`).
+        interval: share of true values that the intervals of numbers cover, above 0 and below 1;
+            None for no intervals. See `downslope.table.intervals`.
         overwrite: replace `out` if it exists.
 
     Raises:
         DataError: the table, the run or `out` cannot be used.
-        UsageError: `out` does not end in .parquet.
+        UsageError: `out` does not end in .parquet; an interval out of range, of classes, or for
+            which too few rows were held out.
         MismatchError: columns are missing or of another type than in training.
 
     Example:
@@ -82,18 +89,24 @@ def predict(
             f"predictions are written as Parquet; name the file {Path(out).stem}.parquet, not {out}"
         )
     trained = trained_model(run)
-    model, schema = trained.model, _schema(trained.model)
+    model = trained.model
+    if interval is not None:
+        _check_interval(interval, trained)
+    schema = _schema(model, with_interval=interval is not None)
     if out is not None:
         check_writable(Path(out), overwrite=overwrite)
     unseen: Counter[str] = Counter()
     missing: Counter[str] = Counter()
-    outputs = outputs_of(model, trained.params, path)
+    outputs = outputs_of(model, trained.params, path, with_spread=interval is not None)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for values, found in outputs:
             unseen.update(found.categories)
             missing.update(found.missing)
-            yield _to_arrow(model, schema, values, trained.calibration)
+            if interval is None:
+                yield _to_arrow(model, schema, values, trained.calibration)
+            else:
+                yield _with_interval(trained, schema, values, interval)
 
     table = None
     with memory_errors():
@@ -105,11 +118,14 @@ def predict(
     return Predicted(num_rows=count, unseen=dict(unseen), missing=dict(missing), table=table)
 
 
-def outputs_of(model: TableModel, params: Any, path: Any) -> Iterator[tuple[np.ndarray, Any]]:
+def outputs_of(
+    model: TableModel, params: Any, path: Any, *, with_spread: bool = False
+) -> Iterator[tuple[np.ndarray, Any]]:
     """Outputs of a table model for a table or a data frame, batch by batch, in its order.
 
     Yields:
-        Outputs [n, K], or [n] for a single one; and the counts of what training had not seen.
+        Outputs [n, K], or [n] for a single one; and the counts of what training had not seen. With
+        `with_spread` outputs and how far members scatter, [n, 2].
 
     Raises:
         DataError: the table cannot be used.
@@ -120,6 +136,8 @@ def outputs_of(model: TableModel, params: Any, path: Any) -> Iterator[tuple[np.n
     @jax.jit
     def forward(params: Any, rows: Any) -> Any:
         batch = TableBatch(rows[:, :numbers], rows[:, numbers:].astype("int32"), None, None)
+        if with_spread:
+            return jnp.stack(model.outputs_and_spread(params, batch), axis=1)
         return model.outputs(params, batch)
 
     def padded(rows: np.ndarray) -> np.ndarray:
@@ -139,9 +157,34 @@ def outputs_of(model: TableModel, params: Any, path: Any) -> Iterator[tuple[np.n
     return outputs()
 
 
-def _schema(model: TableModel) -> pa.Schema:
+def _check_interval(interval: float, trained: TrainedModel) -> None:
+    number("interval", interval, above=0, below=1)
+    if trained.model.encoding.task == "classify":
+        raise UsageError("intervals are of numbers; classes have probabilities")
+    if trained.intervals is None:
+        raise UsageError("intervals need held-out rows, and this run held out none")
+    trained.intervals.half_widths(np.zeros(1), interval)
+
+
+def _with_interval(
+    trained: TrainedModel, schema: pa.Schema, values: np.ndarray, interval: float
+) -> pa.RecordBatch:
+    """Predictions with their intervals, from outputs and spreads [n, 2]."""
+    model = trained.model
+    assert trained.intervals is not None
+    predicted = model.in_target_unit(values[:, 0])
+    spread = model.spread_in_target_unit(predicted, values[:, 1].astype(np.float64))
+    half = trained.intervals.half_widths(spread, interval)
+    lower = predicted - half
+    if model.loss in LOG_LINKS:  # of counts and amounts
+        lower = np.maximum(lower, 0.0)
+    return pa.record_batch([predicted, lower, predicted + half], schema=schema)
+
+
+def _schema(model: TableModel, *, with_interval: bool = False) -> pa.Schema:
     if model.encoding.task == "regress":
-        return pa.schema([("prediction", pa.float64())])
+        names = ["prediction", *(["lower", "upper"] if with_interval else [])]
+        return pa.schema([(name, pa.float64()) for name in names])
     classes = model.encoding.classes
     fields = [("prediction", pa.array(list(classes)).type)]
     return pa.schema(fields + [(f"probability_{c}", pa.float64()) for c in classes])

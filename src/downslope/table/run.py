@@ -20,6 +20,7 @@ from downslope import (
     read_request,
 )
 from downslope.data.stored import StoredTable
+from downslope.table.intervals import Intervals
 from downslope.table.model import TableModel
 
 REMEDY = "use it in Python, with the code that trained it"
@@ -44,11 +45,15 @@ class TableRequest:
 
 
 class TrainedModel(NamedTuple):
-    """A table model with its parameters and, for margins, the calibration of probabilities."""
+    """A table model with its parameters, and what held-out or training rows calibrated.
+
+    `calibration` maps margins to probabilities; `intervals` are those of numbers. None of others.
+    """
 
     model: TableModel
     params: Any
     calibration: list[list[float]] | None
+    intervals: Intervals | None = None
 
 
 def request_metadata(path: Any, table: TableOptions) -> dict[str, Any]:
@@ -114,4 +119,7 @@ def trained_model(run: str | os.PathLike[str]) -> TrainedModel:
     if metadata.get("recipe") != "table":
         raise DataError("was not trained on a table", path=run, remedy=REMEDY)
     model = TableModel.from_json(metadata)
-    return TrainedModel(model, load_model(run, model.init(0)), metadata.get("calibration"))
+    found = metadata.get("intervals")
+    intervals = found and Intervals(**{**found, "scores": tuple(found["scores"])})
+    params = load_model(run, model.init(0))
+    return TrainedModel(model, params, metadata.get("calibration"), intervals)

@@ -121,7 +121,7 @@ def make_context(
     Raises:
         Skipped: the parameters are not finite.
     """
-    model, params, calibration = trained
+    model, params, calibration = trained.model, trained.params, trained.calibration
     for leaf in jax.tree.leaves(params):
         _finite(leaf, "the parameters")
     most = max(MIN_ROWS, min(MAX_ROWS, MAX_CELLS // model.encoding.width))
