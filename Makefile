@@ -76,7 +76,7 @@ bench-recipes: $(READY)-bench ## Measure the recipes beside the packages that pe
 		$(PY) -m benchmarks.$$name || exit; \
 	done
 
-bench-tables: $(READY)-bench ## Measure the quality on tables beside other packages, 20 minutes
+bench-tables: $(READY)-bench-tables ## Measure the quality on tables beside other packages, an hour
 	$(PY) -m benchmarks.tables
 
 bench-selftuning: $(READY)-bench ## Measure training that tunes itself beside its rivals, hours that resume
@@ -104,7 +104,7 @@ clean: ## Remove what these commands made, .venv too
 # One stamp an extra, so that the demo need not wait for the tools that only developers use.
 # Without build isolation the build back end is pinned like the rest.
 $(READY)-%: pyproject.toml constraints.txt | $(PY)
-	$(PIP) install --no-compile -c constraints.txt hatchling
+	$(PIP) install --no-compile -c constraints.txt hatchling setuptools
 	$(PIP) install --no-compile -c constraints.txt --no-build-isolation -e '.[$*]'
 	@touch $@
 

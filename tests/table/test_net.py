@@ -60,6 +60,9 @@ def test_numbers_are_scaled_by_their_median_and_quartiles() -> None:
     assert found.periodic == (0,)  # the others have too few values
     assert found.range == (-2.0, 5.0)
     assert Scaling.from_json(json.loads(json.dumps(found.to_json()))) == found
+    wide = rng.normal(size=(50, 129)).astype("float32")
+    assert len(Scaling.of(wide[:, 1:], np.zeros(50), num_indicators=0).periodic) == 128
+    assert Scaling.of(wide, np.zeros(50), num_indicators=0).periodic == ()  # too slow
 
 
 def test_members_do_not_touch_each_other() -> None:

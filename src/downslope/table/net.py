@@ -25,6 +25,7 @@ MAX_INDICATORS = 9  # values of a category up to which each has an input of its 
 FREQUENCIES, EMBEDDED = 16, 3  # per number: cosines, and what a linear map makes of them
 FREQUENCY_SPREAD = 0.5
 MIN_DISTINCT = 12  # values of a number from which periodic embeddings say more than itself
+MOST_PERIODIC = 128  # numbers with periodic embeddings: of 1,000 an update would take 50 ms
 SCALE_RATE, SLOW_RATE = 6.0, 0.1  # of scales; of biases and embeddings of numbers
 DROPOUT = 0.15
 _CLIP = 3.0  # where the smooth clip bends, in scaled units
@@ -40,7 +41,7 @@ class Scaling:
     Attributes:
         center: median of every number, [n].
         spread: distance of the quartiles, or half the range where that is 0, [n].
-        periodic: places of the numbers with periodic embeddings.
+        periodic: places of the numbers with periodic embeddings; none where too many would be.
         range: smallest and largest target seen, in the units of training.
     """
 
@@ -67,10 +68,11 @@ class Scaling:
         spread = np.where(high > low, high - low, half_range)
         center[count:], spread[count:] = 0.0, 1.0
         distinct = [len(np.unique(x[:, place])) for place in range(count)]
+        periodic = tuple(p for p, found in enumerate(distinct) if found >= MIN_DISTINCT)
         return cls(
             center=tuple(center.tolist()),
             spread=tuple(np.where(spread > 0, spread, 1.0).tolist()),
-            periodic=tuple(p for p, found in enumerate(distinct) if found >= MIN_DISTINCT),
+            periodic=periodic if len(periodic) <= MOST_PERIODIC else (),
             range=(float(y.min()), float(y.max())),
         )
 
