@@ -19,3 +19,7 @@ def test_beyond_noise_the_better_one_else_the_lowest_of_three(gain, error, mean_
                            mean_gain=mean_gain)  # fmt: skip
     assert (found.knob, found.new) == ("model", new)
     assert replay([{"event": "decided", **found.to_json()}]) == [found]
+    if gain is None:
+        assert "not finite" in found.because
+        none = choose_between(simple="linear", larger="net", gain=None, error=None, num_rows=0)
+        assert "no rows are held out" in none.because

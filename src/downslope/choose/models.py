@@ -36,7 +36,7 @@ def choose_between(
     Args:
         simple, larger: their names.
         gain: mean loss of the simple one minus that of the larger one, row by row; None without
-            held-out rows.
+            held-out rows, or where it is not finite.
         error: standard error of `gain`.
         num_rows: held-out rows.
         mean_gain: mean loss of the simple one minus that of the mean of both predictions; only
@@ -50,7 +50,8 @@ def choose_between(
         'linear and net'
     """
     if gain is None or error is None:
-        because = f"no rows are held out, which would show whether the {larger} overfits"
+        why = "held-out losses are not finite" if num_rows else "no rows are held out"
+        because = f"{why}, which would show whether the {larger} overfits"
         return Decision(knob="model", old="auto", new=simple, because=because)
     if not is_noise(gain, error):
         times = f", {abs(gain) / error:.2g} times the noise" if error > 0 else ""
