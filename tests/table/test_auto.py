@@ -132,9 +132,9 @@ def test_a_time_budget_holds_both(monkeypatch, linear_seconds, left) -> None:
     monkeypatch.setattr(downslope, "fit", trained)
     monkeypatch.setattr(auto, "fit_linear", lambda *_, seconds: budgets.append(seconds))
     monkeypatch.setattr(auto, "TableScorer", lambda model: None)
-    part = SimpleNamespace(loss_fn=None, init=lambda seed: None, penalized=None)
+    part = SimpleNamespace(loss_fn=None, init=lambda seed: None, penalized=None, parts=("linear",))
     model = SimpleNamespace(only=lambda part_name: part)
-    stored = SimpleNamespace(train=None, held_out=None)
+    stored = SimpleNamespace(train=None, held_out=None, num_train=100)
     choice = auto.Choice(model, stored, Training(seconds=8.0))
     assert budgets == [pytest.approx(1.6)] * 2
     assert choice.training.seconds == pytest.approx(left)
@@ -148,7 +148,8 @@ def test_what_is_asked_of_the_linear_model_is_trained(monkeypatch) -> None:
     )
     monkeypatch.setattr(downslope, "fit", lambda *_, **__: result)
     monkeypatch.setattr(auto, "TableScorer", lambda model: None)
-    part = SimpleNamespace(loss_fn=None, init=lambda seed: None, penalized=None)
+    part = SimpleNamespace(loss_fn=None, init=lambda seed: None, penalized=None, parts=("linear",))
     model = SimpleNamespace(only=lambda part_name: part)
+    stored = SimpleNamespace(train=None, held_out=None, num_train=100)
     for asked in ({"l2": 0.1}, {"l1": 0.1}, {"optimizer": "sgd"}):
-        auto.Choice(model, SimpleNamespace(train=None, held_out=None), Training(**asked))
+        auto.Choice(model, stored, Training(**asked))

@@ -17,6 +17,7 @@ from downslope.table.linear_path import LinearFit, fit_linear
 from downslope.table.model import TableModel
 from downslope.table.rows import stored_parts
 from downslope.table.scores import TableScorer
+from downslope.table.training import training_of
 
 LINEAR_SHARE = 0.2  # of a time budget
 ROWS = 4096  # evaluated at once
@@ -97,7 +98,7 @@ def _fit_linear(model: TableModel, stored: StoredTable, training: Training) -> L
         if found is not None:
             return found
     training = dataclasses.replace(training, seconds=seconds, until=None)
-    training = training.resolved(weight_decay=None)
+    training = training_of(model, training, stored.num_train)
     result = downslope.fit(
         model.loss_fn,
         model.init(training.seed),

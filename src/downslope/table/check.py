@@ -31,6 +31,7 @@ from downslope.table.sample import (
     left_out,
     sample_of,
 )
+from downslope.table.training import training_of
 from downslope.train.resource_estimate import estimate_resources
 
 SAMPLE_ROWS, SAMPLE_CELLS = 200_000, 20_000_000  # 80 MB of float32
@@ -137,10 +138,14 @@ class _Checks:
             return ()
         chosen = choose_model(self.stored, self.model)
         return estimate_resources(
-            chosen.loss_fn, chosen.init(self.training.seed), self.stored.train, self.training,
-            penalize=chosen.penalized, holds_out=self.stored.held_out is not None,
+            chosen.loss_fn,
+            chosen.init(self.training.seed),
+            self.stored.train,
+            training_of(chosen, self.training, self.stored.num_train),
+            penalize=chosen.penalized,
+            holds_out=self.stored.held_out is not None,
             subjects=subjects,
-        )  # fmt: skip
+        )
 
     def _target(self) -> Finding:
         encoding, y, num_rows = self.encoding, self.sample.y, self.stored.num_train

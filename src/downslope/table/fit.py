@@ -19,9 +19,9 @@ from downslope.table.auto import Choice
 from downslope.table.calibration import calibrate
 from downslope.table.intervals import calibrated
 from downslope.table.model import TableModel, choose_model
-from downslope.table.net_training import net_training
 from downslope.table.run import opened, request_metadata
 from downslope.table.scores import TableScorer
+from downslope.table.training import training_of
 from downslope.train.run_folder import check_free
 
 CALIBRATION_ROWS = 50_000  # training rows whose margins calibrate an SVM's probabilities
@@ -89,14 +89,11 @@ def fit(
             say(sentence)
         chosen = choose_model(stored, model or ModelOptions())
         training = training or Training(seed=table.seed)
-        if chosen.parts == ("linear",):  # its categories have matrices, side by side
-            training = training.resolved(weight_decay=None)
         conclude = None
         if chosen.options.model == "auto":
             conclude = Choice(chosen, stored, training)
             training = conclude.training
-        if chosen.parts == ("net",):
-            training = net_training(training, stored.num_train)
+        training = training_of(chosen, training, stored.num_train)
         result = downslope.fit(
             chosen.loss_fn,
             chosen.init(training.seed),

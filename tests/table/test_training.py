@@ -1,11 +1,11 @@
-"""Settings with which a table's net is trained."""
+"""Settings with which the model of a table is trained."""
 
 from __future__ import annotations
 
 import pytest
 
 from downslope import Training
-from downslope.table.net_training import net_training
+from downslope.table.training import net_training
 
 
 def test_what_is_given_stays() -> None:

@@ -1,4 +1,4 @@
-"""Settings of a net's training, where they are left to choose."""
+"""Settings with which the model of a table is trained, where they are left to choose."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from downslope import Training
+from downslope.table.model import TableModel
 
 # Inputs and weights of a net are scaled, so that one rate serves all tables, and trials for it
 # would take longer than training. The rate of a longer run is lower, as that of trials is.
@@ -19,6 +20,19 @@ SHRINKAGE = 2.0
 # Training rows from which the noise is measured: on fewer, compiling for it takes longer than
 # training (two thirds of 17 s on 1,500 rows, measured).
 MANY_ROWS = 10_000
+
+
+def training_of(model: TableModel, training: Training, num_rows: int) -> Training:
+    """Settings with which a model is trained: what is given stays.
+
+    Args:
+        model: with the part that is trained.
+        training: as asked for.
+        num_rows: training rows.
+    """
+    if model.parts == ("linear",):  # its categories have matrices, side by side
+        return training.resolved(weight_decay=None)
+    return net_training(training, num_rows) if model.parts == ("net",) else training
 
 
 def net_training(training: Training, num_rows: int) -> Training:
