@@ -219,7 +219,7 @@ USAGE = [
     (["--target", "label", "--schedule", "inverse_time"], "inverse_time needs --decay-steps"),
     (["--target", "label", "--loss", "squared"], "--loss for classify must be one of;got squared"),
     (["--target", "num", "--loss", "hinge"], "--loss for regress must be one of;got hinge"),
-    (["--target", "num", "--model", "svm"], "--model svm separates classes; use linear or mlp"),
+    (["--target", "num", "--model", "svm"], "--model svm separates classes; use linear or net"),
     (["--target", "label", "--model", "svm", "--loss", "logistic"], "--model svm takes hinge"),
     (["--target", "label", "--ignore", "label"], "'label' is named as target and as ignore"),
     (["--target", "label", "--frobnicate"], "no option --frobnicate; see downslope fit --help"),

@@ -18,7 +18,7 @@ from downslope.table import auto
 from downslope.table.calibration import probabilities
 from downslope.table.fit import fit
 from downslope.table.predict import outputs_of, predict
-from downslope.table.run import trained_model
+from downslope.table.run import request_of, trained_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS = 2000
@@ -153,3 +153,18 @@ def test_what_is_asked_of_the_linear_model_is_trained(monkeypatch) -> None:
     stored = SimpleNamespace(train=None, held_out=None, num_train=100)
     for asked in ({"l2": 0.1}, {"l1": 0.1}, {"optimizer": "sgd"}):
         auto.Choice(model, stored, Training(**asked))
+
+
+def test_a_resumed_run_asks_for_what_was_asked(fitted, tmp_path) -> None:
+    """Catches a linear model that is trained with the net's settings after a resume."""
+    fitted(
+        _table(np.random.default_rng(0), bend=1.0),
+        learning_rate="auto",
+        optimizer="auto",
+        schedule="auto",
+    )
+    request = request_of(tmp_path / "run", needs_path=False)
+    assert request.training["learning_rate"] == pytest.approx(0.03)
+    assert request.training["schedule"] == "cosine"
+    assert request.asked["learning_rate"] == request.asked["optimizer"] == "auto"
+    assert "steps" not in request.asked  # a limit, which may change

@@ -124,4 +124,6 @@ def test_classes_that_weigh_more_are_predicted_more(stored) -> None:
 
 def test_the_lowest_loss_is_chosen() -> None:
     found = choose_l2(values=(1.0, 0.1, 0.01), losses=(0.7, 0.6, 0.65))
+    assert choose_l2(values=(1.0, 0.1), losses=(0.5, 0.5)).new == 1.0
+    assert choose_l2(values=(1.0, 0.1), losses=(float("nan"), 0.5)).new == 0.1
     assert found.new == 0.1 and replay([{"event": "decided", **found.to_json()}]) == [found]

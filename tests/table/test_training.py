@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import optax
 import pytest
 
 from downslope import Training
@@ -15,7 +16,10 @@ def test_what_is_given_stays() -> None:
         "average": None, "weight_decay": 0.0, "measure_every": 64,
     }  # fmt: skip
     assert net_training(Training(**given), 2000) == Training(**given)
-    assert net_training(Training(optimizer="sgd"), 2000).learning_rate == "auto"
+    for optimizer in ("sgd", "schedule_free", optax.adam(1e-3)):  # they have their own
+        named = net_training(Training(optimizer=optimizer), 2000)
+        assert named.free >= {"learning_rate", "schedule", "average", "weight_decay"}
+        assert named.steps == 2000
     assert net_training(Training(l2=0.1), 2000).weight_decay == "auto"
     targeted = net_training(Training(until={"accuracy": 0.9}), 2000)
     assert targeted.steps is None and targeted.schedule == "auto"  # no end to plan for

@@ -50,7 +50,7 @@ def choose_between(
         'linear and net'
     """
     if gain is None or error is None:
-        why = "held-out losses are not finite" if num_rows else "no rows are held out"
+        why = "held-out losses cannot be compared" if num_rows else "no rows are held out"
         because = f"{why}, which would show whether the {larger} overfits"
         return Decision(knob="model", old="auto", new=simple, because=because)
     if not is_noise(gain, error):

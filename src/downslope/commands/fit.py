@@ -200,7 +200,8 @@ def _request(
             f"TABLE was {path} when the run began and is now {table}; leave it out, or "
             "start a new run"
         )
-    before = {"table": vars(asked.table), "model": vars(asked.model), "training": asked.training}
+    training = asked.training | (asked.asked or {})  # settings that depend on the model again
+    before = {"table": vars(asked.table), "model": vars(asked.model), "training": training}
     return path, before, LIMITS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from cyclopts import Parameter
 
 from downslope.arguments import number
 from downslope.commands.common import COMMON, AsJson, Common, cache_programs, show
-from downslope.errors import UsageError
+from downslope.errors import DataError, UsageError
 
 
 def report(
@@ -54,7 +55,10 @@ def report(
         from downslope.table.evidence import gather
 
         for run in runs:
-            gather(run, seconds=evidence)
+            try:
+                gather(run, seconds=evidence)
+            except DataError as error:  # of no table, or without a model yet: it has a page too
+                print(f"downslope: nothing gathered: {error}", file=sys.stderr)
     page = write_report(runs, out)
     show(page, json, {"report": str(page)})
     return 0

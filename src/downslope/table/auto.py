@@ -15,12 +15,11 @@ from downslope.data.stored import RowFile, StoredTable
 from downslope.metrics import Results
 from downslope.table.linear_path import LinearFit, fit_linear
 from downslope.table.model import TableModel
-from downslope.table.rows import stored_parts
+from downslope.table.rows import padded_parts, stored_parts
 from downslope.table.scores import TableScorer
-from downslope.table.training import training_of
+from downslope.table.training import settings_of
 
 LINEAR_SHARE = 0.2  # of a time budget
-ROWS = 4096  # evaluated at once
 
 
 class Choice:
@@ -30,13 +29,16 @@ class Choice:
 
     Attributes:
         model: that is trained, then the one that was chosen.
-        training: of the net: the linear model's time is taken off a time budget.
+        training: of the net: the linear model's time is taken off a time budget, unless it
+            `resumes`, since it is off already then.
     """
 
-    def __init__(self, model: TableModel, stored: StoredTable, training: Training):
+    def __init__(
+        self, model: TableModel, stored: StoredTable, training: Training, *, resumes: bool = False
+    ):
         self.model, self._stored, self.training = model, stored, training
         self._linear = _fit_linear(model.only("linear"), stored, training)
-        if training.seconds is not None:
+        if training.seconds is not None and not resumes:
             left = max(training.seconds - self._linear.seconds, training.seconds / 10)
             self.training = dataclasses.replace(training, seconds=left)
 
@@ -44,11 +46,12 @@ class Choice:
         """The result with the parameters and metrics of the model that was chosen."""
         linear, held_out = self._linear, self._stored.held_out
         params = {"linear": linear.params, "net": net.params}
-        gain, error = _difference(linear.losses, net.validation and net.validation.losses)
+        weight = _weights(held_out)
+        gain, error = _difference(linear.losses, net.validation and net.validation.losses, weight)
         metrics = mean_gain = None
         if gain is not None and error is not None and is_noise(gain, error):
             metrics = evaluate(self._with("linear", "net"), params, held_out)
-            mean_gain, _ = _difference(linear.losses, metrics and metrics.losses)
+            mean_gain, _ = _difference(linear.losses, metrics and metrics.losses, weight)
         decision = choose_between(
             simple="linear",
             larger="net",
@@ -80,14 +83,26 @@ class Choice:
         return dataclasses.replace(self.model, parts=parts)
 
 
-def _difference(first: Any, second: Any) -> tuple[float | None, float | None]:
-    """Mean difference of losses of the same rows, and its standard error, where known."""
+def _difference(first: Any, second: Any, weight: Any) -> tuple[float | None, float | None]:
+    """Weighted mean difference of losses of the same rows, and its standard error, where known."""
     if first is None or second is None:
         return None, None
     gaps = np.subtract(first, second, dtype=np.float64)
-    if not np.isfinite(gaps).all() or len(gaps) < 2:
+    if not np.isfinite(gaps).all() or np.count_nonzero(weight) < 2:
         return None, None
-    return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
+    share = weight / weight.sum()
+    gain = float(share @ gaps)
+    count = np.count_nonzero(weight)
+    error = np.sqrt(np.sum((share * (gaps - gain)) ** 2) * count / (count - 1))
+    return gain, float(error)
+
+
+def _weights(rows: RowFile | None) -> np.ndarray | None:
+    """Weights of all held-out rows [n]."""
+    if rows is None:
+        return None
+    parts = [rows.unpack(part).weight for part in stored_parts(rows, 0, rows.num_rows)]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def _fit_linear(model: TableModel, stored: StoredTable, training: Training) -> LinearFit:
@@ -98,7 +113,7 @@ def _fit_linear(model: TableModel, stored: StoredTable, training: Training) -> L
         if found is not None:
             return found
     training = dataclasses.replace(training, seconds=seconds, until=None)
-    training = training_of(model, training, stored.num_train)
+    training = settings_of(model, training, stored.num_train)
     result = downslope.fit(
         model.loss_fn,
         model.init(training.seed),
@@ -118,7 +133,7 @@ def evaluate(model: TableModel, params: Any, rows: RowFile | None) -> Results | 
     """Metrics of every held-out row."""
     if rows is None:
         return None
-    scorer, size = TableScorer(model), min(ROWS, rows.num_rows)
+    scorer = TableScorer(model)
     accumulator, losses = scorer.accumulator(), []
 
     @jax.jit
@@ -126,13 +141,10 @@ def evaluate(model: TableModel, params: Any, rows: RowFile | None) -> Results | 
         batch = rows.unpack(part)
         return scorer.score(params, batch, model.losses(params, batch))
 
-    for part in stored_parts(rows, 0, rows.num_rows):
-        for start in range(0, len(part), size):
-            held = part[start : start + size]
-            found = score(params, np.resize(held, (size, part.shape[1])))
-            found = {name: np.asarray(each)[: len(held)] for name, each in found.items()}
-            losses.append(found["losses"])
-            accumulator.add(**found)
+    for part, count in padded_parts(rows):
+        found = {k: np.asarray(each)[:count] for k, each in score(params, part).items()}
+        losses.append(found["losses"])
+        accumulator.add(**found)
     results = accumulator.result()
     results.losses = np.concatenate(losses)
     return results

@@ -31,7 +31,7 @@ from downslope.table.sample import (
     left_out,
     sample_of,
 )
-from downslope.table.training import training_of
+from downslope.table.training import settings_of
 from downslope.train.resource_estimate import estimate_resources
 
 SAMPLE_ROWS, SAMPLE_CELLS = 200_000, 20_000_000  # 80 MB of float32
@@ -141,7 +141,7 @@ class _Checks:
             chosen.loss_fn,
             chosen.init(self.training.seed),
             self.stored.train,
-            training_of(chosen, self.training, self.stored.num_train),
+            settings_of(chosen, self.training, self.stored.num_train),
             penalize=chosen.penalized,
             holds_out=self.stored.held_out is not None,
             subjects=subjects,

@@ -12,7 +12,7 @@ from downslope.choose import Decision
 from downslope.table.check import check_table
 from downslope.table.model import choose_model
 from downslope.table.run import opened
-from downslope.table.training import training_of
+from downslope.table.training import settings_of
 from downslope.train.preview import preview
 
 
@@ -87,7 +87,7 @@ def dry_run(
         chosen = choose_model(stored, model or ModelOptions())
         decisions = preview(
             chosen.loss_fn, chosen.init(training.seed), stored.train,
-            training_of(chosen, training, stored.num_train), penalize=chosen.penalized,
+            settings_of(chosen, training, stored.num_train), penalize=chosen.penalized,
         )  # fmt: skip
         counts = {"num_train": stored.num_train, "num_held_out": stored.num_held_out}
     searches = all(decision.new != "solve" for decision in decisions)

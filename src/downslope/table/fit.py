@@ -21,7 +21,7 @@ from downslope.table.intervals import calibrated
 from downslope.table.model import TableModel, choose_model
 from downslope.table.run import opened, request_metadata
 from downslope.table.scores import TableScorer
-from downslope.table.training import training_of
+from downslope.table.training import settings_of
 from downslope.train.run_folder import check_free
 
 CALIBRATION_ROWS = 50_000  # training rows whose margins calibrate an SVM's probabilities
@@ -89,11 +89,11 @@ def fit(
             say(sentence)
         chosen = choose_model(stored, model or ModelOptions())
         training = training or Training(seed=table.seed)
-        conclude = None
+        asked, conclude = training, None
         if chosen.options.model == "auto":
-            conclude = Choice(chosen, stored, training)
+            conclude = Choice(chosen, stored, training, resumes=resume is not None)
             training = conclude.training
-        training = training_of(chosen, training, stored.num_train)
+        training = settings_of(chosen, training, stored.num_train)
         result = downslope.fit(
             chosen.loss_fn,
             chosen.init(training.seed),
@@ -102,7 +102,7 @@ def fit(
             validation_loss=chosen.evaluated_loss_fn,
             scorer=TableScorer(chosen),
             penalize=chosen.penalized,
-            metadata=chosen.to_json() | request_metadata(path, table),
+            metadata=chosen.to_json() | request_metadata(path, table, asked),
             conclude=conclude,
             describe=lambda params: _final(conclude.model if conclude else chosen, params, stored),
             out=out,

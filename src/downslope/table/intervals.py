@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from downslope import UsageError
 from downslope.data.stored import StoredTable
 from downslope.table.model import TableModel
-from downslope.table.rows import stored_parts
+from downslope.table.rows import padded_parts
 
 Floats = NDArray[np.float64]
 MOST_SCORES = 1000  # kept with a model, of more held-out rows evenly spaced ones
@@ -53,7 +54,9 @@ class Intervals:
         """
         rank = math.ceil((self.num_rows + 1) * level)
         if rank > self.num_rows:
-            needed = math.ceil(level / (1 - level))
+            needed = next(
+                n for n in itertools.count(self.num_rows) if math.ceil((n + 1) * level) <= n
+            )
             raise UsageError(
                 f"an interval of {level:.4g} needs {needed:,} held-out rows; there are "
                 f"{self.num_rows:,}"
@@ -82,16 +85,21 @@ class Intervals:
 
 
 def calibrated(model: TableModel, params: Any, stored: StoredTable) -> Intervals | None:
-    """Intervals of a model of numbers from its held-out rows; None without any."""
+    """Intervals of a model of numbers from its held-out rows; None without any.
+
+    Rows of a weight above 0 count alike.
+    """
     rows = stored.held_out
     if rows is None or model.encoding.task != "regress":
         return None
     outputs = jax.jit(lambda part: model.outputs_and_spread(params, rows.unpack(part)))
     errors, spreads = [], []
-    for part in stored_parts(rows, 0, rows.num_rows):
-        out, spread = (np.asarray(each, np.float64) for each in outputs(part))
-        truth = model.encoding.target.in_own_unit(rows.unpack(part).y)
+    for part, count in padded_parts(rows):
+        out, spread = (np.asarray(each, np.float64)[:count] for each in outputs(part))
+        batch = rows.unpack(part[:count])
         predicted = model.in_target_unit(out)
-        errors.append(truth - predicted)
-        spreads.append(model.spread_in_target_unit(predicted, spread))
-    return Intervals.of(np.concatenate(errors), np.concatenate(spreads))
+        counts = batch.weight > 0
+        errors.append((model.encoding.target.in_own_unit(batch.y) - predicted)[counts])
+        spreads.append(model.spread_in_target_unit(predicted, spread)[counts])
+    found = np.concatenate(errors)
+    return Intervals.of(found, np.concatenate(spreads)) if len(found) else None

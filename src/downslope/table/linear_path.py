@@ -18,7 +18,8 @@ from downslope.data.stored import RowFile, StoredTable
 from downslope.table.model import TableModel
 
 Floats = NDArray[np.float64]
-MOST_ENTRIES = 2_000_000  # numbers and codes of all training rows, solved in up to three seconds
+MOST_ENTRIES = 2_000_000  # numbers and codes of all rows times outputs: up to three seconds
+MOST_PARAMETERS = 200_000  # for which L-BFGS takes 40 MB
 # Times the rows: the penalty relative to the information of one row (1 is scikit-learn's default)
 PATH = (100.0, 10.0, 1.0, 0.1, 0.01)
 WORSE = 2  # values in a row without a gain, after which the path ends
@@ -55,10 +56,13 @@ def fit_linear(
     """
     slope = SLOPES.get(model.loss)
     encoding = model.encoding
-    per_row = encoding.num_numeric + encoding.num_codes_columns
     if slope is None or stored.held_out is None:
         return None
-    if stored.train.num_rows * per_row > MOST_ENTRIES:
+    per_row = (encoding.num_numeric + encoding.num_codes_columns) * model.num_outputs
+    if max(stored.num_train, stored.num_held_out) * per_row > MOST_ENTRIES:
+        return None
+    num_inputs = encoding.num_numeric + sum(table.num_codes for table in model.lookups)
+    if num_inputs * model.num_outputs > MOST_PARAMETERS:
         return None
     from scipy.optimize import minimize  # takes longer to import than a small table to solve
 
@@ -67,8 +71,10 @@ def fit_linear(
     weight = batch.weight.astype(np.float64)
     if model.class_weights:
         weight *= np.array(model.class_weights)[batch.y.astype(int)]
-    weight /= weight.sum()
     held_x, held = _matrix(model, stored.held_out)
+    if not (weight.sum() > 0 and held.weight.sum() > 0):
+        return None
+    weight /= weight.sum()
     shape = x.shape[1], model.num_outputs
     target, held_target = (each.y.astype(np.float64) for each in (batch, held))
 
@@ -81,22 +87,28 @@ def fit_linear(
         gradient[:-1] += l2 * penalized
         return float(value), gradient.ravel()
 
-    theta, found = np.zeros(np.prod(shape)), []
+    def stop_in_time(_: Floats) -> None:
+        if seconds is not None and time.perf_counter() - begin > seconds:
+            raise StopIteration
+
+    theta, values, means, solutions = np.zeros(np.prod(shape)), [], [], []
     for times in PATH:
         l2 = times / len(target)
         options = {"maxiter": ITERATIONS, "ftol": TOLERANCE, "gtol": 0.0}
-        theta = minimize(objective, theta, (l2,), "L-BFGS-B", jac=True, options=options).x
+        theta = minimize(
+            objective, theta, (l2,), "L-BFGS-B", jac=True, callback=stop_in_time, options=options
+        ).x
         losses, _ = slope(held_x @ theta.reshape(shape), held_target)
-        found.append((float(losses.mean()), l2, theta, losses))
-        best = min(range(len(found)), key=lambda place: found[place][0])
+        values.append(l2)
+        means.append(float(np.average(losses, weights=held.weight)))
+        solutions.append((theta, losses))
+        decision = choose_l2(values=tuple(values), losses=tuple(means))
+        assert decision is not None  # as of every policy that always decides
+        best = values.index(decision.new)
         took = time.perf_counter() - begin
-        if len(found) - 1 - best >= WORSE or (seconds is not None and took > seconds):
+        if len(values) - 1 - best >= WORSE or (seconds is not None and took > seconds):
             break
-    _, _, theta, losses = found[best]
-    decision = choose_l2(
-        values=tuple(l2 for _, l2, _, _ in found), losses=tuple(loss for loss, *_ in found)
-    )
-    assert decision is not None  # as of every policy that always decides
+    theta, losses = solutions[best]
     params = _params(model, theta.reshape(shape))
     return LinearFit(params, losses, decision, time.perf_counter() - begin)
 

@@ -70,7 +70,7 @@ class TableModel:
     @property
     def hidden(self) -> tuple[int, ...]:
         """Widths of the hidden layers of an mlp or a net."""
-        return self.options.hidden or HIDDEN["mlp" if self.options.model == "mlp" else "net"]
+        return self.options.hidden or HIDDEN["mlp" if "mlp" in self.parts else "net"]
 
     @property
     def num_classes(self) -> int:
@@ -212,7 +212,7 @@ class TableModel:
             "recipe": "table",
             "task": self.encoding.task,
             "loss": self.loss,
-            "options": dataclasses.asdict(self.options) | {"hidden": list(self.options.hidden)},
+            "options": dataclasses.asdict(self.options) | {"hidden": list(self.hidden)},
             "encoding": self.encoding.to_json(),
             "parts": list(self.parts),
             "members": self.members,

@@ -162,7 +162,7 @@ def _check_interval(interval: float, trained: TrainedModel) -> None:
     if trained.model.encoding.task == "classify":
         raise UsageError("intervals are of numbers; classes have probabilities")
     if trained.intervals is None:
-        raise UsageError("intervals need held-out rows, and this run held out none")
+        raise UsageError("intervals need held-out rows; this run kept no errors of any")
     trained.intervals.half_widths(np.zeros(1), interval)
 
 

@@ -16,6 +16,7 @@ from downslope.data.stored import RowFile
 ORDER_ROWS = 200_000  # rows whose order is examined
 ORDER_COLUMNS = 16
 PART_BYTES = 16 << 20  # of stored rows read at once
+PROGRAM_ROWS = 4096  # evaluated at once
 SAME = 1e-4  # difference up to which two stored values count as the same
 
 
@@ -77,6 +78,18 @@ def stored_parts(rows: RowFile, start: int, stop: int) -> Iterator[np.ndarray]:
     step = max(1, PART_BYTES // rows.row_bytes)
     for low in range(start, stop, step):
         yield rows.read(low, min(low + step, stop))
+
+
+def padded_parts(rows: RowFile) -> Iterator[tuple[np.ndarray, int]]:
+    """All stored rows in parts of one size, for one compiled program, and how many of each count.
+
+    The last part is filled up with its own rows.
+    """
+    size = min(PROGRAM_ROWS, rows.num_rows)
+    for part in stored_parts(rows, 0, rows.num_rows):
+        for start in range(0, len(part), size):
+            held = part[start : start + size]
+            yield np.resize(held, (size, part.shape[1])), len(held)
 
 
 def find_rows(path: Any, encoding: Encoding, rows: np.ndarray) -> np.ndarray:

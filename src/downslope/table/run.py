@@ -15,6 +15,7 @@ from downslope import (
     MismatchError,
     ModelOptions,
     TableOptions,
+    Training,
     load_model,
     read_metadata,
     read_request,
@@ -22,7 +23,9 @@ from downslope import (
 from downslope.data.stored import StoredTable
 from downslope.table.intervals import Intervals
 from downslope.table.model import TableModel
+from downslope.train.run_folder import LIMITS
 
+PLAIN = (str, int, float, dict, type(None))
 REMEDY = "use it in Python, with the code that trained it"
 
 
@@ -33,7 +36,8 @@ class TableRequest:
     Attributes:
         path: the table's file or folder, None for a data frame.
         table, model: the options it began with.
-        training: options of training as `run.json` holds them.
+        training: options of training as `run.json` holds them, with what the model's kind chose.
+        asked: those that were asked for, but for limits, where they are known.
         fingerprint: of the training rows.
     """
 
@@ -42,6 +46,7 @@ class TableRequest:
     model: ModelOptions
     training: dict[str, Any]
     fingerprint: str | None = None
+    asked: dict[str, Any] | None = None
 
 
 class TrainedModel(NamedTuple):
@@ -56,11 +61,16 @@ class TrainedModel(NamedTuple):
     intervals: Intervals | None = None
 
 
-def request_metadata(path: Any, table: TableOptions) -> dict[str, Any]:
+def request_metadata(path: Any, table: TableOptions, training: Training) -> dict[str, Any]:
     """Plain values that a run's folder keeps for `request_of`, beside the model."""
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(table).items()}
     is_path = isinstance(path, (str, os.PathLike))
-    return {"path": str(Path(path).resolve()) if is_path else None, "table": options}
+    place = str(Path(path).resolve()) if is_path else None
+    # but for limits, which a resumed run may change; an optimizer that is an object is in no file
+    names = vars(training).keys() - LIMITS
+    asked = {k: getattr(training, k) for k in sorted(names)}
+    asked = {k: v for k, v in asked.items() if isinstance(v, PLAIN)}
+    return {"path": place, "table": options, "asked": asked}
 
 
 def request_of(run: str | os.PathLike[str], *, needs_path: bool = True) -> TableRequest:
@@ -86,6 +96,7 @@ def request_of(run: str | os.PathLike[str], *, needs_path: bool = True) -> Table
         model=ModelOptions(**metadata["options"]),
         training=request["training"],
         fingerprint=request["data"],
+        asked=metadata.get("asked"),
     )
 
 

@@ -22,7 +22,7 @@ SHRINKAGE = 2.0
 MANY_ROWS = 10_000
 
 
-def training_of(model: TableModel, training: Training, num_rows: int) -> Training:
+def settings_of(model: TableModel, training: Training, num_rows: int) -> Training:
     """Settings with which a model is trained: what is given stays.
 
     Args:
@@ -40,7 +40,9 @@ def net_training(training: Training, num_rows: int) -> Training:
 
     Without an end of its own the run has 2,000 updates, or more on a long table; the rate falls
     along a cosine, and the last tenth of the updates is averaged. Weight decay is such that it
-    works over the run as a whole, whatever its length (Wang and Aitchison 2024).
+    works over the run as a whole, whatever its length (Wang and Aitchison 2024); where time or a
+    target ends the run, over as many updates as it would have without. A given optimizer keeps its
+    own rate, schedule and decay.
 
     Args:
         training: as asked for; what is given stays.
@@ -66,11 +68,13 @@ def net_training(training: Training, num_rows: int) -> Training:
     if "optimizer" in training.free:
         rate = LEARNING_RATE * min(1.0, UPDATES / updates) ** LENGTH_POWER
         training = training.resolved(learning_rate=rate)
-    if training.until is None and not training.l1:
-        training = training.resolved(schedule="cosine", average="tail")
-    if isinstance(training.learning_rate, float) and not (training.l1 or training.l2):
-        decay = min(1.0, SHRINKAGE / (training.learning_rate * updates))
-        training = training.resolved(weight_decay=decay)
+        rate = training.learning_rate
+        assert not isinstance(rate, str)  # "auto" was resolved
+        if training.until is None and not training.l1:
+            training = training.resolved(schedule="cosine", average="tail")
+        if not (training.l1 or training.l2):
+            decay = min(1.0, SHRINKAGE / (rate * updates))
+            training = training.resolved(weight_decay=decay)
     if not is_long and training.measure_every == Training.measure_every:
         training = dataclasses.replace(training, measure_every=None)
     return training

@@ -14,6 +14,7 @@ KINDS = {
     ("linear",): "A linear model",
     ("mlp",): "A network",
     ("net",): "A network with embeddings of numbers",
+    ("linear", "mlp"): "The mean of a linear model and a network",
     ("linear", "net"): "The mean of a linear model and a network",
 }
 SCORES = ("accuracy", "rmse", "loss")  # the first that is there is what a reader looks for

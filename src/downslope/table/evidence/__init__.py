@@ -41,6 +41,7 @@ SUBJECTS: dict[str, Callable[[Context], Record]] = {  # the most useful first
 NOT_FOR = {"classify": {"residuals"}, "regress": {"calibration", "confusion"}}
 COMPILED = ("slice", "noisy_rows")  # gradients of the model: over a second to compile
 MIN_COMPILED_SECONDS = 1.0  # of the time given, from which they are gathered
+MOMENT = {"event", "step", "time"}  # that every record of the journal may have
 NO_TIME = "left out to save time: downslope report RUN --evidence 10 gathers it"
 
 
@@ -98,7 +99,11 @@ def gather(
         checked = [r for r in before if r["event"] == "checks" and r.get("findings") is not None]
         step = max((record.get("step") or 0 for record in before), default=0)
 
+        known = {r["event"] for r in before if r.keys() - MOMENT - {"reason"}}
+
         def write(event: str, found: Record) -> None:
+            if event in known and found.keys() == {"reason"}:
+                return  # what was gathered before stays
             # with a step, so that a run resumed from an earlier checkpoint drops them
             journal.write(event, step=step, **{"reason": None, **found})
 
