@@ -77,8 +77,15 @@ def test_a_line_takes_the_linear_model(fitted, tmp_path) -> None:
 @pytest.mark.parametrize("classes", [0, 2, 3])
 def test_two_that_differ_by_noise_are_averaged(fitted, tmp_path, monkeypatch, classes) -> None:
     """Catches a mean of logits, weights that are lost in the file, and metrics of one of them."""
-    monkeypatch.setattr(auto, "choose_between", lambda **_: downslope.choose.Decision(
-        knob="model", old="auto", new="linear and net", because="a test says so"))  # fmt: skip
+    asked = {}
+
+    def choose(**given):
+        asked.update(given)
+        return downslope.choose.Decision(
+            knob="model", old="auto", new="linear and net", because="a test says so"
+        )
+
+    monkeypatch.setattr(auto, "choose_between", choose)
     monkeypatch.setattr(auto, "is_noise", lambda gain, error: True)
     table = _table(np.random.default_rng(1), bend=0.3)
     if classes:
@@ -100,6 +107,9 @@ def test_two_that_differ_by_noise_are_averaged(fitted, tmp_path, monkeypatch, cl
             for part in ("linear", "net")
         ]  # fmt: skip
     of_parts = [each[metric].value for each in apart]
+    losses = [each["loss"].value for each in (*apart, found.result.validation)]
+    assert asked["gain"] == pytest.approx(losses[0] - losses[1], abs=1e-5)
+    assert asked["mean_gain"] == pytest.approx(losses[0] - losses[2], abs=1e-5)
     seen = found.result.validation[metric].value
     # by Jensen; a metric of one of them would be equal to it
     assert seen < np.mean(of_parts) and min(abs(seen - each) for each in of_parts) > 1e-6
@@ -168,3 +178,18 @@ def test_a_resumed_run_asks_for_what_was_asked(fitted, tmp_path) -> None:
     assert request.training["schedule"] == "cosine"
     assert request.asked["learning_rate"] == request.asked["optimizer"] == "auto"
     assert "steps" not in request.asked  # a limit, which may change
+
+
+def test_weights_count_in_the_comparison() -> None:
+    """Catches a plain mean, a row of weight 0 that counts, and an error of the weighted sum."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 50))
+    gain, error = auto._difference(first, second, np.ones(50))
+    gaps = first - second
+    assert gain == pytest.approx(gaps.mean())
+    assert error == pytest.approx(gaps.std(ddof=1) / np.sqrt(50))
+    some = np.where(np.arange(50) < 20, 3.0, 0.0)
+    assert auto._difference(first, second, some) == pytest.approx(
+        auto._difference(first[:20], second[:20], np.ones(20))
+    )
+    assert auto._difference(None, second, some) == (None, None)

@@ -49,25 +49,29 @@ def _rows(model, rows):
     parts = [batch.x]
     for table in model.lookups:
         parts.append(np.eye(table.num_codes)[batch.codes[:, table.first_slot]][:, 1:])
-    return np.concatenate(parts, 1), batch.y
+    return np.concatenate(parts, 1), batch.y, batch.weight
 
 
-@pytest.mark.parametrize("classes", [0, 2, 3])
-def test_it_is_the_penalized_optimum(stored, monkeypatch, classes) -> None:
-    """Catches a bias that is penalised, a sum for a mean, and codes that are mixed up.
+@pytest.mark.parametrize(("classes", "weight"), [(0, None), (2, None), (3, None), (2, "w")])
+def test_it_is_the_penalized_optimum(stored, monkeypatch, classes, weight) -> None:
+    """Catches a bias that is penalised, a sum for a mean, codes mixed up, and weights left out.
 
     Oracle: scikit-learn.
     """
     monkeypatch.setattr(linear_path, "PATH", (20.0,))
     monkeypatch.setattr(linear_path, "TOLERANCE", 1e-14)
-    table = stored(_columns(classes))
+    columns = _columns(classes)
+    if weight:
+        columns[weight] = np.random.default_rng(5).exponential(size=ROWS)
+    table = stored(columns, weight=weight)
     model = choose_model(table, ModelOptions(model="linear"))
     found = fit_linear(model, table)
-    x, y = _rows(model, table.train)
+    x, y, weights = _rows(model, table.train)
     if classes:
-        oracle = LogisticRegression(C=1 / 20, tol=1e-10, max_iter=10_000).fit(x, y)
+        oracle = LogisticRegression(C=1 / 20, tol=1e-10, max_iter=10_000)
     else:
-        oracle = Ridge(alpha=20.0).fit(x, y)
+        oracle = Ridge(alpha=20.0)
+    oracle.fit(x, y, weights)
     expected = np.atleast_2d(oracle.coef_)
     tables = [found.params["tables"][table.name][1:] for table in model.lookups]
     mine = np.concatenate([found.params["weights"], *tables]).T
@@ -76,7 +80,10 @@ def test_it_is_the_penalized_optimum(stored, monkeypatch, classes) -> None:
     assert_allclose(mine, expected, atol=2e-4)
     held = evaluate(model, found.params, table.held_out)
     assert_allclose(found.losses, held.losses, rtol=1e-4, atol=1e-5)  # the same rows, in order
-    assert found.losses.mean() == pytest.approx(held["loss"].value, rel=1e-5)
+    held_weight = _rows(model, table.held_out)[2]
+    mean = np.average(found.losses, weights=held_weight)
+    assert mean == pytest.approx(held["loss"].value, rel=1e-5)
+    assert f"{mean:.4g}" in found.decision.because
 
 
 def test_held_out_rows_choose_the_penalty(stored) -> None:
