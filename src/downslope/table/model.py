@@ -68,11 +68,6 @@ class TableModel:
         return self.options.model if self.options.model != "auto" else " and ".join(self.parts)
 
     @property
-    def hidden(self) -> tuple[int, ...]:
-        """Widths of the hidden layers of an mlp or a net."""
-        return self.options.hidden or HIDDEN["mlp" if "mlp" in self.parts else "net"]
-
-    @property
     def num_classes(self) -> int:
         """Classes, 0 for numbers."""
         return len(self.encoding.classes)
@@ -107,7 +102,7 @@ class TableModel:
             return self.net.init(seed)
         numbers, outputs = self.encoding.num_numeric, self.num_outputs
         if self.parts == ("mlp",):
-            return mlp_init(numbers, self.lookups, self.hidden, outputs, seed)
+            return mlp_init(numbers, self.lookups, self.options.hidden, outputs, seed)
         return linear_init(numbers, self.lookups, outputs)
 
     def penalized(self, params: Any) -> Any:
@@ -177,7 +172,7 @@ class TableModel:
         return Net(
             scaling=self.scaling,
             lookups=self.lookups,
-            hidden=self.hidden,
+            hidden=self.options.hidden,
             num_outputs=self.num_outputs,
             members=self.members,
         )
@@ -212,7 +207,7 @@ class TableModel:
             "recipe": "table",
             "task": self.encoding.task,
             "loss": self.loss,
-            "options": dataclasses.asdict(self.options) | {"hidden": list(self.hidden)},
+            "options": dataclasses.asdict(self.options) | {"hidden": list(self.options.hidden)},
             "encoding": self.encoding.to_json(),
             "parts": list(self.parts),
             "members": self.members,
@@ -261,6 +256,8 @@ def choose_model(stored: StoredTable, options: ModelOptions) -> TableModel:
     if options.class_weight is not None and task == "regress":
         raise UsageError("class_weight is for classes, and the target is a number")
     part = {"auto": "net", "mlp": "mlp", "net": "net"}.get(options.model, "linear")
+    # kept with the model: a later default must not change one that is trained
+    options = dataclasses.replace(options, hidden=options.hidden or HIDDEN.get(part, ()))
     return TableModel(
         encoding=encoding,
         options=options,
