@@ -78,3 +78,15 @@ def test_the_benchmark_on_tables_runs_and_goes_on(tmp_path, capsys):
     assert "**score**" in first
     main([*asked, "--methods", "logistic or ridge"])
     assert "seed 0" not in capsys.readouterr().out and len(file.read_text().splitlines()) == 6
+
+
+@pytest.mark.slow
+def test_the_coverage_of_intervals_is_printed(capsys):
+    """Catches shares of training rows, and levels in another order."""
+    from benchmarks.tables.intervals import main
+
+    main(["--tables", "concrete", "--seeds", "1"])
+    cells = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    assert cells[:2] == ["concrete", "258"]
+    low, middle, high = (float(cell.rstrip("%")) for cell in cells[2:])
+    assert 65 < low < middle < high <= 100 and middle > 80

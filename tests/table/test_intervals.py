@@ -80,6 +80,7 @@ def test_what_has_no_intervals_says_so(tmp_path, monkeypatch) -> None:
     numbers, classes = pa.table({"x": x, "y": 2 * x}), pa.table({"x": x, "y": np.sign(x)})
     for name, table, task, validation, level, why in (
         ("few", numbers, "regress", 0.1, 0.99, "needs 99 held-out rows; there are"),
+        ("huge", numbers, "regress", 0.1, 1 - 1e-12, "held-out rows; there are"),  # soon
         ("none", numbers, "regress", 0.0, 0.9, "kept no errors"),
         ("classes", classes, "classify", 0.1, 0.9, "classes have probabilities"),
         ("range", numbers, "regress", 0.1, 1.0, "interval must be"),

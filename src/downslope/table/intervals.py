@@ -54,9 +54,8 @@ class Intervals:
         """
         rank = math.ceil((self.num_rows + 1) * level)
         if rank > self.num_rows:
-            needed = next(
-                n for n in itertools.count(self.num_rows) if math.ceil((n + 1) * level) <= n
-            )
+            few = max(self.num_rows, math.floor(level / (1 - level)) - 1)
+            needed = next(n for n in itertools.count(few) if math.ceil((n + 1) * level) <= n)
             raise UsageError(
                 f"an interval of {level:.4g} needs {needed:,} held-out rows; there are "
                 f"{self.num_rows:,}"

@@ -50,7 +50,7 @@ def fit_linear(
     Args:
         model: its linear part.
         stored: the table.
-        seconds: after which no further value of l2 is tried; None for no limit.
+        seconds: after which the solution reached is taken; None for no limit.
 
     Source: Nocedal and Wright (2006), section 7.2.
     """
