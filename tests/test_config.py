@@ -77,7 +77,8 @@ def test_whole_numbers_are_whole(config, field):
         ({"batch_size": "all"}, "batch_size must be a whole number or 'full' or 'auto'; got 'all'"),
         (
             {"schedule": "cosin"},
-            "schedule must be one of constant, cosine, wsd, inverse_time or 'auto'; got 'cosin'",
+            "schedule must be one of constant, cosine, flat_cosine, wsd, inverse_time or 'auto'; "
+            "got 'cosin'",
         ),
         (
             {"average": "mean"},

@@ -124,7 +124,7 @@ def test_choices_are_shown_and_checked(parse, help_text):
         "classify, regress]",
         "linear, svm, mlp, net]",
         "tail, polyak, ema, auto, none]",
-        "constant, cosine, wsd, inverse_time, auto]",
+        "constant, cosine, flat_cosine, wsd, inverse_time, auto]",
         "N|full|auto ",
     ):
         assert choices in help_text

@@ -30,8 +30,8 @@ OptimizerName = Literal[
     "schedule_free",
     "prodigy",
 ]
-ScheduleName = Literal["constant", "cosine", "wsd", "inverse_time"]
-NEED_AN_END = frozenset({"cosine", "wsd"})  # schedules that end with the run
+ScheduleName = Literal["constant", "cosine", "flat_cosine", "wsd", "inverse_time"]
+NEED_AN_END = frozenset({"cosine", "flat_cosine", "wsd"})  # schedules that end with the run
 AverageName = Literal["tail", "polyak", "ema"]
 Auto = Literal["auto"]
 Targets = dict[str, float]  # by metric
@@ -245,10 +245,11 @@ class Training:
     )
     schedule: ScheduleName | Auto = option(
         AUTO,
-        "course of the learning rate: constant, cosine to zero, wsd (constant, then a fifth of the "
-        "run linearly to zero) or inverse_time; cosine and wsd end with the epochs, steps or "
-        "seconds; auto is wsd where the end is given, and else keeps the rate while the held-out "
-        "loss falls and lowers it at the noise floor",
+        "course of the learning rate: constant, cosine to zero, flat_cosine (constant, then four "
+        "fifths of the run a cosine to zero), wsd (constant, then a fifth of the run linearly to "
+        "zero) or inverse_time; those to zero end with the epochs, steps or seconds; auto is "
+        "flat_cosine where the end is given, and else keeps the rate while the held-out loss falls "
+        "and lowers it at the noise floor",
     )
     warmup_steps: int | Auto = option(
         AUTO,
@@ -267,8 +268,9 @@ class Training:
     )
     weight_decay: float | Auto | None = option(
         AUTO,
-        "decoupled weight decay; auto is 0.1, on arrays of two axes or more, for a net with "
-        "held-out rows whose optimizer is auto; else that of the optimizer, 1e-4 for adamw or none",
+        "decoupled weight decay; auto is 0.1, less in a long run, on arrays of two axes or more, "
+        "for a net with held-out rows whose optimizer is auto; else that of the optimizer, 1e-4 "
+        "for adamw or none",
         within=NOT_NEGATIVE,
     )
     l1: float = option(
@@ -344,11 +346,14 @@ class KnobSettings:
         learning_rate: before the schedule's factor; None where the optimizer holds its own.
         batch_size: examples per update.
         clip_norm: largest global norm of a gradient, or None.
+        weight_decay: share by which an update shrinks the weights, over the learning rate; None
+            where there is none or the optimizer's rule has its own.
     """
 
     learning_rate: float | None
     batch_size: int
     clip_norm: float | None
+    weight_decay: float | None = None
 
 
 def is_auto(value: Any) -> bool:

@@ -65,7 +65,7 @@ class Simulated:
         training = training or Training()
         self.context = Context(**{
             "training": training.resolved(
-                optimizer="adam", batch_size=64, schedule="constant", clip_norm=None,
+                optimizer="adam", batch_size=64, schedule="cosine", clip_norm=None,
                 average="tail", patience=5,
             ),
             "free": free, "has_end": False, "has_held_out": True, "epoch_steps": 1600.0,
@@ -171,28 +171,43 @@ def test_an_average_given_is_not_begun_anew():
     assert run.decisions and run.temperature.average_from == 0
 
 
-def test_the_schedule_alone_lowers_the_rate_near_an_end_that_was_given():
-    """Catches a cut of the rate, or a stop, while the schedule cools a run down, and a bound of an
-    open-ended run taken for its end.
+def test_a_decay_left_to_choose_follows_the_run():
+    """Catches a decay that changes between trials, one for the rate before the search, and one that
+    was given.
+    """
+    knobs = dataclasses.replace(KNOBS, weight_decay=0.1)
+    for free in (FREE, FREE | {"weight_decay"}):
+        run = Simulated(free=free, knobs=knobs, run_steps=1e5, has_end=True)
+        assert isinstance(run.see("begun", run_steps=1e5)[0], Trial)
+        for loss in (1.0, 2.0, 3.0):  # 0.01 is best of the three rates
+            run.see("trial_ended", trial_loss=loss, run_steps=1e5)
+        rate = run.knobs.learning_rate
+        assert rate < 0.01
+        wanted = 8 / (1e5 * rate) if "weight_decay" in free else 0.1
+        assert run.knobs.weight_decay == pytest.approx(wanted)
+        run.see("collected", run_steps=1.1e5)
+        assert run.knobs.weight_decay == pytest.approx(wanted)
+        run.see("collected", run_steps=2e5)  # updates became faster
+        assert run.knobs.weight_decay == pytest.approx(wanted / 2 if wanted < 0.1 else 0.1)
+
+
+@pytest.mark.parametrize("done", [0.5, 0.85])
+def test_a_schedule_that_spans_the_run_lowers_the_rate_alone(done):
+    """Catches a cut of the rate, or a stop, on a plateau of a run whose end was given, and a bound
+    of an open-ended run taken for its end.
     """
     for has_end in (True, False):
         run = Simulated(has_end=has_end)
-        run.evaluate(*[1.0] * 20, done=0.85)
+        run.evaluate(*[1.0] * 20, done=done, epoch_loss=2.0)
         assert bool(run.decisions) is not has_end
 
 
-def test_before_a_planned_cool_down_a_falling_training_loss_holds_the_rate():
-    """Catches a training loss that is compared with itself, or over no window at all."""
-    for fall, held in ((0.97, True), (1.0, False)):
-        run, training = Simulated(has_end=True), 2.0  # never far below the held-out loss
-        for _ in range(30):
-            training *= fall
-            run.evaluate(1.0, done=0.5, epoch_loss=training)
-        assert bool(run.decisions) is not held
-    run = Simulated(has_end=True)
-    for number in range(30):
-        run.evaluate(1.0, done=0.5, epoch_loss=2 * 0.97**number, rose=number > 3)
-    assert run.decisions  # it rose
+def test_an_overfitted_run_is_cooled_before_the_last_fifth_of_its_schedule():
+    """Catches a rate cut where the schedule has lowered it itself, and one never cut."""
+    for done, cooled in ((0.5, True), (0.85, False)):
+        run = Simulated(has_end=True)
+        run.evaluate(*[1.0] * 30, done=done, epoch_loss=0.1)
+        assert bool(run.decisions) is cooled
 
 
 def test_evaluations_inside_an_epoch_are_no_noise_floor():

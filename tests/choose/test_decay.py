@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import downslope
-from downslope.choose import first_weight_decay, replay, settle_rate
+from downslope.choose import first_weight_decay, follow_length, replay
 
 NET = {"num_matrices": 2, "has_held_out": True, "is_endless": False, "is_penalized": False}
 
@@ -22,11 +22,20 @@ def test_only_a_net_that_may_overfit_is_decayed(changed) -> None:
     assert first_weight_decay(**NET | changed) is None
 
 
-def test_a_decayed_run_lowers_its_rate_less() -> None:
-    """Catches one power for both. 32 times as long: 32^-0.25 and 32^-0.1."""
-    asked = {"first": 0.01, "rates": (0.01,), "losses": (1.0,), "steps": 64, "run_steps": 2048}
-    plain, decayed = (settle_rate(**asked, decays=decays).new for decays in (False, True))
-    assert plain == pytest.approx(0.01 * 32**-0.25) and decayed == pytest.approx(0.01 * 32**-0.1)
+@pytest.mark.parametrize(("rate", "num_steps", "wanted"), [
+    (0.01, 100_000, 0.008), (0.001, 100_000, 0.08), (0.01, 6_500, 0.1), (0.01, 7_900, 0.1),
+    (0.01, 1_000, 0.1), (0.0, 1_000, 0.1),
+])  # fmt: skip
+def test_the_decay_falls_with_rate_and_length(rate, num_steps, wanted) -> None:
+    """Catches a decay that grows beyond the first in short runs, and one changed at each look."""
+    found = follow_length(weight_decay=0.1, learning_rate=rate, num_steps=num_steps)
+    assert (0.1 if found is None else found.new) == pytest.approx(wanted)
+    if found is not None:
+        assert replay([{"event": "decided", **found.to_json()}]) == [found]
+        again = {"weight_decay": found.new, "learning_rate": rate}
+        assert follow_length(**again, num_steps=1.2 * num_steps) is None
+        back = follow_length(**again, num_steps=100)
+        assert back.new == 0.1 and "at most" in back.because
 
 
 def _net(**options):

@@ -96,34 +96,20 @@ def test_at_the_floor_the_rate_is_quartered():
     assert "R_eq 0.93" in ask(equilibrium_ratio=0.93).because
 
 
-@pytest.mark.parametrize(
-    ("seen", "held"),
-    [
-        ({"training_gain": 0.02}, True),
-        ({"training_gain": None}, True),
-        ({"training_gain": 0.009}, False),
-        ({"training_gain": 0.02, "rose": True}, False),
-        ({"training_gain": 0.02, "overfitted": True, "share_without_gain": 0.5}, False),
-        ({"training_gain": 0.02, "overfitted": True, "share_without_gain": 0.49}, True),
-        ({"training_gain": 0.02, "cools_down": False}, False),
-    ],
-)
-def test_before_a_cool_down_no_gain_seen_is_no_floor(seen, held):
-    """Catches a rate lowered because few held-out rows show no gain while training goes on."""
-    for sign in ({}, {"evaluations_without_gain": 0, "recent_gain": 0.004}):
-        found = ask(**{"cools_down": True} | sign | seen)
-        assert (found is None) is held
-    told = ask(cools_down=True, rose=True).because, ask(cools_down=True, training_gain=0).because
-    assert "the loss rose" in told[0] and "training loss" in told[1]
-
-
-def test_a_given_schedule_is_ended_by_overfitting_alone():
-    """Catches a run cut short by a plateau, or by a short pause of a net that overfits."""
-    given = {"spans_the_run": True, "may_lower": False, "evaluations_without_gain": 40}
-    assert ask(**given, share_without_gain=0.9) is None
-    assert ask(**given, overfitted=True, share_without_gain=0.4) is None
-    found = ask(**given, overfitted=True, share_without_gain=0.5)
-    assert (found.knob, found.new) == ("stop", "converged") and "overfitted" in found.because
+@pytest.mark.parametrize("may_lower", [True, False])
+def test_before_the_end_of_a_schedule_only_overfitting_cools_or_ends(may_lower):
+    """Catches a run cooled or cut short by a plateau, or by a net's short pause."""
+    for sign in ({"evaluations_without_gain": 40}, {"recent_gain": 0.004}):
+        spanned = {
+            "spans_the_run": True,
+            "may_lower": may_lower,
+            "evaluations_without_gain": 40,
+        } | sign
+        assert ask(**spanned, share_without_gain=0.9) is None
+        assert ask(**spanned, overfitted=True, share_without_gain=0.4) is None
+        found = ask(**spanned, overfitted=True, share_without_gain=0.5)
+        wanted = ("learning_rate", 0.02) if may_lower else ("stop", "converged")
+        assert (found.knob, found.new) == wanted and "overfitted" in found.because
 
 
 @pytest.mark.parametrize(("ratio", "knob"), [(0.89, "batch_size"), (0.91, "learning_rate")])

@@ -20,7 +20,7 @@ import plain
 from downslope.config import OptimizerName, Training
 from downslope.data.stream import Position
 from downslope.errors import UsageError
-from downslope.step.optimizers import COOL_DOWN, RULES, make_optimizer, rate_factor
+from downslope.step.optimizers import COOL_DOWN, COSINE_SHARE, RULES, make_optimizer, rate_factor
 from downslope.train.assemble import assemble
 
 ROWS, BATCH, STEPS = 100, 16, 50  # each seventh batch is short: 4 rows
@@ -172,6 +172,10 @@ def _cosine(t):
 SCHEDULES = {
     "cosine": ({"schedule": "cosine"}, _cosine),
     "wsd": ({"schedule": "wsd"}, lambda t: min(1, (1 - t / STEPS) / COOL_DOWN)),
+    "flat_cosine": (
+        {"schedule": "flat_cosine"},
+        lambda t: (1 - np.cos(np.pi * min(1, (1 - t / STEPS) / COSINE_SHARE))) / 2,
+    ),
     "inverse_time": (
         {"schedule": "inverse_time", "decay_steps": HALF},
         lambda t: 1 / (1 + t / HALF),
@@ -208,7 +212,9 @@ def test_an_automatic_warm_up_lasts_at_least_twenty_updates_and_at_most_half(ste
     assert_allclose([before, after], [1 - 1 / warm, 1.0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"warmup_steps": "auto"}, {"schedule": "wsd"}])
+@pytest.mark.parametrize("options", [
+    {"warmup_steps": "auto"}, {"schedule": "wsd"}, {"schedule": "flat_cosine"},
+])  # fmt: skip
 def test_without_a_known_end_the_rate_is_held(options):
     """Catches a warm-up that never ends, and a cool-down that has begun."""
     factor = rate_factor(plain.training(**options))

@@ -8,6 +8,7 @@ from .controller import Context as Context
 from .controller import Controller as Controller
 from .controller import Observation as Observation
 from .decay import first_weight_decay as first_weight_decay
+from .decay import follow_length as follow_length
 from .decision import Decision as Decision
 from .decision import policy as policy
 from .decision import replay as replay

@@ -162,6 +162,8 @@ class Observation:
         step: updates made.
         seconds: time spent training.
         done: share of the run that is done, by whichever limit comes first; None without a limit.
+        run_steps: updates of the whole run at its present pace; of 20 epochs where its end is not
+            known, and None without epochs either or before updates were timed.
         knobs: current values.
         sizes: compiled batch sizes.
         instruments: readings made on demand.
@@ -172,7 +174,6 @@ class Observation:
         metrics: metrics to hold against a target; None if none were measured, or no target given.
         higher_is_better: names of those of which a higher value is better.
         gained: `loss` is below the reference by more than its noise and the tolerance.
-        rose: it is above the reference by more than twice its noise and the tolerance.
         reference_loss: the loss that the next gain is measured from.
         first_loss: of the run's first batch, or None.
         epoch_loss: training loss of the last whole epoch, or None.
@@ -191,6 +192,7 @@ class Observation:
     knobs: KnobSettings
     sizes: CompiledSizes
     instruments: Instruments
+    run_steps: float | None = None
     loss: float | None = None
     held_out_loss: float | None = None
     epochs: float | None = None
@@ -198,7 +200,6 @@ class Observation:
     metrics: Mapping[str, Estimate] | None = None
     higher_is_better: frozenset[str] = frozenset()
     gained: bool = False
-    rose: bool = False
     reference_loss: float | None = None
     first_loss: float | None = None
     epoch_loss: float | None = None

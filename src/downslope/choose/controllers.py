@@ -9,6 +9,7 @@ from typing import Any
 from downslope.choose.branched import BranchedBatchSize
 from downslope.choose.clipping import Clipping
 from downslope.choose.controller import Context, Controller, Observation, Order, survivors
+from downslope.choose.decay import WeightDecay
 from downslope.choose.learning_rate import LearningRateSearch
 from downslope.choose.patience import Patience
 from downslope.choose.recovery import Recovery
@@ -22,6 +23,7 @@ CONTROLLERS: dict[str, Controller[Any]] = {
     "clipping": Clipping(),
     "temperature": Temperature(),
     "batch_size": BranchedBatchSize(),
+    "weight_decay": WeightDecay(),
     "recovery": Recovery(),
 }
 

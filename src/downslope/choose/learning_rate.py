@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from downslope.arguments import number
 from downslope.choose.controller import SURVIVES, Context, EndTrials, Observation, Order, Trial
 from downslope.choose.decision import Decision, policy
-from downslope.config import AUTO, is_auto
+from downslope.config import is_auto
 from downslope.estimate import short
 
 RATE_STRIDE = math.sqrt(10)  # between the rates tried: half a decade
@@ -26,9 +26,6 @@ TRIALS_PER_EPOCH = 16  # without a known end
 # The best rate falls as a run gets longer, by this power of its updates: by 0 to 0.5, by 0.25 in
 # the mean of seven tasks, between runs of N/30 and N updates (measured).
 LENGTH_POWER = 0.25
-# The same with weight decay: 0.1 ended lower than 0.25 on seven of eight workloads, and than 0 on
-# most (measured; `docs/decisions/2026-11-30-weight-decay-where-held-out-rows-judge.md`).
-DECAYED_LENGTH_POWER = 0.1
 TIE = (
     0.005  # of the loss, by which a lower rate must win for a still lower one to be tried; assumed
 )
@@ -146,14 +143,12 @@ def settle_rate(
     losses: tuple[float, ...],
     steps: int,
     run_steps: float | None = None,
-    decays: bool = False,
 ) -> Decision | None:
     """Choose the learning rate from the training losses at the end of its trials.
 
     The lowest point of the parabola in the logarithm of the rate through the best trial and its
     neighbours, or the best trial's rate if one of them is missing or diverged; times
-    `(steps/run_steps)^0.25`, since the best rate of a longer run is lower. With weight decay the
-    power is 0.1: weights then keep a size at which the rate holds, however long the run is.
+    `(steps/run_steps)^0.25`, since the best rate of a longer run is lower.
 
     Args:
         first: learning rate at which the search began.
@@ -162,7 +157,6 @@ def settle_rate(
             diverged.
         steps: updates of a trial.
         run_steps: updates of the run, if known.
-        decays: weights are decayed.
 
     Returns:
         None if every trial diverged.
@@ -194,7 +188,7 @@ def settle_rate(
     if new != best:
         because += f", lowest on the parabola through them at {new:.3g}"
     if run_steps is not None and run_steps > steps:
-        factor = (steps / run_steps) ** (DECAYED_LENGTH_POWER if decays else LENGTH_POWER)
+        factor = (steps / run_steps) ** LENGTH_POWER
         new *= factor
         because += f"; {factor:.2g} of that for a run {short(run_steps / steps)} times as long"
     return Decision(knob="learning_rate", old=first, new=new, because=because)
@@ -296,7 +290,6 @@ class LearningRateSearch:
             losses=ends,
             steps=state.num_steps,
             run_steps=state.run_steps,
-            decays=seen.context.training.weight_decay not in (AUTO, None, 0),
         )
         orders = (EndTrials(keep_best=False),) if decision is None else (EndTrials(True), decision)
         return SearchState(is_done=True), orders

@@ -22,7 +22,9 @@ OVERFITTED_SHARE = 0.5  # of the updates so far, without a gain, after which ove
 MAX_ANNEALS = 2  # lower temperatures in a row without a gain, after which the run has converged
 GIVE_UP = 5  # evaluations without a gain that end a run whose temperature is given
 COOLING = 4.0  # the factor by which the temperature is lowered; assumed
-COOL_DOWN_FROM = 0.8  # share of a run with a known end from which its schedule lowers the rate
+LATEST_ANNEAL = (
+    0.8  # share of a run that its schedule spans, which then has lowered the rate itself
+)
 FITTED = 1e-6  # of the first loss; assumed
 CHEAPER = 0.9  # a larger batch must cost at most this share of the time for an example
 NEGLIGIBLE = 0.01  # of the first batch's loss; assumed
@@ -65,9 +67,6 @@ def next_temperature(
     larger_batch_size: int | None,
     larger_seconds_per_example: float | None,
     epochs_without_gain: float = math.inf,
-    cools_down: bool = False,
-    rose: bool = False,
-    training_gain: float | None = None,
     overfitted: bool = False,
     spans_the_run: bool = False,
 ) -> Decision | None:
@@ -80,11 +79,9 @@ def next_temperature(
     else by a quarter of the learning rate. After two such steps without a gain, the run has
     converged.
 
-    A run whose schedule ends with a cool-down takes its gain there, so it is only lowered before
-    if the held-out loss rises, or the training loss no longer falls either, or nothing was gained
-    over half of the updates while the training rows are overfitted: that few held-out rows show no
-    gain is no evidence that there is none. The last of these also ends a run whose given schedule
-    spans it.
+    A schedule that spans the run lowers the rate itself, and takes its gain late. Before that end,
+    no gain seen is no evidence that there is none: such a run is cooled or ended only if nothing
+    was gained over half of the updates while the training rows are overfitted.
 
     Args:
         learning_rate, batch_size: in use.
@@ -102,12 +99,8 @@ def next_temperature(
         seconds_per_example: measured at the current batch size; None if unknown.
         larger_batch_size: a batch size that could be used instead, or None.
         larger_seconds_per_example: the same for the larger batch size.
-        cools_down: the schedule ends with a cool-down.
-        rose: the latest held-out loss is above the reference beyond its noise.
-        training_gain: relative gain of the training loss over the latest fifth of the updates, or
-            since the last change of temperature; None if unknown.
         overfitted: the training loss is well below the held-out one.
-        spans_the_run: the schedule was given, and ends with the run.
+        spans_the_run: the schedule ends with the run.
 
     Example:
         >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
@@ -132,8 +125,7 @@ def next_temperature(
     if not waited and not slow:
         return None
     overfits = overfitted and share_without_gain >= OVERFITTED_SHARE
-    stays = training_gain is not None and training_gain < SLOW_GAIN
-    if (cools_down and not (rose or stays or overfits)) or (spans_the_run and not overfits):
+    if spans_the_run and not overfits:
         return None
     seen = f"{evaluations_without_gain} evaluations brought no gain in loss above its own"
     if not waited:
@@ -141,8 +133,6 @@ def next_temperature(
     seen += " noise" if equilibrium_ratio is None else f" noise (R_eq {equilibrium_ratio:.2g})"
     if overfits:
         seen += ", over half of the updates, and the training rows are overfitted"
-    elif cools_down:
-        seen += ", and the loss rose" if rose else ", nor did the training loss fall by 1 %"
     if anneals_without_gain >= MAX_ANNEALS or not may_lower or learning_rate is None:
         if not may_stop or (not may_lower and evaluations_without_gain < GIVE_UP):
             return None
@@ -176,8 +166,7 @@ class TemperatureState:
         evaluations_without_gain: since the last gain or change of temperature.
         changed_step, changed_epochs: update of that gain or change, and the epochs made by then.
         anneals_without_gain: changes of temperature since the last gain.
-        path: (update, reference loss, training loss) at the evaluations since the last change of
-            temperature.
+        path: (update, reference loss) at the evaluations since the last change of temperature.
         average_from: update that the average of the parameters begins with.
         starts: number of starts from the first parameters.
         started_step, started_epochs: update of the latest of them, and the epochs made by then.
@@ -190,7 +179,7 @@ class TemperatureState:
     changed_step: int = 0
     changed_epochs: float = 0.0
     anneals_without_gain: int = 0
-    path: tuple[tuple[int, float, float | None], ...] = ()
+    path: tuple[tuple[int, float], ...] = ()
     starts: int = field(default=1, metadata=SURVIVES)
     started_step: int = field(default=0, metadata=SURVIVES)
     started_epochs: float = field(default=0.0, metadata=SURVIVES)
@@ -216,9 +205,9 @@ class Temperature:
         state, free = _with_evaluation(state, seen), seen.context.free
         if decision_on(decided, "stop"):
             return state, ()
-        cools = _cools_down(seen.context) and (seen.done or 0) >= COOL_DOWN_FROM
         decision = None
-        if free & {"schedule", "patience"} and not cools:
+        is_late = _spans_the_run(seen.context) and (seen.done or 0) >= LATEST_ANNEAL
+        if free & {"schedule", "patience"} and not is_late:
             decision = _decide(state, seen)
         if decision is None:
             return state, ()
@@ -244,14 +233,15 @@ class Temperature:
         ), (decision,)
 
 
-def _cools_down(context: Context) -> bool:
-    return "schedule" in context.free and context.has_end
+def _spans_the_run(context: Context) -> bool:
+    """True if the schedule ends with the run; one that needs an end is constant without."""
+    return context.has_end and context.training.schedule in NEED_AN_END
 
 
 def _with_evaluation(state: TemperatureState, seen: Observation) -> TemperatureState:
     """State after an evaluation, before decisions."""
     assert seen.reference_loss is not None
-    path = (*state.path, (seen.step, seen.reference_loss, seen.epoch_loss))
+    path = (*state.path, (seen.step, seen.reference_loss))
     anneals = state.anneals_without_gain
     if path[0][1] - seen.reference_loss > SLOW_GAIN * gain_scale(
         seen.reference_loss, seen.first_loss
@@ -276,7 +266,6 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         larger = None
     steps = seen.step - state.changed_step
     ratio = seen.instruments.noise().equilibrium_ratio
-    spans_the_run = "schedule" not in context.free and context.training.schedule in NEED_AN_END
     is_fitted = seen.first_loss and seen.epoch_loss is not None and seen.first_loss > 0
     return next_temperature(
         learning_rate=knobs.learning_rate,
@@ -295,11 +284,8 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         seconds_per_example=sizes.seconds_per_example(knobs.batch_size),
         larger_batch_size=larger,
         larger_seconds_per_example=larger and sizes.seconds_per_example(larger),
-        cools_down=_cools_down(context),
-        rose=seen.rose,
-        training_gain=_training_gain(state, seen),
         overfitted=context.has_held_out and is_overfitted(seen.epoch_loss, seen.loss),
-        spans_the_run=spans_the_run,
+        spans_the_run=_spans_the_run(context),
     )
 
 
@@ -307,25 +293,13 @@ def _recent_gain(state: TemperatureState, seen: Observation) -> float | None:
     """Relative gain over the latest fifth of this start's updates; None if not comparable."""
     assert seen.reference_loss is not None
     since = seen.step - RECENT_SHARE * (seen.step - state.started_step)
-    before = [loss for step, loss, _ in state.path if step <= since]
+    before = [loss for step, loss in state.path if step <= since]
     if not before or len(state.path) - len(before) < MIN_EVALUATIONS:
         return None
     if RECENT_SHARE * ((seen.epochs or 0.0) - state.started_epochs) < 1:
         return None  # less than an epoch
     scale = gain_scale(seen.reference_loss, seen.first_loss)
     return (before[-1] - seen.reference_loss) / scale if scale else None
-
-
-def _training_gain(state: TemperatureState, seen: Observation) -> float | None:
-    """Relative gain of the training loss over the latest fifth of this start's updates.
-
-    Over all since the last change of temperature, where those are fewer; None if unknown.
-    """
-    since = seen.step - RECENT_SHARE * (seen.step - state.started_step)
-    *_, before = [loss for step, _, loss in state.path if step <= since] or [state.path[0][2]]
-    if not before or seen.epoch_loss is None:
-        return None
-    return (before - seen.epoch_loss) / abs(before)
 
 
 def _start_again(state: TemperatureState, seen: Observation) -> Decision | None:

@@ -30,13 +30,18 @@ class Knobs(NamedTuple):
 
     learning_rate: Any  # before the schedule's factor, float32
     clip_norm: Any  # largest global gradient norm, float32; unused when clipping is off
+    weight_decay: Any  # over the rate; unused without decay beside the rule, float32
     batch_size: Any  # examples per update, float32: sums of gradients are divided by it
     average_from: Any  # the update that the average of the parameters begins with, int32
     done_at_start: Any  # the run's share done before update t is this + t * done_per_step, float32
     done_per_step: Any  # float32; 0 if the end is not known
 
 
-OFF = {"learning_rate": 0.0, "clip_norm": math.inf}  # values of knobs that are None
+OFF = {
+    "learning_rate": 0.0,
+    "clip_norm": math.inf,
+    "weight_decay": 0.0,
+}  # values of knobs that are None
 
 
 def initial_state(

@@ -60,6 +60,11 @@ def make_update(
             clipped = square > knobs.clip_norm**2
             gradient = clip(gradient, knobs.clip_norm)
         updates, opt_state = optimizer.build(rate).update(gradient, state.opt_state, params)
+        if optimizer.weight_decay is not None:
+            share = rate * knobs.weight_decay
+            updates = jax.tree.map(
+                lambda u, p: u - share * p if optimizer.is_decayed(p) else u, updates, params
+            )
         params = optax.apply_updates(params, updates)
         if l1 and optimizer.l1_scale is not None:
             scale = optimizer.l1_scale(opt_state, rate, params)

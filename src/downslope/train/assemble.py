@@ -15,7 +15,7 @@ from downslope.choose.decay import first_weight_decay
 from downslope.choose.decision import Decision
 from downslope.choose.start import economical_batch_size
 from downslope.choose.step_time import StepTimes
-from downslope.config import NEED_AN_END, Training, is_auto
+from downslope.config import Training, is_auto
 from downslope.data.arrays import Arrays
 from downslope.data.generator import Generator
 from downslope.data.stream import Ring
@@ -38,7 +38,7 @@ from downslope.step.update import make_update
 from downslope.train.checkpoint import named_leaves
 from downslope.train.compiled_step import MAX_WINDOW_ROWS, CompiledStep
 from downslope.train.cost import counted_times
-from downslope.train.defaults import begin_with, row_bytes
+from downslope.train.defaults import begin_with, has_end, row_bytes
 from downslope.train.evaluate import (
     LossScorer,
     Scorer,
@@ -114,8 +114,6 @@ def assemble(
     mask = penalized_mask(penalize, model, params)
     regularizer = make_regularizer(objective, training.l2, mask)
     factor = rate_factor(training)
-    limits = (asked.steps, asked.epochs, asked.seconds)
-    has_end = asked.schedule in NEED_AN_END or any(limit is not None for limit in limits)
     # programs are told apart by the decay, not by the leaves that it acts on
     kind = None if decay else kind_of(objective, training, mask)
     most_rows = min(
@@ -175,8 +173,8 @@ def assemble(
         sample_evaluator=sample_evaluator,
         num_rows=num_rows,
         num_steps=num_steps,
-        has_end=has_end,
-        open_ended=not has_end and "patience" in asked.free,
+        has_end=has_end(asked),
+        open_ended=not has_end(asked) and "patience" in asked.free,
         most_rows=most_rows,
         fingerprint=source.fingerprint,
         params=params,

@@ -45,10 +45,12 @@ def begin_with(training: Training, source: Any) -> Training:
         most=min(most, training.microbatch_size or most) * each,
     )
     batch_size = max(1, batch_size // each)
+    # without an end both are constant; trials, which have one, then keep their rate longer too
+    schedule = "flat_cosine" if has_end(training) else "wsd"
     plain = training.resolved(
         optimizer=optimizer,
         batch_size=batch_size,
-        schedule="constant" if holds_rate else "wsd",  # wsd is constant while no end is known
+        schedule="constant" if holds_rate else schedule,
         warmup_steps=AUTO if "schedule" in training.free and not holds_rate else 0,
         clip_norm=None,
         average="tail" if averages else None,
@@ -61,6 +63,12 @@ def begin_with(training: Training, source: Any) -> Training:
             epochs = max(MOST_EPOCHS, math.ceil(STEPS * rows / num_rows))
         plain = dataclasses.replace(plain, epochs=epochs)
     return plain
+
+
+def has_end(asked: Training) -> bool:
+    """True if the end of a run is given, or a schedule that needs one."""
+    limits = (asked.steps, asked.epochs, asked.seconds)
+    return asked.schedule in NEED_AN_END or any(limit is not None for limit in limits)
 
 
 def row_bytes(source: Any) -> int:

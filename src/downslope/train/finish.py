@@ -103,7 +103,7 @@ def _twice_as_long(loop: Loop, validation: Results | None) -> Estimate | None:
     if validation is None or "loss" not in validation:
         return not_estimable("no held-out loss, and a training loss may fall to 0", unit="")
     loss = validation["loss"]
-    if setup.training.schedule != "wsd" or not setup.training.patience:
+    if setup.training.schedule != "flat_cosine" or not setup.training.patience:
         why = "measured only for the schedule and the patience that `fit` chooses"
         return not_estimable(why, unit=loss.unit)
     from downslope.choose.more_time import twice_as_long  # only what such runs need

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from downslope.choose.controller import MIN_CALLS_TIMED, Context
+from downslope.choose.learning_rate import OPEN_EPOCHS
 from downslope.data.stream import Replay, Stream
 from downslope.errors import StopReason
 from downslope.launch.interrupts import Interrupts
@@ -101,6 +102,19 @@ class Loop:
             return self.trials.trial.num_steps
         total = self.setup.num_steps
         return None if total is None else max(0, total - self.state.progress.num_steps)
+
+    @property
+    def run_steps(self) -> float | None:
+        """Updates of the whole run at its present pace; of 20 epochs without a known end.
+
+        None without epochs either, or before updates were timed.
+        """
+        horizon = (self.state if self.trials is None else self.trials.start).horizon
+        if horizon.per_step:
+            return 1 / horizon.per_step
+        if self.context.has_end or self.setup.num_rows is None:
+            return None
+        return OPEN_EPOCHS * self.setup.num_rows / self.steps.current.batch_rows
 
     @property
     def epochs(self) -> float | None:

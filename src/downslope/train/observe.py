@@ -92,7 +92,6 @@ def _evaluated(
         loss=loss,
         held_out_loss=held_out,
         gained=gained,
-        rose=state.held_out.rose,
         reference_loss=state.held_out.reference_loss,
     )
 
@@ -117,6 +116,7 @@ def _observation(loop: Loop, moment: Moment, **seen: Any) -> Observation:
         seconds=seconds,
         epochs=loop.epochs,
         done=loop.fraction,
+        run_steps=loop.run_steps,
         knobs=state.knobs,
         sizes=sizes,
         instruments=LoopInstruments(loop),

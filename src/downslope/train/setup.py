@@ -111,7 +111,11 @@ class TrainSetup:
         """Knobs as configured, or as a run begins with them."""
         names = [f.name for f in dataclasses.fields(KnobSettings)]
         values = {name: getattr(self.training, name) for name in names}
-        known = {"learning_rate": self.optimizer.learning_rate, "batch_size": self.batch_rows}
+        known: dict[str, Any] = {
+            "learning_rate": self.optimizer.learning_rate,
+            "batch_size": self.batch_rows,
+            "weight_decay": self.optimizer.weight_decay,
+        }
         return KnobSettings(**values | known)
 
     @functools.cached_property

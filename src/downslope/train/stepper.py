@@ -66,7 +66,8 @@ class Stepper:
         asked = training or Training()
         if asked.microbatch_size is not None or asked.schedule in NEED_AN_END:
             raise UsageError(
-                "a stepper has no microbatch_size, and no schedule cosine or wsd, which need an end"
+                "a stepper has no microbatch_size, and no schedule that needs an end: "
+                f"{', '.join(sorted(NEED_AN_END))}"
             )
         self._batch_size = asked.batch_size if isinstance(asked.batch_size, int) else None
         self.training = asked.resolved(
@@ -119,6 +120,7 @@ class Stepper:
             learning_rate=self._optimizer.learning_rate,
             batch_size=batch_rows,
             clip_norm=self.training.clip_norm,  # type: ignore[arg-type]
+            weight_decay=self._optimizer.weight_decay,
         )
         knobs = device_knobs(knobs, self.training.average_from_step)
         before = COPY(self._state)  # the program reuses the state's memory
