@@ -23,7 +23,7 @@ from downslope.estimate import Estimate
 
 MOST_RUNS = 7  # lengths of a task, each twice the one before
 FEWEST_STEPS = 100
-FIRST_SEED = 10  # the constants were found with seeds 0 to 2
+FIRST_SEED = 11  # the constants were found with seed 10
 
 
 @dataclass(frozen=True, kw_only=True)

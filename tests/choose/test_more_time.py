@@ -22,13 +22,13 @@ def said(losses, steps=STEPS, **loss):
     )
 
 
-def test_a_power_law_goes_on_a_little_slower():
+def test_the_second_half_tells_the_next_doubling():
     """Catches a gain over the whole run, and one that is taken off instead of multiplied."""
     found = said([t**-0.5 for t in STEPS], num_examples=70, hi=1.1 * 400**-0.5)
     gain = np.log(200**-0.5 / 400**-0.5)
-    assert found.value == pytest.approx(400**-0.5 * np.exp(-0.8 * gain))
+    assert found.value == pytest.approx(400**-0.5 * np.exp(-1.2 * gain))
     half_width = np.log(found.hi / found.value)
-    assert half_width == pytest.approx(np.sqrt((0.8 * gain) ** 2 + 0.06**2 + 0.03**2))
+    assert half_width == pytest.approx(np.sqrt((2 * gain) ** 2 + 0.15**2 + 0.03**2))
     assert np.log(found.value / found.lo) == pytest.approx(half_width)
     assert found.lo < 800**-0.5 < found.hi
     assert (found.unit, found.num_steps, found.num_examples) == ("nats", 400, 70)
@@ -37,17 +37,17 @@ def test_a_power_law_goes_on_a_little_slower():
 def test_the_lowest_loss_counts_and_the_loss_of_all_rows_is_scaled():
     """Catches the last loss of a run that overfits, and a sample's loss in place of all rows'."""
     still = said([0.9, 0.5, 0.6, 0.7], value=0.45)
-    assert (still.value, still.hi) == pytest.approx((0.45, 0.45 * np.exp(0.06)))
+    assert (still.value, still.hi) == pytest.approx((0.45, 0.45 * np.exp(0.15)))
     early = said([0.5, 0.9, 0.6, 0.4], steps=[100, 150, 200, 400])
-    assert early.value == pytest.approx(0.4 * (0.4 / 0.5) ** 0.8)
+    assert early.value == pytest.approx(0.4 * (0.4 / 0.5) ** 1.2)
     later = said([0.9, 0.6, 0.4, 0.7], value=0.45)
-    assert later.value == pytest.approx(0.45 * (0.4 / 0.6) ** 0.8)
+    assert later.value == pytest.approx(0.45 * (0.4 / 0.6) ** 1.2)
 
 
 def test_the_loss_at_half_lies_between_evaluations():
     """Catches the nearest evaluation, whose place depends on when one was made."""
     found = said([1.0, 0.8, 0.6, 0.4], steps=[100, 150, 250, 400])
-    assert found.value == pytest.approx(0.4 * (0.4 / 0.7) ** 0.8)
+    assert found.value == pytest.approx(0.4 * (0.4 / 0.7) ** 1.2)
     at_half = said([1.0, 0.7, 0.6, 0.4], steps=[100, 200, 250, 400])
     assert at_half.value == pytest.approx(found.value)
 
