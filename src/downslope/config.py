@@ -8,6 +8,7 @@ work.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from types import UnionType
@@ -184,6 +185,10 @@ class ModelOptions:
         "loss; by default logistic for two classes, softmax for more, hinge for svm and squared "
         "for numbers; poisson is for counts and gamma for amounts, both with a logarithmic link",
     )
+    quantile: tuple[float, ...] = option(
+        (), "quantiles of a number to predict in place of its mean, such as 0.1,0.5,0.9",
+        metavar="Q,Q",
+    )  # fmt: skip
     class_weight: Literal["balanced"] | None = option(
         None, "balanced: in the loss every class weighs as much as any other, however rare it is"
     )
@@ -192,6 +197,12 @@ class ModelOptions:
         check_ranges(self)
         if any(width < 1 for width in self.hidden):
             raise UsageError(f"hidden widths must be 1 or more; got {self.hidden!r}")
+        if not all(0 < level < 1 for level in self.quantile):
+            raise UsageError(f"quantiles must be between 0 and 1; got {self.quantile!r}")
+        if any(a >= b for a, b in itertools.pairwise(self.quantile)):
+            raise UsageError(f"quantiles must rise; got {self.quantile!r}")
+        if self.quantile and self.loss is not None:
+            raise UsageError(f"quantiles have a loss of their own; leave out loss {self.loss}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,8 +91,8 @@ def _kind(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, dict[str, Any]
     if field.name == "until":
         kind = tuple[str, ...]
         return kind, {"converter": _targets, "n_tokens": 1, "metavar": metavar}
-    if hint == tuple[int, ...]:
-        return tuple[int, ...], {"converter": _counts, "n_tokens": 1, "metavar": metavar}
+    if hint in LISTS:
+        return hint, {"converter": LISTS[hint], "n_tokens": 1, "metavar": metavar}
     if hint == tuple[str, ...]:
         return list[str], {"metavar": metavar}
     words, kinds = _words(field, hint), typing.get_args(hint) or (hint,)
@@ -120,7 +120,7 @@ def _words(field: dataclasses.Field[Any], hint: Any) -> tuple[str, ...]:
 def _default_text(field: dataclasses.Field[Any]) -> str:
     shown = field.default
     if shown == ():
-        return " (may be repeated)" if field.name != "hidden" else ""
+        return " (may be repeated)" if field.name not in ("hidden", "quantile") else ""
     if shown is None:
         return ""
     if isinstance(shown, tuple):
@@ -184,6 +184,18 @@ def _counts(kind: Any, tokens: Any) -> tuple[int, ...]:
     except ValueError:
         text = ",".join(parts)
         raise ValueError(f"{text!r} is not a list of whole numbers; write 64 or 64,64") from None
+
+
+def _shares(kind: Any, tokens: Any) -> tuple[float, ...]:
+    parts = names_of(kind, tokens)
+    try:
+        return tuple(map(float, parts))
+    except ValueError:
+        text = ",".join(parts)
+        raise ValueError(f"{text!r} is not a list of numbers; write 0.5 or 0.1,0.9") from None
+
+
+LISTS = {tuple[int, ...]: _counts, tuple[float, ...]: _shares}
 
 
 def _targets(_: Any, tokens: Any) -> tuple[str, ...]:

@@ -94,6 +94,25 @@ def gamma(prediction: Array, target: Array) -> Array:
     return prediction - jnp.log(target) + target * _exp(-prediction) - 1
 
 
+def quantile(prediction: Array, target: Array, levels: tuple[float, ...]) -> Array:
+    """Mean over levels q of `max(q r, (q - 1) r)` with `r = y - p` (Koenker and Bassett 1978).
+
+    Args:
+        prediction: of the quantiles, [B, K], or [B] for one level.
+        target: [B].
+        levels: K numbers between 0 and 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> found = quantile(jnp.float32([[1, 5]]), jnp.float32([3]), (0.25, 0.75))
+        >>> found.tolist()  # 0.25 * 2 and 0.25 * 2
+        [0.5]
+    """
+    rest = target[:, None] - prediction.reshape(len(target), -1)
+    level = jnp.asarray(levels, rest.dtype)
+    return jnp.maximum(level * rest, (level - 1) * rest).mean(-1)
+
+
 def _exp(x: Array) -> Array:
     """The exponential, continued by its tangent beyond what float32 holds."""
     inside = jnp.minimum(x, LARGEST_LOG)

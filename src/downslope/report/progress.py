@@ -122,7 +122,7 @@ def decision_text(record: dict[str, Any]) -> str:
 
 def held_out_text(metrics: dict[str, Any]) -> str:
     """The end of the line: one held-out metric, the most telling one."""
-    for name in ("accuracy", "rmse", "loss"):
+    for name in ("accuracy", "rmse", "quantile_loss", "loss"):
         if name in metrics:
             return f"; held out: {name} {metrics[name]['value']:.4g}"
     return ""

@@ -130,7 +130,8 @@ def describe(
             "; ".join((f"{name} {estimate}", *(estimate.flags if name == "accuracy" else ())))
             for name, estimate in result.validation.items()
             # said twice, or in no unit that people know
-            if name != "loss" or found.model.loss not in ("logistic", "softmax", "squared")
+            if name != "loss"
+            or found.model.loss not in ("logistic", "softmax", "squared", "quantile")
         ]
         scores += [f"{name}: {reason}" for name, reason in result.validation.reasons.items()]
         lines += [f"held out   {score}" for score in scores]

@@ -89,7 +89,7 @@ def calibrated(model: TableModel, params: Any, stored: StoredTable) -> Intervals
     Rows of a weight above 0 count alike.
     """
     rows = stored.held_out
-    if rows is None or model.encoding.task != "regress":
+    if rows is None or model.encoding.task != "regress" or model.options.quantile:
         return None
     outputs = jax.jit(lambda part: model.outputs_and_spread(params, rows.unpack(part)))
     errors, spreads = [], []

@@ -16,7 +16,7 @@ from jax import Array
 from downslope import ModelOptions, UsageError
 from downslope.data.ingest.encoding import Encoding
 from downslope.data.stored import RowFile, StoredTable
-from downslope.losses import NAMED
+from downslope.losses import NAMED, quantile
 from downslope.models import (
     Lookup,
     linear_apply,
@@ -74,7 +74,9 @@ class TableModel:
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of the model: one, or one per class."""
+        """Outputs of the model: one, or one per class or quantile."""
+        if self.options.quantile:
+            return len(self.options.quantile)
         if self.encoding.task == "regress" or (self.num_classes == 2 and self.loss != "softmax"):
             return 1
         return self.num_classes
@@ -115,10 +117,24 @@ class TableModel:
             found = [self.only(part).outputs(params[part], batch) for part in self.parts]
             return self._mean(jnp.stack(found), clamps=False)
         if self.parts == ("net",):
-            return self._mean(self._members(params, batch))
+            return self._in_order(self._mean(self._members(params, batch)))
         apply = mlp_apply if self.parts == ("mlp",) else linear_apply
         out = apply(params, self.lookups, batch)
-        return out[:, 0] if self.num_outputs == 1 else out
+        return out[:, 0] if self.num_outputs == 1 else self._in_order(out)
+
+    def _in_order(self, outputs: Array) -> Array:
+        """Quantiles that rise with their levels; sorted ones are never worse.
+
+        Source: Chernozhukov, Fernandez-Val and Galichon (2010), theorem 1.
+        """
+        return jnp.sort(outputs) if self.options.quantile and outputs.ndim > 1 else outputs
+
+    def point(self, outputs: Any) -> Any:
+        """Outputs [n] that stand for a number: of several quantiles the one nearest the median."""
+        levels = self.options.quantile
+        if len(levels) < 2:
+            return outputs
+        return outputs[:, min(range(len(levels)), key=lambda place: abs(levels[place] - 0.5))]
 
     def outputs_and_spread(self, params: Any, batch: Any) -> tuple[Array, Array]:
         """Outputs [B] of a model of numbers, and how far its members or parts scatter, [B]."""
@@ -144,6 +160,8 @@ class TableModel:
         if self.loss in LOG_LINKS:
             scaled = self.encoding.target
             target = 1 + target * np.float32(scaled.scale / scaled.mean)
+        if self.options.quantile:
+            return quantile(out, target, self.options.quantile)
         if self.has_margins and out.ndim == 2:  # one against the rest
             target = target[:, None] == jnp.arange(self.num_classes)
             return NAMED[self.loss](out, target.astype(out.dtype)).sum(-1)
@@ -207,7 +225,10 @@ class TableModel:
             "recipe": "table",
             "task": self.encoding.task,
             "loss": self.loss,
-            "options": dataclasses.asdict(self.options) | {"hidden": list(self.options.hidden)},
+            "options": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in dataclasses.asdict(self.options).items()
+            },
             "encoding": self.encoding.to_json(),
             "parts": list(self.parts),
             "members": self.members,
@@ -241,10 +262,16 @@ def choose_model(stored: StoredTable, options: ModelOptions) -> TableModel:
     task, count, loss = encoding.task, len(encoding.classes), options.loss
     if options.model == "svm" and task == "regress":
         raise UsageError("model svm separates classes; use linear or net to predict numbers")
+    if options.quantile:
+        if task == "classify":
+            raise UsageError(
+                "quantiles are of numbers; the target has classes, or give task regress"
+            )
+        loss = "quantile"
     if loss is None:
         of_classes = "hinge" if options.model == "svm" else "logistic" if count == 2 else "softmax"
         loss = "squared" if task == "regress" else of_classes
-    if loss not in FOR_TASK[task]:
+    if loss not in (*FOR_TASK[task], "quantile"):
         raise UsageError(f"loss for {task} must be one of {', '.join(FOR_TASK[task])}; got {loss}")
     if loss == "logistic" and count > 2:
         raise UsageError(f"loss logistic is for two classes, the target has {count}; use softmax")

@@ -56,7 +56,7 @@ def predict(
     """Predict every row of a table, in its order, into a Parquet file or in memory.
 
     Classes: `prediction`, and `probability_<class>` for each class. Numbers: `prediction`, and with
-    an `interval` its ends, `lower` and `upper`.
+    an `interval` its ends, `lower` and `upper`; or `quantile_<level>` for each quantile.
 
     Args:
         run: folder of a run that `downslope fit` made.
@@ -161,6 +161,8 @@ def _check_interval(interval: float, trained: TrainedModel) -> None:
     number("interval", interval, above=0, below=1)
     if trained.model.encoding.task == "classify":
         raise UsageError("intervals are of numbers; classes have probabilities")
+    if trained.model.options.quantile:
+        raise UsageError("the run predicts quantiles, which are intervals by themselves")
     if trained.intervals is None:
         raise UsageError("intervals need held-out rows; this run kept no errors of any")
     trained.intervals.half_widths(np.zeros(1), interval)
@@ -183,7 +185,8 @@ def _with_interval(
 
 def _schema(model: TableModel, *, with_interval: bool = False) -> pa.Schema:
     if model.encoding.task == "regress":
-        names = ["prediction", *(["lower", "upper"] if with_interval else [])]
+        names = [f"quantile_{level:g}" for level in model.options.quantile]
+        names = names or ["prediction", *(["lower", "upper"] if with_interval else [])]
         return pa.schema([(name, pa.float64()) for name in names])
     classes = model.encoding.classes
     fields = [("prediction", pa.array(list(classes)).type)]
@@ -194,7 +197,8 @@ def _to_arrow(
     model: TableModel, schema: pa.Schema, outputs: np.ndarray, calibration: Any
 ) -> pa.RecordBatch:
     if model.encoding.task == "regress":
-        return pa.record_batch([model.in_target_unit(outputs)], schema=schema)
+        found = model.in_target_unit(outputs).reshape(len(outputs), -1)
+        return pa.record_batch(list(found.T), schema=schema)
     # the class by the outputs themselves, as in evaluation: calibration may move the border
     labels = pa.array(list(model.encoding.classes)).take(pa.array(predicted_classes(outputs)))
     return pa.record_batch([labels, *probabilities(outputs, calibration).T], schema=schema)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax import Array
 
-from downslope.metrics import ClassificationMetrics, RegressionMetrics, Results
+from downslope.metrics import ClassificationMetrics, QuantileMetrics, RegressionMetrics, Results
 from downslope.table.model import TableModel
 
 
@@ -30,17 +30,20 @@ class TableScorer:
 
     def accumulator(self) -> Any:
         """Metrics of the model's task."""
-        return (_Numbers if self.table_model.encoding.task == "regress" else _Classes)(
-            self.table_model
-        )
+        is_number = self.table_model.encoding.task == "regress"
+        return (_Numbers if is_number else _Classes)(self.table_model)
 
 
 class _Numbers:
     def __init__(self, model: TableModel):
-        self._model, self._metrics = model, RegressionMetrics(model.target_unit)
+        self._model, levels = model, model.options.quantile
+        unit = model.target_unit
+        self._metrics = QuantileMetrics(unit, levels) if levels else RegressionMetrics(unit)
 
     def add(self, losses: Any, targets: Any, weight: Any, outputs: Any) -> None:
         predictions = self._model.in_target_unit(outputs)
+        if self._model.options.quantile:
+            predictions = predictions.reshape(len(losses), -1)
         truth = self._model.encoding.target.in_own_unit(targets)
         self._metrics.add(losses, predictions, truth, weight)
 

@@ -32,6 +32,7 @@ class Metric:
     name: str
     unit: str
     is_root: bool = False
+    levels: tuple[float, ...] = ()  # of quantiles
 
     @property
     def lower_is_better(self) -> bool:
@@ -39,6 +40,9 @@ class Metric:
 
     def rows(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """The value of each row; `prediction` has probabilities, class numbers or numbers."""
+        if self.levels:
+            rest, level = truth[:, None] - prediction, np.array(self.levels)
+            return np.maximum(level * rest, (level - 1) * rest).mean(axis=1)
         if self.name == "log_loss":
             p = prediction[np.arange(len(truth)), truth.astype(int)]
             return -np.log(np.clip(p, MIN_PROBABILITY, 1.0))
@@ -107,6 +111,8 @@ def metric_of(context: Context) -> Metric:
         if model.has_margins:
             return Metric(name="accuracy", unit="share of rows")
         return Metric(name="log_loss", unit="nats")
+    if levels := model.options.quantile:
+        return Metric(name="quantile_loss", unit=model.target_unit, levels=levels)
     if model.loss in ("absolute", "huber"):
         return Metric(name="mae", unit=model.target_unit)
     return Metric(name="rmse", unit=model.target_unit, is_root=True)
@@ -118,6 +124,8 @@ def predictions_of(context: Context, metric: Metric, outputs: np.ndarray) -> np.
         return probabilities_of(context, outputs)
     if metric.name == "accuracy":
         return predicted_classes(outputs)
+    if metric.levels:
+        outputs = outputs.reshape(len(outputs), -1)
     return context.model.in_target_unit(outputs)
 
 
@@ -146,7 +154,10 @@ def _trivial(context: Context, metric: Metric, train: TableBatch) -> tuple[np.nd
         if metric.name == "accuracy":
             return np.asarray(counts.argmax()), f"the largest class of {rows}"
         return counts / counts.sum(), f"the class shares of {rows}"
-    if metric.is_root:
+    if metric.levels:
+        middle = np.quantile(y, metric.levels, weights=weight, method="inverted_cdf")
+        name = "quantiles"
+    elif metric.is_root:
         middle, name = np.average(y, weights=weight), "mean"
     else:
         middle, name = np.quantile(y, 0.5, weights=weight, method="inverted_cdf"), "median"
@@ -159,6 +170,8 @@ def _linear(
     """Predictions of a linear model for the sample, and how it was fitted."""
     if context.model.parts == ("linear",):
         raise Skipped("the model is linear itself")
+    if metric.levels:
+        raise Skipped("least squares give means, not quantiles")
     columns = linear.Columns(train, context.model.lookups)
     fitted, asked = columns(train), columns(sample.batch)
     y, weight = (np.asarray(a, np.float64) for a in (train.y, train.weight))

@@ -92,7 +92,7 @@ def _bins(p: np.ndarray, hits: np.ndarray, weight: np.ndarray) -> list[Record]:
 def residuals(context: Context) -> Record:
     """Truth minus prediction, in the target's unit: some points, quantiles and the mean."""
     sample, encoding = context.held_out_sample(), context.model.encoding
-    outputs = context.outputs(sample)
+    outputs = context.model.point(context.outputs(sample))
     truth, weight, outputs = counted(sample, outputs)
     predicted = context.model.in_target_unit(outputs)
     if context.model.loss in LOG_LINKS:

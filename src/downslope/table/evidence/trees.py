@@ -37,6 +37,8 @@ def trees(context: Context) -> Record:
         raise Skipped(f"a fifth of the run, {seconds:.2g} s, is too short to fit them")
     end = time.perf_counter() + seconds
     sample, metric = context.held_out_sample(), metric_of(context)
+    if metric.levels:
+        raise Skipped("fitted for means and classes only, not for quantiles")
     ensemble = _ensemble()
     rows, model = context.stored.train, context.model
     most = int(CELLS_PER_SECOND * (end - time.perf_counter()) / model.encoding.width)
