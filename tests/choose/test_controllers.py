@@ -188,7 +188,13 @@ def test_a_decay_left_to_choose_follows_the_run():
         run.see("collected", run_steps=1.1e5)
         assert run.knobs.weight_decay == pytest.approx(wanted)
         run.see("collected", run_steps=2e5)  # updates became faster
-        assert run.knobs.weight_decay == pytest.approx(wanted / 2 if wanted < 0.1 else 0.1)
+        wanted = wanted / 2 if "weight_decay" in free else 0.1
+        assert run.knobs.weight_decay == pytest.approx(wanted)
+        run.knobs = dataclasses.replace(run.knobs, learning_rate=rate / 4)  # lowered
+        run.see("collected", run_steps=2e5)
+        assert run.knobs.weight_decay == pytest.approx(4 * wanted if wanted < 0.1 else 0.1)
+        run.see("collected", run_steps=1e3)  # a tenth of the peak rate at most
+        assert run.knobs.weight_decay == pytest.approx(0.4 if wanted < 0.1 else 0.1)
 
 
 @pytest.mark.parametrize("done", [0.5, 0.85])

@@ -28,14 +28,17 @@ def test_only_a_net_that_may_overfit_is_decayed(changed) -> None:
 ])  # fmt: skip
 def test_the_decay_falls_with_rate_and_length(rate, num_steps, wanted) -> None:
     """Catches a decay that grows beyond the first in short runs, and one changed at each look."""
-    found = follow_length(weight_decay=0.1, learning_rate=rate, num_steps=num_steps)
+    rates = {"learning_rate": rate, "peak_rate": rate}
+    found = follow_length(weight_decay=0.1, num_steps=num_steps, **rates)
     assert (0.1 if found is None else found.new) == pytest.approx(wanted)
     if found is not None:
         assert replay([{"event": "decided", **found.to_json()}]) == [found]
-        again = {"weight_decay": found.new, "learning_rate": rate}
-        assert follow_length(**again, num_steps=1.2 * num_steps) is None
-        back = follow_length(**again, num_steps=100)
-        assert back.new == 0.1 and "at most" in back.because
+        assert follow_length(weight_decay=found.new, num_steps=1.2 * num_steps, **rates) is None
+        back = follow_length(weight_decay=found.new, num_steps=100, **rates)
+        assert back.new == pytest.approx(0.1) and "a tenth of the rate" in back.because
+        lowered = follow_length(weight_decay=found.new, num_steps=num_steps, peak_rate=rate,
+                                learning_rate=rate / 4)  # fmt: skip
+        assert lowered.new == pytest.approx(4 * found.new)
 
 
 def _net(**options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from downslope.choose.controller import Context, Observation, Order, Trial, decision_on
 from downslope.choose.decision import Decision, policy
@@ -48,64 +49,87 @@ def first_weight_decay(
 
 @policy
 def follow_length(
-    *, weight_decay: float, learning_rate: float, num_steps: float
+    *, weight_decay: float, learning_rate: float, peak_rate: float, num_steps: float
 ) -> Decision | None:
     """Weight decay that shrinks weights as much in a long run as in a shorter one.
 
-    `8 / (rate * updates)`, and 0.1 at most. Weights forget what they were over `1 / (rate * decay)`
-    updates, which then is a share of the run; with a decay that stays the same a long run's
-    weights would remember only its end.
+    An update shrinks weights by `8 / updates`, and by a tenth of the peak rate at most; the decay
+    is that over the learning rate. Weights then forget what they were over a share of the run;
+    with a decay that stays the same those of a long run would remember only its end, and a rate
+    that is lowered because the run has overfitted would take the decay away too.
 
     Args:
         weight_decay: in use.
-        learning_rate: its peak.
+        learning_rate: in use, before the schedule's factor.
+        peak_rate: the rate that the run began with.
         num_steps: updates of the whole run.
 
     Returns:
         None where that would change it by less than a quarter.
 
     Example:
-        >>> print(follow_length(weight_decay=0.1, learning_rate=0.005, num_steps=100_000))
+        >>> known = dict(weight_decay=0.1, peak_rate=0.005)
+        >>> print(follow_length(learning_rate=0.005, num_steps=100_000, **known))
         weight_decay 0.1 -> 0.016: 8 over the learning rate times the run's 100,000 updates
-        >>> follow_length(weight_decay=0.1, learning_rate=0.005, num_steps=10_000) is None
+        >>> follow_length(learning_rate=0.005, num_steps=10_000, **known) is None
         True
+        >>> print(follow_length(learning_rate=0.00125, num_steps=10_000, **known))
+        weight_decay 0.1 -> 0.4: a tenth of the rate that the run began with, over the present one
 
     Source: Wang and Aitchison (2024), "How to set AdamW's weight decay as you scale model and
     dataset size".
     """
-    if not learning_rate > 0:
+    if not (learning_rate > 0 and peak_rate > 0):
         return None
-    new = min(WEIGHT_DECAY, RUN_DECAY / (learning_rate * num_steps))
+    most, share = WEIGHT_DECAY * peak_rate, RUN_DECAY / num_steps
+    new = min(most, share) / learning_rate
     if abs(math.log(new / weight_decay)) < math.log(MIN_CHANGE):
         return None
     because = f"{RUN_DECAY:.0f} over the learning rate times the run's {short(num_steps)} updates"
-    if new == WEIGHT_DECAY:
-        because += f", but {WEIGHT_DECAY:g} at most"
+    if most < share:
+        because = "a tenth of the rate that the run began with, over the present one"
     return Decision(knob="weight_decay", old=weight_decay, new=new, because=because)
 
 
-class WeightDecay:
-    """Let a weight decay that is left to choose follow the length of the run; stateless."""
+@dataclass(frozen=True, kw_only=True)
+class WeightDecayState:
+    """The peak rate at the present batch size; None before the first update."""
 
-    def init(self, context: Context) -> None:
-        """No state."""
+    peak_rate: float | None = None
+
+
+class WeightDecay:
+    """Let a weight decay that is left to choose follow the length of the run."""
+
+    def init(self, context: Context) -> WeightDecayState:
+        """No rate yet."""
+        return WeightDecayState()
 
     def update(
-        self, state: None, seen: Observation, decided: tuple[Order, ...]
-    ) -> tuple[None, tuple[Order, ...]]:
+        self, state: WeightDecayState, seen: Observation, decided: tuple[Order, ...]
+    ) -> tuple[WeightDecayState, tuple[Order, ...]]:
         """Weight decay for the updates and the learning rate of the run as it stands."""
         decay, free = seen.knobs.weight_decay, seen.context.free
         if decay is None or "weight_decay" not in free or decision_on(decided, "stop"):
-            return None, ()
+            return state, ()
         if seen.moment not in ("begun", "trial_ended", "collected", "evaluated"):
-            return None, ()
+            return state, ()
         if any(isinstance(order, Trial) for order in decided):
-            return None, ()  # trials share the decay that they began with
+            return state, ()  # trials share the decay that they began with
         rate = decision_on(decided, "learning_rate")
-        learning_rate = seen.knobs.learning_rate if rate is None else rate.new
-        if learning_rate is None or seen.run_steps is None:
-            return None, ()
+        now = seen.knobs.learning_rate
+        later = now if rate is None else rate.new
+        if now is None or later is None:
+            return state, ()
+        peak = state.peak_rate
+        if peak is None or (rate is not None and (rate.from_start or rate.policy == "settle_rate")):
+            peak = later
+        elif decision_on(decided, "batch_size"):
+            peak *= later / now
+        state = WeightDecayState(peak_rate=peak)
+        if seen.run_steps is None:
+            return state, ()
         decision = follow_length(
-            weight_decay=decay, learning_rate=learning_rate, num_steps=seen.run_steps
+            weight_decay=decay, learning_rate=later, peak_rate=peak, num_steps=seen.run_steps
         )
-        return None, () if decision is None else (decision,)
+        return state, () if decision is None else (decision,)
