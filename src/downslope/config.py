@@ -158,12 +158,29 @@ class TableOptions:
         "share of the rows held out for validation; 0 holds out none",
         within=Interval(least=0, most=0.9),
     )
+    fold: tuple[int, ...] = option(
+        (), "fold to hold out in place of a share, and the number of folds: 2,5 is the second of "
+        "five; folds are at random, or of whole groups", metavar="N,OF",
+    )  # fmt: skip
     seed: int = option(0, "seed of every random choice", within=SEED)
 
     def __post_init__(self):
         check_ranges(self)
         if self.group is not None and self.time_column is not None:
             raise UsageError("group and time_column exclude each other: one of them splits rows")
+        if self.fold and not (len(self.fold) == 2 and 1 <= self.fold[0] <= self.fold[1] > 1):
+            raise UsageError(
+                f"fold must be N,OF with N from 1 to OF, OF 2 or more; got {self.fold}"
+            )
+        if self.fold and self.time_column is not None:
+            raise UsageError(
+                "fold and time_column exclude each other: only the latest rows are new"
+            )
+
+    @property
+    def held_out_share(self) -> float:
+        """Share of the rows held out."""
+        return 1 / self.fold[1] if self.fold else self.validation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,7 +120,7 @@ def _words(field: dataclasses.Field[Any], hint: Any) -> tuple[str, ...]:
 def _default_text(field: dataclasses.Field[Any]) -> str:
     shown = field.default
     if shown == ():
-        return " (may be repeated)" if field.name not in ("hidden", "quantile") else ""
+        return " (may be repeated)" if field.name not in ("hidden", "quantile", "fold") else ""
     if shown is None:
         return ""
     if isinstance(shown, tuple):

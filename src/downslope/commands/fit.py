@@ -23,7 +23,7 @@ from downslope.commands.common import (
     show,
 )
 from downslope.errors import CapacityError, MismatchError, StopReason, UsageError
-from downslope.flags import CONFIGS, configured
+from downslope.flags import CONFIGS, configured, within
 from downslope.launch.local import Terminated
 
 if TYPE_CHECKING:
@@ -63,6 +63,16 @@ def fit(
             help="print the plan (batch size, learning rate, memory, time) and train nothing",
         ),
     ] = False,
+    folds: Annotated[
+        int | None,
+        Parameter(
+            metavar="N",
+            group=RUN,
+            validator=within(least=2),
+            help="besides, cross-validate: train N models, each without an Nth of the rows, and "
+            "write their predictions of it to RUN/folds/out_of_fold.parquet",
+        ),
+    ] = None,
     no_report: Annotated[Switch, Parameter(group=RUN, help="write no report at the end")] = False,
     log: Annotated[
         Names | None,
@@ -88,6 +98,10 @@ def fit(
         $ downslope report runs/houses-1
         $ downslope predict runs/houses-1 new.csv --out predictions.parquet
     """
+    if folds is not None and resume is not None:
+        raise UsageError(
+            "--folds and --resume exclude each other: folds are trained from the start"
+        )
     path, before, limits = _request(table, out, resume)
     configs = [
         configured(config, given or {}, before and before[part], limits)
@@ -117,8 +131,28 @@ def fit(
     from downslope.table.fit import describe
 
     values = {**found.summary(), "report": None if page is None else str(page)}
-    show(describe(found, path, report=page), json, values)
+    lines = [describe(found, path, report=page)]
+    if folds is not None and not code:
+        scores, values["folds"] = _cross_validate(path, configs, folds, folder)
+        lines = [scores, *lines]
+    show("\n".join(lines), json, values)
     return code
+
+
+def _cross_validate(
+    path: Path, configs: Any, folds: int, folder: Path
+) -> tuple[str, dict[str, Any]]:
+    """Scores over all folds, in lines and as plain values."""
+    from downslope.table.folds import cross_validate
+
+    out = folder / "folds"
+    found = cross_validate(path, *configs, num_folds=folds, out=out, say=_tell)
+    values = {name: estimate.to_json() for name, estimate in found.metrics.items()}
+    return found.describe(), {"num_folds": folds, "metrics": values}
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def _train(

@@ -165,8 +165,9 @@ class Conversion:
         self, usable: np.ndarray, keys: np.ndarray, first_row: int, alone: bool
     ) -> tuple[Placement, np.ndarray]:
         """The order in which to write the usable rows, and the number for each bucket."""
-        held_out = usable & (keys < self.options.validation)
-        if alone and self.options.validation > 0 and np.count_nonzero(usable) > 1:
+        share = self.options.held_out_share
+        held_out = usable & (keys < share)
+        if alone and share > 0 and np.count_nonzero(usable) > 1:
             keys = np.where(usable, keys, np.nan)  # at least one row in each part
             # rows of a group stay together
             held_out |= keys == np.nanmin(keys)
@@ -249,10 +250,11 @@ class Conversion:
                 f"{self.target.num_missing:,} rows without a value of the target {column!r} were "
                 "left out"
             )
-        if self.options.validation and not self.num_held_out:
+        share = self.options.held_out_share
+        if share and not self.num_held_out:
             if self.num_train > 1:
                 raise UsageError(
-                    f"validation {self.options.validation:g} holds out none of "
+                    f"validation {share:g} holds out none of "
                     f"{self.num_train:,} rows; give a larger share, or 0"
                 )
             self.notes.append("one row only: none was held out for validation")

@@ -1,11 +1,14 @@
 """The split of a table's rows: at random, by the groups that rows belong to, or by time.
 
-Each rule gives every row a number in [0, 1); rows below the share to hold out are held out.
+Each rule gives every row a number in [0, 1); rows below the share to hold out are held out, or
+those of a fold: one of several ranges of that number, of equal length.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import dataclasses
+import os
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +16,13 @@ import pyarrow as pa
 from downslope.config import TableOptions
 from downslope.data.ingest.arrow import compute as pc
 from downslope.data.ingest.columns import encoded_strings, is_number, natural_kind, ticks
-from downslope.data.ingest.tabular import Table
+from downslope.data.ingest.tabular import Table, open_table
 from downslope.data.ingest.words import hash_strings, mixed
 from downslope.errors import DataError
 
 _SAMPLE = 1 << 20  # moments that the border between training and held-out rows is taken from
 _HASHES = 1 << 62
+LAST = 1 - 2**-53  # the largest key
 
 
 class Split(Protocol):
@@ -35,11 +39,37 @@ def split_of(table: Table, options: TableOptions) -> Split:
     Raises:
         DataError: the column of times holds none.
     """
-    if options.group is not None:
-        return ByGroup(options.group, options.seed)
     if options.time_column is not None:
         return ByTime(options.time_column, _border(table, options.time_column, options.validation))
-    return AtRandom(options.seed)
+    split = (
+        AtRandom(options.seed) if options.group is None else ByGroup(options.group, options.seed)
+    )
+    return OneFold(split, *options.fold) if options.fold else split
+
+
+def fold_numbers(
+    path: str | os.PathLike[str] | Any, options: TableOptions, num_folds: int
+) -> np.ndarray:
+    """Fold of every row of a table or a data frame, from 1 [n].
+
+    Raises:
+        DataError: the table cannot be used.
+
+    Example:
+        >>> found = fold_numbers(pa.table({"y": range(10)}), TableOptions(target="y"), 2)
+        >>> found.shape, sorted(set(found.tolist()))
+        ((10,), [1, 2])
+    """
+    table, start, found = open_table(path), 0, [np.zeros(0, np.int64)]
+    split = split_of(table, dataclasses.replace(options, fold=()))
+    for batch in table.batches([options.group or options.target or table.names[0]]):
+        found.append(1 + _folds(split.keys(batch, start), num_folds))
+        start += batch.num_rows
+    return np.concatenate(found)
+
+
+def _folds(keys: np.ndarray, num_folds: int) -> np.ndarray:
+    return np.minimum((keys * num_folds).astype(np.int64), num_folds - 1)
 
 
 class AtRandom:
@@ -72,6 +102,18 @@ class ByGroup:
         return found
 
 
+class OneFold:
+    """The rows of one fold, by the keys of another rule."""
+
+    def __init__(self, split: Split, number: int, num_folds: int):
+        self._split, self._number, self._num_folds = split, number, num_folds
+
+    def keys(self, batch: pa.RecordBatch, start: int) -> np.ndarray:
+        """See `Split`."""
+        folds = _folds(self._split.keys(batch, start), self._num_folds)
+        return np.where(folds == self._number - 1, 0.0, LAST)
+
+
 class ByTime:
     """The latest rows are held out, those of one moment together."""
 
@@ -80,7 +122,7 @@ class ByTime:
 
     def keys(self, batch: pa.RecordBatch, start: int) -> np.ndarray:
         """See `Split`."""
-        return np.where(_moments(batch.column(self._column)) > self._border, 0.0, 1 - 2**-53)
+        return np.where(_moments(batch.column(self._column)) > self._border, 0.0, LAST)
 
 
 def row_keys(start: int, count: int, seed: int) -> np.ndarray:
