@@ -8,7 +8,6 @@ work.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from dataclasses import dataclass
 from types import UnionType
@@ -105,7 +104,8 @@ def _in_words(kind: Any) -> str:
         return "numbers by metric, such as {'loss': 0.3}"
     choices = list(get_args(kind))
     if get_origin(kind) is tuple:
-        return f"a tuple of {'names' if str in choices else 'whole numbers'}"
+        kinds = {str: "names", float: "numbers"}
+        return f"a tuple of {kinds.get(choices[0], 'whole numbers')}"
     if choices:
         return f"one of {', '.join(choices)}" if len(choices) > 1 else repr(choices[0])
     return {int: "a whole number", float: "a number", str: "a name"}.get(kind, "None")
@@ -160,7 +160,7 @@ class TableOptions:
     )
     fold: tuple[int, ...] = option(
         (), "fold to hold out in place of a share, and the number of folds: 2,5 is the second of "
-        "five; folds are at random, or of whole groups", metavar="N,OF",
+        "five; rows, or whole groups, are assigned to folds at random", metavar="N,OF",
     )  # fmt: skip
     seed: int = option(0, "seed of every random choice", within=SEED)
 
@@ -216,7 +216,8 @@ class ModelOptions:
             raise UsageError(f"hidden widths must be 1 or more; got {self.hidden!r}")
         if not all(0 < level < 1 for level in self.quantile):
             raise UsageError(f"quantiles must be between 0 and 1; got {self.quantile!r}")
-        if any(a >= b for a, b in itertools.pairwise(self.quantile)):
+        names = [f"{level:g}" for level in self.quantile]  # of metrics and columns
+        if sorted(self.quantile) != list(self.quantile) or len({*names}) < len(names):
             raise UsageError(f"quantiles must rise; got {self.quantile!r}")
         if self.quantile and self.loss is not None:
             raise UsageError(f"quantiles have a loss of their own; leave out loss {self.loss}")
@@ -296,9 +297,9 @@ class Training:
     )
     weight_decay: float | Auto | None = option(
         AUTO,
-        "decoupled weight decay; auto is 0.1, less in a long run, on arrays of two axes or more, "
-        "for a net with held-out rows whose optimizer is auto; else that of the optimizer, 1e-4 "
-        "for adamw or none",
+        "decoupled weight decay; auto is 0.1, less in a long run, more at a lower rate, on arrays "
+        "of two axes or more, for a net with held-out rows whose optimizer is auto; else that of "
+        "the optimizer, 1e-4 for adamw or none",
         within=NOT_NEGATIVE,
     )
     l1: float = option(
@@ -321,7 +322,8 @@ class Training:
     patience: int | Auto | None = option(
         AUTO,
         "evaluations without a better held-out loss after which the run has converged; auto "
-        "tests gains against their noise, and lowers the learning rate before it stops",
+        "tests gains against their noise, and lowers the learning rate before it stops; where an "
+        "end is given it stops for overfitting alone",
         within=AT_LEAST_ONE,
     )
     tolerance: float = option(

@@ -186,7 +186,7 @@ def _counts(kind: Any, tokens: Any) -> tuple[int, ...]:
         raise ValueError(f"{text!r} is not a list of whole numbers; write 64 or 64,64") from None
 
 
-def _shares(kind: Any, tokens: Any) -> tuple[float, ...]:
+def _numbers(kind: Any, tokens: Any) -> tuple[float, ...]:
     parts = names_of(kind, tokens)
     try:
         return tuple(map(float, parts))
@@ -195,7 +195,7 @@ def _shares(kind: Any, tokens: Any) -> tuple[float, ...]:
         raise ValueError(f"{text!r} is not a list of numbers; write 0.5 or 0.1,0.9") from None
 
 
-LISTS = {tuple[int, ...]: _counts, tuple[float, ...]: _shares}
+LISTS = {tuple[int, ...]: _counts, tuple[float, ...]: _numbers}
 
 
 def _targets(_: Any, tokens: Any) -> tuple[str, ...]:

@@ -95,12 +95,14 @@ def gamma(prediction: Array, target: Array) -> Array:
 
 
 def quantile(prediction: Array, target: Array, levels: tuple[float, ...]) -> Array:
-    """Mean over levels q of `max(q r, (q - 1) r)` with `r = y - p` (Koenker and Bassett 1978).
+    """Pinball loss, mean over levels q of `max(q r, (q - 1) r)` with `r = y - p`.
 
     Args:
         prediction: of the quantiles, [B, K], or [B] for one level.
         target: [B].
         levels: K numbers between 0 and 1.
+
+    Source: Koenker and Bassett (1978).
 
     Example:
         >>> import jax.numpy as jnp

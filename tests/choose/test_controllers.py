@@ -197,6 +197,40 @@ def test_a_decay_left_to_choose_follows_the_run():
         assert run.knobs.weight_decay == pytest.approx(0.4 if wanted < 0.1 else 0.1)
 
 
+def test_trials_that_end_without_a_rate_leave_the_decay_alone():
+    """Catches a decay for the rate of a trial that was interrupted, or of an arm."""
+    knobs = dataclasses.replace(KNOBS, weight_decay=0.1)
+    run = Simulated(free=FREE | {"weight_decay"}, knobs=knobs, run_steps=1e5, has_end=True)
+    run.see("begun", run_steps=1e5)
+    run.knobs = dataclasses.replace(run.knobs, learning_rate=0.1)  # of the trial
+    run.see("trial_ended", run_steps=1e5, trial_loss=1.0, is_interrupted=True)
+    assert run.knobs.weight_decay == 0.1
+    assert run.states["weight_decay"].peak_rate is None
+
+
+def test_calls_of_a_run_without_a_clock_do_not_turn_the_decay():
+    """Catches a run of the same seed that depends on how many updates a call had."""
+    knobs = dataclasses.replace(KNOBS, weight_decay=0.1)
+    free = (FREE | {"weight_decay"}) - {"learning_rate"}
+    run = Simulated(free=free, knobs=knobs, run_steps=1e5, has_end=True, has_clock=False)
+    run.see("collected", run_steps=1e5)
+    assert run.knobs.weight_decay == 0.1
+    run.see("begun", run_steps=1e5)
+    assert run.knobs.weight_decay == pytest.approx(0.008)
+
+
+def test_a_rate_cut_after_a_diverged_step_is_a_new_peak():
+    """Catches a decay that makes up for a rate that no run could have: 0.8 instead of 0.08."""
+    knobs = dataclasses.replace(KNOBS, weight_decay=0.1)
+    free = (FREE | {"weight_decay"}) - {"learning_rate"}
+    run = Simulated(free=free, knobs=knobs, run_steps=1e5, has_end=True)
+    run.see("begun", run_steps=1e5)
+    run.see("diverged", trouble="not finite", trouble_step=10, run_steps=1e5)
+    assert run.knobs.learning_rate == pytest.approx(0.001)
+    run.see("evaluated", run_steps=1e5, loss=1.0, reference_loss=1.0, gained=True)
+    assert run.knobs.weight_decay == pytest.approx(0.08)
+
+
 @pytest.mark.parametrize("done", [0.5, 0.85])
 def test_a_schedule_that_spans_the_run_lowers_the_rate_alone(done):
     """Catches a cut of the rate, or a stop, on a plateau of a run whose end was given, and a bound

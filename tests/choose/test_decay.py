@@ -78,6 +78,14 @@ def test_what_is_given_is_obeyed(options) -> None:
     assert idle == pytest.approx(1.0, abs=1e-4) and not decided
 
 
+def test_a_long_run_shrinks_its_weights_by_eight_decades_of_e() -> None:
+    """Catches a step that reads the first decay and not the knob: by a factor of 7."""
+    idle, decided = _net(learning_rate=0.1, steps=1000)
+    assert [record["policy"] for record in decided] == ["first_weight_decay", "follow_length"]
+    assert decided[1]["new"] == pytest.approx(0.08) and decided[1]["step"] == 0
+    assert idle == pytest.approx((1 - 0.1 * 0.08) ** 1000, rel=1e-3)
+
+
 def test_a_given_decay_acts_on_all() -> None:
     idle, decided = _net(weight_decay=0.5)
     assert idle == pytest.approx((1 - 0.01 * 0.5) ** 20, rel=1e-4) and not decided

@@ -197,6 +197,20 @@ def test_trials_are_drawn_over_time_as_trials(hand) -> None:
     assert "trials" in labels[0] and "trials" not in labels[1]
 
 
+def test_a_new_start_begins_a_trend_of_its_own(hand) -> None:
+    """Catches a trend drawn from one start to the next, or mixed of both."""
+    decided = {"event": "decided", "knob": "learning_rate", "old": 1.0, "because": "it overfitted"}
+    records = [progress(10 * n, loss=1.0 if n <= 40 else 5.0) for n in range(1, 81)]
+    records.insert(40, {**decided, "step": 400, "new": 0.3, "from_start": True})
+    records.insert(60, {**decided, "step": 590, "new": 0.1, "from_start": False})
+    run = RunReader(hand(records))
+    found = descent.training_losses(run, "examples")
+    assert {(each.start, each.trend) for each in found} == {(0, 1.0), (1, 5.0)}
+    lines = run.plot_descent(over="examples").get_lines()
+    assert [line.get_label() for line in lines].count("trend") == 1
+    assert any(line.get_label() == "new start" for line in lines)
+
+
 def test_where_the_time_went(hand) -> None:
     """Catches shares of the wrong whole, and a row for a run that does not know."""
     record = {**stopped(), "spent_seconds": {"updates": 3.0, "search": 1.0, "saving": 0.0}}

@@ -12,6 +12,7 @@ from downslope import ModelOptions, TableOptions, Training, UsageError
 from downslope.cli import main
 from downslope.data.ingest.split import fold_numbers
 from downslope.data.output import write_parquet
+from downslope.table.fit import fit
 from downslope.table.folds import cross_validate
 from plain import LINEAR
 
@@ -34,6 +35,8 @@ def test_every_row_is_in_one_fold_and_held_out_there(group):
     folds = fold_numbers(frame, table, 4)
     counts = np.bincount(folds, minlength=5)
     assert counts[0] == 0 and counts[1:].sum() == 120 and (counts[1:] > 5).all()
+    assert group is not None or set(counts[1:].tolist()) == {30}
+    assert (np.diff(folds) != 0).any() and folds[:4].tolist() != folds[4:8].tolist()
     for number in range(1, 5):
         fold = TableOptions(target="y", group=group, fold=(number, 4))
         stored = downslope.open(frame, fold)
@@ -56,6 +59,8 @@ def test_rows_are_predicted_by_a_model_that_has_not_seen_them():
     assert found.metrics["rmse"].value == pytest.approx(np.sqrt(np.mean((predicted - y) ** 2)))
     assert found.metrics["rmse"].num_examples == 120 and "loss" not in found.metrics
     assert found.metrics["r2"].value < 0.1
+    seen = fit(frame, TableOptions(target="y"), mlp, QUICK).result
+    assert seen.train_loss < 0.3 * found.metrics["rmse"].value ** 2 / 2  # of rows seen
 
 
 def test_weights_missing_targets_and_classes_count_as_in_a_run(tmp_path):
@@ -78,6 +83,23 @@ def test_weights_missing_targets_and_classes_count_as_in_a_run(tmp_path):
     assert (tmp_path / "cv" / "fold-3" / "result.json").exists()
 
 
+@pytest.mark.parametrize("model", ["linear", "svm"])
+@pytest.mark.parametrize("values", [("a", "b"), ("a", "b", "c"), (True, False), (1, 2, 3)])
+def test_accuracy_is_that_of_the_predictions(model, values):
+    """Catches calibrated probabilities counted where margins decide, and classes out of order."""
+    draw = np.random.default_rng(2)
+    x = draw.normal(size=240)
+    kind = np.digitize(x + 0.4 * draw.normal(size=240), np.linspace(-1, 1, len(values) + 1)[1:-1])
+    kind = [values[k] for k in kind]
+    frame = pa.table({"x": x, "kind": pa.array(kind)})
+    options = ModelOptions(model=model)
+    found = cross_validate(frame, TableOptions(target="kind"), options, QUICK, num_folds=2)
+    hits = np.mean([a == b for a, b in zip(found.predictions["prediction"].to_pylist(), kind,
+                                          strict=True)])  # fmt: skip
+    assert found.metrics["accuracy"].value == pytest.approx(hits) and hits > 0.6
+    assert ("log_loss" in found.metrics) is (model == "linear")
+
+
 def test_the_command_tells_scores_over_all_folds(tmp_path, monkeypatch, capsys):
     """Catches a flag that is not read, and a run's own scores shown as those of all folds."""
     monkeypatch.chdir(tmp_path)
@@ -86,8 +108,12 @@ def test_the_command_tells_scores_over_all_folds(tmp_path, monkeypatch, capsys):
     words = ["fit", "t.parquet", "--target", "y", "--model", "linear", "--steps", "30"]
     assert main([*words, "--folds", "3", "--no-report", "--out", "run"]) == 0
     told = capsys.readouterr()
-    assert "3 folds    rmse" in told.out and "fold 2 of 3" in told.err
-    assert pq.read_metadata("run/folds/out_of_fold.parquet").num_rows == 60
+    assert "fold 2 of 3: rmse" in told.err and told.out.index("held out") < told.out.index("folds")
+    kept = pq.read_table("run/folds/out_of_fold.parquet")["prediction"].to_numpy()
+    rmse = np.sqrt(np.mean((kept - frame["y"].to_numpy()) ** 2))
+    assert f"3 folds    rmse {rmse:.2f}"[:18] in told.out
+    assert main([*words, "--fold", "1,3", "--folds", "3", "--out", "other"]) == 2
+    assert not (tmp_path / "other").exists()
     assert main(["fit", "--resume", "run", "--folds", "3"]) == 2
 
 
@@ -97,7 +123,9 @@ def test_the_command_tells_scores_over_all_folds(tmp_path, monkeypatch, capsys):
     (lambda: TableOptions(target="y", fold=(1, 2), time_column="x"), "exclude"),
     (lambda: cross_validate(_memory(), TableOptions(target="y", time_column="x")), "leave out"),
     (lambda: cross_validate(_memory(), TableOptions(target="y"), num_folds=1), "num_folds"),
-    (lambda: cross_validate(_memory(3), TableOptions(target="y"), num_folds=5), "do not fill"),
+    (lambda: cross_validate(_memory(3), TableOptions(target="y"), num_folds=5), "3 rows do not"),
+    (lambda: cross_validate(_memory(), TableOptions(target="y", group="group"), num_folds=50),
+     "the groups of 'group' do not fill 50"),
 ])  # fmt: skip
 def test_folds_that_cannot_be_made_are_refused(ask, rule):
     with pytest.raises(UsageError, match=rule):

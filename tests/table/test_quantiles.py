@@ -85,6 +85,18 @@ def test_the_linear_half_is_that_of_a_linear_program():
         assert_allclose(found.losses, np.asarray(model.losses(found.params, held)), atol=1e-6)
 
 
+def test_the_linear_half_follows_a_long_tail():
+    """Catches a rounding by the standard deviation, which a tail makes as wide as all the rest."""
+    y = np.exp(2 * np.random.default_rng(0).normal(size=4000))
+    frame = pa.table({"x": np.random.default_rng(1).normal(size=4000), "y": y})
+    with opened(frame, TableOptions(target="y")) as stored:
+        model = choose_model(stored, ModelOptions(model="linear", quantile=LEVELS))
+        params = fit_linear(model, stored).params
+        rows = stored.train.unpack(stored.train.read(0, stored.num_train))
+        shares = (rows.y[:, None] <= np.asarray(model.outputs(params, rows))).mean(0)
+        assert_allclose(shares, LEVELS, atol=0.02)
+
+
 def test_quantiles_do_not_cross():
     """Catches predictions in the order of the outputs, which noise may cross."""
     with opened(_frame(500), TableOptions(target="y")) as stored:

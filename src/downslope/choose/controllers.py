@@ -23,8 +23,8 @@ CONTROLLERS: dict[str, Controller[Any]] = {
     "clipping": Clipping(),
     "temperature": Temperature(),
     "batch_size": BranchedBatchSize(),
-    "weight_decay": WeightDecay(),
     "recovery": Recovery(),
+    "weight_decay": WeightDecay(),
 }
 
 States = Mapping[str, Any]  # by controller

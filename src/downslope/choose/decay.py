@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from downslope.choose.controller import Context, Observation, Order, Trial, decision_on
+from downslope.choose.controller import (
+    SURVIVES,
+    Context,
+    Observation,
+    Order,
+    Trial,
+    decision_on,
+)
 from downslope.choose.decision import Decision, policy
 from downslope.estimate import short
 
 # Most nets of `benchmarks/selftuning` reach the held-out losses of a random search over AdamW by
 # hand with these two, and fewer with the first alone, which is too much for 100,000 updates
 # (measured; `docs/decisions/2026-11-30-a-schedule-and-a-decay-that-span-the-run.md`).
-WEIGHT_DECAY = 0.1  # at most
+WEIGHT_DECAY = 0.1  # at most, at the peak rate
 RUN_DECAY = 8.0  # decay times peak rate times updates: the best by hand were from 1 to 20
-MIN_CHANGE = 1.25  # factor by which it must change
+MIN_CHANGE = 1.25  # factor, up or down, by which it must change
 MIN_MATRICES = 2  # a linear model has one; it is asked for the least loss
 
 
@@ -65,7 +72,7 @@ def follow_length(
         num_steps: updates of the whole run.
 
     Returns:
-        None where that would change it by less than a quarter.
+        None where that would change it by less than a factor of 1.25.
 
     Example:
         >>> known = dict(weight_decay=0.1, peak_rate=0.005)
@@ -93,9 +100,9 @@ def follow_length(
 
 @dataclass(frozen=True, kw_only=True)
 class WeightDecayState:
-    """The peak rate at the present batch size; None before the first update."""
+    """The peak rate at the present batch size; None before the run's rate is known."""
 
-    peak_rate: float | None = None
+    peak_rate: float | None = field(default=None, metadata=SURVIVES)
 
 
 class WeightDecay:
@@ -109,27 +116,35 @@ class WeightDecay:
         self, state: WeightDecayState, seen: Observation, decided: tuple[Order, ...]
     ) -> tuple[WeightDecayState, tuple[Order, ...]]:
         """Weight decay for the updates and the learning rate of the run as it stands."""
-        decay, free = seen.knobs.weight_decay, seen.context.free
-        if decay is None or "weight_decay" not in free or decision_on(decided, "stop"):
+        decay = seen.knobs.weight_decay
+        if decay is None or "weight_decay" not in seen.context.free:
             return state, ()
-        if seen.moment not in ("begun", "trial_ended", "collected", "evaluated"):
+        rate, batch = (decision_on(decided, knob) for knob in ("learning_rate", "batch_size"))
+        if seen.moment == "trial_ended" and rate is None:
+            return state, ()  # the rate in use is that of a trial
+        later = seen.knobs.learning_rate if rate is None else rate.new
+        peak = later if state.peak_rate is None else state.peak_rate * _factor(rate, batch)
+        if rate is not None and (rate.from_start or rate.policy == "settle_rate"):
+            peak = rate.new
+        waits = any(isinstance(order, Trial) for order in decided)  # they share one decay
+        if waits or peak is None or later is None:
             return state, ()
-        if any(isinstance(order, Trial) for order in decided):
-            return state, ()  # trials share the decay that they began with
-        rate = decision_on(decided, "learning_rate")
-        now = seen.knobs.learning_rate
-        later = now if rate is None else rate.new
-        if now is None or later is None:
-            return state, ()
-        peak = state.peak_rate
-        if peak is None or (rate is not None and (rate.from_start or rate.policy == "settle_rate")):
-            peak = later
-        elif decision_on(decided, "batch_size"):
-            peak *= later / now
         state = WeightDecayState(peak_rate=peak)
-        if seen.run_steps is None:
+        moments = ["begun", "trial_ended", "evaluated"]
+        if seen.context.has_clock:  # how many updates a call has is a matter of the clock
+            moments.append("collected")
+        if batch is not None or seen.run_steps is None or seen.moment not in moments:
+            return state, ()  # after a change of batch the updates are counted anew
+        if decision_on(decided, "stop"):
             return state, ()
         decision = follow_length(
             weight_decay=decay, learning_rate=later, peak_rate=peak, num_steps=seen.run_steps
         )
         return state, () if decision is None else (decision,)
+
+
+def _factor(rate: Decision | None, batch: Decision | None) -> float:
+    """Factor of the peak rate: it follows the batch size, and the cut after a diverged step."""
+    if rate is None or not rate.old or (batch is None and rate.policy != "after_trouble"):
+        return 1.0
+    return rate.new / rate.old

@@ -69,8 +69,8 @@ def fit(
             metavar="N",
             group=RUN,
             validator=within(least=2),
-            help="besides, cross-validate: train N models, each without an Nth of the rows, and "
-            "write their predictions of it to RUN/folds/out_of_fold.parquet",
+            help="also cross-validate: train N models, each on all but one fold, and write "
+            "out-of-fold predictions to RUN/folds/out_of_fold.parquet",
         ),
     ] = None,
     no_report: Annotated[Switch, Parameter(group=RUN, help="write no report at the end")] = False,
@@ -114,6 +114,10 @@ def fit(
         planned = preview(path, *configs)
         show(planned, json)
         return 0 if planned.fits else CapacityError.exit_code
+    if folds is not None:
+        from downslope.table.folds import checked_folds
+
+        checked_folds(path, configs[0], folds)  # before the time of a run is spent
     folder = resume or out or _free_folder(path)
     findings: list[Finding] = []
 
@@ -131,11 +135,21 @@ def fit(
     from downslope.table.fit import describe
 
     values = {**found.summary(), "report": None if page is None else str(page)}
-    lines = [describe(found, path, report=page)]
-    if folds is not None and not code:
-        scores, values["folds"] = _cross_validate(path, configs, folds, folder)
-        lines = [scores, *lines]
-    show("\n".join(lines), json, values)
+    lines = describe(found, path, report=page)
+    if folds is None or code:
+        show(lines, json, values)
+        return code
+    if not json:
+        print(lines)
+    try:
+        told, values["folds"] = _cross_validate(path, configs, folds, folder)
+    except BaseException as stop:
+        if json:
+            show(lines, json, values)
+        if isinstance(stop, KeyboardInterrupt):
+            stop.args = (f"the model is kept in {folder}, without all folds",)
+        raise
+    show(told, json, values)
     return code
 
 

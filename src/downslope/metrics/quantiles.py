@@ -17,13 +17,18 @@ from downslope.metrics.results import Results
 NOT_FINITE = "a predicted quantile or the target is not finite"
 
 
+def pinball(gaps: Floats, levels: Floats) -> Floats:
+    """Pinball losses [n, K] of targets minus predicted quantiles [n, K] at levels [K]."""
+    return np.maximum(levels * gaps, (levels - 1) * gaps)
+
+
 class QuantileMetrics:
     """Loss of predicted quantiles in the target's unit, and the share of targets below each.
 
-    - `quantile_loss`: mean over rows and levels q of `(q - 1[y < p]) (y - p)`, which is least at
-      the quantile q of the target; Student t interval (Koenker and Bassett 1978).
+    - `quantile_loss`: pinball loss, mean over rows and levels q of `(q - 1[y < p]) (y - p)`, which
+      is least at the quantile q of the target; Student t interval (Koenker and Bassett 1978).
     - `below_<level>`: share of targets at or below the predicted quantile, which should be the
-      level; Wilson interval.
+      level, or more where many targets are equal; Wilson interval.
     - `within`, of several levels: share of targets from the lowest to the highest quantile.
 
     Args:
@@ -67,7 +72,7 @@ class QuantileMetrics:
         gaps = targets[keep, None] - found[keep]
         level = np.array(self.levels)
         values: Floats = np.empty((2 + len(level), len(gaps)))
-        values[0] = np.maximum(level * gaps, (level - 1) * gaps).mean(1)
+        values[0] = pinball(gaps, level).mean(1)
         values[1] = (gaps[:, 0] >= 0) & (gaps[:, -1] <= 0)
         values[2:] = np.where(np.isfinite(gaps), gaps <= 0, np.nan).T
         self._moments.add(values, weight)
@@ -80,7 +85,7 @@ class QuantileMetrics:
             found[f"below_{level:g}"] = self._share(2 + place)
         if len(self.levels) > 1:
             found["within"] = self._share(1)
-        return Results(found)
+        return Results(found, higher_is_better=("within",))
 
     def _share(self, component: int) -> Estimate:
         unit, moments = "share of rows", self._moments

@@ -19,6 +19,7 @@ MIN_SLOWDOWN = 1.15  # of the time at the sweet spot; below, timing jitter decid
 MIN_NOISY_SHARE = 0.2  # of the noise in one row of a hundred; of equal rows it is 0.01
 MIN_MISCALIBRATION = 0.1  # between predicted and observed shares
 MIN_GAIN = 0.05  # of the held-out loss's half-width, in the last evaluation
+MIN_GAIN_OF_TWICE = 0.02  # of the held-out loss, that twice the updates would give; assumed
 MAX_ADVICE = 3
 
 
@@ -126,6 +127,11 @@ def _still_falling(run: RunData) -> Advice | None:
         return None
     if _stop(run).get("new") == "converged":
         return None  # and training was continued
+    longer = estimate(run.result.get("twice_as_long"))
+    if longer.value is not None:  # the loss fell because the rate did, down to 0
+        gain = 1 - longer.value / last.value if last.value > 0 else 0.0
+        why = f"a new run of twice the updates would give a held-out loss of about {longer}"
+        return Advice(BETTER, gain, "Train longer", why) if gain > MIN_GAIN_OF_TWICE else None
     why = (
         f"the last {spoken(last.at - before.at)} lowered the held-out loss by {short(fell)}, to "
         f"{short(last.value)}: the limit ended the run, not the data"

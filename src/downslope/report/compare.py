@@ -99,6 +99,7 @@ FIGURES = (
     Figure(name="accuracy", value=_metric("accuracy"), show=percent),
     Figure(name="auc", value=_metric("auc")),
     Figure(name="rmse", value=_metric("rmse")),
+    Figure(name="quantile loss", value=_metric("quantile_loss")),
     Figure(name="r2", value=_metric("r2")),
     Figure(name="training loss", value=_result("train_loss")),
     Figure(name="time", value=lambda run: run.seconds, show=spoken),

@@ -23,6 +23,7 @@ from downslope.table.fit import fit
 from downslope.table.model import TableModel
 from downslope.table.predict import predict
 from downslope.table.rows import as_numbers, target_values
+from downslope.train.run_folder import check_free
 
 PREDICTIONS = "out_of_fold.parquet"
 
@@ -85,12 +86,9 @@ def cross_validate(
         >>> found.predictions.num_rows, found.metrics["r2"].value > 0.99
         (400, True)
     """
-    whole("num_folds", num_folds, least=2)
-    if table.fold or table.time_column is not None:
-        raise UsageError("folds are made of all rows; leave out fold and time_column")
-    folds = fold_numbers(path, table, num_folds)
-    if len(np.unique(folds)) < num_folds:
-        raise UsageError(f"{len(folds):,} rows do not fill {num_folds} folds; ask for fewer")
+    folds = checked_folds(path, table, num_folds)
+    if out is not None:
+        check_free(Path(out))
     parts: list[pa.Table] = []
     trained: TableModel | None = None
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,7 +105,7 @@ def cross_validate(
             parts.append(predicted.filter(pa.array(folds == number)))
             scores = found.result.validation or {}
             score = next((f"{name} {each}" for name, each in scores.items() if name != "loss"), "")
-            say(f"fold {number} of {num_folds}: {score}")
+            say(f"fold {number} of {num_folds}: {score}; {found.result.stop_reason}")
     assert trained is not None
     order = np.argsort(np.argsort(folds, kind="stable"))
     predictions = pa.concat_tables(parts).take(pa.array(order))
@@ -118,15 +116,30 @@ def cross_validate(
     return CrossValidation(num_folds=num_folds, metrics=metrics, predictions=predictions)
 
 
+def checked_folds(path: Any, table: TableOptions, num_folds: int) -> np.ndarray:
+    """Fold of every row, from 1 [n].
+
+    Raises:
+        DataError: the table cannot be used.
+        UsageError: options that leave no folds, or a fold without a row.
+    """
+    whole("num_folds", num_folds, least=2)
+    if table.fold or table.time_column is not None:
+        raise UsageError("folds are made of all rows; leave out fold and time_column")
+    folds = fold_numbers(path, table, num_folds)
+    if len(np.unique(folds)) < num_folds:
+        what = f"{len(folds):,} rows" if table.group is None else f"the groups of {table.group!r}"
+        raise UsageError(f"{what} do not fill {num_folds} folds; ask for fewer")
+    return folds
+
+
 def _metrics(path: Any, table: TableOptions, model: TableModel, predictions: pa.Table) -> Results:
     """Metrics of the predictions of all rows."""
     target, weight = _truth(path, table, model)
     known = np.isfinite(target)
-    if weight is not None:
-        known &= np.isfinite(weight)
-        weight = weight[known]
+    target, weight = target[known], None if weight is None else weight[known]
     columns = [column.to_numpy()[known] for column in predictions.drop(["fold"]).itercolumns()]
-    target, unknown = target[known], np.zeros(np.count_nonzero(known))
+    unknown = np.zeros(len(target))
     if model.options.quantile:
         metrics: Any = QuantileMetrics(model.target_unit, model.options.quantile)
         metrics.add(unknown, np.stack(columns, axis=1), target, weight)
@@ -134,11 +147,18 @@ def _metrics(path: Any, table: TableOptions, model: TableModel, predictions: pa.
         metrics = RegressionMetrics(model.target_unit)
         metrics.add(unknown, columns[0], target, weight)
     else:
-        metrics = ClassificationMetrics(model.num_classes)
-        probabilities = columns[2] if model.num_classes == 2 else np.stack(columns[1:], axis=1)
-        metrics.add(unknown, probabilities, target.astype(int), weight)
+        metrics = ClassificationMetrics(model.num_classes, probabilities=not model.has_margins)
+        p = columns[2] if model.num_classes == 2 else np.stack(columns[1:], axis=1)
+        labels = target_values(model.encoding, pa.array(columns[0])) if model.has_margins else None
+        if labels is None:
+            metrics.add(unknown, p, target.astype(int), weight)
+        else:  # classes are predicted by the margins, before their calibration
+            sign = 2 * labels - 1 if p.ndim == 1 else labels[:, None] == np.arange(p.shape[1])
+            metrics.add(
+                unknown, None, target.astype(int), weight, scores=p - (sign < 0) + (sign > 0)
+            )
     found = metrics.result()
-    del found["loss"]  # each model has a scale of its own
+    found.pop("loss", None)  # each model has a scale of its own
     return found
 
 

@@ -26,9 +26,10 @@ MOST_PARAMETERS = 200_000  # for which L-BFGS takes 40 MB
 PATH = (100.0, 10.0, 1.0, 0.1, 0.01)
 WORSE = 2  # values in a row without a gain, after which the path ends
 ITERATIONS = 100  # of each value, which begins at the solution of the one before
-# Standard deviations of the target over which the kink of a quantile's loss is rounded: its
-# derivative is then smooth, and its least point moves by far less than its error (He et al. 2023).
-ROUNDING, EXACT = 0.05, 1e-12
+# Share of the range of a tenth of the targets, around a quantile, over which the kink of its loss
+# is rounded: the derivative is then smooth, and the least point moves by far less than its error
+# (He et al. 2023).
+ROUNDING, EXACT = 0.1, 1e-6
 TOLERANCE = 1e-7  # relative fall of the loss in an iteration, below which it is solved
 
 
@@ -61,7 +62,7 @@ def fit_linear(
     """
     slope = held_slope = SLOPES.get(model.loss)
     if model.loss == "quantile":
-        slope, held_slope = (_pinball(model.options.quantile, w) for w in (ROUNDING, EXACT))
+        slope = held_slope = _pinball(model.options.quantile, EXACT)
     encoding = model.encoding
     if slope is None or held_slope is None or stored.held_out is None:
         return None
@@ -84,6 +85,8 @@ def fit_linear(
     weight /= weight.sum()
     shape = x.shape[1], model.num_outputs
     target, held_target = (each.y.astype(np.float64) for each in (batch, held))
+    if model.loss == "quantile":
+        slope = _pinball(model.options.quantile, _widths(model.options.quantile, target))
 
     def objective(flat: Floats, l2: float) -> tuple[float, Floats]:
         theta = flat.reshape(shape)
@@ -105,7 +108,10 @@ def fit_linear(
         theta = minimize(
             objective, theta, (l2,), "L-BFGS-B", jac=True, callback=stop_in_time, options=options
         ).x
-        losses, _ = held_slope(held_x @ theta.reshape(shape), held_target)
+        held_out = held_x @ theta.reshape(shape)
+        if model.loss == "quantile":
+            held_out = np.sort(held_out)  # as the model has them
+        losses, _ = held_slope(held_out, held_target)
         values.append(l2)
         means.append(float(np.average(losses, weights=held.weight)))
         solutions.append((theta, losses))
@@ -168,14 +174,21 @@ def _softmax(out: Floats, target: Floats) -> tuple[Floats, Floats]:
     return losses, slopes
 
 
-def _pinball(levels: tuple[float, ...], width: float) -> Slope:
-    """Loss of quantiles, whose kink is a parabola where the residual is below `width`."""
+def _widths(levels: tuple[float, ...], target: Floats) -> Floats:
+    """Widths [K] over which kinks are rounded: a tenth of the range of a tenth of the targets."""
+    middle = np.clip(levels, 0.06, 0.94)
+    found = np.quantile(target, middle + 0.05) - np.quantile(target, middle - 0.05)
+    return np.maximum(ROUNDING * found, EXACT)
+
+
+def _pinball(levels: tuple[float, ...], widths: Floats | float) -> Slope:
+    """Loss of quantiles, whose kinks are parabolas where residuals are below `widths` [K]."""
     tilt = np.array(levels) - 0.5
 
     def slope(out: Floats, target: Floats) -> tuple[Floats, Floats]:
         rest = target[:, None] - out
-        size, sign = np.abs(rest), np.clip(rest / width, -1, 1)
-        size = np.where(size < width, rest**2 / (2 * width) + width / 2, size)
+        size, sign = np.abs(rest), np.clip(rest / widths, -1, 1)
+        size = np.where(size < widths, rest**2 / (2 * widths) + widths / 2, size)
         return (tilt * rest + size / 2).mean(1), -(tilt + sign / 2) / len(levels)
 
     return slope

@@ -60,6 +60,8 @@ def target_values(encoding: Encoding, array: pa.Array) -> np.ndarray:
     """A target column as class numbers, or as numbers in their own unit; NaN where missing."""
     if encoding.task == "regress":
         return as_numbers(array)
+    if pa.types.is_decimal(array.type):  # classes are floats
+        array = array.cast("float64", safe=False)
     encoded = array.dictionary_encode() if hasattr(array, "dictionary_encode") else array
     known = {value: place for place, value in enumerate(encoding.classes)}
     numbers = [known.get(value, np.nan) for value in encoded.dictionary.to_pylist()]

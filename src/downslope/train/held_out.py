@@ -12,7 +12,7 @@ import numpy as np
 from downslope.choose.patience import is_better
 from downslope.choose.temperature import gain_scale, stands_out
 
-RISE_ERRORS = 2.0  # standard errors: a rise may end a run, while a gain lets it continue
+RISE_ERRORS = 2.0  # standard errors: after a rise the last parameters are not kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,8 +135,9 @@ def check_request(folder: Path, request: dict[str, Any]) -> None:
                 "resume with the same, or start a new run"
             )
     asked, now = before["training"], request["training"]
-    # a cosine spans the whole run, so its end is more than a limit
-    limits = LIMITS - ({"epochs", "steps"} if asked.get("schedule") == "cosine" else set())
+    # a cosine spans most of the run, so its end is more than a limit
+    spans = asked.get("schedule") in ("cosine", "flat_cosine")
+    limits = LIMITS - ({"epochs", "steps"} if spans else set())
     for name in sorted(now.keys() - limits):
         if asked.get(name) != now[name]:
             raise MismatchError(

@@ -23,7 +23,7 @@ from downslope.train.progress import TrainingProgress
 from downslope.train.setup import TrainSetup, device_knobs
 from downslope.tree import aligned_copy
 
-FORMAT = "downslope checkpoint 5"
+FORMAT = "downslope checkpoint 6"
 STATE, LOWEST, MONITOR, REFERENCE = "state", "lowest", "monitor", "reference_losses"
 
 

@@ -45,7 +45,10 @@ _PAD = 16
 
 def fingerprint(table: Table, options: TableOptions) -> str:
     """A sha256 of everything that decides the converted rows."""
-    record = [FORMAT, table.fingerprint, dataclasses.asdict(options)]
+    asked = dataclasses.asdict(options)
+    if not options.fold:  # as before there were folds
+        del asked["fold"]
+    record = [FORMAT, table.fingerprint, asked]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
@@ -252,6 +255,9 @@ class Conversion:
             )
         share = self.options.held_out_share
         if share and not self.num_held_out:
+            if self.options.fold:
+                number, of = self.options.fold
+                raise UsageError(f"fold {number} of {of} has no row with a target; ask for fewer")
             if self.num_train > 1:
                 raise UsageError(
                     f"validation {share:g} holds out none of "

@@ -1,12 +1,10 @@
 """The split of a table's rows: at random, by the groups that rows belong to, or by time.
 
-Each rule gives every row a number in [0, 1); rows below the share to hold out are held out, or
-those of a fold: one of several ranges of that number, of equal length.
+Each rule gives every row a number in [0, 1); rows below the share to hold out are held out.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import Any, Protocol
 
@@ -16,6 +14,7 @@ import pyarrow as pa
 from downslope.config import TableOptions
 from downslope.data.ingest.arrow import compute as pc
 from downslope.data.ingest.columns import encoded_strings, is_number, natural_kind, ticks
+from downslope.data.ingest.roles import check_names
 from downslope.data.ingest.tabular import Table, open_table
 from downslope.data.ingest.words import hash_strings, mixed
 from downslope.errors import DataError
@@ -41,10 +40,9 @@ def split_of(table: Table, options: TableOptions) -> Split:
     """
     if options.time_column is not None:
         return ByTime(options.time_column, _border(table, options.time_column, options.validation))
-    split = (
-        AtRandom(options.seed) if options.group is None else ByGroup(options.group, options.seed)
-    )
-    return OneFold(split, *options.fold) if options.fold else split
+    if options.fold:
+        return OneFold(options, *options.fold)
+    return AtRandom(options.seed) if options.group is None else ByGroup(options.group, options.seed)
 
 
 def fold_numbers(
@@ -52,24 +50,37 @@ def fold_numbers(
 ) -> np.ndarray:
     """Fold of every row of a table or a data frame, from 1 [n].
 
+    Without groups every fold has the same number of rows, but for one.
+
     Raises:
         DataError: the table cannot be used.
+        UsageError: a column that is named in two roles.
 
     Example:
-        >>> found = fold_numbers(pa.table({"y": range(10)}), TableOptions(target="y"), 2)
-        >>> found.shape, sorted(set(found.tolist()))
-        ((10,), [1, 2])
+        >>> found = fold_numbers(pa.table({"y": range(10)}), TableOptions(target="y"), 3)
+        >>> np.bincount(found).tolist()
+        [0, 3, 4, 3]
     """
     table, start, found = open_table(path), 0, [np.zeros(0, np.int64)]
-    split = split_of(table, dataclasses.replace(options, fold=()))
-    for batch in table.batches([options.group or options.target or table.names[0]]):
-        found.append(1 + _folds(split.keys(batch, start), num_folds))
+    check_names(table, options)
+    for batch in table.batches([options.group or str(options.target)]):
+        found.append(folds_of(batch, start, options, num_folds))
         start += batch.num_rows
     return np.concatenate(found)
 
 
-def _folds(keys: np.ndarray, num_folds: int) -> np.ndarray:
-    return np.minimum((keys * num_folds).astype(np.int64), num_folds - 1)
+def folds_of(
+    batch: pa.RecordBatch, start: int, options: TableOptions, num_folds: int
+) -> np.ndarray:
+    """Folds [n] of a batch's rows, from 1: dealt in random order, or by the hash of a group."""
+    count = batch.num_rows
+    if options.group is not None:
+        keys = ByGroup(options.group, options.seed).keys(batch, start)
+        return 1 + np.minimum((keys * num_folds).astype(np.int64), num_folds - 1)
+    first = start - start % num_folds  # of each row of so many, one is in every fold
+    rounds = -(-(start + count - first) // num_folds)
+    keys = row_keys(first, rounds * num_folds, options.seed).reshape(rounds, num_folds)
+    return 1 + keys.argsort(axis=1).ravel()[start - first :][:count]
 
 
 class AtRandom:
@@ -103,15 +114,15 @@ class ByGroup:
 
 
 class OneFold:
-    """The rows of one fold, by the keys of another rule."""
+    """The rows of one of several folds."""
 
-    def __init__(self, split: Split, number: int, num_folds: int):
-        self._split, self._number, self._num_folds = split, number, num_folds
+    def __init__(self, options: TableOptions, number: int, num_folds: int):
+        self._options, self._number, self._num_folds = options, number, num_folds
 
     def keys(self, batch: pa.RecordBatch, start: int) -> np.ndarray:
         """See `Split`."""
-        folds = _folds(self._split.keys(batch, start), self._num_folds)
-        return np.where(folds == self._number - 1, 0.0, LAST)
+        folds = folds_of(batch, start, self._options, self._num_folds)
+        return np.where(folds == self._number, 0.0, LAST)
 
 
 class ByTime:

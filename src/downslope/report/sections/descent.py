@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,12 +43,16 @@ class HeldOutLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingLoss:
-    """The training loss at a progress record: place on the axis, step, loss and trend."""
+    """The training loss at a progress record: place on the axis, step, loss and trend.
+
+    `start` counts the restarts from the first parameters before it.
+    """
 
     at: float
     step: float
     loss: float
     trend: float
+    start: int = 0
 
 
 def place(run: RunData, over: str) -> Callable[[Record], float | None]:
@@ -67,9 +72,25 @@ def training_losses(run: RunData, over: str) -> list[TrainingLoss]:
     at = place(run, over)
     rows = [(at(r), step_of(r), number(r.get("loss"))) for r in run.of("progress")]
     known = [(x, step, y) for x, step, y in rows if x is not None and y is not None]
-    smooth = trend([loss for *_, loss in known])
-    return [TrainingLoss(at=x, step=step, loss=loss, trend=mean)
-            for (x, step, loss), mean in zip(known, smooth, strict=True)]  # fmt: skip
+    restarts = [step_of(r) for r in run.of("decided") if r.get("from_start")]
+    found: list[TrainingLoss] = []
+    for start, rows in itertools.groupby(known, lambda row: sum(s < row[1] for s in restarts)):
+        points = list(rows)
+        smooth = trend([loss for *_, loss in points])
+        found += [TrainingLoss(at=x, step=step, loss=loss, trend=mean, start=start)
+                  for (x, step, loss), mean in zip(points, smooth, strict=True)]  # fmt: skip
+    return found
+
+
+def _draw_trend(ax: Any, losses: Sequence[TrainingLoss]) -> None:
+    """Draw one line for each start, from a dotted line where the run began anew."""
+    for start, points in itertools.groupby(losses, lambda each: each.start):
+        part = list(points)
+        ax.plot([each.at for each in part], [each.trend for each in part], color=drawing.BLUE,
+                linewidth=2.2, label="" if start else "trend")  # fmt: skip
+        if start:
+            ax.axvline(part[0].at, color=drawing.MUTED, linewidth=1, linestyle=":",
+                       label="new start" if start == 1 else "")  # fmt: skip
 
 
 def trend(values: Sequence[float]) -> list[float]:
@@ -170,8 +191,7 @@ def _losses(run: RunData, over: str) -> Shown | str:
         if batches:
             ax.plot(*zip(*batches, strict=True), color=drawing.SKY, linewidth=0.8, label="batches")
         smooth = [each.trend for each in losses]
-        ax.plot([each.at for each in losses], smooth, color=drawing.BLUE, linewidth=2.2,
-                label="trend")  # fmt: skip
+        _draw_trend(ax, losses)
         draw_held(ax, held)
         _draw_trials(ax, tried)
         shown = [*smooth, *(h.value for h in held)]
@@ -314,7 +334,7 @@ PLAN = SectionPlan(
     "rows; only the last batches before each journal record are drawn. Thick line: its trend. "
     "Single spikes may leave the frame. Points with bars: the loss on rows kept out of training. "
     "Crosses: trials of the learning-rate search and arms of branches, each with a line from its "
-    "first loss. "
+    "first loss. Dotted line: a new start from the first parameters. "
     "Numbers on the axis are the decisions listed below.",
     blocks=(over_examples, over_time, decisions),
 )

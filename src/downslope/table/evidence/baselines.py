@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from downslope.data.stored import TableBatch
 from downslope.estimate import Estimate
+from downslope.metrics import pinball
 from downslope.report.journal import Record
 from downslope.table.evidence import linear
 from downslope.table.evidence.context import Context, RowSample, Skipped
@@ -41,8 +42,7 @@ class Metric:
     def rows(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """The value of each row; `prediction` has probabilities, class numbers or numbers."""
         if self.levels:
-            rest, level = truth[:, None] - prediction, np.array(self.levels)
-            return np.maximum(level * rest, (level - 1) * rest).mean(axis=1)
+            return pinball(truth[:, None] - prediction, np.array(self.levels)).mean(axis=1)
         if self.name == "log_loss":
             p = prediction[np.arange(len(truth)), truth.astype(int)]
             return -np.log(np.clip(p, MIN_PROBABILITY, 1.0))
