@@ -290,7 +290,7 @@ def interacting() -> list[Result]:
         _net(),
         _classes(1024, 22),
         batch_size=32,
-        epochs=30,
+        epochs=15,
         validation=_classes(512, 23),
         measure_every=8,
         seed=24,
