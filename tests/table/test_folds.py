@@ -10,7 +10,7 @@ import pytest
 import downslope
 from downslope import ModelOptions, TableOptions, Training, UsageError
 from downslope.cli import main
-from downslope.data.ingest.split import fold_numbers
+from downslope.data.ingest.split import fold_numbers, folds_of
 from downslope.data.output import write_parquet
 from downslope.table.fit import fit
 from downslope.table.folds import cross_validate
@@ -47,6 +47,16 @@ def test_every_row_is_in_one_fold_and_held_out_there(group):
     if group is not None:
         for value in range(12):
             assert len(set(folds[frame["group"].to_numpy() == value])) <= 1
+
+
+def test_a_row_is_in_the_same_fold_whatever_the_batches():
+    """Catches folds that depend on where a batch of rows begins."""
+    batch, table = _memory().to_batches()[0], TableOptions(target="y")
+    whole = folds_of(batch, 0, table, 7)
+    parts = [
+        folds_of(batch.slice(a, b - a), a, table, 7) for a, b in ((0, 10), (10, 12), (12, 120))
+    ]
+    assert np.concatenate(parts).tolist() == whole.tolist()
 
 
 def test_rows_are_predicted_by_a_model_that_has_not_seen_them():

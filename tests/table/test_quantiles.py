@@ -85,6 +85,20 @@ def test_the_linear_half_is_that_of_a_linear_program():
         assert_allclose(found.losses, np.asarray(model.losses(found.params, held)), atol=1e-6)
 
 
+def test_the_linear_half_is_judged_by_what_it_predicts():
+    """Catches held-out losses of lines that cross, where predictions are sorted."""
+    draw = np.random.default_rng(4)
+    x = draw.uniform(-1, 1, 2000)  # a spread that curves: the lines fitted to it cross
+    frame = pa.table({"x": x, "y": np.exp(3 * x) * draw.normal(size=2000)})
+    with opened(frame, TableOptions(target="y")) as stored:
+        model = choose_model(stored, ModelOptions(model="linear", quantile=LEVELS))
+        found = fit_linear(model, stored)
+        held = stored.held_out.unpack(stored.held_out.read(0, stored.num_held_out))
+        crossed = held.x @ found.params["weights"] + found.params["bias"]
+        assert (np.diff(crossed) < 0).any()
+        assert_allclose(found.losses, np.asarray(model.losses(found.params, held)), atol=1e-6)
+
+
 def test_the_linear_half_follows_a_long_tail():
     """Catches a rounding by the standard deviation, which a tail makes as wide as all the rest."""
     y = np.exp(2 * np.random.default_rng(0).normal(size=4000))
