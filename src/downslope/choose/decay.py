@@ -21,7 +21,7 @@ from downslope.estimate import short
 # (measured; `docs/decisions/2026-11-30-a-schedule-and-a-decay-that-span-the-run.md`).
 WEIGHT_DECAY = 0.1  # at most, at the peak rate
 RUN_DECAY = 8.0  # decay times peak rate times updates: the best by hand were from 1 to 20
-MIN_CHANGE = 1.25  # factor, up or down, by which it must change
+MIN_CHANGE = 1.5  # factor, up or down, by which it must change: a busy machine changes pace
 MIN_MATRICES = 2  # a linear model has one; it is asked for the least loss
 
 
@@ -72,7 +72,7 @@ def follow_length(
         num_steps: updates of the whole run.
 
     Returns:
-        None where that would change it by less than a factor of 1.25.
+        None where that would change it by less than a factor of 1.5.
 
     Example:
         >>> known = dict(weight_decay=0.1, peak_rate=0.005)
