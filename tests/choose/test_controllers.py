@@ -197,6 +197,14 @@ def test_a_decay_left_to_choose_follows_the_run():
         assert run.knobs.weight_decay == pytest.approx(0.4 if wanted < 0.1 else 0.1)
 
 
+def test_a_search_without_a_first_rate_or_time_is_over_at_once():
+    """Catches a search that is begun again by a resumed run, where none was possible."""
+    for instruments, run_steps in ((Planted(first=None), None), (Planted(), 10.0)):
+        run = Simulated(instruments=instruments, run_steps=run_steps, has_end=run_steps is not None)
+        run.see("begun")
+        assert run.states["learning_rate_search"].is_done
+
+
 def test_trials_that_end_without_a_rate_leave_the_decay_alone():
     """Catches a decay for the rate of a trial that was interrupted, or of an arm."""
     knobs = dataclasses.replace(KNOBS, weight_decay=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import signal
@@ -179,8 +180,22 @@ def test_a_trial_that_only_times_updates_is_not_kept(setup):
         assert (trials.best is not None) is is_kept
 
 
+def test_a_later_trial_that_was_cut_short_is_not_the_best(setup):
+    """Catches a lower loss of fewer updates on other rows kept, and a first trial thrown away."""
+    loop = loop_of(setup)
+    trials = Trials(loop.state.copy_to_host())
+    for loss, step in ((0.5, 3), (0.1, 7)):
+        loop.state.progress.num_steps = step
+        trials.begin(Trial(0.1, 20), lambda: None, keeps=False)
+        trials.ended(loss, loop.state, is_cut_short=True)
+        assert trials.best.progress.num_steps == 3
+    loop.state.progress.num_steps = 0
+
+
 def test_rows_are_kept_for_the_next_trial_where_they_are_few():
     """Catches rows of a generator kept in memory without end, or read anew for every trial."""
+    endless = dataclasses.replace(loops.setup_of(), num_rows=None)
+    assert not kept_rows(endless, 1, 1)
     setup = loops.setup_of()
     assert setup.source.row_bytes == 16
     assert kept_rows(setup, BATCH, (32 << 20) // (16 * BATCH))
