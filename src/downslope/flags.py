@@ -177,25 +177,22 @@ def names_of(_: Any, tokens: Any) -> tuple[str, ...]:
     return tuple(part for token in held for part in token.value.split(",") if part)
 
 
-def _counts(kind: Any, tokens: Any) -> tuple[int, ...]:
-    parts = names_of(kind, tokens)
-    try:
-        return tuple(map(int, parts))
-    except ValueError:
-        text = ",".join(parts)
-        raise ValueError(f"{text!r} is not a list of whole numbers; write 64 or 64,64") from None
+def _list_of(number: type, kind: str, sample: str) -> Callable[[Any, Any], Any]:
+    def parse(hint: Any, tokens: Any) -> tuple[Any, ...]:
+        parts = names_of(hint, tokens)
+        try:
+            return tuple(map(number, parts))
+        except ValueError:
+            text = ",".join(parts)
+            raise ValueError(f"{text!r} is not a list of {kind}; write {sample}") from None
+
+    return parse
 
 
-def _numbers(kind: Any, tokens: Any) -> tuple[float, ...]:
-    parts = names_of(kind, tokens)
-    try:
-        return tuple(map(float, parts))
-    except ValueError:
-        text = ",".join(parts)
-        raise ValueError(f"{text!r} is not a list of numbers; write 0.5 or 0.1,0.9") from None
-
-
-LISTS = {tuple[int, ...]: _counts, tuple[float, ...]: _numbers}
+LISTS = {  # converters, by type of the field
+    tuple[int, ...]: _list_of(int, "whole numbers", "64 or 64,64"),
+    tuple[float, ...]: _list_of(float, "numbers", "0.5 or 0.1,0.9"),
+}
 
 
 def _targets(_: Any, tokens: Any) -> tuple[str, ...]:

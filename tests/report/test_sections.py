@@ -293,6 +293,8 @@ QUIET = [progress(50), progress(100), measured(100, of(100.0, 10))]
     ([{"event": "checks", "findings": [{"severity": "error", "statement": "the target leaks",
                                         "remedy": "drop column 'z'"}]}], {}, "Drop column 'z'"),
     ([evaluated(50, 0.9), evaluated(75, 0.7), evaluated(100, 0.5)], {}, "Continue"),
+    ([evaluated(50, 0.9), evaluated(75, 0.7), evaluated(100, 0.5)],
+     {"twice_as_long": of(0.45, 0.02)}, "Train longer"),
     ([evaluated(50, 0.9), evaluated(75, 0.5), evaluated(100, 0.9)], {}, "Stop earlier"),
     ([measured(100, of(100.0, 10), step_correlation=of(-0.8, 0.1))], {}, "smaller learning rate"),
     ([progress(101, seconds=20.0, waiting_share=0.9)], {}, "faster disk"),

@@ -22,9 +22,7 @@ OVERFITTED_SHARE = 0.5  # of the updates so far, without a gain, after which ove
 MAX_ANNEALS = 2  # lower temperatures in a row without a gain, after which the run has converged
 GIVE_UP = 5  # evaluations without a gain that end a run whose temperature is given
 COOLING = 4.0  # the factor by which the temperature is lowered; assumed
-LATEST_ANNEAL = (
-    0.8  # share of a run that its schedule spans, which then has lowered the rate itself
-)
+LATEST_ANNEAL = 0.8  # share of a run whose schedule spans it: later the rate is low already
 FITTED = 1e-6  # of the first loss; assumed
 CHEAPER = 0.9  # a larger batch must cost at most this share of the time for an example
 NEGLIGIBLE = 0.01  # of the first batch's loss; assumed

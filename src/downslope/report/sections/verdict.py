@@ -17,12 +17,8 @@ KINDS = {
     ("linear", "mlp"): "The mean of a linear model and a network",
     ("linear", "net"): "The mean of a linear model and a network",
 }
-SCORES = (
-    "accuracy",
-    "rmse",
-    "quantile_loss",
-    "loss",
-)  # the first that is there is what a reader looks for
+# The first that is there is what a reader looks for.
+SCORES = ("accuracy", "rmse", "quantile_loss", "loss")
 
 
 def trained(run: RunData) -> str:
