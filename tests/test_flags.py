@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from downslope.commands.usage import usage_of
-from downslope.config import ModelOptions, Training
+from downslope.config import ModelOptions, TableOptions, Training
 from downslope.errors import MismatchError, UsageError
 from downslope.flags import CONFIGS as TITLED
 from downslope.flags import configured, flag_of, flags_of, in_flags
@@ -67,7 +67,7 @@ def test_a_flag_that_is_not_given_leaves_nothing(parse):
 @pytest.mark.parametrize(
     ("words", "field", "value"),
     [
-        (["--target", "y"], "target", "y"),
+        (["--target", "y"], "target", ["y"]),
         (["--ignore", "a", "--ignore", "b"], "ignore", ["a", "b"]),
         (["--batch-size", "full"], "batch_size", "full"),
         (["--batch-size", "7"], "batch_size", 7),
@@ -82,7 +82,7 @@ def test_a_flag_that_is_not_given_leaves_nothing(parse):
         (["--clip-norm", "none"], "clip_norm", "none"),
         (["--patience", "7"], "patience", 7),
         (["--patience", "none"], "patience", "none"),
-        (["--target", "none"], "target", "none"),
+        (["--target", "none"], "target", ["none"]),
         *(
             (["--" + name.replace("_", "-"), "auto"], name, "auto")
             for name in sorted(Training().free)
@@ -100,9 +100,20 @@ def test_values(words, field, value, parse):
     for config in CONFIGS:
         if field in {f.name for f in dataclasses.fields(config)}:
             found = getattr(configured(config, given_values), field)
-            is_none = value == "none" and field != "target"  # a column may be called so
-            expected = tuple(value) if isinstance(value, list) else None if is_none else value
-            assert found == ({"loss": 0.3, "auc": 0.9} if field == "until" else expected)
+            expected = tuple(value) if isinstance(value, list) else value
+            if field == "until":
+                expected = {"loss": 0.3, "auc": 0.9}
+            elif field == "target":
+                (expected,) = value  # a column may be called none
+            elif value == "none":
+                expected = None
+            assert found == expected
+
+
+def test_one_target_where_one_is_meant(parse):
+    """Catches the last of several targets taken alone in silence."""
+    with pytest.raises(UsageError, match="target must be one column here; got y, z"):
+        configured(TableOptions, parse("--target", "y", "--target", "z"))
 
 
 def test_every_field_has_a_flag_with_its_default_in_the_help(help_text):

@@ -88,6 +88,8 @@ def _kind(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, dict[str, Any]
         return choices, {"metavar": "NAME", "show_choices": False}
     if field.name == "seconds":
         return float, {"converter": converter(parse_duration), "metavar": "60s"}
+    if field.name == "target":
+        return list[str], {"metavar": metavar}
     if field.name == "until":
         kind = tuple[str, ...]
         return kind, {"converter": _targets, "n_tokens": 1, "metavar": metavar}
@@ -122,7 +124,7 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
     if shown == ():
         return " (may be repeated)" if field.name not in ("hidden", "quantile", "fold") else ""
     if shown is None:
-        return ""
+        return " (may be repeated: a model for each)" if field.name == "target" else ""
     if isinstance(shown, tuple):
         shown = ",".join(map(str, shown))
     return f" (default: {shown})"
@@ -247,7 +249,7 @@ def configured(
     fields = {field.name: field for field in dataclasses.fields(config)}
     values = {name: _plain(value) for name, value in (before or {}).items() if name in fields}
     for name in fields.keys() & given.keys():
-        new = targets_of(given[name]) if name == "until" else _plain(given[name])
+        new = _given(name, given[name])
         if new == NONE and NONE in _words(fields[name], hints[name]):
             new = None
         if before is not None and name not in limits and new != values.get(name):
@@ -259,6 +261,17 @@ def configured(
     if values.get("optimizer") == "optax":
         raise UsageError("this run was begun in Python with its own optimizer; resume it there")
     return config(**values)
+
+
+def _given(name: str, value: Any) -> Any:
+    """Value of a field from that of its flag."""
+    if name == "until":
+        return targets_of(value)
+    if name != "target" or isinstance(value, str):
+        return _plain(value)
+    if len(value) > 1:
+        raise UsageError(f"target must be one column here; got {', '.join(value)}")
+    return value[0]
 
 
 def _plain(value: Any) -> Any:

@@ -186,6 +186,20 @@ def test_ill_conditioned_inputs_and_columns_that_others_determine():
     found = input_condition(sample(x))
     assert found.values["rank"] == 2 and "rank 2 of 3" in found.sentence
     assert not found.values["condition_number"].is_measured
+    assert {*found.values["dependent"][0]} == {"c0", "c1", "c2"}
+
+
+def test_columns_that_others_determine_are_named():
+    """Catches columns named that stand apart, and a group for one of two dependences only."""
+    x = np.random.default_rng(0).normal(size=(5000, 7))
+    x[:, 2] = 5.0  # constant: the places of the others do not move
+    x[:, 4] = 3 * x[:, 0] - x[:, 1]
+    x[:, 6] = 2 - x[:, 5]
+    found = input_condition(sample(x))
+    groups = found.values["dependent"]
+    assert sorted(map(sorted, groups)) == [["c0", "c1", "c4"], ["c5", "c6"]]
+    assert all(f"{group[0]!r}" in found.remedy for group in groups)
+    assert f"{groups[0][0]!r} by " in found.sentence and "'c3'" not in found.sentence
 
 
 def test_constant_columns_and_few_rows_do_not_upset_it():

@@ -52,7 +52,7 @@ def test_values_of_every_kind(fit):
     """
     given, only, json = fit(toml)
     assert given == {
-        "target": "price of it", "ignore": ["a", "b,c"], "hidden": (8, 4), "epochs": 3,
+        "target": ["price of it"], "ignore": ["a", "b,c"], "hidden": (8, 4), "epochs": 3,
         "learning_rate": 0.5, "batch_size": "full", "seconds": 90.0, "clip_norm": "none",
         "until": ("loss=0.3", "accuracy=0.9"),
     }  # fmt: skip

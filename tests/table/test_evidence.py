@@ -25,7 +25,7 @@ from downslope.config import Training
 from downslope.report import RunReader
 from downslope.report.journal import Journal, read_journal
 from downslope.report.plan import read_run
-from downslope.report.sections.data import holds_what_is_expected
+from downslope.report.sections.data import holds_what_is_expected, learned_by_heart
 from downslope.storage import signed
 from downslope.table import fit as table
 from downslope.table.evidence import gather
@@ -154,6 +154,20 @@ def test_importance_of_known_columns(folder, numbers, classes):
     assert by_name["plain"]["hi"] < 0.03
 
 
+def test_a_column_by_which_rows_are_learned_by_heart(folder):
+    """Catches a column that only training rows gain from, and one that both gain from, named."""
+    rng = np.random.default_rng(2)
+    name, town = rng.integers(0, 500, ROWS // 3), rng.integers(0, 80, ROWS // 3)
+    y = rng.normal(size=80)[town] + rng.normal(size=ROWS // 3)
+    columns = {"name": [f"n{i}" for i in name], "town": [f"t{i}" for i in town], "y": y}
+    training = {"epochs": 30, "patience": None}
+    made = make(folder, "heart", columns, ModelOptions(model="mlp"), training=training)
+    by_name = {c["name"]: c for c in made.records["importance"]["columns"]}
+    assert by_name["name"]["train"]["lo"] > 0.3 and by_name["town"]["train"]["lo"] > 0.3
+    found = learned_by_heart(RunReader(made.run))
+    assert [column for column, *_ in found] == ["name"]
+
+
 def test_residuals(numbers):
     """Catches a sign, and numbers left standardised. Truth: noise of 1, quantiles -+1.645."""
     found = numbers.records["residuals"]
@@ -265,6 +279,7 @@ def test_a_command_that_asks_for_the_same(numbers):
     read = application().parse_args(shlex.split(command)[1:])[1].arguments
     assert str(read["table"]) == "/data/my table.csv"
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in read["given"].items()}
+    options["target"] = ("-y",)  # which may be several
     assert given == {**options, "model": "mlp", "hidden": (8, 4), **training, "patience": "none"}
     assert equal_command(replace(asked, training={"optimizer": "optax"})) == ""
 

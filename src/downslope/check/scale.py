@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -17,6 +18,7 @@ ILL_CONDITIONED = 1e3  # condition number worth saying; assumed
 CONDITION_ROWS = 20_000
 INTERVAL_COLUMNS = 100  # beyond, the 40 eigenvalue problems of an interval take too long
 MAX_COLUMNS = 2000
+NEGLIGIBLE = 1e-3  # weight of a standardised column in the combination that gives another; assumed
 RANK_TOLERANCE = 1e-10  # of the largest eigenvalue; float32 leaves 1e-14 of a copy
 
 
@@ -112,7 +114,8 @@ def input_condition(sample: Sample) -> Finding:
         sample: rows to examine; the first 20,000 are.
 
     Returns:
-        A `Finding` "condition": a note from 1,000 on, or where columns determine others.
+        A `Finding` "condition": a note from 1,000 on, or where numbers determine others: groups of
+        those, the first of each given by the rest, are `dependent` among its values.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -124,7 +127,8 @@ def input_condition(sample: Sample) -> Finding:
     """
     sample = sample.first(CONDITION_ROWS)
     x = sample.x.astype(np.float64)
-    x = x[:, np.ptp(x, axis=0) > 0] if len(x) else x[:, :0]
+    varies = np.ptp(x, axis=0) > 0 if len(x) else np.zeros(x.shape[1], bool)
+    x = x[:, varies]
     fault = _fault(*x.shape)
     if fault:
         text = f"cannot be judged: {fault}"
@@ -134,6 +138,9 @@ def input_condition(sample: Sample) -> Finding:
     largest, num_used = float(eigenvalues[-1]), x.shape[1]
     rank = int((eigenvalues > RANK_TOLERANCE * largest).sum())
     kappa = _condition(x, eigenvalues, rank)
+    groups = []
+    if rank < num_used:
+        groups = _dependent(x.T @ x / len(x), list(itertools.compress(sample.names, varies)), rank)
     severity: Severity = "fine"
     remedy = None
     text = (
@@ -141,10 +148,12 @@ def input_condition(sample: Sample) -> Finding:
         f"bounds the learning rate of a linear model with squared loss by {2 / largest:.2g}"
     )
     if rank < num_used:
-        severity, remedy = "note", "drop them, or use --l2"
+        severity, remedy = "note", f"drop {shown(*(group[0] for group in groups))}, or use --l2"
+        first, *rest = groups[0]
         text += (
             f"; rank {rank} of {num_used}: {num_used - rank} numbers are determined by others, so "
-            "some weights are arbitrary"
+            f"some weights are arbitrary: {shown(first)} by {shown(*rest)}"
+            + (", for one" if len(groups) > 1 else "")
         )
     elif kappa.value is not None:
         text += (
@@ -157,9 +166,27 @@ def input_condition(sample: Sample) -> Finding:
         name="condition", severity=severity, sentence=text, remedy=remedy, rows=sample.rows,
         values={
             "condition_number": kappa, "largest_eigenvalue": largest, "rank": rank,
-            "num_numbers": num_used, "largest_learning_rate": 2 / largest,
+            "num_numbers": num_used, "largest_learning_rate": 2 / largest, "dependent": groups,
         },
     )  # fmt: skip
+
+
+def _dependent(covariance: np.ndarray, names: list[str], rank: int) -> list[list[str]]:
+    """Groups of names, of which the first is a linear combination of the rest.
+
+    A QR decomposition with pivoting finds as many columns as the rank that determine the others
+    (Golub and Van Loan 2013, section 5.5.7).
+    """
+    from scipy.linalg import qr
+
+    _, order = qr(covariance, mode="r", pivoting=True)  # type: ignore[misc]
+    kept, others = order[:rank], order[rank:]
+    shares = np.linalg.lstsq(covariance[:, kept], covariance[:, others])[0].T
+    return [
+        [names[other], *(names[at] for at, share in zip(kept, each, strict=True)
+                         if abs(share) > NEGLIGIBLE)]
+        for other, each in zip(others, shares, strict=True)
+    ]  # fmt: skip
 
 
 def _fault(num_rows: int, num_used: int) -> str:

@@ -78,7 +78,7 @@ def measure(
         remedy = "name the folder of a run, or a table"
         raise DataError("no such file or folder", path=what, remedy=remedy)
     given = given or {}
-    is_run = (what / "run.json").is_file()
+    is_run = (what / "run.json").is_file() or any(what.glob("*/run.json"))  # or holds some
     if is_run and given:
         flag = min(map(flag_of, given))
         raise UsageError(f"{flag} belongs to a TABLE; a RUN is measured as it was trained")

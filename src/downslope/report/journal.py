@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
+from downslope.errors import DataError
 from downslope.estimate import as_json
 from downslope.storage import capacity_errors
 
@@ -63,6 +64,13 @@ class Journal:
         """Close the file."""
         if self._file:
             self._file.close()
+
+
+def no_run(folder: Path) -> DataError:
+    """What to say of a folder that is not one of a run, though it may hold some."""
+    held = sorted(path.parent for path in folder.glob("*/run.json"))
+    remedy = f"name one that it holds, such as {held[0]}" if held else "name one made by fit --out"
+    return DataError("not the folder of a run", path=folder, remedy=remedy)
 
 
 def _open_to_append(path: Path) -> TextIO:

@@ -11,7 +11,7 @@ from typing import Any
 
 from downslope.errors import DataError
 from downslope.estimate import Estimate, not_estimable
-from downslope.report.journal import read_journal
+from downslope.report.journal import no_run, read_journal
 from downslope.report.reading import (
     Clock,
     Course,
@@ -137,7 +137,7 @@ class RunData:
 def _asked(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file():
-        raise DataError("not the folder of a run", path=folder, remedy="name one made by fit --out")
+        raise no_run(folder)
     asked = read_signed(path)
     if asked.get("format") != FORMAT:
         raise DataError(f"not in the format {FORMAT!r}", path=path, remedy=RESTORE)

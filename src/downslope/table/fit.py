@@ -115,7 +115,11 @@ def fit(
 
 
 def describe(
-    found: TableResult, path: str | os.PathLike[str], *, report: str | Path | None = None
+    found: TableResult,
+    path: str | os.PathLike[str],
+    *,
+    report: str | Path | None = None,
+    proposes: bool = True,
 ) -> str:
     """The score, the model and the next command, in lines for a person.
 
@@ -123,6 +127,7 @@ def describe(
         found: what training returned.
         path: the table.
         report: the page written about the run.
+        proposes: end with the next command.
     """
     result, lines = found.result, []
     if result.validation is not None:
@@ -152,7 +157,8 @@ def describe(
         lines.append(f"model      {result.run}")
         if report is not None:
             lines.append(f"report     {report}")
-        lines.append(f"next       {_next_command(result, path)}")
+        if proposes:
+            lines.append(f"next       {_next_command(result, path)}")
     return "\n".join(lines)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pyarrow as pa
 
 from downslope import UsageError
 from downslope.arguments import number
+from downslope.data.ingest.tabular import rebatched
 from downslope.data.output import check_writable, write_parquet
 from downslope.data.stored import TableBatch
 from downslope.launch.memory import memory_errors
@@ -23,7 +26,9 @@ from downslope.table.calibration import predicted_classes, probabilities
 from downslope.table.model import LOG_LINKS, TableModel
 from downslope.table.rows import encoded_batches
 from downslope.table.run import TrainedModel, trained_model
+from downslope.table.targets import TargetRuns
 
+Batches = Generator[pa.RecordBatch, None, None]
 PARQUET = (".parquet", ".pq")
 ROWS = 8192  # predicted in one call; the last one is padded
 
@@ -56,10 +61,11 @@ def predict(
     """Predict every row of a table, in its order, into a Parquet file or in memory.
 
     Classes: `prediction`, and `probability_<class>` for each class. Numbers: `prediction`, and with
-    an `interval` its ends, `lower` and `upper`; or `quantile_<level>` for each quantile.
+    an `interval` its ends, `lower` and `upper`; or `quantile_<level>` for each quantile. Of several
+    targets each has these columns, with its name and `_` before theirs.
 
     Args:
-        run: folder of a run that `downslope fit` made.
+        run: folder of a run that `downslope fit` made, or of the runs of several targets.
         path: a table or a data frame with at least the columns of training; the target is not
             needed.
         out: the file to write; it appears when it is complete. None keeps the predictions in
@@ -88,34 +94,74 @@ def predict(
         raise UsageError(
             f"predictions are written as Parquet; name the file {Path(out).stem}.parquet, not {out}"
         )
-    trained = trained_model(run)
-    model = trained.model
-    if interval is not None:
-        _check_interval(interval, trained)
-    schema = _schema(model, with_interval=interval is not None)
+    several = TargetRuns.open(run)
+    if several is None:
+        parts = [_Part.of(trained_model(run), path, interval)]
+    else:
+        parts = list(_parts(several, path, interval))
     if out is not None:
         check_writable(Path(out), overwrite=overwrite)
-    unseen: Counter[str] = Counter()
-    missing: Counter[str] = Counter()
-    outputs = outputs_of(model, trained.params, path, with_spread=interval is not None)
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for values, found in outputs:
-            unseen.update(found.categories)
-            missing.update(found.missing)
-            if interval is None:
-                yield _to_arrow(model, schema, values, trained.calibration)
-            else:
-                yield _with_interval(trained, schema, values, interval)
-
+    schema = pa.schema([field for part in parts for field in part.schema])
+    batches = _side_by_side(parts, schema) if len(parts) > 1 else parts[0].batches
     table = None
     with memory_errors():
         if out is None:
-            table = pa.Table.from_batches(batches(), schema)
+            table = pa.Table.from_batches(batches, schema)
             count = table.num_rows
         else:
-            count = write_parquet(out, schema, batches(), overwrite=overwrite)
+            count = write_parquet(out, schema, batches, overwrite=overwrite)
+    unseen = functools.reduce(operator.or_, (part.unseen for part in parts))
+    missing = functools.reduce(operator.or_, (part.missing for part in parts))
     return Predicted(num_rows=count, unseen=dict(unseen), missing=dict(missing), table=table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Predictions of one target, batch by batch, and the counts that grow meanwhile."""
+
+    schema: pa.Schema
+    batches: Batches
+    unseen: Counter[str]
+    missing: Counter[str]
+
+    @classmethod
+    def of(
+        cls, trained: TrainedModel, path: Any, interval: float | None, prefix: str = ""
+    ) -> _Part:
+        model = trained.model
+        if interval is not None:
+            _check_interval(interval, trained)
+        schema = _schema(model, prefix, with_interval=interval is not None)
+        unseen: Counter[str] = Counter()
+        missing: Counter[str] = Counter()
+        outputs = outputs_of(model, trained.params, path, with_spread=interval is not None)
+
+        def batches() -> Batches:
+            for values, found in outputs:
+                unseen.update(found.categories)
+                missing.update(found.missing)
+                if interval is None:
+                    yield _to_arrow(model, schema, values, trained.calibration)
+                else:
+                    yield _with_interval(trained, schema, values, interval)
+
+        return cls(schema=schema, batches=batches(), unseen=unseen, missing=missing)
+
+
+def _parts(runs: TargetRuns, path: Any, interval: float | None) -> Iterator[_Part]:
+    """Predictions of every target, intervals of those that are numbers."""
+    models = {name: trained_model(run) for name, run in runs.runs.items()}
+    are_numbers = [model.model.encoding.task == "regress" for model in models.values()]
+    for (name, model), is_number in zip(models.items(), are_numbers, strict=True):
+        asked = interval if is_number or not any(are_numbers) else None
+        yield _Part.of(model, path, asked, prefix=f"{name}_")
+
+
+def _side_by_side(parts: list[_Part], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The columns of all parts; their batches may have other numbers of rows."""
+    for each in zip(*(rebatched(part.batches, ROWS) for part in parts), strict=True):
+        columns = [column for batch in each for column in batch.columns]
+        yield pa.record_batch(columns, schema=schema)
 
 
 def outputs_of(
@@ -183,14 +229,14 @@ def _with_interval(
     return pa.record_batch([predicted, lower, predicted + half], schema=schema)
 
 
-def _schema(model: TableModel, *, with_interval: bool = False) -> pa.Schema:
+def _schema(model: TableModel, prefix: str, *, with_interval: bool) -> pa.Schema:
     if model.encoding.task == "regress":
         names = [f"quantile_{level:g}" for level in model.options.quantile]
         names = names or ["prediction", *(["lower", "upper"] if with_interval else [])]
-        return pa.schema([(name, pa.float64()) for name in names])
+        return pa.schema([(prefix + name, pa.float64()) for name in names])
     classes = model.encoding.classes
-    fields = [("prediction", pa.array(list(classes)).type)]
-    return pa.schema(fields + [(f"probability_{c}", pa.float64()) for c in classes])
+    fields = [(f"{prefix}prediction", pa.array(list(classes)).type)]
+    return pa.schema(fields + [(f"{prefix}probability_{c}", pa.float64()) for c in classes])
 
 
 def _to_arrow(

@@ -22,7 +22,7 @@ from typing import Any
 from downslope.config import AUTO, OptimizerName, Training
 from downslope.errors import DataError, MismatchError, UsageError
 from downslope.objective import Model, merge, split
-from downslope.report.journal import Journal, Reader
+from downslope.report.journal import Journal, Reader, no_run
 from downslope.storage import atomic_folder, read_signed, replace_json, signed, write_json
 from downslope.train.checkpoint import (
     Checkpoint,
@@ -189,7 +189,7 @@ def read_request(run: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(run) / REQUEST
     if not path.is_file():
-        raise DataError("not the folder of a run", path=run, remedy="name one made by fit --out")
+        raise no_run(path.parent)
     return read_signed(path)
 
 

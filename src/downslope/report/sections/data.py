@@ -27,6 +27,7 @@ from downslope.report.words import cut, label, sentence
 MAX_COLUMNS = 15  # of the chart of importance
 MAX_FINDINGS = 40
 MISCALIBRATED_LEVEL = 0.01  # of the test of all bins
+SMALL_PART = 0.5  # of a column's effect on training rows, that held-out rows have; assumed
 FEW_ROWS = 2  # that are no sign of anything
 MAX_NOISY_ROWS = 12
 MAX_CLASSES = 30
@@ -79,6 +80,22 @@ def without_effect(found: list[tuple[str, Estimate]]) -> list[str]:
 def idle_together(run: RunData) -> Estimate:
     """Rise of the loss when all columns without effect are permuted at once."""
     return estimate((run.find("importance") or {}).get("idle_together"))
+
+
+def learned_by_heart(run: RunData) -> list[tuple[str, Estimate, Estimate]]:
+    """Columns that matter far more to training rows than to held-out ones, with both rises.
+
+    The model tells training rows apart by such a column: what it learned of them holds for no
+    others.
+    """
+    found = []
+    for each in map(mapping, listing((run.find("importance") or {}).get("columns"))):
+        held, train = estimate(each), estimate(each.get("train"))
+        if held.value is None or held.hi is None or train.value is None or train.lo is None:
+            continue
+        if train.lo > held.hi and held.hi < SMALL_PART * train.value:
+            found.append((str(each.get("name")), held, train))
+    return sorted(found, key=lambda column: float(column[1]) - float(column[2]))
 
 
 @chart("importance", "Columns by importance")
