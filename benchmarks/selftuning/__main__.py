@@ -147,7 +147,8 @@ def _print(results: table.Results, options: argparse.Namespace) -> None:
         rows = [dataclasses.replace(row, met=None) for row in rows]
     if results.workloads:
         print(f"\n{table.standings(results)}\n\n{table.by_workload(results)}\n\n{markdown(rows)}\n")
-    print(table.without_target(results))
+    for text in (table.without_target(results), table.branches(results)):
+        print(text)
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:

@@ -27,6 +27,7 @@ from benchmarks.selftuning.rivals import (
 )
 from benchmarks.selftuning.snapshots import Camera
 from benchmarks.selftuning.workloads import Workload
+from downslope.choose import branched_critical_batch
 from downslope.losses import softmax
 
 # Shares of the horizon at which parameters are copied: a target is mostly reached in the last
@@ -137,6 +138,23 @@ def _run(
     )
 
 
+def _branch(record: dict[str, Any]) -> dict[str, Any]:
+    """Predicted and branched critical batch of a decision after a branch."""
+    if record.get("policy") != "settle_batch_size":
+        return {}
+    seen = record["inputs"]
+    branched = branched_critical_batch(
+        batch_sizes=(seen["batch_size"], seen["candidate"]),
+        num_steps=(seen["num_steps"], seen["candidate_steps"]),
+        gains=(seen["gain"], seen["candidate_gain"]),
+        errors=(seen["gain_error"], seen["candidate_gain_error"]),
+        difference_error=seen["gains_error"],
+    )
+    ends = [branched.value, branched.lo, branched.hi]
+    predicted = [seen["noise_scale"], seen["noise_lo"], seen["noise_hi"]]
+    return {"predicted": predicted, "branched": ends, "candidate": seen["candidate"]}
+
+
 def _plain(model: Any, rival: Rival) -> Any:
     """The workload's model."""
     return model["model"] if rival.needs_loss else model
@@ -160,6 +178,7 @@ def _fit(
                     "seconds": round(float(record.get("seconds") or 0), 3),
                     "knob": record["knob"],
                     "new": record["new"],
+                    **_branch(record),
                 }
             )
 

@@ -12,6 +12,7 @@ from benchmarks.selftuning import score
 from benchmarks.selftuning.records import Record
 from benchmarks.selftuning.rivals import DOWNSLOPE
 from benchmarks.selftuning.targets import Search
+from downslope.estimate import short
 
 LEAST_SCORE = 0.85
 LONG_SECONDS, LONG_RATIO, SHORT_RATIO, WORST_RATIO = 20.0, 1.25, 1.6, 2.5
@@ -135,6 +136,56 @@ def without_target(results: Results) -> str:
         losses = (f"{rival} {median(values):.4g}" for rival, values in found.items())
         lines.append(f"{workload}, no target yet, final test loss: {', '.join(losses)}")
     return "\n".join(lines)
+
+
+def branches(results: Results) -> str:
+    """Predicted against branched critical batch sizes of every branch, as markdown.
+
+    The line below counts all branches, and those of which both sides are known or bounded.
+    """
+    lines = [
+        "| workload | seed | at, s | sizes | predicted critical batch | branched |",
+        "|---|---|---|---|---|---|",
+    ]
+    near = overlapping = valued = bounded = number = 0
+    for record in results.records:
+        for each in record.notes.get("decisions", []):
+            if record.rival != DOWNSLOPE or "branched" not in each:
+                continue
+            number += 1
+            predicted, branched = each["predicted"], each["branched"]
+            lines.append(
+                f"| {record.workload} | {record.seed} | {each['seconds']:g} | {each['candidate']} "
+                f"proposed, {each['new']} kept | {_ends(predicted)} | {_ends(branched)} |"
+            )
+            if predicted[0] is not None and branched[0] is not None:
+                valued += 1
+                near += max(predicted[0], branched[0]) <= 2 * min(predicted[0], branched[0])
+            if any(end is not None for end in predicted) and any(e is not None for e in branched):
+                bounded += 1
+                least = max(_lower(predicted), _lower(branched))
+                overlapping += least <= min(_upper(predicted), _upper(branched))
+    told = (
+        f"{number} branches; {valued} with two values, {near} of them within a factor of 2; "
+        f"{bounded} with values or bounds, of which {overlapping} overlap"
+    )
+    return "\n".join([*lines, "", told]) if number else ""
+
+
+def _lower(found: Sequence[float | None]) -> float:
+    return 0.0 if found[1] is None else found[1]
+
+
+def _upper(found: Sequence[float | None]) -> float:
+    return math.inf if found[2] is None else found[2]
+
+
+def _ends(found: Sequence[float | None]) -> str:
+    value, lo, hi = found
+    if value is None:
+        bounds = ((lo, "at least"), (hi, "at most"))
+        return ", ".join(f"{word} {short(end)}" for end, word in bounds if end is not None)
+    return f"{short(value)} ({short(_lower(found))} to {'any' if hi is None else short(hi)})"
 
 
 def _seconds(seconds: Sequence[float]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
 SMALLEST = 5e-324  # of the doubles above 0
 LARGEST = 1e308  # the same: a width may overflow where its ends do not
 # Seconds are shown in the largest of these units that they reach, as (least seconds, size, name).

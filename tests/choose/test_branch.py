@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from downslope.choose import settle_batch_size
+from downslope.choose import branched_critical_batch, settle_batch_size
 from downslope.choose.branch import ARM_SHARE, BRANCH_SHARE, MIN_ARM, arm_seconds
 
 ASKED = {
@@ -118,3 +118,65 @@ def test_its_error_rates_are_those_of_a_paired_test(difference, end, lo, hi):
         mean, error = np.mean(candidate - present), error_of_difference(candidate, present)
         count += end in settled(difference=mean, error=error, tolerance=0.0).because
     assert lo <= count / num_runs <= hi
+
+
+@pytest.mark.parametrize("truth", [30.0, 200.0, 2000.0])
+def test_the_branched_critical_batch_is_that_of_the_gains(truth):
+    """Catches gains per second in place of per update, sizes exchanged, and intervals that leave
+    out that the arms share their rows.
+    """
+    rng, held, num_runs, bounded = np.random.default_rng(1), 0, 1000, 0
+    sizes, steps = (256, 64), (500, 2000)
+    means = [n * 1e-4 / (1 + truth / b) for b, n in zip(sizes, steps, strict=True)]
+    own, common = 0.01 * min(means), 0.05 * min(means)
+    for _ in range(num_runs):
+        shared = common * rng.normal()
+        gains = tuple(m + shared + own * rng.normal() for m in means)
+        found = branched_critical_batch(
+            batch_sizes=sizes, num_steps=steps, gains=gains, errors=(math.hypot(own, common),) * 2,
+            difference_error=math.sqrt(2) * own,
+        )  # fmt: skip
+        bounded += found.is_bounded
+        held += (found.lo or 0.0) <= truth <= (math.inf if found.hi is None else found.hi)
+    assert 0.92 <= held / num_runs <= 0.98 and bounded > 0.9 * num_runs
+    exact = branched_critical_batch(
+        batch_sizes=sizes, num_steps=steps, gains=tuple(means), errors=(1e-9, 1e-9)
+    )
+    assert exact.value == pytest.approx(truth, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("gains", "is_known"),
+    [
+        ((0.1, 0.0999), (False, False, True)),  # four times the examples gained nothing more
+        ((0.1, 0.05), (False, False, False)),
+        ((0.1, 0.401), (False, True, False)),
+        ((0.1, 0.5), (False, False, False)),
+        ((0.1, 0.398), (True, True, False)),
+        ((0.1, 0.2), (True, True, True)),
+        ((0.1, -0.1), (False, False, False)),
+        ((0.001, 0.1), (False, False, False)),
+        ((None, 0.1), (False, False, False)),
+    ],
+)
+def test_gains_beyond_the_law_give_bounds_or_nothing(gains, is_known):
+    """Catches a negative critical batch or one of 0, an infinite one, and a value from noise."""
+    found = branched_critical_batch(
+        batch_sizes=(64, 256), num_steps=(100, 100), gains=gains, errors=(0.001, 0.001)
+    )
+    assert tuple(end is not None for end in (found.value, found.lo, found.hi)) == is_known
+
+
+def test_the_sentence_holds_the_branched_critical_batch_too():
+    """Catches a policy that is not told what the arms gained, and a value told out of nothing."""
+    gains = {
+        "gain": 0.2,
+        "gain_error": 0.002,
+        "candidate_gain": 0.25,
+        "candidate_gain_error": 0.002,
+    }
+    found = settled(**gains)
+    ratio = (0.25 / 800) / (0.2 / 1600)
+    critical = (ratio - 1) * 64 * 256 / (256 - 64 * ratio)
+    assert f"the critical batch is {critical:.3g} (" in found.because
+    assert "by what their updates gained" not in settled().because

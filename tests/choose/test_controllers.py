@@ -149,9 +149,10 @@ def test_at_a_floor_it_cools_twice_and_stops():
     assert replay([{"event": "decided", **d.to_json()} for d in run.decisions]) == run.decisions
 
 
-def test_gains_after_a_change_put_off_the_end():
+@pytest.mark.parametrize("scale", [1.0, 0.05])
+def test_gains_after_a_change_put_off_the_end(scale):
     """Catches changes that are counted over the whole run: gains in between end the count."""
-    run, value = Simulated(), 1.0
+    run, value = Simulated(), scale
     for _ in range(6):
         assert not run.evaluate(*[value] * 5)
         value *= 0.9
@@ -317,7 +318,9 @@ def test_an_overfitted_run_starts_again_at_lower_rates_while_that_gains():
     assert first[-1].new == pytest.approx(rate / math.sqrt(10))
     assert (run.temperature.starts, run.temperature.path) == (2, ())
     assert run.temperature.started_step == run.temperature.changed_step == run.step
-    assert overfit(run)[-1].knob == "stop"  # the second start gained nothing
+    second = overfit(run)
+    assert second[-1].knob == "stop"  # it gained nothing
+    assert len(second) == len(first) == MAX_ANNEALS + 1
 
 
 @pytest.mark.parametrize(
@@ -381,6 +384,9 @@ def test_a_run_too_short_for_trials_says_so():
     (told,) = orders
     assert not trials and told.policy == "keep_default" and told.old == told.new == 0.005
     assert "100 updates" in told.because
+    run = Search(**short)
+    run.search(lambda rate: 1.0)
+    assert run.see("begun") == ()  # said once
     for other in ({"finds_rate": True}, {"free": FREE - {"learning_rate"}}):
         assert Search(**short | other).search(lambda rate: 1.0) == ([], ())
 

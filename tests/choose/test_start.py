@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from downslope.choose import first_batch_size
+from downslope.choose.start import economical_batch_size
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,9 @@ def test_memory_bounds_it(most, expected):
     """Catches a batch that memory cannot hold, and a bound that is no power of two."""
     assert first_batch_size(num_rows=10**6, most=most) == expected
     assert first_batch_size(num_rows=None, most=most) == expected
+
+
+@pytest.mark.parametrize(("half_size", "expected"), [(0, 4), (0.1, 4), (0.3, 8), (10, 32)])
+def test_it_is_the_power_of_two_above_the_cheapest_size(half_size, expected):
+    """Catches sizes below it, and a batch of fewer than four examples."""
+    assert economical_batch_size(half_size) == expected

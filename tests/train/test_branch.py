@@ -21,6 +21,7 @@ from downslope.choose.controller import MIN_CALLS_TIMED, NoiseReading, Trial
 from downslope.choose.step_time import line_times
 from downslope.step.state import State
 from downslope.train import calls, compiled_step, saving
+from downslope.train.evaluations import evaluate
 from downslope.train.observe import LoopInstruments
 from downslope.train.trials import Trials, _with_average
 from loops import core, loop_of, records, short_calls, train
@@ -127,13 +128,13 @@ def test_the_winner_is_gone_on_with_as_if_it_had_trained_alone(planted, setup, m
     kept = {}
     arm_ended = Trials.arm_ended
 
-    def keep(trials, losses, state):
+    def keep(trials, losses, last, state):
         kept[state.knobs.batch_size] = state.copy_to_host()
         if "start" not in kept:
             kept["start"] = trials.start.copy_to_host()
         done = [each.horizon.at(each.progress.num_steps) for each in (trials.start, state)]
         assert 0 < done[0] == pytest.approx(done[1], abs=1e-6)  # no cool-down of its own
-        return arm_ended(trials, losses, state)
+        return arm_ended(trials, losses, last, state)
 
     monkeypatch.setattr(Trials, "arm_ended", keep)
     loop = begun(setup, planted, monkeypatch)
@@ -180,9 +181,9 @@ def test_a_run_interrupted_in_an_arm_repeats_the_branch(arm, setup, monkeypatch)
     loop = begun(setup, HIGH, monkeypatch)
     ended = []
 
-    def interrupt(trials, losses, state):
+    def interrupt(trials, losses, last, state):
         ended.append(state.knobs.batch_size)
-        return arm_ended(trials, losses, state)
+        return arm_ended(trials, losses, last, state)
 
     arm_ended = Trials.arm_ended
     monkeypatch.setattr(Trials, "arm_ended", interrupt)
@@ -220,6 +221,7 @@ def test_without_held_out_rows_nothing_is_branched(monkeypatch):
 def test_an_arm_by_the_clock_is_timed_from_its_start(setup):
     """Catches a limit that the updates before the branch have used up already."""
     loop = loop_of(dataclasses.replace(setup, costs=None))
+    evaluate(loop)  # a branch begins there
     loop.state.progress.update_seconds = before = 100.0
     core.turn_knobs(loop, (Trial(0.2, 10**6, 0.05, START // 4),))
     with loop.open_blocks() as blocks:
@@ -252,8 +254,8 @@ def test_each_arm_is_judged_by_an_average_of_its_own(monkeypatch):
     loop = begun(setup, LOW, monkeypatch)
     ends, arm_ended = {}, Trials.arm_ended
 
-    def keep(trials, losses, state):
-        found = arm_ended(trials, losses, state)
+    def keep(trials, losses, last, state):
+        found = arm_ended(trials, losses, last, state)
         first = trials.start.progress.num_steps
         ends[found.batch_size] = first, found.num_steps, -found.loss
         return found

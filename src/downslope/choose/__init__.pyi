@@ -2,6 +2,7 @@ from .answers import what_if as what_if
 from .batch import SweetSpot as SweetSpot
 from .batch import sweet_spot as sweet_spot
 from .branch import arm_seconds as arm_seconds
+from .branch import branched_critical_batch as branched_critical_batch
 from .branch import settle_batch_size as settle_batch_size
 from .clipping import next_clip_norm as next_clip_norm
 from .controller import Context as Context

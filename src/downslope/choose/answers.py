@@ -57,8 +57,7 @@ def what_if(seen: RunFacts, scenario: Scenario | None = None) -> tuple[Answer, .
         spot, answer = _best(seen, scenario, law, times)
         answers.append(answer)
     size = scenario.batch_size or (spot.batch_size if spot else None) or seen.batch_size
-    asked = scenario.batch_size is not None or spot is not None
-    answers += _at(size if asked else None, law, times, no_law or no_times)
+    answers += _at(size, law, times, no_law or no_times)
     answers += workers_if(seen, scenario, law, times, size, no_times)
     return tuple(answers)
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from downslope.arguments import number
 from downslope.choose.step_time import StepTimes, percentiles
-from downslope.estimate import Estimate, short, spoken
+from downslope.estimate import Z95, Estimate, short, spoken
 
 STRAIGHT = 0.15  # largest residual of the line at which its closed form is trusted
 NUM_RESAMPLES = 200
-Z95 = 1.959964
 NEAR = 1.1  # batches within this factor of the least time count as good
 POINTS_PER_OCTAVE = 16  # 4 % apart, where two digits are wanted; the least is then refined
 REACH = 1e4  # range around the optimum in which near-equal batches of a given line are sought

@@ -10,7 +10,7 @@ import math
 
 from downslope.choose.decision import Decision, policy
 from downslope.choose.next_batch import relative_time, scale_name, scale_text
-from downslope.estimate import short, spoken
+from downslope.estimate import Z95, Estimate, not_estimable, short, spoken
 
 ARM_SHARE = 1 / 40  # of the time left, for one arm; the winner's is kept, so a branch costs that
 # Of a run, for all arms, half of which are kept: with a learning-rate search that loses three
@@ -76,6 +76,11 @@ def settle_batch_size(
     candidate_seconds: float,
     was_refused: bool = False,
     is_preconditioned: bool = False,
+    gain: float | None = None,
+    gain_error: float | None = None,
+    candidate_gain: float | None = None,
+    candidate_gain_error: float | None = None,
+    gains_error: float | None = None,
 ) -> Decision | None:
     """Batch size to continue with after a branch.
 
@@ -99,6 +104,10 @@ def settle_batch_size(
         was_refused: an earlier branch refused the candidate.
         is_preconditioned: the prediction is the noise scale in the metric of a preconditioned
             optimizer.
+        gain, gain_error: fall of the held-out loss in the arm of the present size, at the last
+            parameters, and its standard error; None if unknown.
+        candidate_gain, candidate_gain_error: the same of the candidate's arm.
+        gains_error: standard error of the difference of the two gains.
 
     Example:
         >>> arms = dict(batch_size=64, candidate=256, num_steps=1600, candidate_steps=800,
@@ -153,7 +162,79 @@ def settle_batch_size(
             f"{short(difference)}, standard error {spread}): "
             f"{f'{candidate:,} stays refused' if was_refused else reason}"
         )
+    critical = branched_critical_batch(
+        batch_sizes=(batch_size, candidate),
+        num_steps=(num_steps, candidate_steps),
+        gains=(gain, candidate_gain),
+        errors=(gain_error, candidate_gain_error),
+        difference_error=gains_error,
+    )
+    if critical.is_bounded:
+        end += f"; by what their updates gained, the critical batch is {critical}"
     return Decision(knob="batch_size", old=batch_size, new=new, because=arms + end)
+
+
+def branched_critical_batch(
+    *,
+    batch_sizes: tuple[int, int],
+    num_steps: tuple[int, int],
+    gains: tuple[float | None, float | None],
+    errors: tuple[float | None, float | None],
+    difference_error: float | None = None,
+) -> Estimate:
+    """Critical batch size by what the updates of two arms of a branch gained.
+
+    An update of b examples gains a share 1/(1 + B_crit/b) of what one of very many would: of two
+    sizes b < c the gains per update have a ratio r between 1 and c/b, and
+    B_crit = (r - 1) b c / (c - r b). Its interval has the rows' noise, not the luck of a path. It
+    holds where the rates suit the sizes, and gains are small beside what is left to gain. Where the
+    temperature of the larger size is lower, part of its gain is the fall to a lower noise floor,
+    and B_crit is biased up; late in a run, when little else is gained, by much.
+
+    Args:
+        batch_sizes: two different ones.
+        num_steps: updates of the arms.
+        gains: falls of the held-out loss in the arms.
+        errors: standard errors of the gains.
+        difference_error: standard error of their difference, from the same rows; None takes gains
+            for independent.
+
+    Returns:
+        Examples; only a bound where r itself is not between 1 and c/b. Not estimable where a gain
+        does not exceed twice its standard error, or no bound follows.
+
+    Example:
+        >>> print(branched_critical_batch(batch_sizes=(64, 256), num_steps=(1000, 1000),
+        ...     gains=(0.1, 0.25), errors=(0.002, 0.003)))
+        256 (221 to 299) examples
+
+    Source: McCandlish et al. (2018), An empirical model of large-batch training, equation 2.7.
+    """
+    unit = "examples"
+    known = [(g, e) for g, e in zip(gains, errors, strict=True) if g is not None and e is not None]
+    if len(known) < 2 or not all(g > NUM_ERRORS * e for g, e in known):
+        return not_estimable("an arm gained no more than its noise", unit=unit)
+    order = sorted(range(2), key=lambda arm: batch_sizes[arm])
+    (b, c), (n, m) = ([each[arm] for arm in order] for each in (batch_sizes, num_steps))
+    (g, e), (h, f) = (known[arm] for arm in order)
+    common = 0.0 if difference_error is None else (e**2 + f**2 - difference_error**2) / 2
+    variance = (e / g) ** 2 + (f / h) ** 2 - 2 * common / (g * h)
+    ratio, spread = (h / m) / (g / n), math.exp(Z95 * math.sqrt(max(variance, 0.0)))
+
+    def at(r: float) -> float | None:
+        """B_crit, 0 at least; None where it is infinite."""
+        return None if r >= c / b else max(0.0, (r - 1) * b * c / (c - r * b))
+
+    lo, value, hi = (at(ratio * factor) for factor in (1 / spread, 1.0, spread))
+    if value is None:
+        edge = f"an update of {c:,} gained as much more as it has more examples"
+        found = Estimate(value=None, lo=lo or None, unit=unit, reason=edge)
+        return found if found.is_bounded else not_estimable(edge, unit=unit)
+    if value == 0:
+        edge = f"an update of {c:,} gained no more than one of {b:,}"
+        found = Estimate(value=None, hi=hi or None, unit=unit, reason=edge)
+        return found if found.is_bounded else not_estimable(edge, unit=unit)
+    return Estimate(value=value, lo=lo, hi=hi, unit=unit, method="gains of two arms of a branch")
 
 
 def _predicted_ratio(

@@ -32,6 +32,8 @@ class Branch:
             timed.
         arm_seconds: time of an arm.
         candidate_steps: updates of the candidate's arm: at most, until it ended.
+        candidate_gain, candidate_gain_error: fall of the held-out loss in the candidate's arm, and
+            its standard error; None until it ended, or if unknown.
         noise: predicted critical batch size with the ends of its interval.
         is_preconditioned: it is in the metric of a preconditioned optimizer.
     """
@@ -44,6 +46,8 @@ class Branch:
     candidate_seconds: float | None = None
     arm_seconds: float = 0.0
     candidate_steps: int = 0
+    candidate_gain: float | None = None
+    candidate_gain_error: float | None = None
     noise: tuple[float | None, ...] = (None, None, None)
     is_preconditioned: bool = False
 
@@ -187,6 +191,8 @@ class BranchedBatchSize:
             branch = dataclasses.replace(
                 branch,
                 candidate_steps=arm.num_steps,
+                candidate_gain=arm.gain,
+                candidate_gain_error=arm.gain_error,
                 candidate_seconds=seconds or arm.batch_size * (each or 0.0),
             )
             return dataclasses.replace(state, branch=branch), (branch.second_arm(),)
@@ -199,6 +205,11 @@ class BranchedBatchSize:
             difference=arm.difference,
             error=arm.error,
             num_rows=arm.num_rows,
+            gain=arm.gain,
+            gain_error=arm.gain_error,
+            gains_error=arm.gains_error,
+            candidate_gain=branch.candidate_gain,
+            candidate_gain_error=branch.candidate_gain_error,
             loss=None if arm.loss is None else gain_scale(arm.loss, seen.first_loss),
             tolerance=seen.context.training.tolerance,
             was_refused=branch.candidate in dict(state.refused),

@@ -142,6 +142,9 @@ class ArmEnd:
             Infinite if one of them diverged; None if both did, and for the first arm.
         error: standard error of that mean; None if unknown.
         num_rows: held-out rows.
+        gain, gain_error: mean over the rows of the loss at the branch minus that at the arm's end,
+            both at the last parameters without an average, and its standard error; None if unknown.
+        gains_error: of the second arm: standard error of the difference of the two gains.
     """
 
     batch_size: int
@@ -150,6 +153,9 @@ class ArmEnd:
     difference: float | None
     error: float | None
     num_rows: int
+    gain: float | None = None
+    gain_error: float | None = None
+    gains_error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

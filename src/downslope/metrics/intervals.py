@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 
-from downslope.estimate import t_quantile
+from downslope.estimate import Z95, t_quantile
 
-Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
 Ends = tuple[float | None, float | None]
 NO_INTERVAL: Ends = (None, None)
 

@@ -17,6 +17,7 @@ from downslope.choose.decision import Decision
 from downslope.data.stream import Replay
 from downslope.errors import StopReason
 from downslope.train.collect import collect
+from downslope.train.evaluations import last_losses
 from downslope.train.horizon import Horizon
 from downslope.train.loop import Loop, change_step, follow_horizon
 from downslope.train.saving import mark_good, returned, save, undo
@@ -87,9 +88,11 @@ def _start_again(loop: Loop) -> None:
 def _begin_trial(loop: Loop, trial: Trial) -> None:
     state, size = loop.state, trial.batch_size
     if loop.trials is None:
+        losses = None
         if size is not None:
             save(loop)  # a run that is killed in a branch repeats it from here
-        loop.trials = Trials(state.copy_to_host())
+            losses = last_losses(loop)
+        loop.trials = Trials(state.copy_to_host(), losses)
     else:
         state.return_to(loop.trials.start)
         returned(loop)

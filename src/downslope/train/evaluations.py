@@ -27,6 +27,7 @@ from downslope.choose.evaluations import (
 )
 from downslope.metrics import Results
 from downslope.objective import Params
+from downslope.step.state import State
 from downslope.train.calls import Call
 from downslope.train.collect import collect
 from downslope.train.evaluate import Evaluate
@@ -95,10 +96,19 @@ def arm_losses(loop: Loop) -> np.ndarray | None:
     At the average over the arm's own last updates, or at the last parameters: an average that
     reaches back before the arm lags behind further where updates are fewer.
     """
-    state, setup = loop.state, loop.setup
-    device = state.device._replace(average=None) if state.arm_from is None else state.device
-    assert state.held_out.num_rows is not None  # a branch begins at an evaluation
-    losses = _timed(loop, setup.kept_params(device), state.held_out.num_rows).losses
+    state = loop.state
+    return last_losses(loop) if state.arm_from is None else _losses_at(loop, state.device)
+
+
+def last_losses(loop: Loop) -> np.ndarray | None:
+    """Losses of the rows that evaluations use at the last parameters, without an average, [n]."""
+    return _losses_at(loop, loop.state.device._replace(average=None))
+
+
+def _losses_at(loop: Loop, device: State) -> np.ndarray | None:
+    num_rows = loop.state.held_out.num_rows
+    assert num_rows is not None  # a branch begins at an evaluation
+    losses = _timed(loop, loop.setup.kept_params(device), num_rows).losses
     return losses if np.isfinite(losses).all() else None
 
 

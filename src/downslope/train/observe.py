@@ -21,7 +21,7 @@ from downslope.estimate import Estimate
 from downslope.metrics import Results
 from downslope.train.calls import Call
 from downslope.train.collect import write_trial
-from downslope.train.evaluations import arm_losses, compare, evaluate, is_due
+from downslope.train.evaluations import arm_losses, compare, evaluate, is_due, last_losses
 from downslope.train.loop import Loop, is_trial_over
 from downslope.train.spending import MEASURING
 from downslope.train.state import restore_device
@@ -55,8 +55,12 @@ def observe_end(loop: Loop) -> Observation | None:
         if loop.trials.trial.batch_size is None:
             loop.trials.ended(loss, loop.state, is_cut_short=is_cut_short)
         else:
-            losses = None if is_cut_short or not math.isfinite(loss) else arm_losses(loop)
-            arm = loop.trials.arm_ended(losses, loop.state)
+            losses = last = None
+            if not is_cut_short and math.isfinite(loss):
+                losses = last = arm_losses(loop)
+                if loop.state.arm_from is not None:
+                    last = last_losses(loop)
+            arm = loop.trials.arm_ended(losses, last, loop.state)
         write_trial(loop, loss, arm)
         return _observation(
             loop, "trial_ended", trial_loss=loss, arm=arm, is_cut_short=is_cut_short

@@ -31,6 +31,7 @@ class Trials:
 
     Args:
         start: a copy of the state that every trial begins with.
+        start_losses: of the held-out rows there, at the last parameters, [n]; None if unknown.
 
     Attributes:
         trial: the current trial.
@@ -39,14 +40,16 @@ class Trials:
         arms: by batch size, a copy of the state at the end of each arm of a branch.
     """
 
-    def __init__(self, start: TrainState):
+    def __init__(self, start: TrainState, start_losses: np.ndarray | None = None):
         self.start, self.trial = start, Trial(0.0, 0)
+        self._start_losses = start_losses
         self.rows: Replay | None = None
         self.best: TrainState | None = None
         self.arms: dict[int, TrainState] = {}
         self.seconds = 0.0  # that earlier trials spent on updates
         self._lowest, self._count = math.inf, 0
         self._losses: list[np.ndarray | None] = []  # of the held-out rows, by arm
+        self._last_losses: np.ndarray | None = None
         self._open = contextlib.ExitStack()
 
     def begin(self, trial: Trial, open_rows: Callable[[], Replay], *, keeps: bool) -> None:
@@ -65,17 +68,24 @@ class Trials:
         if math.isfinite(loss) and loss <= self._lowest:
             self._lowest, self.best = loss, state.copy_to_host()
 
-    def arm_ended(self, losses: np.ndarray | None, state: TrainState) -> ArmEnd:
+    def arm_ended(
+        self, losses: np.ndarray | None, last_losses: np.ndarray | None, state: TrainState
+    ) -> ArmEnd:
         """Keep the state of an arm that ended, and compare it with the one before.
 
         Args:
             losses: of the held-out rows at its end, [n]; None if it diverged.
+            last_losses: the same at the last parameters, without an average.
         """
         self.seconds += state.progress.update_seconds - self.start.progress.update_seconds
         size = state.knobs.batch_size
         self.arms[size] = state.copy_to_host()
         if state.arm_from is not None:
             self.arms[size].device = _with_average(self.arms[size], self.start)
+        gains_error = None
+        if self._losses:  # of the first arm
+            gains_error = error_of_difference(self._last_losses, last_losses)
+        self._last_losses = last_losses
         self._losses.append(losses)
         first, difference, error = self._losses[0], None, None
         if len(self._losses) > 1 and first is not None and losses is not None:
@@ -90,11 +100,20 @@ class Trials:
             difference=difference,
             error=error,
             num_rows=0 if losses is None else len(losses),
+            gain=_mean_difference(self._start_losses, last_losses),
+            gain_error=error_of_difference(self._start_losses, last_losses),
+            gains_error=gains_error,
         )
 
     def close(self) -> None:
         """Release the rows."""
         self._open.close()
+
+
+def _mean_difference(before: np.ndarray | None, after: np.ndarray | None) -> float | None:
+    if before is None or after is None or len(before) != len(after):
+        return None
+    return float(np.mean(before - after, dtype=np.float64))
 
 
 def _with_average(end: TrainState, start: TrainState) -> State:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from scipy.special import chdtrc
 
+from downslope.estimate import Z95
 from downslope.report.journal import Record
 from downslope.table.calibration import predicted_classes, probabilities
 from downslope.table.evidence.context import Context, RowSample, Skipped
 from downslope.table.evidence.intervals import ends, mean_of, share_of
 from downslope.table.model import LOG_LINKS
 
-Z95 = 1.959963984540054
 MAX_BINS = 10
 MIN_BIN_ROWS = 30  # with fewer an interval says little
 MAX_POINTS = 400
