@@ -1,7 +1,9 @@
 """Mutants of a file by the operators of Cosmic Ray, and a sample of them.
 
-Left out: annotations, decorators, and `==` against `is`, whose mutants compute the same; and
-operators on bits in place of arithmetic, which fail on any float.
+Left out: annotations, decorators, and `==` against `is`, whose mutants compute the same;
+operators on bits in place of arithmetic, which fail on any float; one more or less in a module's
+plain constant of ten or more, such as 129 rows for 128, which is as good a choice as before; and
+`strict` of `zip`, which acts only on a fault elsewhere.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def operators() -> dict[str, Any]:
 def mutants(path: str, source: str) -> Iterator[Mutant]:
     """All mutants of a file."""
     tree = ast.parse(source)
-    quiet = list(_left_alone(tree))
+    quiet, large = list(_left_alone(tree)), set(_large_constants(tree))
     statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
     functions = [n for n in statements if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
     nodes = list(ast_nodes(get_ast(source)))
@@ -55,6 +57,8 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
         places = [place for node in nodes for place in operator.mutation_positions(node)]
         for occurrence, (start, _) in enumerate(places):
             if any(first <= start < last for first, last in quiet):
+                continue
+            if name == "NumberReplacer" and start in large:
                 continue
             inside = [s for s in statements if s.lineno <= start[0] <= (s.end_lineno or 0)]
             statement = max(inside, key=lambda s: (s.lineno, s.col_offset))
@@ -72,13 +76,29 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
 
 
 def _left_alone(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where annotations and decorators stand."""
+    """Positions of annotations, decorators and `strict`."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            yield _span(node.value)
         found = [getattr(node, "annotation", None), getattr(node, "returns", None)]
         for part in [*found, *getattr(node, "decorator_list", [])]:
             if isinstance(part, ast.expr):
-                end = (part.end_lineno or 0, part.end_col_offset or 0)
-                yield (part.lineno, part.col_offset), end
+                yield _span(part)
+
+
+def _span(node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
+    end = (node.end_lineno or 0, node.end_col_offset or 0)
+    return (node.lineno, node.col_offset), end
+
+
+def _large_constants(tree: ast.Module) -> Iterator[tuple[int, int]]:
+    """Positions of numbers of ten or more in the constants of a module, not of their factors."""
+    for statement in (node for node in tree.body if isinstance(node, ast.Assign)):
+        found = statement.value
+        for node in found.elts if isinstance(found, ast.Tuple) else [found]:
+            value = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(value, (int, float)) and abs(value) >= 10:
+                yield node.lineno, node.col_offset
 
 
 def _end_of_head(statement: ast.stmt) -> int:

@@ -11,7 +11,7 @@ import downslope
 from downslope.choose.step_time import line_times
 from downslope.objective import build
 from downslope.train import assemble, calls
-from downslope.train.cost import BACKWARD, counted_times
+from downslope.train.cost import BACKWARD, CPU_LAUNCH, counted_times
 
 WIDTH = 64
 X = np.random.default_rng(0).normal(size=(4000, 8)).astype("float32")
@@ -84,3 +84,11 @@ def test_the_clock_changes_nothing_without_a_time_budget(monkeypatch):
     assert any(knob == "batch_size" for _, knob, *_ in short[0])
     for one, other in zip(short[1], long[1], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_update_that_does_nothing_costs_its_launch():
+    """Catches the launch of an accelerator on a processor, which asks for batches five times as
+    large.
+    """
+    size = 8 * WIDTH + WIDTH
+    assert costs(WIDTH, 2).fixed_seconds == pytest.approx(CPU_LAUNCH + 40 * size / 1e10)

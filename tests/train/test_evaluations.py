@@ -18,7 +18,13 @@ from downslope.choose import replay
 from downslope.choose.evaluations import SAMPLE_ROWS
 from downslope.data.arrays import Arrays
 from downslope.metrics import MeanLoss
-from downslope.train.evaluations import evaluate, is_due
+from downslope.train.evaluations import (
+    FORWARD_SHARE,
+    _expected_seconds,
+    _timed,
+    evaluate,
+    is_due,
+)
 from downslope.train.finish import finish
 from downslope.train.horizon import Horizon
 from downslope.train.sources import held_out_sample
@@ -321,3 +327,40 @@ def test_the_last_parameters_are_kept_unless_their_loss_rose_on_the_sample(case)
     assert result.params["w"].tolist() == kept["w"].tolist()
     assert passes == [kept["w"].tolist()]
     assert result.validation["loss"].num_examples == ROWS
+
+
+def test_the_marks_of_a_run_of_epochs_follow_from_its_updates():
+    """Catches a run of 2 epochs, 60 updates, whose marks are those of a run of 28 or of none."""
+    epochs = fit(epochs=2, seconds=None)
+    assert evaluated_at(epochs) == evaluated_at(fit(steps=600))
+
+
+def test_another_number_of_rows_takes_another_evaluator(setup):
+    """Catches the sample's program kept for all rows, and a new one for the same rows."""
+    made = []
+
+    def evaluator(num_rows):
+        made.append(num_rows)
+
+        def found(params):
+            accumulator = MeanLoss()
+            accumulator.add(losses=np.ones(num_rows, np.float32))
+            results = accumulator.result()
+            results.losses = np.ones(num_rows, np.float32)
+            return results
+
+        found.compile_seconds = 0.0
+        return found
+
+    loop = clocked(setup)
+    loop.setup = dataclasses.replace(setup, sample_evaluator=evaluator, evaluate=evaluator(600))
+    found = [len(_timed(loop, None, rows).losses) for rows in (256, 256, 600, 256, 512)]
+    assert found == [256, 256, 600, 256, 512] and made == [600, 256, 256, 512]
+
+
+def test_nothing_is_expected_before_an_update_was_timed(setup):
+    """Catches a first evaluation that is put off by a cost nobody measured."""
+    loop = clocked(setup)
+    assert _expected_seconds(loop, BATCH) == pytest.approx(FORWARD_SHARE * 0.02)
+    loop.step_seconds.clear()
+    assert _expected_seconds(loop, BATCH) == 0

@@ -20,7 +20,7 @@ from downslope.data.stream import Position
 from downslope.train.begin import context_of
 from downslope.train.collect import MAX_CALLS_TIMED, take_in
 from downslope.train.dispatch import Collected
-from downslope.train.loop import goes_on, is_over
+from downslope.train.loop import goes_on, is_over, is_timed
 from downslope.train.progress import CALMER, LEAP
 from downslope.train.saving import mark_good
 from loops import BATCH, ROWS, X, Y, core, decision, loop_of, planted, records, short_calls, train
@@ -378,3 +378,18 @@ def test_what_ends_a_run_from_outside(seconds, received, reason, setup):
     assert not goes_on(loop) and loop.stop_reason is StopReason.CONVERGED
     loop.stop_reason, loop.trouble = None, ("exploded", 3)
     assert is_over(loop) and loop.stop_reason is None  # it may be mended
+
+
+@pytest.mark.parametrize(("calls", "seconds", "is_enough"), [
+    (2, 1.0, False), (3, 1.0, True), (4, 1.0, True), (4, 0.05, False),
+])  # fmt: skip
+def test_a_trial_by_the_clock_ends_once_enough_calls_are_timed(calls, seconds, is_enough):
+    """Catches one that ends after its first call, which pays for more than its updates."""
+    start = SimpleNamespace(progress=SimpleNamespace(update_seconds=5.0))
+    loop = SimpleNamespace(
+        trials=SimpleNamespace(start=start, trial=SimpleNamespace(seconds=0.1)),
+        steps=SimpleNamespace(current=SimpleNamespace(batch_rows=8)),
+        step_seconds={8: [0.1] * calls},
+        state=SimpleNamespace(progress=SimpleNamespace(update_seconds=5.0 + seconds)),
+    )  # fmt: skip
+    assert is_timed(loop) is is_enough

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,15 @@ def test_what_it_cannot_do_is_said():
         Stepper(loss, model, Training(schedule="cosine", steps=5))
     with pytest.raises(UsageError, match="one value per example"):
         Stepper(lambda m, b, k: loss(m, b, k).mean(), model, PLAIN).step((X, Y))
+
+
+def test_a_copy_through_pickle_goes_on_alike():
+    """Catches a state lost or shared, and programs that cannot be pickled."""
+    stepper = Stepper(loss, {"w": np.ones(3, "float32")}, PLAIN)
+    fresh = pickle.loads(pickle.dumps(stepper))
+    stepper.step((X, Y))
+    copy = pickle.loads(pickle.dumps(stepper))
+    for each in (stepper, copy):
+        each.step((X, Y))
+    np.testing.assert_array_equal(stepper.params["w"], copy.params["w"])
+    assert (copy.num_steps, fresh.num_steps) == (2, 0)
