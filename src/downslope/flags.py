@@ -124,7 +124,7 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
     if shown == ():
         return " (may be repeated)" if field.name not in ("hidden", "quantile", "fold") else ""
     if shown is None:
-        return " (may be repeated: a model for each)" if field.name == "target" else ""
+        return " (may be repeated in fit: a model for each)" if field.name == "target" else ""
     if isinstance(shown, tuple):
         shown = ",".join(map(str, shown))
     return f" (default: {shown})"

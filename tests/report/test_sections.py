@@ -303,6 +303,8 @@ QUIET = [progress(50), progress(100), measured(100, of(100.0, 10))]
                                           {"name": "b", **of(0.01, 0.1)}]}], {}, "such as b"),
     ([{"event": "importance", "columns": [{"name": "a", **of(0.2, 0.1), "train": of(1.0, 0.1)},
                                           {"name": "b", **of(0.5, 0.1), "train": of(0.6, 0.1)}]}],
+     {}, "Group the values of a"),
+    ([{"event": "importance", "columns": [{"name": "a", **of(0.0, 0.1), "train": of(1.0, 0.1)}]}],
      {}, "Leave out a"),
     ([{"event": "trees", "metric": "log_loss", "model": of(0.5, 0.02), "trees": of(0.48, 0.02),
        "gain_over_trees": of(-0.02, 0.01)}], {}, "gradient-boosted trees"),

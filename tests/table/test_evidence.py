@@ -25,7 +25,7 @@ from downslope.config import Training
 from downslope.report import RunReader
 from downslope.report.journal import Journal, read_journal
 from downslope.report.plan import read_run
-from downslope.report.sections.data import holds_what_is_expected, learned_by_heart
+from downslope.report.sections.data import holds_what_is_expected, memorized
 from downslope.storage import signed
 from downslope.table import fit as table
 from downslope.table.evidence import gather
@@ -154,7 +154,7 @@ def test_importance_of_known_columns(folder, numbers, classes):
     assert by_name["plain"]["hi"] < 0.03
 
 
-def test_a_column_by_which_rows_are_learned_by_heart(folder):
+def test_a_column_by_which_rows_are_memorized(folder):
     """Catches a column that only training rows gain from, and one that both gain from, named."""
     rng = np.random.default_rng(2)
     name, town = rng.integers(0, 500, ROWS // 3), rng.integers(0, 80, ROWS // 3)
@@ -164,7 +164,7 @@ def test_a_column_by_which_rows_are_learned_by_heart(folder):
     made = make(folder, "heart", columns, ModelOptions(model="mlp"), training=training)
     by_name = {c["name"]: c for c in made.records["importance"]["columns"]}
     assert by_name["name"]["train"]["lo"] > 0.3 and by_name["town"]["train"]["lo"] > 0.3
-    found = learned_by_heart(RunReader(made.run))
+    found = memorized(RunReader(made.run))
     assert [column for column, *_ in found] == ["name"]
 
 

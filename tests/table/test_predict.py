@@ -120,6 +120,7 @@ def test_a_row_is_predicted_alike_wherever_it_stands(trained, predicted):
 def test_one_batch_at_a_time(trained, predicted, monkeypatch):
     """Catches a table that is read whole before anything is written."""
     monkeypatch.setattr(tabular, "MAX_BATCH_ROWS", 256)
+    monkeypatch.setattr("downslope.table.predict.ROWS", 256)
     run = trained({"x": X, "y": SIDE})
     events = []
     encode, write = Encoding.encode, output.pq.ParquetWriter.write_batch

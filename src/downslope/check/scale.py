@@ -148,7 +148,7 @@ def input_condition(sample: Sample) -> Finding:
         f"bounds the learning rate of a linear model with squared loss by {2 / largest:.2g}"
     )
     if rank < num_used:
-        severity, remedy = "note", f"drop {shown(*(group[0] for group in groups))}, or use --l2"
+        severity, remedy = "note", "ignore a column of each group, or use --l2"
         first, *rest = groups[0]
         text += (
             f"; rank {rank} of {num_used}: {num_used - rank} numbers are determined by others, so "

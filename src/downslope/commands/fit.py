@@ -18,7 +18,7 @@ from downslope.commands.common import (
     show,
 )
 from downslope.commands.fit_one import Asked, Fit, configurations, fit_one, free_folder
-from downslope.commands.fit_targets import fit_several, fits_of_targets, is_of_targets
+from downslope.commands.fit_targets import fit_several, fits_of_targets
 from downslope.errors import CapacityError, UsageError
 from downslope.flags import within
 
@@ -98,34 +98,33 @@ def fit(
     )  # fmt: skip
     cache_programs()
     names = (given or {}).get("target") or ()
-    if len(names) > 1 or (resume is not None and is_of_targets(resume)):
-        fits = fits_of_targets(table, names, given or {}, out, resume)
-    else:
+    fits = fits_of_targets(table, names, given or {}, out, resume)
+    if not fits:
         path, configs = configurations(table, given or {}, out, resume)
-        fits = {"": Fit(path, configs, resume or out or free_folder(path), resume is not None)}
+        fits = [Fit(path, configs, resume or out or free_folder(path), resume is not None)]
     if dry_run:
         return _dry_run(fits, json)
-    for each in fits.values():
+    for each in fits:
         if folds is not None:
             from downslope.table.folds import checked_folds
 
             checked_folds(each.path, each.configs[0], folds)  # before the time of a run is spent
-    if "" not in fits:
+    if fits[0].among is not None:
         return fit_several(fits, asked, json)
     values: dict[str, Any] = {}
     try:
-        return fit_one(fits[""], asked, values)
+        return fit_one(fits[0], asked, values)
     finally:
         if json and values:
             show("", json, values)
 
 
-def _dry_run(fits: dict[str, Fit], json: bool) -> int:
+def _dry_run(fits: list[Fit], json: bool) -> int:
     from downslope.table.dry_run import dry_run
 
-    plans = {name: dry_run(each.path, *each.configs) for name, each in fits.items()}
-    if "" in plans:
-        show(plans[""], json)
+    plans = {each.target: dry_run(each.path, *each.configs) for each in fits}
+    if fits[0].among is None:
+        show(plans[fits[0].target], json)
     else:
         text = "\n".join(f"target {name!r}\n{plan}" for name, plan in plans.items())
         show(text, json, {"targets": {name: plan.to_json() for name, plan in plans.items()}})

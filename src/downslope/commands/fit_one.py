@@ -44,6 +44,10 @@ class Fit(NamedTuple):
     resumes: bool
     among: TargetRuns | None = None  # runs of several targets, of which it is one
 
+    @property
+    def target(self) -> str | None:
+        return self.configs[0].target
+
 
 def configurations(
     table: Path | None, given: dict[str, Any], out: Path | None, resume: Path | None
@@ -63,7 +67,8 @@ def fit_one(each: Fit, asked: Asked, values: dict[str, Any]) -> int:
     from downslope.loggers.names import from_name
 
     with contextlib.ExitStack() as stack:
-        loggers = [stack.enter_context(from_name(name)) for name in asked.log]
+        names = [_of_target(name, each) for name in asked.log]
+        loggers = [stack.enter_context(from_name(name)) for name in names]
         found = _train(each, asked.explain, loggers, findings)
     terminated = found.result.signal == signal.SIGTERM
     code = 128 + signal.SIGTERM if terminated else found.result.stop_reason.exit_code
@@ -81,11 +86,18 @@ def fit_one(each: Fit, asked: Asked, values: dict[str, Any]) -> int:
     try:
         told, values["folds"] = _cross_validate(each, asked.folds)
     except KeyboardInterrupt as stop:
-        stop.args = (f"the model is kept in {each.folder}, without all folds",)
+        told = f"the model is kept in {each.folder}, without all folds"
+        stop.args = (told if each.among is None else f"{told}; then {_resume(each)}",)
         raise
     if asked.speaks:
         show(told, False)
     return code
+
+
+def _of_target(name: str, each: Fit) -> str:
+    """Name of a logger, with a folder of its own for each of several targets."""
+    is_folder = name.startswith("tensorboard:")
+    return f"{name}/{each.folder.name}" if each.among is not None and is_folder else name
 
 
 def _cross_validate(each: Fit, folds: int) -> tuple[str, dict[str, Any]]:
@@ -124,11 +136,15 @@ def _train(each: Fit, explain: bool, loggers: list[Any], findings: list[Finding]
                 check=check,
             )
     except (KeyboardInterrupt, CapacityError) as stop:
-        if each.folder.exists():
-            folder = each.folder if each.among is None else each.among.folder
-            resume = f"go on with: downslope fit --resume {shlex.quote(str(folder))}"
-            stop.args = (f"{stop}; then {resume}" if stop.args else resume,)
+        runs = [each.folder] if each.among is None else each.among.runs.values()
+        if any(run.exists() for run in runs):
+            stop.args = (f"{stop}; then {_resume(each)}" if stop.args else _resume(each),)
         raise
+
+
+def _resume(each: Fit) -> str:
+    folder = each.folder if each.among is None else each.among.folder
+    return f"go on with: downslope fit --resume {shlex.quote(str(folder))}"
 
 
 def _report(

@@ -5,18 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from downslope.commands.common import show
 from downslope.commands.fit_one import Asked, Fit, configurations, fit_one, free_folder
-from downslope.errors import MismatchError, UsageError
+from downslope.errors import DataError, MismatchError, UsageError
+from downslope.flags import CONFIGS, configured
 
-
-def is_of_targets(run: Path) -> bool:
-    """True for the folder of the runs of several targets."""
+if TYPE_CHECKING:
     from downslope.table.targets import TargetRuns
-
-    return TargetRuns.open(run) is not None
 
 
 def fits_of_targets(
@@ -25,66 +22,99 @@ def fits_of_targets(
     given: dict[str, Any],
     out: Path | None,
     resume: Path | None,
-) -> dict[str, Fit]:
+) -> list[Fit]:
     """A run for each of several targets; to resume, for those that are not finished.
 
-    With a new limit all runs are resumed.
+    With a new limit all runs are resumed. None where one run is asked for.
     """
-    from downslope.table.targets import TargetRuns, check_targets, options_of, share_of
+    if resume is None and len(names) < 2:
+        return []
+    from downslope.table.targets import (
+        TargetRuns,
+        check_each,
+        check_target_columns,
+        options_of,
+        share_of,
+    )
 
     given = {name: value for name, value in given.items() if name != "target"}
     if resume is None:
-        check_targets(names)
         path, (options, model, training) = configurations(table, given, out, None)
+        check_target_columns(names, options)
         training = share_of(training, len(names))
         folder = out or free_folder(path)
-        runs = TargetRuns(folder=folder, targets=tuple(names), table=options)
-        return {
-            name: Fit(path, [options_of(name, names, options), model, training], run, False, runs)
-            for name, run in runs.runs.items()
-        }
+        runs = TargetRuns.of(folder, names, path, options, model, training)
+        tables = [options_of(name, names, options) for name in names]
+        check_each(path, tables, model)
+        return [
+            Fit(path, [each, model, training], run, False, runs)
+            for each, run in zip(tables, runs.runs.values(), strict=True)
+        ]
     found = TargetRuns.open(resume)
-    assert found is not None
+    if found is None:
+        if len(names) > 1:
+            raise MismatchError(f"{resume} is a run of one target; leave out --target")
+        return []
+    if out is not None:
+        raise UsageError("--out and --resume exclude each other: a resumed run keeps its folder")
     if names and tuple(names) != found.targets:
         raise MismatchError(f"--target was {', '.join(found.targets)} when the runs began")
-    fits = {}
-    path, (_, model, training) = configurations(table, given, out, found.runs[found.targets[0]])
-    for name, run in found.runs.items():
-        if found.is_finished(name) and not given:
-            continue
-        configs = [options_of(name, found.targets, found.table), model, training]
+    return _resumed(table, found, given)
+
+
+def _resumed(table: Path | None, runs: TargetRuns, given: dict[str, Any]) -> list[Fit]:
+    from downslope.table.targets import options_of
+    from downslope.train.run_folder import LIMITS
+
+    left = [name for name in runs.targets if given or not runs.is_finished(name)]
+    if not left:
+        raise UsageError(f"--resume {runs.folder}: its runs are finished; give a limit to go on")
+    if given.get("seconds") is not None:
+        given = {**given, "seconds": given["seconds"] / len(left)}
+    if runs.options["path"] is None:
+        raise DataError(
+            "were trained on a data frame", path=runs.folder, remedy="go on in Python, with it"
+        )
+    fits = []
+    for name in left:
+        run, path = runs.runs[name], Path(runs.options["path"])
         if run.exists():
-            path, configs = configurations(table, given, out, run)
-        fits[name] = Fit(path, configs, run, run.exists(), found)
-    if not fits:
-        raise UsageError(f"--resume {resume}: its runs are finished; give a new limit to go on")
+            path, configs = configurations(table, given, None, run)
+        else:
+            configs = [
+                configured(config, given, runs.options[part], LIMITS)
+                for part, config in CONFIGS.items()
+            ]
+            configs[0] = options_of(name, runs.targets, configs[0])
+        fits.append(Fit(path, configs, run, run.exists(), runs))
     return fits
 
 
-def fit_several(fits: dict[str, Fit], asked: Asked, json: bool) -> int:
+def fit_several(fits: list[Fit], asked: Asked, json: bool) -> int:
     """Train the model of every target, one after the other; gives an exit code."""
-    first = next(iter(fits.values()))
-    runs = first.among
+    runs = fits[0].among
     assert runs is not None
-    runs.begin()
-    values: dict[str, dict[str, Any]] = {name: {} for name in fits}
+    if not any(each.resumes for each in fits) and not runs.folder.exists():
+        runs.begin()
+    values: dict[str, dict[str, Any]] = {str(each.target): {} for each in fits}
     code = 0
     try:
-        for name, each in fits.items():
+        for each in fits:
             if asked.speaks:
-                show(f"target {name!r}", False)
-            stopped = fit_one(each, asked, values[name])
-            code = code or stopped
-            if stopped >= 128:  # a signal
+                show(f"target {each.target!r}", False)
+            stopped = fit_one(each, asked, values[str(each.target)])
+            code = stopped if stopped >= 128 else code or stopped
+            if code >= 128:  # a signal
                 break
     finally:
         runs.discard_if_empty()
         if json and any(values.values()):
             show("", json, {"run": str(runs.folder), "targets": values})
-    words = ["downslope", "fit", "--resume", str(runs.folder)]
-    if all(map(runs.is_finished, runs.targets)):
-        words = ["downslope", "predict", str(runs.folder), f"NEW{first.path.suffix or '.parquet'}"]
-        words += ["--out", "predictions.parquet"]
     if asked.speaks:
-        show(f"next       {shlex.join(words)}", False)
+        from downslope.table.fit import predict_command
+
+        command = shlex.join(["downslope", "fit", "--resume", str(runs.folder)])
+        if all(map(runs.is_finished, runs.targets)):
+            command = predict_command(runs.folder, fits[0].path)
+        show(f"next       {command}", False)
     return code

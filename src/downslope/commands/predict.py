@@ -33,7 +33,8 @@ def predict(
     """Predict with a trained run.
 
     Writes one row of predictions for each row of a table, in the same order: `prediction`, and for
-    classes `probability_<class>`.
+    classes `probability_<class>`. Of several targets each has these columns, with its name and `_`
+    before theirs.
 
     Example:
         $ downslope predict runs/houses-1 new.csv --out predictions.parquet

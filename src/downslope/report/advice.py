@@ -155,17 +155,19 @@ def _overfits(run: RunData) -> Advice | None:
     return Advice(BETTER, size, "Stop earlier, or add l2", why)
 
 
-def _learned_by_heart(run: RunData) -> Advice | None:
-    found = data.learned_by_heart(run)
+def _memorized(run: RunData) -> Advice | None:
+    found = data.memorized(run)
     if not found:
         return None
     name, held, train = found[0]
     why = (
         f"permuting it raises the loss of training rows by {train}, that of held-out rows by "
-        f"{held}: by its values the model tells rows apart and learns them by heart"
+        f"{held}: the model memorizes rows by its values"
     )
+    helps = (held.lo or 0.0) > 0
+    do = f"{'Group the values of' if helps else 'Leave out'} {cut(name, 30)}"
     size = min(1.0, 1 - float(held) / float(train))
-    return Advice(BETTER, size, f"Leave out {cut(name, 30)}, or group its values", why)
+    return Advice(BETTER, size, do, why)
 
 
 def _near_limit(run: RunData) -> Advice | None:
@@ -244,6 +246,6 @@ def _unmeasured(run: RunData) -> Advice | None:
 
 RULES: tuple[Callable[[RunData], Advice | None], ...] = (
     _diverged, _no_better_than, _trees_are_better, _check_findings, _still_falling, _overfits,
-    _learned_by_heart, _near_limit, _miscalibrated, _other_batch, _waits, _noisy_rows,
+    _memorized, _near_limit, _miscalibrated, _other_batch, _waits, _noisy_rows,
     _idle_columns, _unmeasured,
 )  # fmt: skip

@@ -67,7 +67,7 @@ class Journal:
 
 
 def no_run(folder: Path) -> DataError:
-    """What to say of a folder that is not one of a run, though it may hold some."""
+    """Error for a folder that is not one of a run, naming a run that it holds."""
     held = sorted(path.parent for path in folder.glob("*/run.json"))
     remedy = f"name one that it holds, such as {held[0]}" if held else "name one made by fit --out"
     return DataError("not the folder of a run", path=folder, remedy=remedy)

@@ -165,9 +165,14 @@ def describe(
 def _next_command(result: Result, path: str | os.PathLike[str]) -> str:
     if result.stop_reason is StopReason.INTERRUPTED:
         return shlex.join(["downslope", "fit", "--resume", str(result.run)])
+    return predict_command(result.run, path)
+
+
+def predict_command(run: Any, path: str | os.PathLike[str]) -> str:
+    """Command that predicts rows like those of a table with a run."""
     suffixes = Path(path).suffixes
     ending = "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]) or ".parquet"
-    words = ["downslope", "predict", str(result.run), f"NEW{ending}"]
+    words = ["downslope", "predict", str(run), f"NEW{ending}"]
     return shlex.join([*words, "--out", "predictions.parquet"])
 
 

@@ -6,7 +6,7 @@ import functools
 import operator
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
-from downslope import UsageError
+from downslope import DataError, UsageError
 from downslope.arguments import number
-from downslope.data.ingest.tabular import rebatched
 from downslope.data.output import check_writable, write_parquet
 from downslope.data.stored import TableBatch
 from downslope.launch.memory import memory_errors
@@ -28,7 +27,6 @@ from downslope.table.rows import encoded_batches
 from downslope.table.run import TrainedModel, trained_model
 from downslope.table.targets import TargetRuns
 
-Batches = Generator[pa.RecordBatch, None, None]
 PARQUET = (".parquet", ".pq")
 ROWS = 8192  # predicted in one call; the last one is padded
 
@@ -102,6 +100,8 @@ def predict(
     if out is not None:
         check_writable(Path(out), overwrite=overwrite)
     schema = pa.schema([field for part in parts for field in part.schema])
+    if len(parts) > 1 and len(set(schema.names)) < len(schema):
+        raise UsageError("targets and classes give columns of one name; predict each run alone")
     batches = _side_by_side(parts, schema) if len(parts) > 1 else parts[0].batches
     table = None
     with memory_errors():
@@ -120,7 +120,7 @@ class _Part:
     """Predictions of one target, batch by batch, and the counts that grow meanwhile."""
 
     schema: pa.Schema
-    batches: Batches
+    batches: Iterator[pa.RecordBatch]
     unseen: Counter[str]
     missing: Counter[str]
 
@@ -136,10 +136,11 @@ class _Part:
         missing: Counter[str] = Counter()
         outputs = outputs_of(model, trained.params, path, with_spread=interval is not None)
 
-        def batches() -> Batches:
-            for values, found in outputs:
-                unseen.update(found.categories)
-                missing.update(found.missing)
+        def batches() -> Iterator[pa.RecordBatch]:
+            for values, read in outputs:
+                for found in read:
+                    unseen.update(found.categories)
+                    missing.update(found.missing)
                 if interval is None:
                     yield _to_arrow(model, schema, values, trained.calibration)
                 else:
@@ -150,6 +151,10 @@ class _Part:
 
 def _parts(runs: TargetRuns, path: Any, interval: float | None) -> Iterator[_Part]:
     """Predictions of every target, intervals of those that are numbers."""
+    unfinished = [name for name in runs.targets if not runs.is_finished(name)]
+    if unfinished:
+        remedy = f"go on with downslope fit --resume {runs.folder}"
+        raise DataError(f"target {unfinished[0]!r} is not trained", path=runs.folder, remedy=remedy)
     models = {name: trained_model(run) for name, run in runs.runs.items()}
     are_numbers = [model.model.encoding.task == "regress" for model in models.values()]
     for (name, model), is_number in zip(models.items(), are_numbers, strict=True):
@@ -158,8 +163,8 @@ def _parts(runs: TargetRuns, path: Any, interval: float | None) -> Iterator[_Par
 
 
 def _side_by_side(parts: list[_Part], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The columns of all parts; their batches may have other numbers of rows."""
-    for each in zip(*(rebatched(part.batches, ROWS) for part in parts), strict=True):
+    """The columns of all parts, whose batches have the same rows."""
+    for each in zip(*(part.batches for part in parts), strict=True):
         columns = [column for batch in each for column in batch.columns]
         yield pa.record_batch(columns, schema=schema)
 
@@ -167,11 +172,12 @@ def _side_by_side(parts: list[_Part], schema: pa.Schema) -> Iterator[pa.RecordBa
 def outputs_of(
     model: TableModel, params: Any, path: Any, *, with_spread: bool = False
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Outputs of a table model for a table or a data frame, batch by batch, in its order.
+    """Outputs of a table model for a table or a data frame, 8,192 rows at a time, in its order.
 
     Yields:
-        Outputs [n, K], or [n] for a single one; and the counts of what training had not seen. With
-        `with_spread` outputs and how far members scatter, [n, 2].
+        Outputs [n, K], or [n] for a single one; and for each batch read since the last, the counts
+        of what training had not seen. With `with_spread` outputs and how far members scatter,
+        [n, 2].
 
     Raises:
         DataError: the table cannot be used.
@@ -186,19 +192,23 @@ def outputs_of(
             return jnp.stack(model.outputs_and_spread(params, batch), axis=1)
         return model.outputs(params, batch)
 
-    def padded(rows: np.ndarray) -> np.ndarray:
-        found = np.zeros((ROWS, rows.shape[1]), np.float32)
-        found[: len(rows)] = rows
-        return found
+    def at(rows: np.ndarray) -> np.ndarray:
+        padded = np.zeros((ROWS, rows.shape[1]), np.float32)
+        padded[: len(rows)] = rows
+        return np.asarray(forward(params, padded))[: len(rows)]
 
     batches = encoded_batches(path, model.encoding)
 
-    def outputs() -> Iterator[tuple[np.ndarray, Any]]:
-        for rows, unseen, _ in batches:
-            parts = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
-            if parts:
-                found = [np.asarray(forward(params, padded(part)))[: len(part)] for part in parts]
-                yield np.concatenate(found), unseen
+    def outputs() -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
+        waiting, unseen = np.empty((0, model.encoding.num_features), np.float32), []
+        for rows, found, _ in batches:
+            waiting = np.concatenate([waiting, rows])
+            unseen.append(found)
+            while len(waiting) >= ROWS:
+                yield at(waiting[:ROWS]), tuple(unseen)
+                waiting, unseen = waiting[ROWS:], []
+        if len(waiting):
+            yield at(waiting), tuple(unseen)
 
     return outputs()
 

@@ -10,18 +10,28 @@ import dataclasses
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from downslope import ModelOptions, StopReason, TableOptions, Training, UsageError
-from downslope.storage import atomic_folder, read_json, write_json
+from downslope import (
+    DataError,
+    ModelOptions,
+    RunReader,
+    StopReason,
+    TableOptions,
+    Training,
+    UsageError,
+)
+from downslope.storage import atomic_folder, read_signed, signed, write_json
 from downslope.table.fit import TableResult, fit
-from downslope.train.run_folder import RESULT, check_free
+from downslope.table.model import choose_model
+from downslope.table.run import PLAIN, opened
+from downslope.train.run_folder import check_free
 
-TARGETS = "targets.json"
-ROLES = ("number", "categorical", "text")  # lists of columns that may name a target of another run
+TARGETS, FORMAT = "targets.json", "downslope targets 1"
+ROLES = ("number", "categorical", "text", "ignore")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +41,34 @@ class TargetRuns:
     Attributes:
         folder: holds the runs `target-1`, `target-2` and so on, and `targets.json`.
         targets: the columns to predict, in the order of the runs.
-        table: options of all of them; its target is None.
+        options: by part ("path", "table", "model", "training"), what the runs begin with, as plain
+            values.
     """
 
     folder: Path
     targets: tuple[str, ...]
-    table: TableOptions
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        folder: str | os.PathLike[str],
+        targets: Sequence[str],
+        path: Any,
+        table: TableOptions,
+        model: ModelOptions,
+        training: Training,
+    ) -> TargetRuns:
+        """Runs that are not begun.
+
+        Args:
+            training: of each run.
+        """
+        is_path = isinstance(path, (str, os.PathLike))
+        parts = {"table": table, "model": model, "training": training}
+        options: dict[str, Any] = {name: _plain_values(part) for name, part in parts.items()}
+        options["path"] = str(Path(path).resolve()) if is_path else None
+        return cls(folder=Path(folder), targets=tuple(targets), options=options)
 
     @property
     def runs(self) -> dict[str, Path]:
@@ -46,21 +78,23 @@ class TargetRuns:
 
     def is_finished(self, target: str) -> bool:
         """True if the run of a target was trained to its end."""
-        path = self.runs[target] / RESULT
-        return path.is_file() and read_json(path)["stop_reason"] != StopReason.INTERRUPTED
+        run = self.runs[target]
+        summary = RunReader(run).summary if run.exists() else None
+        return summary is not None and summary.get("stop_reason") != str(StopReason.INTERRUPTED)
 
     def begin(self) -> None:
-        """Make the folder, unless it is one of these targets already.
+        """Make the folder.
 
         Raises:
-            DataError: it exists and holds something else, or cannot be created.
+            DataError: it exists, or cannot be created.
         """
-        if self == TargetRuns.open(self.folder):
-            return
+        if (self.folder / TARGETS).is_file():
+            remedy = f"choose another --out, or go on with --resume {self.folder}"
+            raise DataError("already exists", path=self.folder, remedy=remedy)
         check_free(self.folder)
-        values = {"targets": self.targets, "table": dataclasses.asdict(self.table)}
+        values = {"format": FORMAT, "targets": list(self.targets), "options": self.options}
         with atomic_folder(self.folder, manifest=False) as scratch:
-            write_json(scratch / TARGETS, values)
+            write_json(scratch / TARGETS, signed(values))
 
     def discard_if_empty(self) -> None:
         """Remove the folder if it holds no run."""
@@ -72,42 +106,61 @@ class TargetRuns:
         """The runs in a folder; None if it is not one of several targets.
 
         Raises:
-            DataError: `targets.json` is damaged.
+            DataError: `targets.json` is damaged, was edited, or has another format.
         """
         path = Path(folder) / TARGETS
         if not path.is_file():
             return None
-        values = read_json(path)
-        options: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values["table"].items()
-        }
-        table = TableOptions(**options)
-        return cls(folder=Path(folder), targets=tuple(values["targets"]), table=table)
+        values = read_signed(path)
+        if values.get("format") != FORMAT:
+            raise DataError(f"not in the format {FORMAT!r}", path=path, remedy="restore it")
+        return cls(folder=Path(folder), targets=tuple(values["targets"]), options=values["options"])
 
 
-def check_targets(targets: Sequence[str]) -> None:
-    """Raise UsageError unless the targets are several and different."""
+def _plain_values(options: Any) -> dict[str, Any]:
+    """Fields as JSON keeps them; an optimizer that is an object is "optax"."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(options).items()}
+    return {k: v if isinstance(v, (*PLAIN, list)) else "optax" for k, v in values.items()}
+
+
+def check_target_columns(targets: Sequence[str], table: TableOptions) -> None:
+    """Raise UsageError unless the targets are several, different, and named as nothing else."""
     twice = [name for name, count in Counter(targets).items() if count > 1]
     if twice:
         raise UsageError(f"target {twice[0]!r} is named twice")
     if len(targets) < 2:
         raise UsageError(f"targets must be two columns or more; got {list(targets)}")
+    for role in ROLES:
+        for name in targets:
+            if name in getattr(table, role):
+                raise UsageError(f"column {name!r} is named as target and as {role}")
 
 
 def options_of(target: str, targets: Sequence[str], table: TableOptions) -> TableOptions:
     """Options of the run of one target, which leave out the columns of the others.
 
     Example:
-        >>> table = TableOptions(ignore=("id",), categorical=("b", "c"))
-        >>> found = options_of("a", ["a", "b"], table)
-        >>> found.target, found.ignore, found.categorical
-        ('a', ('id', 'b'), ('c',))
+        >>> found = options_of("a", ["a", "b"], TableOptions(ignore=("id",)))
+        >>> found.target, found.ignore
+        ('a', ('id', 'b'))
     """
-    others = [name for name in targets if name != target]
-    kept = {role: tuple(n for n in getattr(table, role) if n not in others) for role in ROLES}
-    ignored = dict.fromkeys((*table.ignore, *others))
-    return dataclasses.replace(table, target=target, ignore=tuple(ignored), **kept)
+    others = tuple(name for name in targets if name != target)
+    return dataclasses.replace(table, target=target, ignore=(*table.ignore, *others))
+
+
+def check_each(path: Any, tables: Iterable[TableOptions], model: ModelOptions) -> None:
+    """Convert the table for every target and choose its model, before the first is trained.
+
+    Raises:
+        DataError: the table is missing, corrupt or unusable.
+        UsageError: options that do not fit the table, a target or each other.
+    """
+    for table in tables:
+        with opened(path, table) as stored:
+            try:
+                choose_model(stored, model)
+            except UsageError as error:
+                raise UsageError(f"target {table.target!r}: {error}") from error
 
 
 def share_of(training: Training, count: int) -> Training:
@@ -130,22 +183,24 @@ def fit_targets(
     """Train a model for each of several columns of a table, from the columns that are no target.
 
     Targets may be numbers and classes together; those of two classes each are the labels of a
-    multi-label problem. A row without a value of one target still counts for the others.
+    multi-label problem. A row without a value of one target still counts for the others. The table
+    is converted for each of them. Model, loss and settings are the same for all.
 
     Args:
         path, model, training: as for `downslope.table.fit.fit`; of `training.seconds` every target
             gets an equal share.
         targets: two columns or more.
-        table: how to read the other columns; its target is left out.
+        table: how to read the other columns, without a target.
         out: new folder of the runs `target-1` and so on, which `predict` takes; None keeps none.
         say: called with one sentence each about what was left out or assumed.
 
     Returns:
-        The result of each target. After an interruption, those that were begun.
+        The result of each target. After an interruption, those that were begun;
+        `downslope fit --resume` goes on with a table from a file.
 
     Raises:
         DataError: the table is missing, corrupt or unusable, or `out` exists.
-        UsageError: options that do not fit the table or each other; a target named twice.
+        UsageError: options that do not fit the table, a target or each other; a target named twice.
 
     Example:
         >>> import numpy as np, pyarrow as pa
@@ -158,25 +213,27 @@ def fit_targets(
         >>> found["is_positive"].result.validation["accuracy"].value > 0.9
         True
     """
-    check_targets(targets)
-    table = table or TableOptions()
-    training = training or Training(seed=table.seed)
-    runs = None
+    table, model = table or TableOptions(), model or ModelOptions()
+    if table.target is not None:
+        raise UsageError("table must have no target; targets are the second argument")
+    check_target_columns(targets, table)
+    training = share_of(training or Training(seed=table.seed), len(targets))
+    runs = None if out is None else TargetRuns.of(out, targets, path, table, model, training)
+    tables = {name: options_of(name, targets, table) for name in targets}
     if out is not None:
         check_free(Path(out))
-        runs = TargetRuns(folder=Path(out), targets=tuple(targets), table=table)
+    check_each(path, tables.values(), model)
+    if runs is not None:
         runs.begin()
     found = {}
     try:
-        for name in targets:
-            found[name] = fit(
-                path,
-                options_of(name, targets, table),
-                model,
-                share_of(training, len(targets)),
-                out=None if runs is None else runs.runs[name],
-                say=lambda sentence, name=name: say(f"{name}: {sentence}"),
-            )
+        for name, options in tables.items():
+            run = None if runs is None else runs.runs[name]
+
+            def tell(sentence: str, name: str = name) -> None:
+                say(f"{name}: {sentence}")
+
+            found[name] = fit(path, options, model, training, out=run, say=tell)
             if found[name].result.stop_reason is StopReason.INTERRUPTED:
                 break
     finally:

@@ -82,7 +82,7 @@ def idle_together(run: RunData) -> Estimate:
     return estimate((run.find("importance") or {}).get("idle_together"))
 
 
-def learned_by_heart(run: RunData) -> list[tuple[str, Estimate, Estimate]]:
+def memorized(run: RunData) -> list[tuple[str, Estimate, Estimate]]:
     """Columns that matter far more to training rows than to held-out ones, with both rises.
 
     The model tells training rows apart by such a column: what it learned of them holds for no
@@ -93,7 +93,7 @@ def learned_by_heart(run: RunData) -> list[tuple[str, Estimate, Estimate]]:
         held, train = estimate(each), estimate(each.get("train"))
         if held.value is None or held.hi is None or train.value is None or train.lo is None:
             continue
-        if train.lo > held.hi and held.hi < SMALL_PART * train.value:
+        if train.lo > max(0.0, held.hi) and held.hi < SMALL_PART * train.value:
             found.append((str(each.get("name")), held, train))
     return sorted(found, key=lambda column: float(column[1]) - float(column[2]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
 from typing import Any
@@ -17,7 +18,7 @@ from downslope.table.evidence.intervals import ends, mean_of_pairs
 
 MAX_REPEATS, MIN_REPEATS = 4, 2
 # Categories by which rows may be told apart, and so learned one by one: those of the most values.
-MANY_CODES, MAX_MANY = 50, 3
+MANY_CODES, MAX_MANY = 50, 3  # assumed
 TIME_SHARE = 0.6  # of the time left when it begins: others come after it; assumed
 NATS = ("logistic", "softmax")
 
@@ -49,9 +50,12 @@ def importance(context: Context) -> Record:
             break
         rises = _rises(context, sample, rows, before, places[name], partners)
         columns.append({"name": name, **ends(mean_of_pairs(rises, partners, sample.weight))})
+    many = _many_coded(context)
     for column in columns:
-        if column["name"] in _many_coded(context) and time.perf_counter() < end:
-            column["train"] = ends(_rise(context, context.train, places[column["name"]], repeats))
+        if column["name"] in many and time.perf_counter() < end:
+            with contextlib.suppress(Skipped):  # a training row's loss is not finite
+                found = _rise(context, context.train, places[column["name"]], repeats)
+                column["train"] = ends(found)
     columns.sort(key=lambda column: -column["value"])
     idle = [column["name"] for column in columns if column["lo"] is not None and column["lo"] <= 0]
     together = None
