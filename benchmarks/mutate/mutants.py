@@ -2,8 +2,8 @@
 
 Left out: annotations, decorators, and `==` against `is`, whose mutants compute the same;
 operators on bits in place of arithmetic, which fail on any float; one more or less in a module's
-plain constant of ten or more, such as 129 rows for 128, which is as good a choice as before; and
-`strict` of `zip`, which acts only on a fault elsewhere.
+plain constant of ten or more, such as 129 rows for 128, which is as good a choice as before;
+`strict` of `zip`, which acts only on a fault elsewhere; and the `*` of a signature.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
     """All mutants of a file."""
     tree = ast.parse(source)
     quiet, large = list(_left_alone(tree)), set(_large_constants(tree))
+    arithmetic = [_span(n) for n in ast.walk(tree) if isinstance(n, (ast.BinOp, ast.AugAssign))]
     statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
     functions = [n for n in statements if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
     nodes = list(ast_nodes(get_ast(source)))
@@ -59,6 +60,8 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
             if any(first <= start < last for first, last in quiet):
                 continue
             if name == "NumberReplacer" and start in large:
+                continue
+            if "BinaryOperator" in name and not any(a <= start < b for a, b in arithmetic):
                 continue
             inside = [s for s in statements if s.lineno <= start[0] <= (s.end_lineno or 0)]
             statement = max(inside, key=lambda s: (s.lineno, s.col_offset))
@@ -86,7 +89,7 @@ def _left_alone(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int
                 yield _span(part)
 
 
-def _span(node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
+def _span(node: ast.expr | ast.stmt) -> tuple[tuple[int, int], tuple[int, int]]:
     end = (node.end_lineno or 0, node.end_col_offset or 0)
     return (node.lineno, node.col_offset), end
 

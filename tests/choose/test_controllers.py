@@ -640,6 +640,8 @@ def test_both_arms_have_the_rate_of_their_batch_and_the_same_time():
     assert keep == EndTrials(keep_best=True, batch_size=256)
     assert (moved.policy, moved.new, follows.new) == ("settle_batch_size", 256, first.learning_rate)
     assert moved.inputs["num_steps"] == 2 * moved.inputs["candidate_steps"] == second.num_steps
+    assert moved.inputs["candidate_seconds"] == 2e-3 == 2 * moved.inputs["step_seconds"]
+    assert moved.inputs["arm_seconds"] == pytest.approx(2e-3 * moved.inputs["candidate_steps"])
     assert replay([{"event": "decided", **d.to_json()} for d in run.decisions]) == run.decisions
 
 

@@ -12,7 +12,7 @@ import plain
 from downslope import DataError, MismatchError, Training, UsageError
 from downslope.noise import Extras
 from downslope.train.assemble import assemble
-from downslope.train.measure import measure, rate_at
+from downslope.train.measure import MAX_INPUTS, _inputs, measure, rate_at
 from downslope.train.sources import sample
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -301,3 +301,12 @@ def test_a_single_row():
 def test_extras_pass_through():
     found = look(sections=["order", "memory"], extras=Extras(labels=np.repeat([0, 1], 300)))
     assert "shuffle before training" in found.sections["order"].sentences[0]
+
+
+@pytest.mark.parametrize(("columns", "is_known"), [(0, False), (3, True), (MAX_INPUTS, True),
+                                                   (MAX_INPUTS + 1, False)])  # fmt: skip
+def test_inputs_are_the_first_columns_of_numbers(columns, is_known):
+    """Catches integers taken for inputs, and so many columns that their condition takes minutes."""
+    batch = {"a": np.zeros((4, 2), int), "b": np.zeros(4), "c": np.ones((4, columns))}
+    found = _inputs(batch)
+    assert (found is not None and found.shape == (4, columns)) is is_known

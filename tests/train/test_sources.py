@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from downslope import Training
+from downslope import Training, UsageError
 from downslope.data.arrays import Arrays
 from downslope.train import sources
 from downslope.train.sources import PART_ROWS, STEP_BYTES, STEP_ROWS, in_random_order, sizes
@@ -50,3 +50,21 @@ def test_many_rows_are_mixed_where_memory_allows_a_copy(count, free, is_mixed, m
 def test_free_memory_is_in_bytes():
     """Catches kilobytes, and a number that no machine has."""
     assert 2**26 < sources._free_bytes() < 2**50
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.01, 1), (0.25, 2), (0.99, 9)])
+def test_a_share_holds_out_one_row_at_least_and_leaves_one(share, held):
+    """Catches a share that rounds to nothing, and one that leaves nothing to train on."""
+    train, held_out = sources.sources(np.arange(10.0), share, 0)
+    assert (held_out.num_rows, train.num_rows) == (held, 10 - held)
+    both = [*held_out.tree.tolist(), *train.tree.tolist()]
+    assert sorted(both) == list(range(10))
+    with pytest.raises(UsageError, match="at least two rows"):
+        sources.sources(np.arange(1.0), share, 0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_an_example_begins_with_the_first_row(count):
+    """Catches rows from elsewhere, and fewer than asked for of a short table."""
+    found = sources.example(Arrays(np.arange(2.0)), count)
+    assert found.tolist() == [0.0, 1.0, 0.0][:count]

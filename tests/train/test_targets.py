@@ -91,3 +91,12 @@ def test_without_held_out_rows_the_training_loss_is_judged_where_it_is_due():
     assert training_metrics(loop, ending)["loss"].value == 0.4
     none = loop_of(loops.setup_of(steps=90))
     assert training_metrics(none, ending) is None
+
+
+def test_a_step_that_went_wrong_reaches_no_target():
+    """Catches a loss from before the fault that ends the run as a success."""
+    loop = loop_of(loops.setup_of(steps=90, until={"loss": 0.5}))
+    ending = SimpleNamespace(ends_epoch=True, stop=30, num_steps=7)
+    assert training_metrics(loop, ending) is None  # no epoch is over yet
+    loop.state.progress.last_epoch_loss, loop.trouble = 0.4, ("planted", 3)
+    assert training_metrics(loop, ending) is None
