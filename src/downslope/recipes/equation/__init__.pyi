@@ -6,7 +6,6 @@ from .conditions import periodic as periodic
 from .equation import Equation as Equation
 from .geometry import Box as Box
 from .geometry import Disk as Disk
-from .geometry import Geometry as Geometry
 from .geometry import InTime as InTime
 from .geometry import Polygon as Polygon
 from .geometry import interval as interval

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,33 +15,6 @@ from numpy.typing import NDArray
 from downslope import UsageError
 
 Floats = NDArray[np.float64]
-
-
-class Geometry(Protocol):
-    """Region of space, or of space and time, in which an equation holds."""
-
-    @property
-    def dim(self) -> int:
-        """Coordinates of a point."""
-        ...
-
-    @property
-    def bounds(self) -> tuple[Floats, Floats]:
-        """Smallest and largest coordinates [d]."""
-        ...
-
-    @property
-    def measure(self) -> float:
-        """Length, area or volume."""
-        ...
-
-    def inside(self, unit: Floats) -> Floats:
-        """Points [n, d] from points of the unit cube [n, d]."""
-        ...
-
-    def boundary(self, unit: Floats) -> tuple[Floats, Floats]:
-        """Points on the boundary and outward normals [n, d] from points of the unit cube [n, d]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -308,6 +281,10 @@ class InTime:
 
     def _at(self, points: Floats, unit: Floats) -> Floats:
         return np.column_stack([points, self.start + unit * (self.end - self.start)])
+
+
+# Anything with their `dim`, `bounds`, `measure`, `inside` and `boundary` serves as well.
+Geometry = Box | Disk | Polygon | InTime
 
 
 def _picked(unit: Floats, sizes: Floats) -> tuple[NDArray[np.intp], Floats]:

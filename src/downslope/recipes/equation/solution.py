@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from downslope import DataError
+from downslope import DataError, UsageError
 from downslope.estimate import Estimate, t_quantile
 from downslope.recipes.equation.geometry import Floats
 from downslope.recipes.equation.terms import Row, Terms
@@ -112,9 +112,21 @@ class Solution:
         Raises:
             UsageError: more than two coordinates, or several outputs over a plane.
         """
-        from downslope.recipes.equation.picture import draw
+        net = self.terms.net
+        if len(net.low) > 2 or (len(net.low) == 2 and net.num_outputs > 1):
+            raise UsageError("a plot needs a line, or one output over a plane")
+        if ax is None:
+            import matplotlib.pyplot as plt
 
-        return draw(self, ax, num_points)
+            ax = plt.figure().add_subplot()
+        lines = [np.linspace(a, b, num_points) for a, b in zip(net.low, net.high, strict=True)]
+        if len(lines) == 1:
+            ax.plot(lines[0], self(lines[0][:, None]))
+            return ax
+        x, y = np.meshgrid(*lines)
+        values = self(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(x.shape)
+        ax.figure.colorbar(ax.pcolormesh(x, y, values, shading="auto"), ax=ax)
+        return ax
 
 
 def term_errors(terms: Terms, model: Any, rows: tuple[Row, ...]) -> dict[str, Estimate]:
