@@ -285,6 +285,46 @@ def test_the_tables_compare_with_the_oracle_and_count_misses():
     assert "no target, no target yet" in table.without_target(results)
 
 
+def test_branches_are_listed_with_what_they_predicted_and_showed():
+    """Catches branches left out of the count, bounds taken for unknown, and a factor of two told of
+    values that are further apart.
+    """
+    from benchmarks.selftuning import table
+
+    def decided(predicted, branched):
+        return {"seconds": 1.0, "new": 64, "candidate": 256, "predicted": predicted,
+                "branched": branched}  # fmt: skip
+
+    found = [
+        decided([100, 80, 130], [150, 60, 300]),  # near, and overlapping
+        decided([100, 80, 130], [400, 200, None]),  # neither
+        decided([None, 500, None], [None, None, 90]),  # bounds that exclude each other
+        decided([100, 80, 130], [None, None, None]),
+        {"seconds": 2.0, "knob": "learning_rate", "new": 0.1},
+    ]
+    made = dataclasses.replace(record((0, 2), (10, 1)), notes={"decisions": found})
+    text = table.branches(table.Results(records=[made], searches={}))
+    assert text.count("\n| ") == 4 and "at most 90" in text and "400 (200 to any)" in text
+    assert text.endswith("4 branches; 2 with two values, 1 of them within a factor of 2; "
+                         "3 with values or bounds, of which 1 overlap")  # fmt: skip
+
+
+def test_a_branch_is_noted_as_it_was_decided():
+    """Catches arms exchanged on their way into a record."""
+    from benchmarks.selftuning.runs import _branch
+
+    inputs = {
+        "batch_size": 64, "candidate": 256, "num_steps": 1600, "candidate_steps": 800, "gain": 0.2,
+        "gain_error": 0.002, "candidate_gain": 0.25, "candidate_gain_error": 0.002,
+        "gains_error": None, "noise_scale": 900.0, "noise_lo": 700.0, "noise_hi": 1200.0,
+    }  # fmt: skip
+    found = _branch({"policy": "settle_batch_size", "inputs": inputs})
+    ratio = (0.25 / 800) / (0.2 / 1600)
+    critical = (ratio - 1) * 64 * 256 / (256 - 64 * ratio)
+    assert found["branched"][0] == pytest.approx(critical) and found["predicted"][0] == 900
+    assert _branch({"policy": "follow_batch"}) == {}
+
+
 def test_only_the_asked_version_of_a_rival_counts():
     from benchmarks.selftuning.table import latest
 
