@@ -146,6 +146,13 @@ def test_the_winner_is_gone_on_with_as_if_it_had_trained_alone(planted, setup, m
     assert loop.state.progress.to_json() | clock == winner.progress.to_json() | clock
     num_steps = {r["batch_size"]: r["num_steps"] for r in records(loop, "trial")}
     assert winner.progress.num_steps == start.progress.num_steps + num_steps[decided.new]
+    sample = loop.setup.sample_evaluator(loop.state.held_out.num_rows)
+    before = sample(start.device.params).losses
+    for size, name in ((START, "gain"), (decided.inputs["candidate"], "candidate_gain")):
+        fell = before - sample(kept[size].device.params).losses
+        assert decided.inputs[name] == pytest.approx(fell.mean(dtype=float), abs=1e-7)
+        error = fell.std(ddof=1, dtype=float) / len(fell) ** 0.5
+        assert decided.inputs[f"{name}_error"] == pytest.approx(error, rel=1e-3)
     assert loop.fraction == pytest.approx(winner.progress.num_steps / STEPS)
     assert loop.state.horizon.at(loop.state.progress.num_steps) == pytest.approx(loop.fraction)
     # about the same time in both, and the rows from the same place on
