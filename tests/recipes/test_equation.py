@@ -27,7 +27,7 @@ from downslope.recipes.equation import (
     periodic,
     unit_points,
 )
-from downslope.recipes.equation.least_squares import covariance, levenberg_marquardt
+from downslope.recipes.equation.least_squares import inverse_product, levenberg_marquardt
 from downslope.recipes.equation.terms import balanced
 
 DENT = ((0, 0), (2, 0), (2, 2), (1, 0.5), (0, 2))  # not convex
@@ -185,14 +185,15 @@ def test_least_squares_reach_the_bottom_of_a_bent_valley():
 
 
 @pytest.mark.parametrize("shape", [(200, 5), (3, 7)])
-def test_the_covariance_is_that_of_least_squares(shape):
-    j = np.random.default_rng(0).normal(size=shape)
+def test_the_inverse_is_that_of_least_squares_where_there_is_one(shape):
+    """Catches a matrix that is singular in double precision, at which Cholesky fails."""
+    j, unit = np.random.default_rng(0).normal(size=shape), np.eye(shape[1])
+    found = inverse_product(j, unit)
     if shape[0] > shape[1]:
-        np.testing.assert_allclose(
-            covariance(j, [1, 3]), np.linalg.inv(j.T @ j)[np.ix_([1, 3], [1, 3])], rtol=1e-6
-        )
+        np.testing.assert_allclose(found, np.linalg.inv(j.T @ j), rtol=1e-6)
     else:  # what the rows do not tell has a large one
-        assert covariance(j, [0])[0, 0] > 1e6
+        assert np.diag(found).max() > 1e6
+    assert np.isfinite(inverse_product(np.zeros((2, 2)), np.eye(2))).all()
 
 
 @pytest.mark.parametrize(
@@ -203,11 +204,90 @@ def test_the_covariance_is_that_of_least_squares(shape):
         ({"conditions": [dirichlet()], "coefficients": {"k": 1.0}}, "coefficients need data"),
         ({"coefficients": {"k": 0.0}, "data": ([[0.5]], [1.0])}, "must not begin at 0"),
         ({"data": ([[0.5, 1.0]], [1.0])}, r"points \[n, 1\]"),
+        ({"conditions": dirichlet()}, "must be a list"),
     ],
 )
 def test_what_has_no_solution_is_refused(options, words):
     with pytest.raises(UsageError, match=words):
         Equation(poisson, interval(0, 1), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hidden": 32}, "hidden must be widths"),
+        ({"num_features": -1}, "num_features"),
+        ({"frequency": 0.0}, "frequency"),
+        ({"sampling": "halton"}, "sampling"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options, words):
+    with pytest.raises(UsageError, match=words):
+        Equation(poisson, interval(0, 1), [dirichlet(0.0)]).solve(seconds=1, **options)
+
+
+def test_a_residual_that_is_not_finite_is_told_with_its_point():
+    """Catches seconds of training on NaN."""
+    equation = Equation(lambda u, x: u(x) + jnp.log(x[0] - 0.5), interval(0, 1), [dirichlet()])
+    with pytest.raises(UsageError, match="residual of 'equation' is not finite at the point"):
+        equation.solve(seconds=1)
+
+
+def test_features_finer_than_the_points_are_told():
+    equation = Equation(poisson, interval(0, 1), [dirichlet()])
+    with pytest.warns(UserWarning, match="finer than the points"):
+        equation.solve(
+            seconds=0.01, first_order_share=0, hidden=(4,), num_features=4, frequency=2000.0
+        )
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "latin_hypercube"])
+def test_heat_flows_out_of_one_side_alone(sampling):
+    """Catches a start at another time, time among the axes of space, and a condition that is for
+    all of the boundary. Truth: exp(-k pi^2 t / 4) sin(pi x / 2), insulated at x = 1.
+    """
+
+    def heat(u, x):
+        return derivative(u, x, 1) - 0.3 * laplacian(u, x, (0,))
+
+    conditions = [
+        dirichlet(0.0, where=lambda x: x[:, 0] == 0),
+        neumann(0.0, where=lambda x: x[:, 0] == 1),
+        initial(lambda x: jnp.sin(jnp.pi * x[0] / 2)),
+    ]
+    equation = Equation(heat, InTime(interval(0, 1), 2, 3), conditions)
+    found = equation.solve(seconds=4, hidden=(16,), first_order_share=0, sampling=sampling)
+    x = InTime(interval(0, 1), 2, 3).inside(even(2, 512))
+    truth = np.exp(-0.3 * np.pi**2 / 4 * (x[:, 1] - 2)) * np.sin(np.pi * x[:, 0] / 2)
+    assert np.abs(found(x) - truth).max() < 2e-3
+    assert [*found.errors] == [
+        "equation", "1. value on the boundary", "2. slope on the boundary", "3. start"
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match=r"points must be \[n, 2\]"):
+        found([0.2, 0.7])
+
+
+def test_a_free_first_value_costs_a_degree_of_freedom():
+    """Catches a scatter by the coefficients alone, and values not measured that count. Truth: a
+    line y = a + k t through 12 of 14 points, whose slope has a closed form.
+    """
+    rng = np.random.default_rng(3)
+    t = np.linspace(0, 1, 14)
+    y = 1 + 2 * t + 0.1 * rng.normal(size=14)
+    y[[3, 9]] = np.nan
+    equation = Equation(
+        lambda u, x, c: derivative(u, x, 0) - c["k"], interval(0, 1), data=(t[:, None], y),
+        coefficients={"k": 1.0},
+    )  # fmt: skip
+    estimate = equation.solve(seconds=6, hidden=(6,), first_order_share=0).coefficients["k"]
+    known = np.isfinite(y)
+    design = np.stack([np.ones(12), t[known]], axis=1)
+    best, squares = np.linalg.lstsq(design, y[known])[:2]
+    error = np.sqrt(squares[0] / 10 * np.linalg.inv(design.T @ design)[1, 1])
+    assert estimate.value == pytest.approx(best[1], abs=0.05 * error)
+    assert (estimate.hi - estimate.lo) / 2 == pytest.approx(2.228 * error, rel=0.05)
+    assert estimate.num_examples == 12
 
 
 def test_a_condition_for_no_point_is_refused():
@@ -233,9 +313,12 @@ def test_a_known_solution_is_found_saved_and_loaded(solved, tmp_path):
     other = Equation(poisson, interval(0, 1), [dirichlet(0.0)])
     with pytest.raises(DataError, match="another net"):
         other.solve(seconds=0.1, hidden=(4,), first_order_share=0).loaded(tmp_path / "s")
+    with pytest.raises(DataError, match="another net"):  # of the same shapes
+        seeded = other.solve(seconds=0.1, hidden=(16, 16), first_order_share=0, seed=1)
+        seeded.loaded(tmp_path / "s")
     again = other.solve(seconds=0.1, hidden=(16, 16), first_order_share=0).loaded(tmp_path / "s")
     np.testing.assert_array_equal(again(x), solved(x))
-    assert again.errors == solved.errors
+    assert (again.errors, again.losses) == (solved.errors, solved.losses)
     assert solved.plot().lines
 
 
@@ -271,4 +354,4 @@ def test_coefficients_and_their_intervals_are_those_of_least_squares():
         estimate = found.coefficients[name]
         assert estimate.value == pytest.approx(truth, abs=0.5 * error)
         half = (estimate.hi - estimate.lo) / 2
-        assert half == pytest.approx(2.03 * error, rel=0.25)
+        assert half == pytest.approx(2.03 * error, rel=0.05)

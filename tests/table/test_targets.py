@@ -217,3 +217,28 @@ def test_a_damaged_list_of_targets_is_told(tmp_path):
         TargetRuns.open(tmp_path / "run")
     runs.discard_if_empty()
     assert not path.parent.exists()
+
+
+def test_a_folder_of_the_users_own_is_neither_used_nor_removed(tmp_path, monkeypatch, capsys):
+    """Catches files lost with a folder that a run did not make, and targets added to a list that
+    names others.
+    """
+    monkeypatch.chdir(tmp_path)
+    frame = _frame(80)
+    write_parquet(tmp_path / "t.parquet", frame.schema, frame.to_batches())
+    words = ["fit", "t.parquet", "--target", "size", "--target", "kind", "--model", "linear"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for out in ("mine", "."):
+        assert main([*words, "--out", out]) == 3
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "t.parquet").exists()
+    training, prints = Training(steps=20), ["a", "b"]
+    runs = TargetRuns.of("run", NAMES, "t.parquet", TableOptions(), LINEAR, training, prints)
+    runs.begin()
+    assert main([*words, "--out", "run"]) == 3 and "already exists" in capsys.readouterr().err
+    assert main(["fit", "--resume", "run", "--no-report"]) == 6  # of other rows
+    assert "was changed since" in capsys.readouterr().err and TargetRuns.open("run") is not None
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    runs.discard_if_empty()
+    assert (tmp_path / "run" / "notes.txt").exists()

@@ -110,7 +110,7 @@ def fit(
 
             checked_folds(each.path, each.configs[0], folds)  # before the time of a run is spent
     if fits[0].among is not None:
-        return fit_several(fits, asked, json)
+        return fit_several(fits, asked, json, resumes=resume is not None)
     values: dict[str, Any] = {}
     try:
         return fit_one(fits[0], asked, values)

@@ -36,6 +36,7 @@ def fits_of_targets(
         options_of,
         share_of,
     )
+    from downslope.train.run_folder import check_free
 
     given = {name: value for name, value in given.items() if name != "target"}
     if resume is None:
@@ -43,9 +44,10 @@ def fits_of_targets(
         check_target_columns(names, options)
         training = share_of(training, len(names))
         folder = out or free_folder(path)
-        runs = TargetRuns.of(folder, names, path, options, model, training)
+        check_free(folder)
         tables = [options_of(name, names, options) for name in names]
-        check_each(path, tables, model)
+        prints = check_each(path, tables, model)
+        runs = TargetRuns.of(folder, names, path, options, model, training, prints)
         return [
             Fit(path, [each, model, training], run, False, runs)
             for each, run in zip(tables, runs.runs.values(), strict=True)
@@ -63,38 +65,46 @@ def fits_of_targets(
 
 
 def _resumed(table: Path | None, runs: TargetRuns, given: dict[str, Any]) -> list[Fit]:
+    from downslope.table.run import opened
     from downslope.table.targets import options_of
     from downslope.train.run_folder import LIMITS
 
-    left = [name for name in runs.targets if given or not runs.is_finished(name)]
+    path = runs.options["path"]
+    if path is None:
+        remedy = "train its targets with downslope.table.fit.fit and resume"
+        raise DataError("was trained on a data frame", path=runs.folder, remedy=remedy)
+    if table is not None and str(table.resolve()) != path:
+        raise MismatchError(
+            f"TABLE was {path} when the runs began and is now {table}; leave it out"
+        )
+    is_longer = bool(given.keys() & LIMITS)
+    left = [name for name in runs.targets if is_longer or not runs.is_finished(name)]
     if not left:
         raise UsageError(f"--resume {runs.folder}: its runs are finished; give a limit to go on")
     if given.get("seconds") is not None:
         given = {**given, "seconds": given["seconds"] / len(left)}
-    if runs.options["path"] is None:
-        raise DataError(
-            "were trained on a data frame", path=runs.folder, remedy="go on in Python, with it"
-        )
-    fits = []
+    fits, prints = [], dict(zip(runs.targets, runs.options["fingerprints"], strict=True))
     for name in left:
-        run, path = runs.runs[name], Path(runs.options["path"])
+        run = runs.runs[name]
         if run.exists():
-            path, configs = configurations(table, given, None, run)
+            _, configs = configurations(None, given, None, run)
         else:
             configs = [
                 configured(config, given, runs.options[part], LIMITS)
                 for part, config in CONFIGS.items()
             ]
             configs[0] = options_of(name, runs.targets, configs[0])
-        fits.append(Fit(path, configs, run, run.exists(), runs))
+            with opened(path, configs[0], prints[name]):
+                pass  # raises if the table was changed since
+        fits.append(Fit(Path(path), configs, run, run.exists(), runs))
     return fits
 
 
-def fit_several(fits: list[Fit], asked: Asked, json: bool) -> int:
+def fit_several(fits: list[Fit], asked: Asked, json: bool, *, resumes: bool) -> int:
     """Train the model of every target, one after the other; gives an exit code."""
     runs = fits[0].among
     assert runs is not None
-    if not any(each.resumes for each in fits) and not runs.folder.exists():
+    if not resumes:
         runs.begin()
     values: dict[str, dict[str, Any]] = {str(each.target): {} for each in fits}
     code = 0
@@ -107,7 +117,8 @@ def fit_several(fits: list[Fit], asked: Asked, json: bool) -> int:
             if code >= 128:  # a signal
                 break
     finally:
-        runs.discard_if_empty()
+        if not resumes:
+            runs.discard_if_empty()
         if json and any(values.values()):
             show("", json, {"run": str(runs.folder), "targets": values})
     if asked.speaks:

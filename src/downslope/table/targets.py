@@ -6,9 +6,9 @@ others' models.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +41,8 @@ class TargetRuns:
     Attributes:
         folder: holds the runs `target-1`, `target-2` and so on, and `targets.json`.
         targets: the columns to predict, in the order of the runs.
-        options: by part ("path", "table", "model", "training"), what the runs begin with, as plain
-            values.
+        options: by part ("path", "table", "model", "training", "fingerprints"), what the runs begin
+            with, as plain values.
     """
 
     folder: Path
@@ -58,16 +58,19 @@ class TargetRuns:
         table: TableOptions,
         model: ModelOptions,
         training: Training,
+        fingerprints: Sequence[str] = (),
     ) -> TargetRuns:
         """Runs that are not begun.
 
         Args:
             training: of each run.
+            fingerprints: of the training rows of each target.
         """
         is_path = isinstance(path, (str, os.PathLike))
         parts = {"table": table, "model": model, "training": training}
         options: dict[str, Any] = {name: _plain_values(part) for name, part in parts.items()}
         options["path"] = str(Path(path).resolve()) if is_path else None
+        options["fingerprints"] = list(fingerprints)
         return cls(folder=Path(folder), targets=tuple(targets), options=options)
 
     @property
@@ -97,9 +100,11 @@ class TargetRuns:
             write_json(scratch / TARGETS, signed(values))
 
     def discard_if_empty(self) -> None:
-        """Remove the folder if it holds no run."""
+        """Remove the folder that `begin` made if it holds no run; nothing else is removed."""
         if not any(run.exists() for run in self.runs.values()):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (self.folder / TARGETS).unlink()
+                self.folder.rmdir()
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> TargetRuns | None:
@@ -148,19 +153,25 @@ def options_of(target: str, targets: Sequence[str], table: TableOptions) -> Tabl
     return dataclasses.replace(table, target=target, ignore=(*table.ignore, *others))
 
 
-def check_each(path: Any, tables: Iterable[TableOptions], model: ModelOptions) -> None:
+def check_each(path: Any, tables: Iterable[TableOptions], model: ModelOptions) -> list[str]:
     """Convert the table for every target and choose its model, before the first is trained.
+
+    Returns:
+        The fingerprints of the training rows.
 
     Raises:
         DataError: the table is missing, corrupt or unusable.
         UsageError: options that do not fit the table, a target or each other.
     """
+    found = []
     for table in tables:
         with opened(path, table) as stored:
+            found.append(stored.train.fingerprint)
             try:
                 choose_model(stored, model)
             except UsageError as error:
                 raise UsageError(f"target {table.target!r}: {error}") from error
+    return found
 
 
 def share_of(training: Training, count: int) -> Training:
@@ -218,12 +229,13 @@ def fit_targets(
         raise UsageError("table must have no target; targets are the second argument")
     check_target_columns(targets, table)
     training = share_of(training or Training(seed=table.seed), len(targets))
-    runs = None if out is None else TargetRuns.of(out, targets, path, table, model, training)
     tables = {name: options_of(name, targets, table) for name in targets}
     if out is not None:
         check_free(Path(out))
-    check_each(path, tables.values(), model)
-    if runs is not None:
+    prints = check_each(path, tables.values(), model)
+    runs = None
+    if out is not None:
+        runs = TargetRuns.of(out, targets, path, table, model, training, prints)
         runs.begin()
     found = {}
     try:

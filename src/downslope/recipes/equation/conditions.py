@@ -16,7 +16,7 @@ Where = Literal["boundary", "initial"]
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a solution satisfies on the boundary, or at the start of time.
+    """Condition on the boundary, or at the start of time.
 
     Attributes:
         residual: `residual(u, x, normal)`, 0 where the condition holds; a number or [k]. `u` is a
@@ -34,10 +34,12 @@ class Condition:
     def __post_init__(self):
         if self.at not in ("boundary", "initial"):
             raise UsageError(f"at must be boundary or initial; got {self.at!r}")
+        if self.at == "initial" and self.where is not None:
+            raise UsageError("where is for boundary points; a condition at the start has none")
 
 
 def dirichlet(value: Any = 0.0, *, where: Callable[[Any], Any] | None = None) -> Condition:
-    """The solution has a value on the boundary: a number, or a function of the point."""
+    """Value of the solution on the boundary: a number, or a function of the point."""
 
     def residual(u: Any, x: Any, normal: Any) -> Any:
         return u(x) - _at(value, x)
@@ -46,7 +48,7 @@ def dirichlet(value: Any = 0.0, *, where: Callable[[Any], Any] | None = None) ->
 
 
 def neumann(value: Any = 0.0, *, where: Callable[[Any], Any] | None = None) -> Condition:
-    """The derivative along the outward normal has a value on the boundary."""
+    """Value of the derivative along the outward normal on the boundary."""
 
     def residual(u: Any, x: Any, normal: Any) -> Any:
         return jax.jvp(u, (x,), (normal,))[1] - _at(value, x)
@@ -55,7 +57,7 @@ def neumann(value: Any = 0.0, *, where: Callable[[Any], Any] | None = None) -> C
 
 
 def periodic(axis: int, low: float, high: float) -> Condition:
-    """The solution and its derivative along an axis are the same at both ends of it."""
+    """Equality of the solution, and of its derivative along an axis, at both ends of it."""
 
     def residual(u: Any, x: Any, normal: Any) -> Any:
         unit = jnp.zeros_like(x).at[axis].set(1)
@@ -70,7 +72,7 @@ def periodic(axis: int, low: float, high: float) -> Condition:
 
 
 def initial(value: Any, *, order: int = 0) -> Condition:
-    """The solution, or its derivative of an order in time, has a value at the start."""
+    """Value of the solution, or of its derivative of an order in time, at the start."""
 
     def residual(u: Any, x: Any, normal: Any) -> Any:
         for _ in range(order):

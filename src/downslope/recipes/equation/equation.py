@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import downslope
-from downslope import UsageError
+from downslope import StopReason, UsageError
 from downslope.arguments import number, one_of, whole
 from downslope.recipes.equation.conditions import Condition
 from downslope.recipes.equation.geometry import Floats, Geometry
@@ -84,6 +85,8 @@ class Equation:
         num_outputs: int = 1,
         ansatz: Callable[[Any, Any], Any] | None = None,
     ):
+        if isinstance(conditions, Condition):
+            raise UsageError("conditions must be a list, such as [dirichlet(0.0)]")
         if not conditions and ansatz is None and data is None:
             raise UsageError(
                 "conditions are needed: an equation alone has many solutions; give conditions, an "
@@ -155,6 +158,13 @@ class Equation:
         one_of("sampling", sampling, SAMPLINGS)
         number("seconds", seconds, above=0)
         number("first_order_share", first_order_share, least=0, most=1)
+        number("frequency", frequency, above=0)
+        whole("num_features", num_features, least=0)
+        whole("seed", seed, least=0)
+        if not isinstance(hidden, tuple) or not hidden:
+            raise UsageError(f"hidden must be widths of layers, such as (32, 32); got {hidden!r}")
+        for width in hidden:
+            whole("hidden", width)
         low, high = self.geometry.bounds
         net = Net(
             low=tuple(low.tolist()), high=tuple(high.tolist()), num_outputs=self.num_outputs,
@@ -162,9 +172,10 @@ class Equation:
         )  # fmt: skip
         terms = self._terms(net)
         draws = _Draws(self, sampling, seed)
-        if num_features:
-            _check_frequency(net, self.geometry)
         model = {"net": net.init(), "coefficients": {k: np.float32(1) for k in self.coefficients}}
+        if num_features:
+            _check_frequency(net, self.geometry, num_points(model))
+        _check_finite(terms, model, draws.rows(LEAST_POINTS, 0))
         weights = np.ones(len(terms.terms))
         if balances:
             weights = balanced(terms, model, draws.rows(BALANCED_ROWS, 0, whole=True))
@@ -178,13 +189,14 @@ class Equation:
         def equation(u: Any, row: Row, c: Any) -> Any:
             return self.residual(u, row[0], c) if self.coefficients else self.residual(u, row[0])
 
-        def of(condition: Condition) -> Term:
-            return Term(
-                condition.name or f"condition {self.conditions.index(condition) + 1}",
-                lambda u, row, c: condition.residual(u, row[0], row[1]),
-            )
+        def of(number: int, condition: Condition) -> Term:
+            name = condition.name or "condition"
+            if len(self.conditions) > 1:  # several may have one name
+                name = f"{number}. {name}"
+            return Term(name, lambda u, row, c: condition.residual(u, row[0], row[1]))
 
-        terms = [Term("equation", equation), *map(of, self.conditions)]
+        conditions = itertools.starmap(of, enumerate(self.conditions, start=1))
+        terms = [Term("equation", equation), *conditions]
         if self.data is not None:
             terms.append(Term("data", _misfit))
         return Terms(tuple(terms), net, self.ansatz, tuple(self.coefficients.items()))
@@ -196,7 +208,10 @@ class Equation:
         rows = draws.rows(POOL, 1, whole=True)
         data = {"rows": rows, "weights": np.broadcast_to(np.float32(weights), (POOL, len(weights)))}
         data = jax.tree.map(lambda a: np.ascontiguousarray(a, np.float32), data)
-        return downslope.fit(terms, model, data, seconds=seconds, seed=seed).params
+        found = downslope.fit(terms, model, data, seconds=seconds, seed=seed)
+        if found.stop_reason is StopReason.INTERRUPTED:
+            raise KeyboardInterrupt
+        return found.params
 
     def _refine(
         self,
@@ -212,11 +227,11 @@ class Equation:
         with jax.enable_x64(True):
             model = jax.tree.map(lambda a: np.asarray(a, np.float64), model)
             theta, unravel = jax.flatten_util.ravel_pytree(model)
-            problem = _Problem(terms, unravel, draws, adaptive, len(theta))
+            problem = _Problem(terms, unravel, draws, adaptive, num_points(model))
             theta, losses, coefficients = np.asarray(theta), (), {}
             if self.coefficients:
-                theta, weights, sigma = constrained(theta, problem, weights, self, seconds=seconds)
-                coefficients = estimated(theta, problem, weights, self, sigma)
+                theta, weights, flags = constrained(theta, problem, weights, self, seconds=seconds)
+                coefficients = estimated(theta, problem, weights, self, flags)
             else:
                 found = levenberg_marquardt(
                     theta, problem.with_weights(weights), seconds=seconds, tolerance=tolerance
@@ -236,9 +251,23 @@ def _misfit(u: Any, row: Row, c: Any) -> Any:
     return jnp.where(known, jnp.atleast_1d(u(row[0])) - jnp.where(known, row[1], 0), 0)
 
 
-def _check_frequency(net: Net, geometry: Geometry) -> None:
+def num_points(model: Any) -> int:
+    """Points of the equation in a step of least squares."""
+    size = sum(np.size(leaf) for leaf in jax.tree.leaves(model))
+    return int(min(max(PER_PARAMETER * size, LEAST_POINTS), MOST_POINTS))
+
+
+def _check_finite(terms: Terms, model: Any, rows: tuple[Row, ...]) -> None:
+    for place, (term, each) in enumerate(zip(terms.terms, rows, strict=True)):
+        found = np.isfinite(np.asarray(terms.residuals(model, place, each))).all(axis=1)
+        if not found.all():
+            point = np.asarray(each[0])[int(np.argmin(found))].tolist()
+            raise UsageError(f"the residual of {term.name!r} is not finite at the point {point}")
+
+
+def _check_frequency(net: Net, geometry: Geometry, count: int) -> None:
     highest = float(np.abs(net.features).max())
-    resolved = resolved_frequency(geometry, MOST_POINTS)
+    resolved = resolved_frequency(geometry, count)
     if highest > resolved:
         warnings.warn(
             f"features of up to {highest:.3g} cycles over the geometry are finer than the points "
@@ -254,11 +283,12 @@ class _Draws:
     def __init__(self, equation: Equation, sampling: Sampling, seed: int):
         self._equation, self._seed = equation, seed
         self._sampling: Sampling = sampling
+        self.data = equation.data
 
     def inside(self, count: int, draw: int) -> Floats:
         """Points of the equation, evenly spread."""
         geometry = self._equation.geometry
-        seed = self._seed_of(draw, 0)
+        seed = self.seed_of(draw, 0)
         return geometry.inside(unit_points(self._sampling, count, geometry.dim, seed))
 
     def rows(self, count: int, draw: int, *, whole: bool = False) -> tuple[Row, ...]:
@@ -271,7 +301,7 @@ class _Draws:
         few = count if whole else max(1, round(CONDITION_SHARE * count))
         found: list[Row] = [(self.inside(count, draw),)]
         for place, condition in enumerate(equation.conditions, start=1):
-            seed = self._seed_of(draw, place)
+            seed = self.seed_of(draw, place)
             if condition.at == "initial":
                 geometry: Any = equation.geometry
                 unit = unit_points(self._sampling, few, geometry.dim, seed)
@@ -283,7 +313,7 @@ class _Draws:
         if equation.data is not None:
             x, y = equation.data
             if whole:
-                rng = np.random.Generator(np.random.Philox(self._seed_of(draw, -1)))
+                rng = np.random.Generator(np.random.Philox(self.seed_of(draw, -1)))
                 order = np.concatenate(
                     [rng.permutation(len(x)) for _ in range(-(-count // len(x)))]
                 )
@@ -291,17 +321,18 @@ class _Draws:
             found.append((x, y))
         return tuple(found)
 
-    def _seed_of(self, draw: int, place: int) -> int:
-        return (self._seed * 1_000_003 + draw * 1009 + place + 1) % (1 << 31)
+    def seed_of(self, draw: int, place: int) -> int:
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(draw, place + 2))
+        return int(sequence.generate_state(1)[0])
 
 
 class _Problem:
     """Least-squares problems of an equation, by draw; their functions are compiled once."""
 
-    def __init__(self, terms: Terms, unravel: Any, draws: _Draws, adaptive: bool, size: int):
+    def __init__(self, terms: Terms, unravel: Any, draws: _Draws, adaptive: bool, count: int):
         self._draws, self._adaptive = draws, adaptive
-        self._count = int(min(max(PER_PARAMETER * size, LEAST_POINTS), MOST_POINTS))
-        self.num_coefficients = len(terms.scales)
+        self._count = count
+        self._num_terms = len(terms.terms)
 
         def residuals(theta: Any, place: int, rows: Row) -> Any:
             return terms.residuals(unravel(theta), place, rows)
@@ -349,14 +380,14 @@ class _Problem:
             candidates = self._draws.inside(CANDIDATES * self._count, 10 + draw)
             found = np.asarray(self._residuals(theta, 0, (candidates,)))
             size = np.linalg.norm(found, axis=1)
-            points, weights[0] = adaptive_points(candidates, size, self._count, draw)
+            seed = self._draws.seed_of(draw, -2)
+            points, weights[0] = adaptive_points(candidates, size, self._count, seed)
             rows = ((points,), *rows[1:])
         return rows, weights
 
     def data_residuals(self, theta: Floats) -> Floats:
         """Solution minus measured values, of all data."""
-        rows = self._draws.rows(1, 0)
-        return np.asarray(self._residuals(theta, len(rows) - 1, rows[-1]))
+        return np.asarray(self._residuals(theta, self._num_terms - 1, self._draws.data))
 
     def _part(self, theta: Floats, place: int, rows: Row, scale: Floats) -> Floats:
         return (scale[:, None] * np.asarray(self._residuals(theta, place, rows))).ravel()

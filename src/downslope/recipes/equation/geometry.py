@@ -37,6 +37,8 @@ class Box:
     high: tuple[float, ...]
 
     def __post_init__(self):
+        for name in ("low", "high"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         if len(self.low) != len(self.high) or not self.low:
             raise UsageError(
                 f"low and high must be corners of one box; got {self.low}, {self.high}"
@@ -155,7 +157,12 @@ class Polygon:
     dim = 2
 
     def __post_init__(self):
-        if len(self.corners) < 3 or abs(self._signed_area) < 1e-12:
+        low, high = self.bounds
+        if (
+            len(self.corners) < 3
+            or self.measure < 1e-9 * float(np.prod(high - low))
+            or (self.measure == 0)
+        ):
             raise UsageError(f"corners must bound an area; got {self.corners}")
         areas = [abs(_turn(*triangle)) / 2 for triangle in _triangles(self._points)]
         if not math.isclose(sum(areas), self.measure, rel_tol=1e-9):
@@ -246,7 +253,7 @@ class InTime:
     end: float
 
     def __post_init__(self):
-        if not self.start < self.end:
+        if not -math.inf < self.start < self.end < math.inf:
             raise UsageError(f"time must end after its start; got {self.start} to {self.end}")
 
     @property

@@ -15,9 +15,11 @@ import numpy as np
 from downslope.recipes.equation.geometry import Floats
 
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-14, 1e8  # relative to the mean of diag(J'J)
-EASED, RAISED = 0.2, 3.0  # factors of the damping after a step that gained, or did not
-MOST_TRIES = 12  # raises of the damping in one step
+EASED, RAISED = 0.2, 10.0  # factors of the damping after a step that gained, or did not
+MOST_TRIES = 25  # raises of the damping in one step: from the least to the most
+MOST_FAILURES = 3  # draws of points in a row without a step that gains
 SLOW = 1e-3  # relative gain of a step, below which it counts as none
+LEAST_RIDGE = 1e-12
 PATIENCE = 10  # such steps in a row, after which it has converged on these points
 
 Residuals = Callable[[Floats], Floats]
@@ -26,10 +28,11 @@ Jacobian = Callable[[Floats], tuple[Floats, Floats]]
 
 @dataclass(frozen=True, kw_only=True)
 class Descent:
-    """Parameters at the end of the steps, with half the sum of squares after each of them."""
+    """Parameters at the end of the steps, half the sum of squares after each, and why it ended."""
 
     theta: Floats
     losses: tuple[float, ...]
+    is_out_of_time: bool = False
 
 
 def levenberg_marquardt(
@@ -56,7 +59,7 @@ def levenberg_marquardt(
     Vella and Zeinhofer (2024).
     """
     begin, losses, slow = time.perf_counter(), [], 0
-    damping, draw = FIRST_DAMPING, 0
+    damping, draw, failures = FIRST_DAMPING, 0, 0
     residuals, jacobian = problem(draw, theta)
     for step in range(max_steps):
         if step and step % steps_per_draw == 0:
@@ -65,15 +68,21 @@ def levenberg_marquardt(
         r, j = jacobian(theta)
         loss = float(r @ r) / 2
         taken = _step(theta, r, j, loss, damping, residuals, begin + seconds)
+        is_over = time.perf_counter() - begin > seconds
         if taken is None:
-            break
+            failures, draw = failures + 1, draw + 1
+            if is_over or failures >= MOST_FAILURES:
+                break
+            residuals, jacobian = problem(draw, theta)
+            continue
+        failures = 0
         theta, after, damping = taken
         losses.append(after)
         slow = slow + 1 if loss - after <= SLOW * loss else 0
-        is_over = time.perf_counter() - begin > seconds
         if is_over or after <= tolerance or slow >= PATIENCE:
             break
-    return Descent(theta=theta, losses=tuple(losses))
+    is_over = time.perf_counter() - begin > seconds
+    return Descent(theta=theta, losses=tuple(losses), is_out_of_time=is_over)
 
 
 def _step(
@@ -122,18 +131,24 @@ def _solver(r: Floats, j: Floats) -> Callable[[float], Floats]:
     return step
 
 
-def covariance(j: Floats, places: list[int], ridge: float = 1e-12) -> Floats:
-    """Block of (J'J)^-1 of some parameters, from residuals in units of their errors.
+def inverse_product(j: Floats, columns: Floats) -> Floats:
+    """Columns of (J'J)^-1 C, for C [n, k].
+
+    Where J'J is singular in double precision, with the smallest ridge of 1e-12, 1e-11, ... of the
+    mean of its diagonal by which it is not.
 
     Args:
-        j: Jacobian [m, n] of the residuals over their standard deviations.
-        places: numbers of the parameters [k].
-        ridge: relative to the mean of diag(J'J), where J'J is singular.
+        j: Jacobian [m, n].
+        columns: C.
     """
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-    product = j.T @ j
-    product += ridge * np.trace(product) / len(product) * np.eye(len(product))
-    units = np.zeros((len(product), len(places)))
-    units[places, range(len(places))] = 1
-    return cho_solve(cho_factor(product), units)[places]
+    product, ridge = j.T @ j, LEAST_RIDGE
+    scale = np.trace(product) / len(product) or 1.0
+    while True:
+        try:
+            factor = cho_factor(product + ridge * scale * np.eye(len(product)))
+        except LinAlgError:
+            ridge *= 10
+        else:
+            return cho_solve(factor, columns)

@@ -1,4 +1,4 @@
-"""The net that stands for a solution, and its derivatives."""
+"""Net in place of a solution, and derivatives of a function of a point."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ def boundary_points(
     """
     points, normals, number = [], [], 0
     for attempt in range(MAX_TRIES):
-        unit = unit_points(sampling, count, geometry.dim, seed + 7919 * attempt)
+        drawn = np.random.SeedSequence(seed, spawn_key=(attempt,)).generate_state(1)[0]
+        unit = unit_points(sampling, count, geometry.dim, int(drawn))
         at, outward = geometry.boundary(unit)
         if counts_in is None:
             return at, outward
@@ -104,7 +105,7 @@ def adaptive_points(
 def resolved_frequency(geometry: Geometry, count: int) -> float:
     """Highest frequency that evenly spread points resolve: half of one over their spacing.
 
-    In cycles per unit length, for the longest side of the geometry's bounds scaled to 1.
+    In cycles over the geometry, each side of whose bounds is scaled to 1.
 
     Source: Nyquist (1928); Shannon (1949).
     """

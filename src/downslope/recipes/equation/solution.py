@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from dataclasses import dataclass
@@ -51,15 +52,13 @@ class Solution:
     def __call__(self, points: Any) -> Floats:
         """Values at points [n, d]: [n], or [n, num_outputs]."""
         with jax.enable_x64(True):
-            x = np.asarray(points, np.float64)
+            x = self._points(points)
             return np.asarray(jax.jit(jax.vmap(self.terms.solution(self.model)))(x))
 
     def residual(self, points: Any) -> Floats:
         """Residuals of the equation at points [n, d], [n, k]."""
         with jax.enable_x64(True):
-            return np.asarray(
-                self.terms.residuals(self.model, 0, (np.asarray(points, np.float64),))
-            )
+            return np.asarray(self.terms.residuals(self.model, 0, (self._points(points),)))
 
     def describe(self) -> str:
         """Errors and coefficients, in lines for a person."""
@@ -79,10 +78,11 @@ class Solution:
             tensors = {f"{place:04d}": np.asarray(leaf) for place, leaf in enumerate(leaves)}
             write_tensors(scratch / MODEL, tensors)
             kinds = {"errors": self.errors, "coefficients": self.coefficients}
-            write_json(
-                scratch / ABOUT,
-                {kind: {n: e.to_json() for n, e in found.items()} for kind, found in kinds.items()},
-            )
+            about: dict[str, Any] = {
+                kind: {n: e.to_json() for n, e in found.items()} for kind, found in kinds.items()
+            }
+            about |= {"net": self._net, "losses": list(self.losses)}
+            write_json(scratch / ABOUT, about)
 
     def loaded(self, folder: str | os.PathLike[str]) -> Solution:
         """The solution that `save` wrote, of the same equation and net.
@@ -94,9 +94,7 @@ class Solution:
         tensors, about = read_tensors(Path(folder) / MODEL), read_json(Path(folder) / ABOUT)
         leaves, structure = jax.tree.flatten(self.model)
         found = [tensors.get(f"{place:04d}") for place in range(len(leaves))]
-        if len(tensors) != len(leaves) or any(
-            a is None or a.shape != np.shape(b) for a, b in zip(found, leaves, strict=True)
-        ):
+        if about["net"] != self._net or len(tensors) != len(leaves):
             raise DataError(
                 "was saved of another net", path=folder, remedy="solve with the same one"
             )
@@ -104,7 +102,20 @@ class Solution:
             kind: {name: Estimate.from_json(each) for name, each in about[kind].items()}
             for kind in ("errors", "coefficients")
         }
-        return dataclasses.replace(self, model=jax.tree.unflatten(structure, found), **kinds)
+        model, losses = jax.tree.unflatten(structure, found), tuple(about["losses"])
+        return dataclasses.replace(self, model=model, losses=losses, **kinds)
+
+    @property
+    def _net(self) -> dict[str, Any]:
+        """Net and scales as plain values."""
+        values = {"scales": self.terms.scales, **dataclasses.asdict(self.terms.net)}
+        return json.loads(json.dumps(values))
+
+    def _points(self, points: Any) -> Floats:
+        x, dim = np.asarray(points, np.float64), len(self.terms.net.low)
+        if x.ndim != 2 or x.shape[1] != dim:
+            raise UsageError(f"points must be [n, {dim}]; got {list(x.shape)}")
+        return x
 
     def plot(self, ax: Any = None, num_points: int = 201) -> Any:
         """Values along a line or over a plane, as Matplotlib axes.
@@ -133,7 +144,12 @@ def term_errors(terms: Terms, model: Any, rows: tuple[Row, ...]) -> dict[str, Es
     """Root mean square of each term's residual, with the interval of its rows."""
     found = {}
     for place, (term, each) in enumerate(zip(terms.terms, rows, strict=True)):
-        squares = np.square(np.asarray(terms.residuals(model, place, each))).sum(axis=1)
+        squares = np.square(np.asarray(terms.residuals(model, place, each)))
+        if term.name == "data":  # what was not measured has none
+            known = np.isfinite(each[1]).sum(axis=1)
+            squares = squares[known > 0].sum(axis=1) / known[known > 0]
+        else:
+            squares = squares.mean(axis=1)
         mean, count = float(squares.mean()), len(squares)
         half = (
             t_quantile(count - 1) * float(squares.std(ddof=1)) / math.sqrt(count)
