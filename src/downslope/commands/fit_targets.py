@@ -65,8 +65,7 @@ def fits_of_targets(
 
 
 def _resumed(table: Path | None, runs: TargetRuns, given: dict[str, Any]) -> list[Fit]:
-    from downslope.table.run import opened
-    from downslope.table.targets import options_of
+    from downslope.table.targets import check_rows, options_of
     from downslope.train.run_folder import LIMITS
 
     path = runs.options["path"]
@@ -94,8 +93,7 @@ def _resumed(table: Path | None, runs: TargetRuns, given: dict[str, Any]) -> lis
                 for part, config in CONFIGS.items()
             ]
             configs[0] = options_of(name, runs.targets, configs[0])
-            with opened(path, configs[0], prints[name]):
-                pass  # raises if the table was changed since
+            check_rows(path, configs[0], prints[name])
         fits.append(Fit(Path(path), configs, run, run.exists(), runs))
     return fits
 

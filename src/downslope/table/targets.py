@@ -174,6 +174,12 @@ def check_each(path: Any, tables: Iterable[TableOptions], model: ModelOptions) -
     return found
 
 
+def check_rows(path: Any, table: TableOptions, fingerprint: str) -> None:
+    """Raise MismatchError if the training rows of a target are not those of the fingerprint."""
+    with opened(path, table, fingerprint):
+        pass
+
+
 def share_of(training: Training, count: int) -> Training:
     """Settings of one of `count` runs: of a time budget an equal share."""
     if training.seconds is None:
