@@ -270,6 +270,28 @@ def test_heat_flows_out_of_one_side_alone(sampling):
         found([0.2, 0.7])
 
 
+def test_a_free_first_value_costs_a_degree_of_freedom():
+    """Catches a scatter by the coefficients alone, and values not measured that count. Truth: a
+    line y = a + k t through 12 of 14 points, whose slope has a closed form.
+    """
+    rng = np.random.default_rng(3)
+    t = np.linspace(0, 1, 14)
+    y = 1 + 2 * t + 0.1 * rng.normal(size=14)
+    y[[3, 9]] = np.nan
+    equation = Equation(
+        lambda u, x, c: derivative(u, x, 0) - c["k"], interval(0, 1), data=(t[:, None], y),
+        coefficients={"k": 1.0},
+    )  # fmt: skip
+    estimate = equation.solve(seconds=60, hidden=(6,), first_order_share=0).coefficients["k"]
+    known = np.isfinite(y)
+    design = np.stack([np.ones(12), t[known]], axis=1)
+    best, squares = np.linalg.lstsq(design, y[known])[:2]
+    error = np.sqrt(squares[0] / 10 * np.linalg.inv(design.T @ design)[1, 1])
+    assert estimate.value == pytest.approx(best[1], abs=0.05 * error)
+    assert (estimate.hi - estimate.lo) / 2 == pytest.approx(2.228 * error, rel=0.05)
+    assert estimate.num_examples == 12
+
+
 def test_a_condition_for_no_point_is_refused():
     equation = Equation(poisson, interval(0, 1), [dirichlet(where=lambda x: x[:, 0] > 5)])
     with pytest.raises(UsageError, match="where must take some"):

@@ -25,7 +25,7 @@ EVIDENCE_SHARE, MIN_EVIDENCE, MAX_EVIDENCE = 0.2, 0.5, 1.5  # seconds
 
 
 class Asked(NamedTuple):
-    """What is asked for beside the configuration."""
+    """Requests of the command beside the configuration."""
 
     explain: bool
     folds: int | None

@@ -19,6 +19,8 @@ from downslope.recipes.equation.least_squares import inverse_product, levenberg_
 FIRST_SCATTER = 0.1  # of the data, relative to their spread; assumed
 FIRST_STIFFNESS, STIFFER, MOST_ROUNDS = 1e-3, 10.0, 10  # weight of constraints, by round; assumed
 LEAST_SCATTER = 1e-12
+MOST_STEPS = 200  # of a round: a soft equation lets the net follow the data into a corner
+MIN_ROUNDS = 4  # while it is soft, coefficients move little too
 UNSETTLED = "out of time before the weight of the equation sufficed: give more seconds"
 SETTLED = 0.1  # change of a coefficient, in its standard errors, from which the weight suffices
 
@@ -49,13 +51,15 @@ def constrained(
         weights = num_rows / sigma**2 * np.append(stiffness, 1.0)
         left = begin + seconds - time.perf_counter()
         found = levenberg_marquardt(
-            theta, problem.with_weights(weights), seconds=left / (MOST_ROUNDS - number)
-        )
+            theta, problem.with_weights(weights), seconds=left / (MOST_ROUNDS - number),
+            max_steps=MOST_STEPS,
+        )  # fmt: skip
         theta, values = found.theta, _values(found.theta, equation)
         sigma = max(float(np.sqrt(_squares(theta, problem) / count)), LEAST_SCATTER)
         if before is not None and not found.is_out_of_time:
             errors = np.sqrt(np.diag(_covariance(_jacobian(theta, problem, weights), equation)))
-            if (np.abs(values - before) <= SETTLED * errors).all():
+            is_same = (np.abs(values - before) <= SETTLED * errors).all()
+            if is_same and number >= MIN_ROUNDS:
                 return theta, weights, ()
         if time.perf_counter() - begin > seconds:
             break
