@@ -351,6 +351,34 @@ def test_a_run_of_given_length_starts_again_only_early_in_it(done, starts):
     assert last.from_start is starts and (last.knob == "stop") is not starts
 
 
+@pytest.mark.parametrize(
+    ("seen", "policy"),
+    [
+        ({"done": 0.3, "epoch_loss": 0.05}, "start_hotter"),
+        ({"done": 0.3, "epoch_loss": 0.5}, "next_temperature"),
+        ({"done": 0.7, "epoch_loss": 0.05}, "next_temperature"),
+    ],
+)
+def test_a_run_of_given_length_that_interpolates_starts_again_hotter(seen, policy):
+    """Catches a start of a run that only overfits, or too late, and a second start that is cooled
+    by another rule than its schedule.
+    """
+    run = Simulated(has_end=True)
+    run.see("begun")
+    for loss in (1.0, 2.0, 2.0):
+        run.see("trial_ended", trial_loss=loss)
+    rate, number = run.knobs.learning_rate, len(run.decisions)
+    while len(run.decisions) == number:
+        run.evaluate(1.0, **seen)
+    assert run.decisions[-1].policy == policy
+    factor = 4 if policy == "start_hotter" else 1 / 4
+    assert run.decisions[-1].new == pytest.approx(factor * rate)
+    if policy == "start_hotter":
+        number = len(run.decisions)
+        run.evaluate(*[1.0] * 40, done=0.6, epoch_loss=0.05)
+        assert len(run.decisions) == number
+
+
 class Search(Simulated):
     """A run that begins by a search, in which a trial's loss is a function of its rate."""
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from downslope.choose.restart import MAX_STARTS, start_again
+from downslope.choose.restart import MAX_STARTS, start_again, start_hotter
 from downslope.choose.temperature import (
     GIVE_UP,
     MAX_ANNEALS,
@@ -206,3 +206,29 @@ def test_otherwise_it_does_not(changed):
 def test_it_starts_again_while_that_gains():
     """Catches a second start that is the last whatever it brought."""
     assert start_again(**FITTED | {"starts": 2, "gain": 0.01}) is not None
+
+
+INTERPOLATED = {"learning_rate": 0.01, "starts": 1, "train_loss": 0.01, "held_out_loss": 0.2}
+
+
+def test_an_interpolating_run_starts_again_at_a_higher_rate():
+    """Catches a lower rate, and another factor than four."""
+    found = start_hotter(**INTERPOLATED)
+    assert found.from_start and (found.old, found.new) == (0.01, 0.04)
+    assert "0.01" in found.because and "0.2" in found.because
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"starts": 2},
+        {"train_loss": None},
+        {"held_out_loss": None},
+        {"train_loss": 0.021},
+        {"train_loss": -0.01},
+        {"train_loss": math.nan},
+    ],
+)
+def test_a_run_that_does_not_interpolate_starts_no_hotter(changed):
+    """Catches a start of a merely overfitted run, and starts without end."""
+    assert start_hotter(**INTERPOLATED | changed) is None

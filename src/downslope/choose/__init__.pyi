@@ -36,6 +36,7 @@ from .recovery import after_trouble as after_trouble
 from .rescale import follow_batch as follow_batch
 from .rescale import rescale_sgd as rescale_sgd
 from .restart import start_again as start_again
+from .restart import start_hotter as start_hotter
 from .scenario import Answer as Answer
 from .scenario import RunFacts as RunFacts
 from .scenario import Scenario as Scenario

@@ -15,7 +15,7 @@ from downslope.estimate import Z95, Estimate, not_estimable, short, spoken
 ARM_SHARE = 1 / 40  # of the time left, for one arm; the winner's is kept, so a branch costs that
 # Of a run, for all arms, half of which are kept: with a learning-rate search that loses three
 # trials of a 40th each, less than the fifth that trials may take.
-BRANCH_SHARE = 0.08
+BRANCH_SHARE = 0.06
 MIN_ARM = 100  # updates of an arm: nadam averages squares over as many, so fewer say little
 NUM_ERRORS = 2.0  # standard errors that a difference must exceed: 5 % by chance
 
@@ -32,7 +32,7 @@ def arm_seconds(
     """Time of updates for each arm of a branch; None if the run is too short for one.
 
     A 40th of the time left. An arm of the larger size must make 100 updates even if an update takes
-    as much longer as it has more examples, and all arms together take at most 8 % of the run.
+    as much longer as it has more examples, and all arms together take at most 6 % of the run.
 
     Args:
         batch_size, candidate: present and proposed size.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from downslope.choose.controller import SURVIVES, Context, Observation, Order, decision_on
 from downslope.choose.decision import Decision, policy
 from downslope.choose.next_batch import BATCH_STRIDE
-from downslope.choose.restart import LATEST_RESTART, is_overfitted, start_again
+from downslope.choose.restart import LATEST_RESTART, is_overfitted, start_again, start_hotter
 from downslope.config import NEED_AN_END
 
 MIN_EVALUATIONS = 2  # without a gain before the temperature is lowered
@@ -67,6 +67,7 @@ def next_temperature(
     epochs_without_gain: float = math.inf,
     overfitted: bool = False,
     spans_the_run: bool = False,
+    is_second_start: bool = False,
 ) -> Decision | None:
     """Lower the temperature or stop, at the noise floor; None while the loss still gains.
 
@@ -79,7 +80,8 @@ def next_temperature(
 
     A schedule that spans the run lowers the rate itself, and takes its gain late. Before that end,
     no gain seen is no evidence that there is none: such a run is cooled or ended only if nothing
-    was gained over half of the updates while the training rows are overfitted.
+    was gained over half of the updates while the training rows are overfitted; not in a second
+    start, which has yet to cool.
 
     Args:
         learning_rate, batch_size: in use.
@@ -99,6 +101,7 @@ def next_temperature(
         larger_seconds_per_example: the same for the larger batch size.
         overfitted: the training loss is well below the held-out one.
         spans_the_run: the schedule ends with the run.
+        is_second_start: the run restarted before.
 
     Example:
         >>> print(next_temperature(learning_rate=0.01, batch_size=128, may_lower=True,
@@ -123,7 +126,7 @@ def next_temperature(
     if not waited and not slow:
         return None
     overfits = overfitted and share_without_gain >= OVERFITTED_SHARE
-    if spans_the_run and not overfits:
+    if spans_the_run and (is_second_start or not overfits):
         return None
     seen = f"{evaluations_without_gain} evaluations brought no gain in loss above its own"
     if not waited:
@@ -209,8 +212,7 @@ class Temperature:
             decision = _decide(state, seen)
         if decision is None:
             return state, ()
-        if decision.knob == "stop":
-            decision = _start_again(state, seen) or decision
+        decision = _restart(state, seen, decision) or decision
         if decision.knob == "stop":
             return state, (decision,)
         state = (
@@ -284,6 +286,7 @@ def _decide(state: TemperatureState, seen: Observation) -> Decision | None:
         larger_seconds_per_example=larger and sizes.seconds_per_example(larger),
         overfitted=context.has_held_out and is_overfitted(seen.epoch_loss, seen.loss),
         spans_the_run=_spans_the_run(context),
+        is_second_start=state.starts > 1,
     )
 
 
@@ -300,7 +303,8 @@ def _recent_gain(state: TemperatureState, seen: Observation) -> float | None:
     return (before[-1] - seen.reference_loss) / scale if scale else None
 
 
-def _start_again(state: TemperatureState, seen: Observation) -> Decision | None:
+def _restart(state: TemperatureState, seen: Observation, instead_of: Decision) -> Decision | None:
+    """A restart in place of a stop, or of a lower rate in a run whose schedule lowers it."""
     context, lowest = seen.context, None
     if state.first_rate is None or not {"learning_rate", "schedule", "patience"} <= context.free:
         return None
@@ -310,15 +314,15 @@ def _start_again(state: TemperatureState, seen: Observation) -> Decision | None:
         lowest = seen.reference_loss
     if lowest is not None and seen.first_loss and abs(lowest) < NEGLIGIBLE * abs(seen.first_loss):
         return None
+    losses = {"train_loss": seen.epoch_loss, "held_out_loss": lowest}
+    known = {"learning_rate": state.first_rate, "starts": state.starts, **losses}
+    if _spans_the_run(context) and (hotter := start_hotter(**known)) is not None:
+        return hotter
+    if instead_of.knob != "stop":
+        return None
     has_both = state.lowest_before is not None and lowest is not None
-    return start_again(
-        learning_rate=state.first_rate,
-        starts=state.starts,
-        train_loss=seen.epoch_loss,
-        held_out_loss=lowest,
-        gain=state.lowest_before - lowest if has_both else None,  # type: ignore[operator]
-        tolerance=context.training.tolerance,
-    )
+    gain = state.lowest_before - lowest if has_both else None  # type: ignore[operator]
+    return start_again(**known, gain=gain, tolerance=context.training.tolerance)
 
 
 def _restarted(state: TemperatureState, seen: Observation, decision: Decision) -> TemperatureState:
