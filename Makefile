@@ -34,7 +34,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes bench-tables bench-selftuning bench-selftuning-targets mutate newest clean
+.PHONY: help demo test test-all format lint types docs check bench bench-auto bench-recipes bench-tables bench-critical bench-science bench-selftuning bench-selftuning-targets mutate newest clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,12 @@ bench-selftuning: $(READY)-bench ## Measure training that tunes itself beside it
 
 bench-selftuning-targets: $(READY)-bench ## Search by hand for the targets of bench-selftuning, once a machine
 	$(PY) -m benchmarks.selftuning.targets
+
+bench-critical: $(READY)-bench ## Compare noise scales with critical batch sizes by branches, half an hour that resumes
+	$(PY) -m benchmarks.selftuning.critical
+
+bench-science: $(READY)-bench ## Measure posteriors beside exact ones and NUTS
+	$(PY) -m benchmarks.posterior
 
 newest: ## Run the demo and the core's fast tests on the newest Python, with packages unpinned
 	@test -n "$(NEWEST)" || { echo "Python 3.11 or newer is needed: make NEWEST=/path/to/python" >&2; exit 1; }

@@ -19,7 +19,7 @@ PACKAGES = [
     *("downslope", "downslope.check", "downslope.choose", "downslope.loggers", "downslope.noise"),
     *("downslope.recipes.anomaly", "downslope.recipes.batch_effect"),
     *("downslope.recipes.batch_norm", "downslope.recipes.embedding"),
-    *("downslope.recipes.equation",),
+    *("downslope.recipes.equation", "downslope.recipes.posterior"),
     *("downslope.recipes.fusion", "downslope.recipes.svm"),
     "downslope.sklearn",
 ] + [

@@ -1,0 +1,91 @@
+"""Baselines of a posterior: a Gaussian of the iterates (SWAG), and models of several seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+import downslope
+from downslope import StopReason, UsageError
+from downslope.arguments import whole
+from downslope.recipes.posterior.result import Posterior, agreement
+from downslope.recipes.posterior.sampling import sample
+
+RANK = 20  # latest deviations that SWAG keeps
+
+
+def swag(
+    loss: Callable[..., Any], model: Any, data: Any, *, num_samples: int = 1000, seed: int = 0,
+    **options: Any,
+) -> Posterior:  # fmt: skip
+    """Samples of a Gaussian fitted to the iterates of constant-step SGD.
+
+    Its covariance is half the diagonal of theirs and half of a low rank from the latest 20 of each
+    chain.
+
+    Args:
+        loss, model, data: as for `sample`.
+        options: of `sample`, whose method is "sgd".
+
+    Source: Maddox, Garipov, Izmailov, Vetrov and Wilson (2019), A simple baseline for Bayesian
+    uncertainty in deep learning.
+    """
+    found = sample(loss, model, data, method="sgd", num_samples=num_samples, seed=seed, **options)
+    unravel = ravel_pytree(jax.tree.map(lambda a: a[0, 0], found.samples))[1]
+    flat = np.asarray(jax.vmap(jax.vmap(lambda m: ravel_pytree(m)[0]))(found.samples))
+    _, draws, dim = flat.shape
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for chain in flat:
+        mean, rank = chain.mean(0), min(RANK, draws)
+        deviations = chain[-rank:] - mean
+        wide = rng.standard_normal((draws, dim)) * chain.std(0)
+        low = rng.standard_normal((draws, rank)) @ deviations / math.sqrt(max(1, rank - 1))
+        drawn.append(mean + (wide + low) / math.sqrt(2))
+    theta = np.stack(drawn).astype(np.float32)
+    r_hat, effective = agreement(theta)
+    return Posterior(
+        samples=jax.tree.map(np.asarray, jax.vmap(jax.vmap(unravel))(theta)), method="swag",
+        temperature=found.temperature, noise_share=found.noise_share, r_hat=r_hat,
+        effective_samples=effective, decisions=found.decisions,
+        num_gradients=found.num_gradients, seconds=found.seconds, is_complete=found.is_complete,
+    )  # fmt: skip
+
+
+def ensemble(
+    loss: Callable[..., Any], model: Callable[[int], Any], data: Any, *, prior_scale: float = 1.0,
+    num_members: int = 5, seconds: float | None = None, seed: int = 0,
+) -> Posterior:  # fmt: skip
+    """Modes that training finds from several first parameters: no samples of a posterior.
+
+    Args:
+        loss, data, prior_scale: as for `sample`.
+        model: `model(seed)`, first parameters.
+        num_members: models.
+        seconds: of all trainings; each ends by its own convergence without.
+
+    Raises:
+        UsageError: a model that is not a function of a seed.
+
+    Source: Lakshminarayanan, Pritzel and Blundell (2017), Simple and scalable predictive
+    uncertainty estimation using deep ensembles.
+    """
+    if not callable(model):
+        raise UsageError("model must be a function of a seed, for members that differ")
+    whole("num_members", num_members)
+    rows = len(jax.tree.leaves(data)[0])
+    l2 = 0.0 if math.isinf(prior_scale) else 1 / (rows * prior_scale**2)
+    members = []
+    for number in range(num_members):
+        own = {} if seconds is None else {"seconds": seconds / num_members}
+        found = downslope.fit(loss, model(seed + number), data, l2=l2, seed=seed + number, **own)
+        if found.stop_reason is StopReason.INTERRUPTED:
+            raise KeyboardInterrupt
+        members.append(found.params)
+    samples = jax.tree.map(lambda *leaves: np.stack(leaves)[:, None], *members)
+    return Posterior(samples=samples, method="ensemble")
