@@ -7,14 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-import downslope
-from downslope import StopReason, UsageError
-from downslope.arguments import whole
+from downslope import UsageError
+from downslope.arguments import number, whole
+from downslope.recipes.posterior.density import Density
 from downslope.recipes.posterior.result import Posterior, agreement
-from downslope.recipes.posterior.sampling import sample
+from downslope.recipes.posterior.sampling import find_mode, sample
 
 RANK = 20  # latest deviations that SWAG keeps
 
@@ -50,7 +51,7 @@ def swag(
     theta = np.stack(drawn).astype(np.float32)
     r_hat, effective = agreement(theta)
     return Posterior(
-        samples=jax.tree.map(np.asarray, jax.vmap(jax.vmap(unravel))(theta)), method="swag",
+        samples=jax.tree.map(np.asarray, jax.vmap(jax.vmap(unravel))(jnp.asarray(theta))), method="swag",
         temperature=found.temperature, noise_share=found.noise_share, r_hat=r_hat,
         effective_samples=effective, decisions=found.decisions,
         num_gradients=found.num_gradients, seconds=found.seconds, is_complete=found.is_complete,
@@ -78,14 +79,11 @@ def ensemble(
     if not callable(model):
         raise UsageError("model must be a function of a seed, for members that differ")
     whole("num_members", num_members)
-    rows = len(jax.tree.leaves(data)[0])
-    l2 = 0.0 if math.isinf(prior_scale) else 1 / (rows * prior_scale**2)
-    members = []
-    for number in range(num_members):
-        own = {} if seconds is None else {"seconds": seconds / num_members}
-        found = downslope.fit(loss, model(seed + number), data, l2=l2, seed=seed + number, **own)
-        if found.stop_reason is StopReason.INTERRUPTED:
-            raise KeyboardInterrupt
-        members.append(found.params)
+    density = Density(loss, model(seed), data, prior_scale)
+    each = None if seconds is None else number("seconds", seconds, above=0) / num_members
+    members = [
+        find_mode(density, model(seed + member), seed + member, each)
+        for member in range(num_members)
+    ]
     samples = jax.tree.map(lambda *leaves: np.stack(leaves)[:, None], *members)
     return Posterior(samples=samples, method="ensemble")

@@ -41,7 +41,7 @@ class Density:
             np.issubdtype(np.result_type(leaf), np.floating) for leaf in leaves
         ):
             raise UsageError("model must be a pytree of floating-point arrays, all of them sampled")
-        self.rows = jax.tree.map(jnp.asarray, data)
+        self.rows: Any = jax.tree.map(jnp.asarray, data)
         counts = {np.shape(a)[0] if np.ndim(a) else 0 for a in jax.tree.leaves(data)}
         if len(counts) != 1 or counts == {0}:
             raise UsageError("data must be arrays with the same number of rows, one at least")
@@ -51,7 +51,7 @@ class Density:
             jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), model)
         )
         self.dim = flat.size
-        self._loss = loss
+        self.loss = loss
         shape = jax.eval_shape(self.losses, flat, self.take(np.arange(1)), jax.random.key(0)).shape
         if shape != (1,):
             raise UsageError(
@@ -64,7 +64,7 @@ class Density:
 
     def losses(self, theta: Array, rows: Any, key: Array) -> Array:
         """Negative log likelihood of rows [B]."""
-        return self._loss(self.unravel(theta), rows, key)
+        return self.loss(self.unravel(theta), rows, key)
 
     def gradient(self, theta: Array, rows: Any, key: Array) -> Array:
         """Unbiased estimate of the gradient of minus the log posterior, from a batch of rows."""

@@ -125,7 +125,7 @@ class Posterior:
 
         key = jax.random.key(0)
         losses = self.evaluate(lambda model: loss(model, data, key)).astype(np.float64)
-        each = logsumexp(-losses, axis=0) - math.log(len(losses))
+        each = np.asarray(logsumexp(-losses, axis=0)) - math.log(len(losses))
         mean, count = float(each.mean()), len(each)
         half = None
         if count > 1:
@@ -254,12 +254,10 @@ def agreement(theta: np.ndarray) -> tuple[float | None, float | None]:
     if theta.shape[0] < 2 or theta.shape[1] < 4:
         return None, None
     try:
-        from arviz_stats.base import array_stats
+        from arviz_stats.base.array import array_stats
     except ImportError as error:
         raise UsageError("R-hat needs arviz-stats: pip install 'downslope[posterior]'") from error
     chosen = theta[..., :: max(1, -(-theta.shape[-1] // MOST_CHECKED))].astype(np.float64)
-    known = {"chain_axis": 0, "draw_axis": 1}
-    return (
-        float(np.max(array_stats.rhat(chosen, **known))),
-        float(np.min(array_stats.ess(chosen, **known))),
-    )
+    r_hat = array_stats.rhat(chosen, chain_axis=0, draw_axis=1)
+    effective = array_stats.ess(chosen, chain_axis=0, draw_axis=1)
+    return float(np.max(r_hat)), float(np.min(effective))

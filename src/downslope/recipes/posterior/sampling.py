@@ -116,7 +116,7 @@ def sample(
             "fewer samples"
         )
     if trains:
-        model = _mode(loss, model, data, density, seed)
+        model = find_mode(density, model, seed)
     center = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), model))[0]
     kind: Scaling = scaling or ("full" if density.dim <= MOST_FULL else "diagonal")
     scales = laplace(density, center, kind, temperature, seed)
@@ -161,10 +161,15 @@ def sample(
     )
 
 
-def _mode(loss: Any, model: Any, data: Any, density: Density, seed: int) -> Any:
-    """Parameters of the highest posterior density that training finds."""
+def find_mode(density: Density, model: Any, seed: int, seconds: float | None = None) -> Any:
+    """Model of the highest posterior density that training finds.
+
+    Args:
+        model: parameters to begin with.
+        seconds: of the training; None ends it by its own convergence.
+    """
     l2 = density.precision / density.num_rows
-    found = downslope.fit(loss, model, data, l2=l2, seed=seed)
+    found = downslope.fit(density.loss, model, density.rows, l2=l2, seed=seed, seconds=seconds)
     if found.stop_reason is StopReason.INTERRUPTED:
         raise KeyboardInterrupt
     return found.params

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from downslope.choose import Decision, policy
@@ -65,7 +66,7 @@ def measure_noise(
     parts = []
     for _ in range(POINTS if has_control else 1):
         z = rng.standard_normal(density.dim) if has_control else np.zeros(density.dim)
-        theta = scales.theta(np.float32(z))
+        theta = scales.theta(jnp.asarray(z, jnp.float32))
         g = density.example_gradients(theta, places, key) - at_center
         g = np.asarray(scales.pulled_back(g), np.float64) * density.num_rows / temperature
         parts.append(g - g.mean(0))
@@ -82,8 +83,8 @@ def measure_noise(
         method="gradients of single rows at points of the Laplace approximation",
     )  # fmt: skip
     if scales.factor.ndim == 1:
-        return Noise(sum(np.square(g).sum(0) for g in parts) / (freedom * len(parts)), total)
-    matrix = sum(g.T @ g for g in parts) / (freedom * len(parts))
+        return Noise(np.square(parts).sum((0, 1)) / (freedom * len(parts)), total)
+    matrix = np.einsum("pni,pnj->ij", parts, parts) / (freedom * len(parts))
     variances, basis = np.linalg.eigh(matrix)
     return Noise(np.maximum(variances, 0.0), total, basis)
 
