@@ -36,9 +36,9 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sgld, no control variate", {"method": "sgld", "control_variate": False}),
     ("sgld, diagonal", {"method": "sgld", "scaling": "diagonal"}),
     ("cyclical", {"method": "cyclical"}),
-    ("sgd", {"method": "sgd"}),
-    ("sgd, diagonal", {"method": "sgd", "scaling": "diagonal"}),
-    ("sgd, isotropic", {"method": "sgd", "scaling": "isotropic"}),
+    ("constant_sgd", {"method": "constant_sgd"}),
+    ("constant_sgd, diagonal", {"method": "constant_sgd", "scaling": "diagonal"}),
+    ("constant_sgd, isotropic", {"method": "constant_sgd", "scaling": "isotropic"}),
 )
 
 

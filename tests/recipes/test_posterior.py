@@ -50,7 +50,7 @@ ZEROS = np.zeros(D, np.float32)
 @pytest.mark.parametrize(
     ("method", "control"),
     [("sghmc", None), ("sghmc", False), ("sgld", None), ("sgld", False), ("cyclical", False),
-     ("sgd", None)],
+     ("constant_sgd", None)],
 )  # fmt: skip
 def test_a_linear_regression_has_its_exact_posterior(method, control):
     """Catches injected noise from which that of the gradients is not subtracted (sd 9 % too large
@@ -151,13 +151,19 @@ def test_the_batch_is_where_examples_are_fewest():
     assert choose_batch(**ask, most_noise=1e9, num_rows=50).new == 50
 
 
-@pytest.mark.parametrize(("method", "added"), [("sgld", 0.2), ("sghmc", 0.2), ("sgd", 1.0)])
+@pytest.mark.parametrize(
+    ("method", "added"), [("sgld", 0.2), ("sghmc", 0.2), ("constant_sgd", 1.0)]
+)
 def test_a_step_has_the_temperature_that_its_sentence_says(method, added):
     """Catches 2s for s in the temperature of a step."""
     noise, size = 5000.0, 8
     step = choose_step(method=method, most_noise=noise, mean_noise=noise, batch_size=size).new
     w = noise / size
-    found = {"sgld": step * (1 + w) / 2, "sghmc": step * w / 4, "sgd": step * w / (2 - step)}
+    found = {
+        "sgld": step * (1 + w) / 2,
+        "sghmc": step * w / 4,
+        "constant_sgd": step * w / (2 - step),
+    }
     assert found[method] == pytest.approx(added, rel=1e-3)
 
 
@@ -191,8 +197,8 @@ def test_what_speaks_against_samples_is_said():
     found = sample(squares, ZEROS, ROWS, num_samples=100_000, seconds=0.01, prior_scale=math.inf)
     assert not found.is_complete and "out of time" in found.describe()
     assert found.num_samples < 100_000
-    sgd = sample(squares, ZEROS, ROWS, method="sgd", num_samples=40)
-    assert "on average only" in sgd.describe()
+    found = sample(squares, ZEROS, ROWS, method="constant_sgd", num_samples=40)
+    assert "on average only" in found.describe()
 
 
 def test_baselines():
@@ -221,12 +227,15 @@ def test_baselines():
         ({"temperature": 0}, "temperature must be"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"step_size": -1.0}, "step_size must be"),
-        ({"method": "sgd", "control_variate": True}, "control_variate would cool sgd"),
+        (
+            {"method": "constant_sgd", "control_variate": True},
+            "control_variate would cool constant_sgd",
+        ),
         ({"model": np.arange(4)}, "floating-point arrays"),
         ({"data": (ROWS[0], ROWS[1][:9])}, "same number of rows"),
         ({"data": (ROWS[0][:0], ROWS[1][:0])}, "same number of rows"),
         ({"loss": lambda m, b, k: squares(m, b, k).mean()}, "one number per row"),
-        ({"step_size": 100.0, "method": "sgd"}, "diverged"),
+        ({"step_size": 100.0, "method": "constant_sgd"}, "diverged"),
     ],
 )
 def test_bad_arguments_get_one_clear_line(changed, message):

@@ -31,12 +31,14 @@ def swag(
 
     Args:
         loss, model, data: as for `sample`.
-        options: of `sample`, whose method is "sgd".
+        options: of `sample`, whose method is "constant_sgd".
 
     Source: Maddox, Garipov, Izmailov, Vetrov and Wilson (2019), A simple baseline for Bayesian
     uncertainty in deep learning.
     """
-    found = sample(loss, model, data, method="sgd", num_samples=num_samples, seed=seed, **options)
+    found = sample(
+        loss, model, data, method="constant_sgd", num_samples=num_samples, seed=seed, **options
+    )
     unravel = ravel_pytree(jax.tree.map(lambda a: a[0, 0], found.samples))[1]
     flat = np.asarray(jax.vmap(jax.vmap(lambda m: ravel_pytree(m)[0]))(found.samples))
     _, draws, dim = flat.shape
@@ -50,8 +52,9 @@ def swag(
         drawn.append(mean + (wide + low) / math.sqrt(2))
     theta = np.stack(drawn).astype(np.float32)
     r_hat, effective = agreement(theta)
+    samples = jax.tree.map(np.asarray, jax.vmap(jax.vmap(unravel))(jnp.asarray(theta)))
     return Posterior(
-        samples=jax.tree.map(np.asarray, jax.vmap(jax.vmap(unravel))(jnp.asarray(theta))), method="swag",
+        samples=samples, method="swag",
         temperature=found.temperature, noise_share=found.noise_share, r_hat=r_hat,
         effective_samples=effective, decisions=found.decisions,
         num_gradients=found.num_gradients, seconds=found.seconds, is_complete=found.is_complete,

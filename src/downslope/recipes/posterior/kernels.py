@@ -31,13 +31,13 @@ def make_update(method: str, step: float, variances: np.ndarray, curvature: floa
     """One update of a chain.
 
     Args:
-        method: "sgd", "sgld", "cyclical" or "sghmc".
+        method: "constant_sgd", "sgld", "cyclical" or "sghmc".
         step: of the update.
         variances: of the gradient along each axis [d]. What they add to the temperature, and what
             a finite step adds where the curvature is 1, is subtracted from the injected noise.
         curvature: largest one, which bounds the longer steps of a cycle.
     """
-    if method == "sgd":
+    if method == "constant_sgd":
         return lambda key, walker, gradient, share: Walker(
             walker.z - step * gradient, walker.momentum
         )

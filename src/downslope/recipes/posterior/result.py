@@ -42,7 +42,7 @@ class Posterior:
         method: that drew them.
         temperature: of the density.
         noise_share: share of the temperature that is noise of the gradients, on average over the
-            axes; subtracted from the injected noise, except for "sgd", which has nothing else.
+            axes; subtracted from the injected noise, except for "constant_sgd", which injects none.
         r_hat: largest of the rank-normalised R-hat of the parameters; None for one chain or fewer
             than four draws.
         effective_samples: smallest bulk effective sample size of the parameters; None like that.
@@ -146,7 +146,7 @@ class Posterior:
             found.append(f"chains disagree: R-hat {self.r_hat:.3f} is above {AGREE:g}")
         if self.effective_samples is not None and self.effective_samples < FEW:
             found.append(f"only {self.effective_samples:.0f} effective samples")
-        if self.method == "sgd":
+        if self.method == "constant_sgd":
             found.append(
                 "constant-step SGD has the posterior's temperature on average only: along axes its "
                 "variance may be far off"

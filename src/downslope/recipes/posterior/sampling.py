@@ -30,8 +30,8 @@ from downslope.recipes.posterior.tuning import (
     relaxation,
 )
 
-Method = Literal["sghmc", "sgld", "cyclical", "sgd"]
-METHODS = ("sghmc", "sgld", "cyclical", "sgd")
+Method = Literal["sghmc", "sgld", "cyclical", "constant_sgd"]
+METHODS = ("sghmc", "sgld", "cyclical", "constant_sgd")
 BURN_IN = 10  # relaxations
 THIN = 2.0  # relaxations between two samples
 MOST_BYTES = 1 << 30  # of all samples
@@ -70,7 +70,7 @@ def sample(
         model: parameters to begin with, a pytree of floating-point arrays.
         data: arrays with the same number of rows, in memory.
         method: "sghmc" (Langevin dynamics with momentum), "sgld", "cyclical" (the steps of sgld
-            in cycles, for several modes), or "sgd" (constant steps, whose own noise is the
+            in cycles, for several modes), or "constant_sgd" (constant steps, whose own noise is the
             temperature).
         prior_scale: standard deviation of independent normal priors around 0; `math.inf` for a
             flat prior.
@@ -123,9 +123,11 @@ def sample(
     if trains and kind == "full":
         scales = _polished(density, scales, temperature, seed)
     curvature = 1.0 if kind == "full" else steepest(density, scales, temperature, seed)
-    if method == "sgd":
+    if method == "constant_sgd":
         if control_variate:
-            raise UsageError("control_variate would cool sgd, whose noise is its temperature")
+            raise UsageError(
+                "control_variate would cool constant_sgd, whose noise is its temperature"
+            )
         control_variate = False
     has_control, noise = _noise(density, scales, control_variate, temperature, seed)
     if noise.basis is not None:

@@ -109,7 +109,7 @@ def choose_batch(*, method: str, most_noise: float, mean_noise: float, num_rows:
         batch_size auto -> 256: with a noise of 900 for one row and an overhead of 64 examples an
         update, (B + 64)(1 + 900/B) is least at 240
     """
-    if method == "sgd":
+    if method == "constant_sgd":
         best = mean_noise / (2 / SGD_STEP - 1)
         because = f"the largest one at which a step of {SGD_STEP:g} has the posterior's temperature"
     else:
@@ -141,7 +141,7 @@ def choose_step(
     temperature 1, on average over the axes.
 
     Args:
-        method: "sgld", "cyclical", "sghmc" or "sgd".
+        method: "sgld", "cyclical", "sghmc" or "constant_sgd".
         most_noise, mean_noise: v along the noisiest axis, and on average over the axes.
         batch_size: B.
         curvature: largest one, where the coordinates do not make it 1.
@@ -155,7 +155,7 @@ def choose_step(
     inference, equation 15; Ahn, Korattikara and Welling (2012), section 3.
     """
     noise, mean = most_noise / batch_size, mean_noise / batch_size
-    if method == "sgd":
+    if method == "constant_sgd":
         step = min(2 / (1 + mean), MOST_STEP / curvature)
         because = f"the noise itself has a temperature of {step * mean / 2:.3g} of the posterior's"
     elif method == "sghmc":
