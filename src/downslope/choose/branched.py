@@ -119,7 +119,8 @@ class BranchedBatchSize:
             if again_at is not None and seen.seconds < again_at:
                 return state, ()
             if self._arm_seconds(state, seen, change.new) is None:
-                return state, orders if again_at is None else ()  # as predicted
+                may_follow = again_at is None and not seen.context.has_held_out
+                return state, orders if may_follow else ()  # held-out rows would have to confirm it
             state = dataclasses.replace(state, proposed=change.new)
         return self._begin(state, seen, decided)
 
