@@ -695,6 +695,20 @@ def test_a_refused_size_is_proposed_again_late_and_never_without_a_branch():
     assert run.see("evaluated", done=0.999, **seen) == ()  # too late for arms
 
 
+@pytest.mark.parametrize("has_held_out", [True, False])
+def test_a_size_changes_without_a_branch_only_where_no_rows_could_confirm_it(has_held_out):
+    """Catches a prediction followed in a run that is too short for arms, or whose arms have had
+    their share of the time: on words and diamonds such changes cost more than they gained.
+    """
+    run = Branched(has_held_out=has_held_out)
+    run.sizes = dataclasses.replace(run.sizes, step_seconds={64: [1e-3] * 8, 256: [1.1e-3] * 8})
+    seen = {"loss": 1.0, "reference_loss": 1.0, "gained": True, "done": 0.999}
+    if has_held_out:
+        seen["held_out_loss"] = 1.0
+    run.see("evaluated", **seen)
+    assert (run.knobs.batch_size == 256) is not has_held_out
+
+
 def test_a_branch_waits_for_what_else_changes_and_is_repeated_when_interrupted():
     """Catches arms at a rate that was just lowered, a proposal that is dropped while it waits, and
     a branch that is lost, or counted twice.

@@ -167,6 +167,14 @@ def test_a_step_has_the_temperature_that_its_sentence_says(method, added):
     assert found[method] == pytest.approx(added, rel=1e-3)
 
 
+def test_a_single_row_has_a_posterior():
+    """Catches an interval of one number, which is infinite."""
+    row = np.ones(1, np.float32)
+    found = sample(gaussian, np.zeros((), np.float32), row, prior_scale=1.0, num_samples=2000)
+    assert found.mean() == pytest.approx(0.5, abs=0.1)
+    assert found.sd() == pytest.approx(math.sqrt(0.5), rel=0.1)
+
+
 def test_predictions_have_means_and_intervals():
     """Catches the density of the mean parameters in place of the mean density."""
     rows = np.random.default_rng(3).normal(size=10).astype(np.float32)
@@ -235,6 +243,7 @@ def test_baselines():
         ({"data": (ROWS[0], ROWS[1][:9])}, "same number of rows"),
         ({"data": (ROWS[0][:0], ROWS[1][:0])}, "same number of rows"),
         ({"loss": lambda m, b, k: squares(m, b, k).mean()}, "one number per row"),
+        ({"loss": lambda m, b, k: squares(m, b, k) * np.nan, "trains": False}, "finite gradient"),
         ({"step_size": 100.0, "method": "constant_sgd"}, "diverged"),
     ],
 )

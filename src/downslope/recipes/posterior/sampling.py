@@ -118,6 +118,8 @@ def sample(
     if trains:
         model = find_mode(density, model, seed)
     center = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), model))[0]
+    if not bool(jnp.isfinite(density.full_gradient(center, jax.random.key(seed))).all()):
+        raise UsageError("loss must have a finite gradient at the parameters to begin with")
     kind: Scaling = scaling or ("full" if density.dim <= MOST_FULL else "diagonal")
     scales = laplace(density, center, kind, temperature, seed)
     if trains and kind == "full":

@@ -16,7 +16,7 @@ from downslope.recipes.posterior.density import Density
 Scaling = Literal["full", "diagonal", "isotropic"]
 MOST_FULL = 512  # parameters, up to which the Hessian is inverted
 CURVATURE_ROWS = 4096
-GRADIENT_NUMBERS = 1 << 26  # of single rows' gradients in memory
+GRADIENT_NUMBERS = 1 << 24  # of single rows' gradients in memory
 LEAST_CURVATURE = 1e-6  # of the largest
 
 

@@ -73,18 +73,23 @@ def measure_noise(
     squares = np.stack([np.square(g).sum(1) for g in parts])
     freedom = max(1, count - 1)
     each = squares.mean(0) * count / freedom
-    error = float(each.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
-    if has_control and POINTS > 1:
-        error = math.hypot(error, float(squares.mean(1).std(ddof=1)) / math.sqrt(POINTS))
     value = float(each.mean())
-    half = t_quantile(freedom) * error
+    half = None
+    if count > 1:
+        error = float(each.std(ddof=1)) / math.sqrt(count)
+        if has_control:
+            between = float(squares.mean(1).std(ddof=1)) / math.sqrt(len(parts))
+            error = math.hypot(error, between)
+        half = t_quantile(freedom) * error
     total = Estimate(
-        value=value, lo=max(0.0, value - half), hi=value + half, unit="", num_examples=count,
+        value=value, lo=None if half is None else max(0.0, value - half),
+        hi=None if half is None else value + half, unit="", num_examples=count,
         method="gradients of single rows at points of the Laplace approximation",
     )  # fmt: skip
     if scales.factor.ndim == 1:
         return Noise(np.square(parts).sum((0, 1)) / (freedom * len(parts)), total)
-    matrix = np.einsum("pni,pnj->ij", parts, parts) / (freedom * len(parts))
+    stacked = np.concatenate(parts)
+    matrix = stacked.T @ stacked / (freedom * len(parts))
     variances, basis = np.linalg.eigh(matrix)
     return Noise(np.maximum(variances, 0.0), total, basis)
 
