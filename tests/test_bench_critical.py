@@ -76,7 +76,7 @@ def test_an_arm_counts_its_updates_to_the_level_by_its_average(critical):
     scales = trainer.noise_scales(begin)
     assert set(scales) == set(critical.SCALES)
     exact = rows.var() / (0.5**2)  # about the middle of the way
-    assert 0.2 * exact < scales["Euclidean"].value < 50 * exact
+    assert 0.5 * exact < scales["Euclidean"].value < 8 * exact
 
 
 def test_cases_are_counted_as_near_or_not(critical, tmp_path):
@@ -93,8 +93,9 @@ def test_cases_are_counted_as_near_or_not(critical, tmp_path):
         case([10.0, 8.0, 12.0], [19.0, 11.0, 30.0]),
         case([10.0, 8.0, 12.0], [4.0, 3.0, 7.0]),
         case([10.0, 8.0, None], [None, 20.0, None]),
+        case([3.0, 2.0, 4.0], [10.0, 9.0, 11.0]),
     ]
     text = critical.markdown(found)
-    assert "preconditioned: 1 of 2 within a factor of 2" in text
-    assert "intervals overlap in 2 of 3" in text
+    assert "preconditioned: 1 of 3 within a factor of 2" in text
+    assert "intervals overlap in 2 of 4" in text
     assert "at least 20" in text

@@ -278,7 +278,7 @@ class Arm:
 
     def __init__(self, trainer: Trainer, begin: State, size: int, rate: float, *, longest: int,
                  level: float = -math.inf):  # fmt: skip
-        state, done, before = begin, 0, math.inf
+        state, done, before = begin, 0, float(trainer.loss(begin.average))
         every = max(1, longest // EVALUATIONS)
         self.steps = math.inf
         while done < longest:
@@ -291,7 +291,7 @@ class Arm:
             if not math.isfinite(loss):
                 return
             if loss <= level:
-                part = (level - loss) / (before - loss) if math.isfinite(before) else 0.0
+                part = (level - loss) / (before - loss) if before > loss else 0.0
                 self.steps = done - every * part
                 return
             before = loss

@@ -132,6 +132,33 @@ def test_a_logistic_regression_agrees_with_nuts():
     assert np.abs(found.sd() / sd - 1).max() < 0.1
 
 
+def test_noise_that_exceeds_the_temperature_is_said():
+    """Catches injected noise that is cut off at 0 in silence: the samples are too hot."""
+    found = sample(
+        squares, ZEROS, ROWS, method="sgld", step_size=0.5, batch_size=8, control_variate=False,
+        num_samples=40,
+    )  # fmt: skip
+    assert "times as hot as the posterior" in found.describe()
+
+
+def test_noise_is_measured_where_samples_are():
+    """Catches the plain noise of the mode, where an interpolating model has next to none."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(200, 100)).astype(np.float32)
+    y = (x @ np.ones(100) + rng.normal(size=200)).astype(np.float32)
+
+    def loss(model, batch, key):
+        x, y = batch
+        return 0.5 * (x @ model - y) ** 2
+
+    found = sample(
+        loss, np.zeros(100, np.float32), (x, y), prior_scale=math.inf, method="sgld",
+        num_samples=2000,
+    )  # fmt: skip
+    exact = np.sqrt(np.diag(np.linalg.inv(x.T @ x)))
+    assert (found.sd() / exact).mean() == pytest.approx(1, abs=0.025)
+
+
 def test_the_same_seed_gives_the_same_samples():
     """Catches draws that depend on the clock."""
     first, second = (
@@ -213,6 +240,7 @@ def test_baselines():
     """Catches SWAG without its low rank, and an ensemble of one model."""
     found = swag(squares, ZEROS, ROWS, prior_scale=math.inf, num_samples=2000)
     assert np.abs((found.mean() - MEAN) / SD).max() < 0.2
+    assert found.flags and np.corrcoef(found.flat[:, :2].T)[0, 1] < -0.2  # half of -0.85
     assert np.abs(found.sd() / SD - 1).max() < 0.3
 
     def model(seed):
@@ -221,7 +249,8 @@ def test_baselines():
     members = ensemble(squares, model, ROWS, num_members=3, prior_scale=math.inf, seconds=3)
     assert members.samples.shape == (3, 1, D)
     assert np.abs((members.mean() - MEAN) / SD).max() < 1
-    assert members.r_hat is None
+    assert members.r_hat is None and members.flags
+    assert np.ptp(members.samples, axis=0).max() > 0
     with pytest.raises(UsageError, match="function of a seed"):
         ensemble(squares, ZEROS, ROWS)
 
@@ -244,6 +273,8 @@ def test_baselines():
         ({"data": (ROWS[0][:0], ROWS[1][:0])}, "same number of rows"),
         ({"loss": lambda m, b, k: squares(m, b, k).mean()}, "one number per row"),
         ({"loss": lambda m, b, k: squares(m, b, k) * np.nan, "trains": False}, "finite gradient"),
+        ({"loss": lambda m, b, k: squares(m, b, k) * jax.random.uniform(k)}, "its key"),
+        ({"model": {"net": "text"}}, "floating-point arrays"),
         ({"step_size": 100.0, "method": "constant_sgd"}, "diverged"),
     ],
 )

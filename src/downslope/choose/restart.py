@@ -88,7 +88,7 @@ def start_hotter(
     parameters kept are those of the lowest held-out loss of both.
 
     Args:
-        learning_rate: rate that the first start began with.
+        learning_rate: in use.
         starts: number of starts so far.
         train_loss: training loss of the last epoch.
         held_out_loss: lowest held-out loss so far.

@@ -310,19 +310,24 @@ def _restart(state: TemperatureState, seen: Observation, instead_of: Decision) -
         return None
     if context.has_end and (seen.done or 0.0) > LATEST_RESTART:
         return None
+    spans = _spans_the_run(context)
+    if spans and state.starts > 1:  # the schedule ends with this start
+        return None
     if context.has_held_out:
         lowest = seen.reference_loss
     if lowest is not None and seen.first_loss and abs(lowest) < NEGLIGIBLE * abs(seen.first_loss):
         return None
-    losses = {"train_loss": seen.epoch_loss, "held_out_loss": lowest}
-    known = {"learning_rate": state.first_rate, "starts": state.starts, **losses}
-    if _spans_the_run(context) and (hotter := start_hotter(**known)) is not None:
+    known = {"train_loss": seen.epoch_loss, "held_out_loss": lowest, "starts": state.starts}
+    rate = seen.knobs.learning_rate  # less than the first one where steps diverged
+    if spans and rate and (hotter := start_hotter(learning_rate=rate, **known)) is not None:
         return hotter
     if instead_of.knob != "stop":
         return None
     has_both = state.lowest_before is not None and lowest is not None
     gain = state.lowest_before - lowest if has_both else None  # type: ignore[operator]
-    return start_again(**known, gain=gain, tolerance=context.training.tolerance)
+    return start_again(
+        learning_rate=state.first_rate, gain=gain, tolerance=context.training.tolerance, **known
+    )
 
 
 def _restarted(state: TemperatureState, seen: Observation, decision: Decision) -> TemperatureState:

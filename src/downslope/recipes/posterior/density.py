@@ -16,7 +16,8 @@ from jax.flatten_util import ravel_pytree
 from downslope import UsageError
 from downslope.arguments import number
 
-AT_ONCE = 4096  # rows of a pass over all
+ROWS_AT_ONCE = 4096  # of a pass over all
+LEAST_SCALE = 1e-12  # of a prior
 
 
 class Density:
@@ -30,23 +31,21 @@ class Density:
             prior.
 
     Raises:
-        UsageError: no rows, a prior without width, or a loss that is not one number a row.
+        UsageError: no rows, a prior scale of 0, or a loss that is not one number a row.
     """
 
     def __init__(self, loss: Callable[..., Any], model: Any, data: Any, prior_scale: float):
         if prior_scale != math.inf:
-            number("prior_scale", prior_scale, above=0)
+            number("prior_scale", prior_scale, least=LEAST_SCALE)
         leaves = jax.tree.leaves(model)
-        if not leaves or not all(
-            np.issubdtype(np.result_type(leaf), np.floating) for leaf in leaves
-        ):
+        if not leaves or not all(_is_floating(leaf) for leaf in leaves):
             raise UsageError("model must be a pytree of floating-point arrays, all of them sampled")
         self.rows: Any = jax.tree.map(jnp.asarray, data)
         counts = {np.shape(a)[0] if np.ndim(a) else 0 for a in jax.tree.leaves(data)}
         if len(counts) != 1 or counts == {0}:
             raise UsageError("data must be arrays with the same number of rows, one at least")
         self.num_rows = counts.pop()
-        self.precision = 0.0 if prior_scale == math.inf else 1 / prior_scale**2
+        self.precision = 0.0 if prior_scale == math.inf else prior_scale**-2.0
         flat, self.unravel = ravel_pytree(
             jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), model)
         )
@@ -74,8 +73,8 @@ class Density:
     def full_gradient(self, theta: Array, key: Array) -> Array:
         """Gradient of minus the log posterior over all rows."""
         parts = (
-            self._gradient_sum(theta, self.take(slice(first, first + AT_ONCE)), key)
-            for first in range(0, self.num_rows, AT_ONCE)
+            self._gradient_sum(theta, self.take(slice(first, first + ROWS_AT_ONCE)), key)
+            for first in range(0, self.num_rows, ROWS_AT_ONCE)
         )
         return sum(parts, self.precision * theta)
 
@@ -96,6 +95,26 @@ class Density:
             lambda theta, places, key: jax.lax.map(
                 lambda place: one(theta, place, key), places, batch_size=64
             )
+        )
+
+
+def _is_floating(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def check_finite(density: Density, theta: Array) -> None:
+    """Refuse a loss without a finite gradient, or one that uses its key.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if not bool(jnp.isfinite(density.full_gradient(theta, jax.random.key(0))).all()):
+        raise UsageError("loss must have a finite gradient at the parameters to begin with")
+    rows = density.take(slice(0, min(density.num_rows, 64)))
+    first, second = (density.losses(theta, rows, jax.random.key(seed)) for seed in (0, 1))
+    if not np.array_equal(first, second):
+        raise UsageError(
+            "loss must not use its key: with dropout it is no likelihood of the parameters"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,22 @@ class Walker(NamedTuple):
     momentum: Array
 
 
+def check_installed(method: str) -> None:
+    """Import what a method and its diagnostics need.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        if method != "constant_sgd":
+            importlib.import_module("blackjax")
+        importlib.import_module("arviz_stats")
+    except ImportError as error:
+        raise UsageError(
+            f"{error.name} is needed for samples of a posterior: pip install 'downslope[posterior]'"
+        ) from error
+
+
 Update = Callable[[Array, Walker, Array, Array], Walker]  # key, walker, gradient, share of a cycle
 
 
@@ -41,10 +58,8 @@ def make_update(method: str, step: float, variances: np.ndarray, curvature: floa
         return lambda key, walker, gradient, share: Walker(
             walker.z - step * gradient, walker.momentum
         )
-    try:
-        from blackjax.sgmcmc import diffusions
-    except ImportError as error:
-        raise UsageError(f"{method} needs blackjax: pip install 'downslope[posterior]'") from error
+    from blackjax.sgmcmc import diffusions
+
     if method == "sghmc":
         return _with_momentum(diffusions, step, variances)
     langevin: Any = diffusions.overdamped_langevin()

@@ -43,15 +43,17 @@ class Posterior:
         temperature: of the density.
         noise_share: share of the temperature that is noise of the gradients, on average over the
             axes; subtracted from the injected noise, except for "constant_sgd", which injects none.
-        r_hat: largest of the rank-normalised R-hat of the parameters; None for one chain or fewer
-            than four draws.
-        effective_samples: smallest bulk effective sample size of the parameters; None like that.
+        r_hat: largest of the rank-normalised R-hat of the parameters; None if it cannot be told, as
+            for one chain or fewer than four draws. Of swag, that of the iterates.
+        effective_samples: smallest bulk effective sample size; None in the same cases.
         direction_variances: smallest and largest variance along an axis of the scaled coordinates,
             over that of the Laplace approximation.
         decisions: batch size and step, with reasons.
-        num_gradients: gradients of single rows that it took, burn-in included.
+        num_gradients: gradients of single rows that it took, burn-in included; those of finding
+            the mode and measuring the noise not.
         seconds: of the sampling.
-        is_complete: not ended by its time.
+        is_complete: False if the time limit ended it.
+        remarks: what the sampler found to say against its samples.
     """
 
     samples: Any
@@ -65,6 +67,7 @@ class Posterior:
     num_gradients: int = 0
     seconds: float = 0.0
     is_complete: bool = True
+    remarks: tuple[str, ...] = ()
 
     @property
     def flat(self) -> Any:
@@ -139,7 +142,9 @@ class Posterior:
     @property
     def flags(self) -> tuple[str, ...]:
         """What speaks against the samples."""
-        found = []
+        found = list(self.remarks)
+        if self.r_hat is None and self.method != "ensemble":
+            found.append("whether chains agree is unknown: take two or more, of four samples each")
         if not self.is_complete:
             found.append("out of time before all samples were drawn")
         if self.r_hat is not None and not self.r_hat <= AGREE:
@@ -151,6 +156,10 @@ class Posterior:
                 "constant-step SGD has the posterior's temperature on average only: along axes its "
                 "variance may be far off"
             )
+        if self.method == "swag":
+            found.append("a Gaussian of the iterates, whose spread is not the posterior's")
+        if self.method == "ensemble":
+            found.append("modes of several trainings, whose spread is not the posterior's")
         return tuple(found)
 
     def describe(self) -> str:
@@ -219,7 +228,7 @@ class Posterior:
 
 PLAIN = (
     "method", "temperature", "r_hat", "effective_samples", "direction_variances", "num_gradients",
-    "seconds", "is_complete",
+    "seconds", "is_complete", "remarks",
 )  # fmt: skip
 
 
@@ -253,11 +262,11 @@ def agreement(theta: np.ndarray) -> tuple[float | None, float | None]:
     """
     if theta.shape[0] < 2 or theta.shape[1] < 4:
         return None, None
-    try:
-        from arviz_stats.base.array import array_stats
-    except ImportError as error:
-        raise UsageError("R-hat needs arviz-stats: pip install 'downslope[posterior]'") from error
+    from arviz_stats.base.array import array_stats
+
     chosen = theta[..., :: max(1, -(-theta.shape[-1] // MOST_CHECKED))].astype(np.float64)
-    r_hat = array_stats.rhat(chosen, chain_axis=0, draw_axis=1)
-    effective = array_stats.ess(chosen, chain_axis=0, draw_axis=1)
-    return float(np.max(r_hat)), float(np.min(effective))
+    r_hat = float(np.max(array_stats.rhat(chosen, chain_axis=0, draw_axis=1)))
+    effective = float(np.min(array_stats.ess(chosen, chain_axis=0, draw_axis=1)))
+    if not (math.isfinite(r_hat) and math.isfinite(effective)):
+        return None, None
+    return r_hat, effective

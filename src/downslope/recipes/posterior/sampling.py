@@ -17,8 +17,8 @@ import downslope
 from downslope import CapacityError, StopReason, UsageError
 from downslope.arguments import number, one_of, whole
 from downslope.choose import Decision
-from downslope.recipes.posterior.density import Density, controlled
-from downslope.recipes.posterior.kernels import first_walker, make_update
+from downslope.recipes.posterior.density import Density, check_finite, controlled
+from downslope.recipes.posterior.kernels import check_installed, first_walker, make_update
 from downslope.recipes.posterior.result import Posterior, summarised
 from downslope.recipes.posterior.scales import MOST_FULL, Scales, Scaling, laplace, steepest
 from downslope.recipes.posterior.tuning import (
@@ -35,6 +35,7 @@ METHODS = ("sghmc", "sgld", "cyclical", "constant_sgd")
 BURN_IN = 10  # relaxations
 THIN = 2.0  # relaxations between two samples
 MOST_BYTES = 1 << 30  # of all samples
+MOST_HESSIAN = 4096  # parameters, above which a Hessian is not made even if asked for
 AT_ONCE = 20  # samples of each chain in a call of the device: the second half of a cycle
 NEWTON_STEPS = 5
 CONTROL_PAYS = 0.5  # noise with the control over that without it, below which it is taken
@@ -66,7 +67,7 @@ def sample(
 
     Args:
         loss: `loss(model, batch, key) -> [B]`, negative log likelihood of each row, in nats, with
-            all factors that depend on parameters.
+            all factors that depend on parameters; it must not use the key.
         model: parameters to begin with, a pytree of floating-point arrays.
         data: arrays with the same number of rows, in memory.
         method: "sghmc" (Langevin dynamics with momentum), "sgld", "cyclical" (the steps of sgld
@@ -75,7 +76,7 @@ def sample(
         prior_scale: standard deviation of independent normal priors around 0; `math.inf` for a
             flat prior.
         temperature: T of the density p^(1/T).
-        num_samples: to keep, of all chains.
+        num_samples: to keep, of all chains, rounded up to a multiple of their number.
         num_chains: that run side by side; two or more tell whether they agree.
         batch_size, step_size: chosen from the noise if None; the step is in scaled coordinates.
         control_variate: subtract the noise at the mode, for twice the gradients; if None, where
@@ -83,8 +84,9 @@ def sample(
         scaling: "full" (Hessian), "diagonal" (empirical Fisher information) or "isotropic"
             (its mean); if None, full up to 512 parameters.
         trains: find the mode first; False if the model is trained.
-        seconds: of the sampling at most; what was kept by then is returned.
-        seed: of everything that is drawn.
+        seconds: time limit of the sampling, looked at after burn-in and after every 20 samples of
+            a chain; what was kept by then is returned.
+        seed: random seed.
 
     Raises:
         UsageError: an argument out of range, or blackjax or arviz-stats are missing.
@@ -110,26 +112,34 @@ def sample(
     density = Density(loss, model, data, prior_scale)
     if scaling is not None:
         one_of("scaling", scaling, ("full", "diagonal", "isotropic"))
-    if num_samples * density.dim * 4 > MOST_BYTES:
+    draws = -(-num_samples // num_chains)
+    if num_chains * max(draws, AT_ONCE) * density.dim * 4 > MOST_BYTES:
         raise CapacityError(
-            f"{num_samples:,} samples of {density.dim:,} parameters take more than 1 GiB: keep "
-            "fewer samples"
+            f"{num_chains} chains of {max(draws, AT_ONCE):,} samples of {density.dim:,} parameters "
+            "take more than 1 GiB: keep fewer samples, or fewer chains"
         )
+    if scaling == "full" and density.dim > MOST_HESSIAN:
+        raise UsageError(
+            f"scaling must not be full above {MOST_HESSIAN:,} parameters; the model has "
+            f"{density.dim:,}"
+        )
+    if method == "constant_sgd" and control_variate:
+        raise UsageError("control_variate would cool constant_sgd, whose noise is its temperature")
+    if batch_size is not None:
+        batch_size = min(whole("batch_size", batch_size), density.num_rows)
+    if step_size is not None:
+        number("step_size", step_size, above=0)
+    check_installed(method)
     if trains:
         model = find_mode(density, model, seed)
     center = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), model))[0]
-    if not bool(jnp.isfinite(density.full_gradient(center, jax.random.key(seed))).all()):
-        raise UsageError("loss must have a finite gradient at the parameters to begin with")
+    check_finite(density, center)
     kind: Scaling = scaling or ("full" if density.dim <= MOST_FULL else "diagonal")
     scales = laplace(density, center, kind, temperature, seed)
     if trains and kind == "full":
         scales = _polished(density, scales, temperature, seed)
     curvature = 1.0 if kind == "full" else steepest(density, scales, temperature, seed)
     if method == "constant_sgd":
-        if control_variate:
-            raise UsageError(
-                "control_variate would cool constant_sgd, whose noise is its temperature"
-            )
         control_variate = False
     has_control, noise = _noise(density, scales, control_variate, temperature, seed)
     if noise.basis is not None:
@@ -142,7 +152,6 @@ def sample(
         num_chains=num_chains, seed=seed,
     )  # fmt: skip
     begin = time.perf_counter()
-    draws = -(-num_samples // num_chains)
     z = chains.run(draws, None if seconds is None else begin + seconds)
     theta = np.asarray(jax.jit(jax.vmap(jax.vmap(scales.theta)))(z))
     share = noise_share(method, step, noise.mean, size)
@@ -162,6 +171,7 @@ def sample(
         num_gradients=chains.num_updates * num_chains * size * (2 if has_control else 1),
         seconds=time.perf_counter() - begin,
         is_complete=z.shape[1] >= draws,
+        remarks=_remarks(method, step, noise.variances / size),
     )
 
 
@@ -221,18 +231,27 @@ def _decisions(
             method=method, most_noise=noise.most, mean_noise=noise.mean, num_rows=num_rows
         )
     else:
-        size = min(whole("batch_size", batch_size), num_rows)
-        batch = Decision(knob="batch_size", old=None, new=size, because="given")
+        batch = Decision(knob="batch_size", old=None, new=batch_size, because="given")
     if step_size is None:
         step = choose_step(
             method=method, most_noise=noise.most, mean_noise=noise.mean,
             batch_size=int(batch.new), curvature=curvature,  # type: ignore[arg-type]
         )  # fmt: skip
     else:
-        given = number("step_size", step_size, above=0)
-        step = Decision(knob="step_size", old=None, new=given, because="given")
+        step = Decision(knob="step_size", old=None, new=step_size, because="given")
     assert batch is not None and step is not None
     return [batch, step]
+
+
+def _remarks(method: str, step: float, variances: np.ndarray) -> tuple[str, ...]:
+    """What the noise of the gradients does to the samples that no correction takes back."""
+    most = noise_share(method, step, float(variances.max()), 1)
+    if method == "constant_sgd" or most <= 1:
+        return ()
+    return (
+        f"the noise alone is up to {most:.3g} times as hot as the posterior: take a shorter step "
+        "or a larger batch",
+    )
 
 
 class _Chains:

@@ -11,11 +11,12 @@ import numpy as np
 from jax import Array
 
 from downslope.noise.curvature import extreme_eigenvalues, hessian_product
-from downslope.recipes.posterior.density import Density
+from downslope.recipes.posterior.density import ROWS_AT_ONCE, Density
 
 Scaling = Literal["full", "diagonal", "isotropic"]
 MOST_FULL = 512  # parameters, up to which the Hessian is inverted
 CURVATURE_ROWS = 4096
+HESSIAN_WORK = 30_000_000  # rows times parameters of a Hessian: all rows where that is enough
 GRADIENT_NUMBERS = 1 << 24  # of single rows' gradients in memory
 LEAST_CURVATURE = 1e-6  # of the largest
 
@@ -55,23 +56,19 @@ def laplace(
     empirical Fisher information), "isotropic" their mean; the prior's precision is added.
     """
     rng = np.random.default_rng(seed)
-    count = min(density.num_rows, CURVATURE_ROWS)
-    places = rng.choice(density.num_rows, count, replace=False)
-    share = density.num_rows / count
     if scaling == "full":
-        key, rows = jax.random.key(seed), density.take(places)
-        matrix = share * _hessian(density, center, rows, key) + density.precision * np.eye(
-            density.dim
-        )
-        values, vectors = np.linalg.eigh(matrix)
+        count = min(density.num_rows, max(CURVATURE_ROWS, HESSIAN_WORK // density.dim))
+        places = rng.choice(density.num_rows, count, replace=False)
+        matrix = density.num_rows / count * _hessian(density, center, places)
+        values, vectors = np.linalg.eigh(matrix + density.precision * np.eye(density.dim))
         values = _bounded(values, density.precision)
         return Scales(center, jnp.asarray(np.sqrt(temperature / values) * vectors, center.dtype))
-    else:
-        count = max(1, min(count, GRADIENT_NUMBERS // density.dim))
-        g = density.example_gradients(center, places[:count], jax.random.key(seed))
-        curvature = density.num_rows * np.square(g, dtype=np.float64).mean(0) + density.precision
-        if scaling == "isotropic":
-            curvature = np.full(density.dim, curvature.mean())
+    count = min(density.num_rows, CURVATURE_ROWS, max(8, GRADIENT_NUMBERS // density.dim))
+    places = rng.choice(density.num_rows, count, replace=False)
+    g = density.example_gradients(center, places, jax.random.key(seed))
+    curvature = density.num_rows * np.square(g, dtype=np.float64).mean(0) + density.precision
+    if scaling == "isotropic":
+        curvature = np.full(density.dim, curvature.mean())
     curvature = _bounded(curvature, density.precision)
     return Scales(center, jnp.asarray(np.sqrt(temperature / curvature), center.dtype))
 
@@ -92,15 +89,18 @@ def steepest(density: Density, scales: Scales, temperature: float, seed: int) ->
     return max(1.0, found.value or 1.0)
 
 
-def _hessian(density: Density, theta: Array, rows: Any, key: Array) -> np.ndarray:
-    """Hessian of the loss, summed over rows."""
+def _hessian(density: Density, theta: Array, places: np.ndarray) -> np.ndarray:
+    """Hessian of the loss, summed over the rows at these places."""
+    key = jax.random.key(0)
 
-    def column(unit: Array) -> Array:
+    @jax.jit
+    def columns(units: Array, rows: Any) -> Array:
         gradient = jax.grad(lambda t: density.losses(t, rows, key).sum())
-        return jax.jvp(gradient, (theta,), (unit,))[1]
+        return jax.lax.map(lambda u: jax.jvp(gradient, (theta,), (u,))[1], units, batch_size=16)
 
-    units = jnp.eye(density.dim, dtype=theta.dtype)
-    found = np.asarray(jax.jit(lambda u: jax.lax.map(column, u, batch_size=16))(units), np.float64)
+    units, found = jnp.eye(density.dim, dtype=theta.dtype), np.zeros((density.dim, density.dim))
+    for first in range(0, len(places), ROWS_AT_ONCE):
+        found += np.asarray(columns(units, density.take(places[first : first + ROWS_AT_ONCE])))
     return (found + found.T) / 2
 
 
