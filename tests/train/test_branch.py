@@ -49,8 +49,9 @@ def rows(count, seed):
 
 @pytest.fixture
 def short_runs(monkeypatch):
-    """Arms that are a tenth as long, and programs that are ready at once."""
+    """Arms that are a tenth as long, time for two branches, and programs that are ready at once."""
     monkeypatch.setattr(branch, "MIN_ARM", 10)
+    monkeypatch.setattr(branch, "BRANCH_SHARE", 0.1)
     monkeypatch.setattr(compiled_step, "COUNTED_COMPILE", 1e-4)
 
 

@@ -63,7 +63,7 @@ def fits(monkeypatch, seconds_each):
     """A run whose calls take a share of `seconds_each`, and its decisions."""
     monkeypatch.setattr(calls, "MIN_CALL_SECONDS", seconds_each)
     monkeypatch.setattr(calls, "MAX_CALL_SECONDS", 4 * seconds_each)
-    result = downslope.fit(net, model(), (X, Y), validation=0.25, measure_every=8, epochs=16)
+    result = downslope.fit(net, model(), (X, Y), measure_every=8, epochs=16)
     chosen = [
         (r["step"], r["knob"], r["old"], r["new"])
         for r in result.history
