@@ -29,6 +29,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from benchmarks.selftuning.table import ends_text, lower_end, upper_end
 from benchmarks.selftuning.targets import FILE as TARGETS
 from benchmarks.selftuning.targets import Targets
 from benchmarks.selftuning.workloads import WORKLOADS, Workload, load, missing
@@ -367,8 +368,10 @@ def markdown(found: list[Case]) -> str:
     ]  # fmt: skip
     for case in sorted(found, key=lambda c: (list(WORKLOADS).index(c.workload), c.seed, c.step)):
         arms = ", ".join(f"{b}: {s:,.0f}" for b, s in zip(case.sizes, case.steps, strict=True))
-        cells = [case.workload, str(case.seed), f"{case.step:,}", arms, _text(case.branched)]
-        lines.append("| " + " | ".join(cells + [_text(case.predicted[k]) for k in SCALES]) + " |")
+        cells = [case.workload, str(case.seed), f"{case.step:,}", arms, ends_text(case.branched)]
+        lines.append(
+            "| " + " | ".join(cells + [ends_text(case.predicted[k]) for k in SCALES]) + " |"
+        )
     lines.append("")
     for kind in SCALES:
         pairs = [(c.predicted[kind][0], c.branched[0]) for c in found]
@@ -390,18 +393,10 @@ def _overlapping(found: list[Case], kind: str) -> str:
         (c.predicted[kind], c.branched) for c in found
         if any(e is not None for e in c.predicted[kind]) and any(e is not None for e in c.branched)
     ]  # fmt: skip
-    lows = [max(a[1] or 0.0, b[1] or 0.0) for a, b in both]
-    highs = [min(math.inf if e[2] is None else e[2] for e in pair) for pair in both]
+    lows = [max(map(lower_end, pair)) for pair in both]
+    highs = [min(map(upper_end, pair)) for pair in both]
     overlap = sum(lo <= hi for lo, hi in zip(lows, highs, strict=True))
     return f"intervals overlap in {overlap} of {len(both)}"
-
-
-def _text(ends: list[float | None]) -> str:
-    value, lo, hi = ends
-    if value is None:
-        bounds = ((lo, "at least"), (hi, "at most"))
-        return ", ".join(f"{word} {end:,.0f}" for end, word in bounds if end is not None)
-    return f"{value:,.3g} ({lo or 0:,.3g} to {'any' if hi is None else format(hi, ',.3g')})"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -431,8 +426,8 @@ def _record(name: str, seed: int, targets: Targets, path: Path) -> None:
     begin, found = time.perf_counter(), []
     for case in cases(load(name), targets, seed):
         found.append(case)
-        print(f"{name}, seed {seed}, update {case.step:,}: branched {_text(case.branched)}, "
-              f"predicted {_text(case.predicted[SCALES[0]])}", flush=True)  # fmt: skip
+        print(f"{name}, seed {seed}, update {case.step:,}: branched {ends_text(case.branched)}, "
+              f"predicted {ends_text(case.predicted[SCALES[0]])}", flush=True)  # fmt: skip
     with path.open("a") as file:
         file.writelines(json.dumps(dataclasses.asdict(case)) + "\n" for case in found)
     print(f"  {time.perf_counter() - begin:.0f} s", flush=True)

@@ -156,15 +156,15 @@ def branches(results: Results) -> str:
             predicted, branched = each["predicted"], each["branched"]
             lines.append(
                 f"| {record.workload} | {record.seed} | {each['seconds']:g} | {each['candidate']} "
-                f"proposed, {each['new']} kept | {_ends(predicted)} | {_ends(branched)} |"
+                f"proposed, {each['new']} kept | {ends_text(predicted)} | {ends_text(branched)} |"
             )
             if predicted[0] is not None and branched[0] is not None:
                 valued += 1
                 near += max(predicted[0], branched[0]) <= 2 * min(predicted[0], branched[0])
             if any(end is not None for end in predicted) and any(e is not None for e in branched):
                 bounded += 1
-                least = max(_lower(predicted), _lower(branched))
-                overlapping += least <= min(_upper(predicted), _upper(branched))
+                least = max(lower_end(predicted), lower_end(branched))
+                overlapping += least <= min(upper_end(predicted), upper_end(branched))
     told = (
         f"{number} branches; {valued} with two values, {near} of them within a factor of 2; "
         f"{bounded} with values or bounds, of which {overlapping} overlap"
@@ -172,20 +172,23 @@ def branches(results: Results) -> str:
     return "\n".join([*lines, "", told]) if number else ""
 
 
-def _lower(found: Sequence[float | None]) -> float:
+def lower_end(found: Sequence[float | None]) -> float:
+    """Lower end of (value, lo, hi), 0 if unknown."""
     return 0.0 if found[1] is None else found[1]
 
 
-def _upper(found: Sequence[float | None]) -> float:
+def upper_end(found: Sequence[float | None]) -> float:
+    """Upper end of (value, lo, hi), infinite if unknown."""
     return math.inf if found[2] is None else found[2]
 
 
-def _ends(found: Sequence[float | None]) -> str:
+def ends_text(found: Sequence[float | None]) -> str:
+    """A value with its interval, or its bounds, for people."""
     value, lo, hi = found
     if value is None:
         bounds = ((lo, "at least"), (hi, "at most"))
         return ", ".join(f"{word} {short(end)}" for end, word in bounds if end is not None)
-    return f"{short(value)} ({short(_lower(found))} to {'any' if hi is None else short(hi)})"
+    return f"{short(value)} ({short(lower_end(found))} to {'any' if hi is None else short(hi)})"
 
 
 def _seconds(seconds: Sequence[float]) -> str:

@@ -53,7 +53,7 @@ class Posterior:
             the mode and measuring the noise not.
         seconds: of the sampling.
         is_complete: False if the time limit ended it.
-        remarks: what the sampler found to say against its samples.
+        remarks: reasons to doubt the samples that the sampler found.
     """
 
     samples: Any
@@ -141,7 +141,7 @@ class Posterior:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What speaks against the samples."""
+        """Reasons to doubt the samples, a sentence each."""
         found = list(self.remarks)
         if self.r_hat is None and self.method != "ensemble":
             found.append("whether chains agree is unknown: take two or more, of four samples each")

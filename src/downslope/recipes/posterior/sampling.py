@@ -207,7 +207,7 @@ def _polished(density: Density, scales: Scales, temperature: float, seed: int) -
 def _noise(
     density: Density, scales: Scales, control_variate: bool | None, temperature: float, seed: int
 ) -> tuple[bool, Noise]:
-    """Whether to take the control variate, and the noise that is left."""
+    """True if the control variate is taken, and the noise with that choice."""
 
     def measured(has_control: bool) -> Noise:
         return measure_noise(
@@ -244,7 +244,7 @@ def _decisions(
 
 
 def _remarks(method: str, step: float, variances: np.ndarray) -> tuple[str, ...]:
-    """What the noise of the gradients does to the samples that no correction takes back."""
+    """A warning where the gradients' noise is hotter than any correction can cool."""
     most = noise_share(method, step, float(variances.max()), 1)
     if method == "constant_sgd" or most <= 1:
         return ()
